@@ -1,0 +1,71 @@
+"""Memory, cache and wired limits for unified memory, enforced, with NumPy inside them."""
+
+from memlimits.errors import DeviceError, MemoryLimitError, WiredLimitError
+from memlimits.memory import (
+    Buffer,
+    allocate,
+    clear_cache,
+    device_info,
+    get_active_memory,
+    get_cache_limit,
+    get_cache_memory,
+    get_memory_limit,
+    get_peak_memory,
+    get_wired_limit,
+    get_wired_memory,
+    last_refusal,
+    reset_peak_memory,
+    set_cache_limit,
+    set_memory_limit,
+    set_memory_policy,
+    set_wired_limit,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from memlimits.adapters.numpy import empty, govern_numpy, zeros
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Buffer",
+    "DeviceError",
+    "MemoryLimitError",
+    "WiredLimitError",
+    "allocate",
+    "clear_cache",
+    "device_info",
+    "empty",
+    "get_active_memory",
+    "get_cache_limit",
+    "get_cache_memory",
+    "get_memory_limit",
+    "get_peak_memory",
+    "get_wired_limit",
+    "get_wired_memory",
+    "govern_numpy",
+    "last_refusal",
+    "reset_peak_memory",
+    "set_cache_limit",
+    "set_memory_limit",
+    "set_memory_policy",
+    "set_wired_limit",
+    "zeros",
+]
+
+_NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs NumPy when it is first used."""
+    if name not in _NEEDS_NUMPY:
+        raise AttributeError(f"module 'memlimits' has no attribute {name!r}")
+    from memlimits.adapters import numpy as adapter
+
+    for needed in _NEEDS_NUMPY:
+        globals()[needed] = getattr(adapter, needed)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,26 @@
+"""The core as Python sees it: arguments checked, refusals raised, warnings given."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from memlimits._core cimport Core, Refusal
+from memlimits._device cimport Device
+
+# An argument in bytes: anything with __index__ but bool, from 0 to 2**63 - 1.
+cdef int64_t as_nbytes(object value, str name) except -1
+
+# A refusal as a MemoryLimitError, not raised; None for no refusal.
+cdef object refusal_error(Refusal refusal)
+
+
+cdef class Allocator:
+    """Memory from one device within one set of limits. Blocks keep it alive through a reference."""
+    cdef Core core
+    cdef Device device
+    cdef uint64_t reported_failures     # wire failures that have been looked at
+    cdef str way_to_wire_more(self)
+    # Warns, the first time only, when wires have failed. Never raises.
+    cdef void report_wire_failures(self) noexcept
+
+
+# The process's own: made on first use, never freed, since blocks may outlive the interpreter.
+cdef Allocator get_default()

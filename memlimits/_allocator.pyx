@@ -1,0 +1,226 @@
+import operator
+import warnings
+
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.ref cimport Py_INCREF
+
+from memlimits._core cimport (
+    core_after_fork, core_before_fork, core_clear_cache, core_close, core_latest_refusal,
+    core_limits, core_open, core_reset_peak, core_set_cache_limit, core_set_memory_limit,
+    core_set_policy, core_set_wired_limit, last_refusal,
+)
+from memlimits._limits cimport (
+    BLOCKERS, GUIDELINE, NOTHING, STRICT, Limits, Policy, limits_cache_limit, limits_slack,
+)
+from memlimits._sync cimport pthread_atfork
+
+from memlimits.errors import MemoryLimitError, WiredLimitError
+
+POLICIES = ("guideline", "strict")                                          # by Policy
+BLOCKED_BY = (None, "limit", "system", "device", "length", "resources")     # by Blocker
+
+
+cdef int64_t as_nbytes(object value, str name) except -1:
+    cdef int overflow = 0
+    cdef int64_t number
+    if not PyLong_CheckExact(value):
+        if isinstance(value, bool):
+            raise TypeError(f"{name} must be an integer, in bytes, not {value!r}")
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise TypeError(
+                f"{name} must be an integer, in bytes, not {type(value).__name__}"
+            ) from None
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow or number < 0:
+        raise ValueError(f"{name} must be from 0 to 2**63 - 1 bytes, not {shown(value)}")
+    return number
+
+
+cdef str shown(object number):
+    """An integer for an error message, however long it is."""
+    if number.bit_length() <= 128:
+        return str(number)
+    return f"an integer of {number.bit_length()} bits"
+
+
+cdef object refusal_error(Refusal refusal):
+    if refusal.blocked_by == NOTHING:
+        return None
+    return MemoryLimitError(
+        refusal.requested, refusal.limit, refusal.footprint, refusal.active, refusal.cache,
+        refusal.slack, BLOCKED_BY[<int> refusal.blocked_by])
+
+
+cdef class Allocator:
+    """Memory from one device within one set of limits.
+
+    Parameters
+    ----------
+    device : Device, optional
+        Where the memory comes from; by default the machine's own.
+    """
+
+    def __cinit__(self, Device device=None):
+        device = Device() if device is None else device
+        if core_open(&self.core, device.handle, device.facts) != 0:
+            raise MemoryError
+        self.device = device
+
+    def __dealloc__(self):
+        if self.device is not None:
+            core_close(&self.core)
+
+    def set_memory_limit(self, limit):
+        cdef uint64_t n = as_nbytes(limit, "limit")
+        with nogil:
+            n = core_set_memory_limit(&self.core, n)
+        return n
+
+    def get_memory_limit(self):
+        return core_limits(&self.core).memory_limit
+
+    def set_cache_limit(self, limit):
+        cdef bint follows = limit is None
+        cdef uint64_t n = 0 if follows else as_nbytes(limit, "limit")
+        with nogil:
+            n = core_set_cache_limit(&self.core, n, follows)
+        return n
+
+    def get_cache_limit(self):
+        cdef Limits limits = core_limits(&self.core)
+        return limits_cache_limit(&limits)
+
+    def set_wired_limit(self, limit):
+        cdef uint64_t n = as_nbytes(limit, "limit")
+        cdef uint64_t maximum = self.device.facts.max_recommended_working_set_size
+        cdef uint64_t capacity = self.device.facts.wired_capacity
+        if n > maximum:
+            raise WiredLimitError(n, maximum, self.way_to_wire_more())
+        if n > capacity:
+            warnings.warn(
+                f"a wired limit of {n} bytes is above what this process may lock, {capacity} "
+                "bytes (wired_capacity): the rest is not kept resident. Raise it with "
+                "'ulimit -l' before the program starts.",
+                RuntimeWarning, stacklevel=3)
+        with nogil:
+            n = core_set_wired_limit(&self.core, n)
+        self.report_wire_failures()
+        return n
+
+    def get_wired_limit(self):
+        return core_limits(&self.core).wired_limit
+
+    def set_memory_policy(self, policy):
+        if not isinstance(policy, str) or policy not in POLICIES:
+            error = ValueError if isinstance(policy, str) else TypeError
+            raise error(f"policy must be 'guideline' or 'strict', not {policy!r}")
+        return POLICIES[<int> core_set_policy(
+            &self.core, STRICT if policy == "strict" else GUIDELINE)]
+
+    def get_memory_policy(self):
+        return POLICIES[<int> core_limits(&self.core).policy]
+
+    def get_active_memory(self):
+        return core_limits(&self.core).active
+
+    def get_cache_memory(self):
+        return core_limits(&self.core).cache
+
+    def get_peak_memory(self):
+        return core_limits(&self.core).peak
+
+    def get_wired_memory(self):
+        return core_limits(&self.core).wired
+
+    def reset_peak_memory(self):
+        core_reset_peak(&self.core)
+
+    def clear_cache(self):
+        with nogil:
+            core_clear_cache(&self.core)
+
+    def device_info(self):
+        return self.device.info()
+
+    def latest_refusal(self):
+        """The last refusal of any thread as a MemoryLimitError, not raised, or None."""
+        return refusal_error(core_latest_refusal(&self.core))
+
+    def counters(self):
+        """One consistent snapshot of every counter: sizes in bytes, the others counts."""
+        cdef Limits limits = core_limits(&self.core)
+        refusals = {BLOCKED_BY[i]: limits.refusals[i] for i in range(1, BLOCKERS)}
+        return {
+            "footprint": limits.footprint,
+            "pending": limits.pending,
+            "active": limits.active,
+            "cache": limits.cache,
+            "slack": limits_slack(&limits),
+            "peak": limits.peak,
+            "wired": limits.wired,
+            "resources": limits.resources,
+            "hits": limits.hits,
+            "misses": limits.misses,
+            "overruns": limits.overruns,
+            "refusals": sum(refusals.values()),
+            "wire_failures": limits.wire_failures,
+        }
+
+    cdef str way_to_wire_more(self):
+        if self.device.facts.backend == b"metal":
+            return "Raise the system's with 'sudo sysctl iogpu.wired_limit_mb=...'."
+        return "It is three quarters of the memory this process may use: set it no higher."
+
+    cdef void report_wire_failures(self) noexcept:
+        cdef uint64_t failures = core_limits(&self.core).wire_failures
+        cdef bint first = self.reported_failures == 0
+        if failures == self.reported_failures:
+            return
+        self.reported_failures = failures
+        if first:
+            # Where warnings are errors this one goes to sys.unraisablehook: a failed wire fails
+            # no allocation.
+            warnings.warn(
+                "memory within the wired limit could not be kept resident: the system refused to "
+                "lock it. It stays usable, and may be swapped out.",
+                RuntimeWarning, stacklevel=2)
+
+
+def this_threads_refusal():
+    """This thread's last refusal as a MemoryLimitError, not raised, or None."""
+    return refusal_error(last_refusal())
+
+
+cdef Allocator the_default = None
+cdef Core *default_core = NULL
+
+
+cdef Allocator get_default():
+    global the_default, default_core
+    if the_default is None:
+        allocator = Allocator()
+        if the_default is None:
+            the_default = allocator
+            Py_INCREF(allocator)
+            default_core = &the_default.core
+            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child)
+    return the_default
+
+
+def default_allocator():
+    """The allocator behind the documented functions."""
+    return get_default()
+
+
+cdef void before_fork() noexcept nogil:
+    core_before_fork(default_core)
+
+
+cdef void after_fork_in_parent() noexcept nogil:
+    core_after_fork(default_core, False)
+
+
+cdef void after_fork_in_child() noexcept nogil:
+    core_after_fork(default_core, True)

@@ -1,0 +1,312 @@
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
+
+from memlimits._allocator cimport as_nbytes, get_default, refusal_error
+from memlimits._core cimport (
+    core_clear, core_free, core_hit, core_miss, core_return, last_refusal,
+)
+from memlimits._dlpack cimport (
+    DL_CPU, DL_IS_COPIED, DL_UINT, DLPACK_MAJOR, DLPACK_MINOR, DLManagedTensor,
+    DLManagedTensorVersioned, DLTensor,
+)
+from memlimits._limits cimport NOTHING, Blocker
+from memlimits._resource cimport Block
+
+cdef extern from "Python.h":
+    int Py_IsInitialized() nogil
+
+
+cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed):
+    cdef Block block
+    cdef Blocker blocker
+    cdef Buffer buffer = Buffer.__new__(Buffer)
+    buffer.nbytes = n
+    buffer.allocator = allocator
+    if n == 0:
+        return buffer
+    if not core_hit(&allocator.core, n, &block):
+        with nogil:
+            blocker = core_miss(&allocator.core, n, &block)
+        if blocker != NOTHING:
+            raise refusal_error(last_refusal())
+        allocator.report_wire_failures()
+    buffer.resource = block.resource
+    buffer.start = block.start
+    buffer.size = block.capacity
+    if zeroed and not block.zeros:
+        with nogil:
+            core_clear(&allocator.core, &block, n)
+    return buffer
+
+
+def allocate(nbytes, *, bint zeroed=False):
+    """Allocate a block of memory within the limits.
+
+    Parameters
+    ----------
+    nbytes : int
+        Bytes, from 0 to 2**63 - 1. Anything with ``__index__`` but bool.
+    zeroed : bool, optional
+        Whether the block reads as zeros; otherwise it holds what was there.
+
+    Returns
+    -------
+    Buffer
+        Aligned to 64 bytes, and to the page from 32 KiB on.
+
+    Raises
+    ------
+    MemoryLimitError
+        The block was refused; its ``blocked_by`` says by what. No counter has moved.
+    TypeError, ValueError
+        `nbytes` is no such integer.
+    """
+    return allocate_from(get_default(), as_nbytes(nbytes, "nbytes"), zeroed)
+
+
+def allocate_in(Allocator allocator not None, nbytes, *, bint zeroed=False):
+    """`allocate` from an allocator of one's own."""
+    return allocate_from(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Buffer:
+    """A writable block of memory, made by `allocate`.
+
+    It supports the buffer protocol and DLPack, so ``memoryview``, ``numpy.frombuffer`` and
+    ``numpy.from_dlpack`` see its bytes without a copy. The block goes back with `release`, at the
+    end of a ``with`` block, or with the last reference.
+
+    Attributes
+    ----------
+    nbytes : int
+        Bytes asked for.
+    capacity : int
+        Bytes that belong to the block, from `ptr` on; what the counters count.
+    ptr : int
+        Address of the first byte.
+    """
+
+    def __init__(self):
+        raise TypeError("a Buffer is made by memlimits.allocate(nbytes)")
+
+    def __dealloc__(self):
+        self.give_back()
+
+    @property
+    def capacity(self):
+        return self.size
+
+    @property
+    def ptr(self):
+        self.require()
+        return <uint64_t> self.start
+
+    def release(self):
+        """Give the block back. A second call does nothing.
+
+        Raises
+        ------
+        BufferError
+            A view of the buffer is still in use; the buffer stays as it is.
+        """
+        if self.released:
+            return
+        if self.exports:
+            raise BufferError(
+                f"cannot release the buffer: {self.exports} view(s) of it are in use. "
+                "Delete or release them first.")
+        self.released = True
+        self.give_back()
+
+    def __enter__(self):
+        self.require()
+        return self
+
+    def __exit__(self, *exc_info):
+        # Under a view the block goes with the last one, so that no exception is masked.
+        self.released = True
+        if not self.exports:
+            self.give_back()
+
+    def __len__(self):
+        return self.nbytes
+
+    def __repr__(self):
+        if self.released:
+            return f"<memlimits.Buffer of {self.nbytes} bytes, released>"
+        return f"<memlimits.Buffer of {self.nbytes} bytes at {<uint64_t> self.start:#x}>"
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        self.require()
+        PyBuffer_FillInfo(view, self, self.start, <Py_ssize_t> self.nbytes, False, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.end_export()
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        """Export the bytes, as a one-dimensional uint8 tensor on the CPU.
+
+        Parameters
+        ----------
+        stream : None
+            The CPU has no streams.
+        max_version : tuple of int, optional
+            The newest DLPack version that the consumer understands; before 1.0 the capsule is an
+            unversioned one.
+        dl_device : tuple of int, optional
+            Only the CPU, ``(1, 0)``.
+        copy : bool, optional
+            True for a tensor of its own memory.
+
+        Raises
+        ------
+        BufferError
+            Another device, or a stream, is asked for.
+        """
+        self.require()
+        if stream is not None:
+            raise BufferError(f"a buffer in CPU memory takes no stream, not {stream!r}")
+        if dl_device is not None and tuple(dl_device) != (DL_CPU, 0):
+            raise BufferError(f"a buffer is on the CPU, device (1, 0), not {dl_device!r}")
+        cdef Buffer source = self
+        if copy:
+            source = allocate_from(self.allocator, self.nbytes, False)
+            memcpy(source.start, self.start, self.nbytes)
+        if max_version is not None and max_version[0] >= DLPACK_MAJOR:
+            return export_versioned(source, copy is True)
+        return export_unversioned(source)
+
+    def __dlpack_device__(self):
+        """The CPU: ``(1, 0)``."""
+        return (DL_CPU, 0)
+
+    cdef int require(self) except -1:
+        if self.released:
+            raise ValueError("the buffer was released")
+        return 0
+
+    cdef void give_back(self) noexcept:
+        cdef Resource *resource = self.resource
+        if resource == NULL:
+            return
+        self.resource = NULL
+        resource = core_free(&self.allocator.core, resource, self.start)
+        if resource != NULL:
+            with nogil:
+                core_return(&self.allocator.core, resource)
+
+    cdef void end_export(self) noexcept:
+        self.exports -= 1
+        if self.released and not self.exports:
+            self.give_back()
+
+
+# What a capsule's consumer deletes: the tensor with its shape and stride behind it.
+
+cdef struct Unversioned:
+    DLManagedTensor managed
+    int64_t shape
+    int64_t stride
+
+cdef struct Versioned:
+    DLManagedTensorVersioned managed
+    int64_t shape
+    int64_t stride
+
+
+cdef void describe(
+    DLTensor *tensor, Buffer buffer, int64_t *shape, int64_t *stride
+) noexcept:
+    shape[0] = <int64_t> buffer.nbytes
+    stride[0] = 1
+    tensor.data = buffer.start
+    tensor.device.device_type = DL_CPU
+    tensor.device.device_id = 0
+    tensor.ndim = 1
+    tensor.dtype.code = DL_UINT
+    tensor.dtype.bits = 8
+    tensor.dtype.lanes = 1
+    tensor.shape = shape
+    tensor.strides = stride
+    tensor.byte_offset = 0
+
+
+cdef object export_unversioned(Buffer buffer):
+    cdef Unversioned *tensor = <Unversioned *> PyMem_Malloc(sizeof(Unversioned))
+    if tensor == NULL:
+        raise MemoryError
+    describe(&tensor.managed.dl_tensor, buffer, &tensor.shape, &tensor.stride)
+    tensor.managed.manager_ctx = <void *> buffer
+    tensor.managed.deleter = delete_unversioned
+    begin_export(buffer)
+    try:
+        return PyCapsule_New(&tensor.managed, "dltensor", drop_unversioned)
+    except BaseException:
+        delete_unversioned(&tensor.managed)
+        raise
+
+
+cdef object export_versioned(Buffer buffer, bint copied):
+    cdef Versioned *tensor = <Versioned *> PyMem_Malloc(sizeof(Versioned))
+    if tensor == NULL:
+        raise MemoryError
+    describe(&tensor.managed.dl_tensor, buffer, &tensor.shape, &tensor.stride)
+    tensor.managed.version.major = DLPACK_MAJOR
+    tensor.managed.version.minor = DLPACK_MINOR
+    tensor.managed.flags = DL_IS_COPIED if copied else 0
+    tensor.managed.manager_ctx = <void *> buffer
+    tensor.managed.deleter = delete_versioned
+    begin_export(buffer)
+    try:
+        return PyCapsule_New(&tensor.managed, "dltensor_versioned", drop_versioned)
+    except BaseException:
+        delete_versioned(&tensor.managed)
+        raise
+
+
+cdef void begin_export(Buffer buffer) noexcept:
+    buffer.exports += 1
+    Py_INCREF(buffer)
+
+
+cdef void end_tensor(void *context, void *tensor) noexcept nogil:
+    with gil:
+        (<Buffer> context).end_export()
+        Py_DECREF(<Buffer> context)
+        PyMem_Free(tensor)
+
+
+# A consumer may delete a tensor without the GIL, and after the interpreter has ended: then there
+# is nothing left to give back to.
+
+cdef void delete_unversioned(DLManagedTensor *tensor) noexcept nogil:
+    if Py_IsInitialized():
+        end_tensor(tensor.manager_ctx, tensor)
+
+
+cdef void delete_versioned(DLManagedTensorVersioned *tensor) noexcept nogil:
+    if Py_IsInitialized():
+        end_tensor(tensor.manager_ctx, tensor)
+
+
+cdef void drop_unversioned(object capsule) noexcept:
+    """The destructor of a capsule; one that was consumed has another name, and another owner."""
+    cdef DLManagedTensor *tensor
+    if PyCapsule_IsValid(capsule, "dltensor"):
+        tensor = <DLManagedTensor *> PyCapsule_GetPointer(capsule, "dltensor")
+        tensor.deleter(tensor)
+
+
+cdef void drop_versioned(object capsule) noexcept:
+    cdef DLManagedTensorVersioned *tensor
+    if PyCapsule_IsValid(capsule, "dltensor_versioned"):
+        tensor = <DLManagedTensorVersioned *> PyCapsule_GetPointer(capsule, "dltensor_versioned")
+        tensor.deleter(tensor)

@@ -1,0 +1,212 @@
+from libc.stdint cimport uint32_t
+
+from memlimits._limits cimport (
+    limits_activate, limits_cached, limits_deactivate, limits_uncached,
+)
+from memlimits._resource cimport slab_cut, slab_give, slab_is_full, slab_take
+
+cdef extern from *:
+    int clz "__builtin_clzll"(unsigned long long number) nogil
+
+cdef enum:
+    SMALLEST_SLAB = 65536
+    BLOCKS_A_SLAB = 8       # at least
+    PROBES = 8              # idle resources of a bin that a request looks at
+
+
+cdef inline int log2_floor(uint64_t number) noexcept nogil:
+    return 63 - clz(number)
+
+
+cdef inline uint64_t round_up(uint64_t n, uint64_t multiple) noexcept nogil:
+    return (n + multiple - 1) // multiple * multiple
+
+
+cdef uint32_t class_of(uint64_t n) noexcept nogil:
+    """The smallest size class that holds n bytes; n from 0 to LARGEST_SLAB_BLOCK."""
+    cdef int power
+    if n <= 512:
+        return <uint32_t> ((max(n, <uint64_t> 1) + 63) // 64)
+    power = log2_floor(n - 1)
+    return <uint32_t> ((power - 8) * 8 + ((n - 1 - (<uint64_t> 1 << power)) >> (power - 3)) + 1)
+
+
+cdef uint32_t class_size(uint32_t size_class) noexcept nogil:
+    cdef uint32_t power, eighths
+    if size_class <= 8:
+        return size_class * 64
+    power = 8 + (size_class - 1) // 8
+    eighths = (size_class - 1) % 8 + 1
+    return (<uint32_t> 1 << power) + (eighths << (power - 3))
+
+
+cdef uint64_t slab_size(uint32_t block_size) noexcept nogil:
+    """The smallest power of two that holds BLOCKS_A_SLAB blocks, at least SMALLEST_SLAB."""
+    cdef uint64_t least = max(<uint64_t> block_size * BLOCKS_A_SLAB, <uint64_t> SMALLEST_SLAB)
+    return <uint64_t> 1 << (log2_floor(least - 1) + 1)
+
+
+cdef uint64_t cache_growth(uint64_t n, uint64_t page_size) noexcept nogil:
+    if n <= LARGEST_SLAB_BLOCK:
+        return slab_size(class_size(class_of(n)))
+    return round_up(n, page_size)
+
+
+cdef uint64_t cache_least_growth(uint64_t n, uint64_t page_size) noexcept nogil:
+    if n <= LARGEST_SLAB_BLOCK:
+        n = class_size(class_of(n))
+    return round_up(n, page_size)
+
+
+cdef uint64_t cache_mapped(uint64_t n, uint64_t page_size) noexcept nogil:
+    return n if n <= longest_for(LARGEST_SLAB) else page_size
+
+
+cdef inline uint64_t longest_for(uint64_t n) noexcept nogil:
+    """A request may take a block up to one eighth longer: sizes that grow step by step then hit."""
+    return n + n // 8
+
+
+cdef inline uint32_t bin_of(uint64_t n) noexcept nogil:
+    cdef int power = log2_floor(n)
+    return <uint32_t> ((power - 12) * 8 + ((n >> (power - 3)) & 7))
+
+
+cdef void link(Resource **first, Resource *resource) noexcept nogil:
+    resource.previous = NULL
+    resource.next = first[0]
+    if first[0] != NULL:
+        first[0].previous = resource
+    first[0] = resource
+
+
+cdef void unlink(Resource **first, Resource *resource) noexcept nogil:
+    if resource.previous != NULL:
+        resource.previous.next = resource.next
+    else:
+        first[0] = resource.next
+    if resource.next != NULL:
+        resource.next.previous = resource.previous
+    resource.previous = resource.next = NULL
+
+
+cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
+    resource.idle = True
+    link(&cache.bins[bin_of(resource.bytes)], resource)
+    resource.newer = NULL
+    resource.older = cache.newest
+    if cache.newest != NULL:
+        cache.newest.newer = resource
+    else:
+        cache.oldest = resource
+    cache.newest = resource
+
+
+cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
+    resource.idle = False
+    unlink(&cache.bins[bin_of(resource.bytes)], resource)
+    if resource.older != NULL:
+        resource.older.newer = resource.newer
+    else:
+        cache.oldest = resource.newer
+    if resource.newer != NULL:
+        resource.newer.older = resource.older
+    else:
+        cache.newest = resource.older
+    resource.older = resource.newer = NULL
+
+
+cdef Resource *take_idle(Cache *cache, uint64_t n) noexcept nogil:
+    """An idle resource of n bytes or up to one eighth more, out of its bin; NULL without one."""
+    cdef uint64_t longest = longest_for(n)
+    cdef uint32_t b
+    cdef int probe
+    cdef Resource *resource
+    for b in range(bin_of(n), bin_of(longest) + 1):
+        resource = cache.bins[b]
+        for probe in range(PROBES):
+            if resource == NULL:
+                break
+            if n <= resource.bytes <= longest:
+                remove_idle(cache, resource)
+                return resource
+            resource = resource.next
+    return NULL
+
+
+cdef void take_from_slab(
+    Cache *cache, Limits *limits, Resource *slab, Block *block
+) noexcept nogil:
+    slab_take(slab, block)
+    if slab_is_full(slab):
+        unlink(&cache.slabs[slab.size_class], slab)
+    limits_activate(limits, slab.block_size)
+
+
+cdef bint cache_take(Cache *cache, Limits *limits, uint64_t n, Block *block) noexcept nogil:
+    cdef Resource *resource
+    cdef uint64_t wanted = n
+    if n <= LARGEST_SLAB_BLOCK:
+        resource = cache.slabs[class_of(n)]
+        if resource != NULL:
+            take_from_slab(cache, limits, resource, block)
+            return True
+        wanted = slab_size(class_size(class_of(n)))
+    resource = take_idle(cache, wanted)
+    if resource == NULL:
+        return False
+    limits_uncached(limits, resource.bytes)
+    cache_serve(cache, limits, resource, n, block)
+    return True
+
+
+cdef void cache_serve(
+    Cache *cache, Limits *limits, Resource *resource, uint64_t n, Block *block
+) noexcept nogil:
+    cdef uint32_t size_class
+    if n <= LARGEST_SLAB_BLOCK:
+        size_class = class_of(n)
+        slab_cut(resource, class_size(size_class), size_class)
+        link(&cache.slabs[size_class], resource)
+        take_from_slab(cache, limits, resource, block)
+        return
+    block.resource = resource
+    block.start = resource.base
+    block.capacity = resource.bytes
+    block.zeros = resource.zeros
+    limits_activate(limits, resource.bytes)
+
+
+cdef void cache_give(
+    Cache *cache, Limits *limits, Resource *resource, void *start
+) noexcept nogil:
+    cdef bint was_full
+    if resource.block_size:
+        limits_deactivate(limits, resource.block_size)
+        was_full = slab_is_full(resource)
+        slab_give(resource, start)
+        if was_full:
+            link(&cache.slabs[resource.size_class], resource)
+        if resource.live:
+            return
+        # The last block is back: the slab is a plain resource again, for any size class.
+        unlink(&cache.slabs[resource.size_class], resource)
+        resource.block_size = 0
+    else:
+        limits_deactivate(limits, resource.bytes)
+    resource.zeros = False
+    add_idle(cache, resource)
+    limits_cached(limits, resource.bytes)
+
+
+cdef Resource *cache_detach(Cache *cache, uint64_t enough, uint64_t *detached) noexcept nogil:
+    cdef Resource *first = NULL
+    cdef Resource *resource
+    detached[0] = 0
+    while cache.oldest != NULL and detached[0] < enough:
+        resource = cache.oldest
+        remove_idle(cache, resource)
+        detached[0] += resource.bytes
+        resource.next = first
+        first = resource
+    return first

@@ -1,0 +1,81 @@
+"""The order of things: hit, reserve, trim, make, wire.
+
+Two locks. `Residency.mutex` is held across wiring and taken first; `Core.lock` is a leaf, held for
+arithmetic and list surgery only: no device call, no Python, no other lock inside it. Functions are
+called without either. The GIL is the outermost lock; functions that call the device can take long,
+and a caller from Python releases the GIL around them.
+"""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._cache cimport Cache
+from memlimits._limits cimport Blocker, Limits, Policy
+from memlimits._mlim cimport mlim_device, mlim_device_facts
+from memlimits._pagemap cimport PageMap
+from memlimits._residency cimport Residency
+from memlimits._resource cimport Block, Resource
+from memlimits._sync cimport pthread_cond_t, pthread_mutex_t
+
+# A refused allocation, and the counters at that moment. Sizes in bytes.
+cdef struct Refusal:
+    uint64_t requested
+    uint64_t limit
+    uint64_t footprint
+    uint64_t active
+    uint64_t cache
+    uint64_t slack
+    Blocker blocked_by      # NOTHING: there was no refusal
+
+cdef struct Core:
+    mlim_device *device         # not owned
+    uint64_t page_size
+    uint64_t max_buffer_length
+    PageMap pages
+    Residency residency
+    pthread_mutex_t lock        # guards all below
+    pthread_cond_t settled      # pending fell
+    int waiters                 # for settled
+    Limits limits
+    Cache cache
+    Resource *resources         # every resource held, the newest first
+    Refusal latest              # of any thread
+
+# -1 without memory. A core stays where it was opened: its parts point at each other.
+cdef int core_open(
+    Core *core, mlim_device *device, const mlim_device_facts *facts) noexcept nogil
+# Gives everything back, live blocks included: their holders keep the core open.
+cdef void core_close(Core *core) noexcept nogil
+
+# Serves n bytes from what is idle. False where nothing fits.
+cdef bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil
+# Serves n bytes, growing the footprint. Calls the device. A refusal is counted and remembered.
+cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil
+# Makes a block's first n bytes read as zeros. May call the device.
+cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil
+# Takes a block back. What it returns goes to core_return, unless it is NULL.
+cdef Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil
+# Gives detached resources back. Calls the device.
+cdef void core_return(Core *core, Resource *detached) noexcept nogil
+# The resource that an address handed out by this core lies in.
+cdef Resource *core_find(const Core *core, const void *address) noexcept nogil
+
+# Setters act before they return: the cache is trimmed, resources are unwired. They call the device
+# and return the previous value.
+cdef uint64_t core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil
+cdef uint64_t core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
+cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
+cdef Policy core_set_policy(Core *core, Policy policy) noexcept nogil
+cdef void core_clear_cache(Core *core) noexcept nogil
+cdef void core_reset_peak(Core *core) noexcept nogil
+# One consistent copy of the counters, and of the newest refusal of any thread.
+cdef Limits core_limits(Core *core) noexcept nogil
+cdef Refusal core_latest_refusal(Core *core) noexcept nogil
+
+# Around a fork. Before: waits until no device call is under way and takes the locks. After: gives
+# them back; in the child nothing is wired and the wired limit is 0, since locked pages are not
+# inherited and locking them anew would copy every page the two share.
+cdef void core_before_fork(Core *core) noexcept nogil
+cdef void core_after_fork(Core *core, bint child) noexcept nogil
+
+# This thread's last refusal.
+cdef Refusal last_refusal() noexcept nogil

@@ -1,0 +1,33 @@
+"""The device: the one module that links libmlim. A status becomes an exception here."""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._mlim cimport (
+    mlim_buffer, mlim_device, mlim_device_facts, mlim_error, mlim_residency, mlim_status,
+)
+
+
+cdef class Device:
+    """An open device. Whoever uses `handle` keeps the Device alive."""
+    cdef mlim_device *handle
+    cdef const mlim_device_facts *facts
+
+
+# mlim.h for the other modules: same names less the prefix, same contracts.
+cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept nogil
+cdef mlim_status device_touched(mlim_device *device, uint64_t *out) noexcept nogil
+cdef mlim_status device_touched_range(
+    mlim_device *device, const void *start, size_t length, uint64_t *out) noexcept nogil
+
+cdef mlim_status buffer_create(mlim_device *device, size_t length, mlim_buffer **out) noexcept nogil
+cdef void buffer_destroy(mlim_buffer *buffer) noexcept nogil
+cdef void *buffer_contents(mlim_buffer *buffer) noexcept nogil
+cdef mlim_status buffer_discard(mlim_buffer *buffer) noexcept nogil
+
+cdef mlim_status residency_create(
+    mlim_device *device, mlim_residency **out, mlim_error *error) noexcept nogil
+cdef void residency_destroy(mlim_residency *residency) noexcept nogil
+cdef void residency_add(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil
+cdef void residency_remove(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil
+cdef mlim_status residency_commit(mlim_residency *residency, mlim_error *error) noexcept nogil
+cdef bint residency_contains(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil

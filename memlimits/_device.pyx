@@ -1,0 +1,115 @@
+from memlimits cimport _mlim as mlim
+from memlimits._mlim cimport MLIM_OK
+
+from memlimits.errors import DeviceError
+
+
+cdef int check(mlim_status status, const mlim_error *error) except -1:
+    """The one place where a status becomes an exception."""
+    if status == MLIM_OK:
+        return 0
+    cdef str text = (<const char *> error.message).decode("utf-8", "replace")
+    if status == mlim.MLIM_NO_MEMORY:
+        raise MemoryError(text)
+    raise DeviceError(text)
+
+
+cdef class Device:
+    """The device that was linked in, opened.
+
+    Parameters
+    ----------
+    memory_size, max_buffer_length, wired_capacity : int, optional
+        Lower the machine's own numbers, in bytes; 0 leaves them.
+    """
+
+    def __cinit__(self, *, uint64_t memory_size=0, uint64_t max_buffer_length=0,
+                  uint64_t wired_capacity=0):
+        cdef mlim.mlim_capacities capacities
+        cdef mlim_error error
+        capacities.memory_size = memory_size
+        capacities.max_buffer_length = max_buffer_length
+        capacities.wired_capacity = wired_capacity
+        check(mlim.mlim_device_open(&capacities, &self.handle, &error), &error)
+        self.facts = mlim.mlim_device_get_facts(self.handle)
+
+    def __dealloc__(self):
+        mlim.mlim_device_close(self.handle)
+
+    def info(self):
+        """The device's facts as a dict of str and int, sizes in bytes."""
+        return {
+            "device_name": (<const char *> self.facts.device_name).decode("utf-8", "replace"),
+            "architecture": (<const char *> self.facts.architecture).decode(),
+            "memory_size": self.facts.memory_size,
+            "max_recommended_working_set_size": self.facts.max_recommended_working_set_size,
+            "max_buffer_length": self.facts.max_buffer_length,
+            "resource_limit": self.facts.resource_limit,
+            "backend": (<const char *> self.facts.backend).decode(),
+            "wired_capacity": self.facts.wired_capacity,
+        }
+
+    def available(self):
+        """Bytes that the system could still give this process now, RAM and swap."""
+        cdef uint64_t result = 0
+        cdef mlim_error error
+        check(mlim.mlim_device_available(self.handle, &result, &error), &error)
+        return result
+
+
+cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept nogil:
+    return mlim.mlim_device_available(device, out, NULL)
+
+
+cdef mlim_status device_touched(mlim_device *device, uint64_t *out) noexcept nogil:
+    return mlim.mlim_device_touched(device, out, NULL)
+
+
+cdef mlim_status device_touched_range(
+    mlim_device *device, const void *start, size_t length, uint64_t *out
+) noexcept nogil:
+    return mlim.mlim_device_touched_range(device, start, length, out, NULL)
+
+
+cdef mlim_status buffer_create(
+    mlim_device *device, size_t length, mlim_buffer **out
+) noexcept nogil:
+    return mlim.mlim_buffer_create(device, length, out, NULL)
+
+
+cdef void buffer_destroy(mlim_buffer *buffer) noexcept nogil:
+    mlim.mlim_buffer_destroy(buffer)
+
+
+cdef void *buffer_contents(mlim_buffer *buffer) noexcept nogil:
+    return mlim.mlim_buffer_contents(buffer)
+
+
+cdef mlim_status buffer_discard(mlim_buffer *buffer) noexcept nogil:
+    return mlim.mlim_buffer_discard(buffer, NULL)
+
+
+cdef mlim_status residency_create(
+    mlim_device *device, mlim_residency **out, mlim_error *error
+) noexcept nogil:
+    return mlim.mlim_residency_create(device, out, error)
+
+
+cdef void residency_destroy(mlim_residency *residency) noexcept nogil:
+    mlim.mlim_residency_destroy(residency)
+
+
+cdef void residency_add(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil:
+    mlim.mlim_residency_add(residency, buffer)
+
+
+cdef void residency_remove(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil:
+    mlim.mlim_residency_remove(residency, buffer)
+
+
+cdef mlim_status residency_commit(mlim_residency *residency, mlim_error *error) noexcept nogil:
+    return mlim.mlim_residency_commit(residency, error)
+
+
+cdef bint residency_contains(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil:
+    return mlim.mlim_residency_contains(residency, buffer)

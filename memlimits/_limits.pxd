@@ -1,0 +1,87 @@
+"""Limits, counters, and the arithmetic of "does it fit".
+
+Every field is in bytes unless it says otherwise, and is guarded by the lock of the allocator that
+owns the struct. `slack` is not stored: it is what remains, so that
+`active + cache + slack + pending == footprint` holds after every function below.
+"""
+
+from libc.stdint cimport uint64_t
+
+cdef enum Policy:
+    GUIDELINE
+    STRICT
+
+cdef enum Verdict:
+    FITS        # once `trim` bytes of the cache are returned
+    WAIT        # not yet: pending bytes may still fail or be returned
+    REFUSE
+
+cdef enum Blocker:
+    NOTHING
+    LIMIT
+    SYSTEM
+    DEVICE
+    LENGTH
+    RESOURCES
+    BLOCKERS    # how many there are
+
+cdef struct Limits:
+    uint64_t memory_limit
+    uint64_t cache_limit        # as set; means nothing while cache_follows
+    bint cache_follows          # the cache limit is the memory limit
+    uint64_t wired_limit
+    Policy policy
+
+    uint64_t footprint          # held from the device, or being asked of it or returned to it
+    uint64_t pending            # the part of footprint whose device call is under way
+    uint64_t active             # blocks in callers' hands, at their capacity
+    uint64_t cache              # idle resources
+    uint64_t peak               # highest active since the start or the last reset
+    uint64_t wired              # kept resident, or being made so
+    uint64_t resources          # how many the device made and has not taken back
+
+    # The system's room. Reading it is slow, so growth draws on a credit between two readings.
+    uint64_t credit             # growth still allowed before the next reading
+    uint64_t promised           # upper bound of our own bytes that nobody has touched yet
+    uint64_t grown              # all growth ever asked for: a clock for readings
+    uint64_t epoch              # count of lowered promises: an older reading is worth nothing
+
+    # counts since the start
+    uint64_t hits
+    uint64_t misses
+    uint64_t overruns           # growth past the limit under the guideline policy
+    uint64_t refusals[6]        # by Blocker
+    uint64_t wire_failures
+
+cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil
+cdef uint64_t limits_slack(const Limits *limits) noexcept nogil
+cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil
+# Bytes of the cache to return now: above the cache limit, or holding the footprint above the limit.
+cdef uint64_t limits_excess(const Limits *limits) noexcept nogil
+
+# Whether the footprint may grow by n, and how much of the cache must be returned for it.
+cdef Verdict limits_judge(const Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil
+# What the system still has for us, given what it said it could give when `epoch` was current.
+cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil
+# After a reading that allows n: how far the next growth may go without another.
+cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil
+# After a look at every page: `untouched` bytes when the clock stood at `grown_then`.
+cdef void limits_lower_promise(
+    Limits *limits, uint64_t untouched, uint64_t grown_then) noexcept nogil
+
+# n bytes that the system has not given yet, but will when they are touched.
+cdef void limits_promise(Limits *limits, uint64_t n) noexcept nogil
+
+# Growth by n while `returned` bytes of the cache go back: one step, so that nobody else takes the
+# room between the two. `returned` is settled first (limits_returned), then the growth is confirmed
+# or cancelled.
+cdef void limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
+cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
+cdef void limits_confirm(Limits *limits, uint64_t n) noexcept nogil
+cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil
+
+# Blocks and idle resources changing hands. What is neither is slack.
+cdef void limits_activate(Limits *limits, uint64_t capacity) noexcept nogil
+cdef void limits_deactivate(Limits *limits, uint64_t capacity) noexcept nogil
+cdef void limits_cached(Limits *limits, uint64_t n) noexcept nogil
+cdef void limits_uncached(Limits *limits, uint64_t n) noexcept nogil

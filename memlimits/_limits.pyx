@@ -1,0 +1,110 @@
+from libc.string cimport memset
+
+# Growth allowed between two readings of the system's room.
+cdef enum:
+    READING_INTERVAL = 16 << 20
+# Left to the program itself: interpreter, libraries, page tables.
+cdef enum:
+    MARGIN = 32 << 20
+
+
+cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil:
+    memset(limits, 0, sizeof(Limits))
+    limits.memory_limit = memory_limit
+    limits.cache_follows = True
+
+
+cdef uint64_t limits_slack(const Limits *limits) noexcept nogil:
+    return limits.footprint - limits.pending - limits.active - limits.cache
+
+
+cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil:
+    return limits.memory_limit if limits.cache_follows else limits.cache_limit
+
+
+cdef inline uint64_t minus(uint64_t a, uint64_t b) noexcept nogil:
+    return a - b if a > b else 0
+
+
+cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
+    cdef uint64_t over_cache = minus(limits.cache, limits_cache_limit(limits))
+    cdef uint64_t over_memory = min(minus(limits.footprint, limits.memory_limit), limits.cache)
+    return max(over_cache, over_memory)
+
+
+cdef Verdict limits_judge(const Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil:
+    cdef uint64_t kept = limits.footprint - limits.cache
+    trim[0] = 0
+    if n <= minus(limits.memory_limit, limits.footprint):
+        return FITS
+    if n <= minus(limits.memory_limit, kept):
+        trim[0] = n + limits.footprint - limits.memory_limit
+        return FITS
+    if n <= minus(limits.memory_limit, kept - limits.pending):
+        return WAIT
+    if limits.policy == STRICT:
+        return REFUSE
+    trim[0] = limits.cache
+    return FITS
+
+
+cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
+    return minus(minus(available, limits.promised), MARGIN)
+
+
+cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil:
+    limits.credit = min(room, <uint64_t>READING_INTERVAL)
+
+
+cdef void limits_lower_promise(
+    Limits *limits, uint64_t untouched, uint64_t grown_then
+) noexcept nogil:
+    limits.promised = min(limits.promised, untouched + (limits.grown - grown_then))
+    limits.epoch += 1
+
+
+cdef void limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
+    if n and limits.footprint - returned + n > limits.memory_limit:
+        limits.overruns += 1
+    limits.cache -= returned
+    limits.pending += max(n, returned)
+    limits.footprint += minus(n, returned)
+    limits_promise(limits, n)
+
+
+cdef void limits_promise(Limits *limits, uint64_t n) noexcept nogil:
+    limits.credit = minus(limits.credit, n)
+    limits.promised += n
+    limits.grown += n
+
+
+cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
+    limits.pending -= minus(returned, n)
+    limits.footprint -= minus(returned, n)
+
+
+cdef void limits_confirm(Limits *limits, uint64_t n) noexcept nogil:
+    limits.pending -= n
+
+
+cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil:
+    limits.pending -= n
+    limits.footprint -= n
+
+
+cdef void limits_activate(Limits *limits, uint64_t capacity) noexcept nogil:
+    limits.active += capacity
+    if limits.active > limits.peak:
+        limits.peak = limits.active
+
+
+cdef void limits_deactivate(Limits *limits, uint64_t capacity) noexcept nogil:
+    limits.active -= capacity
+
+
+cdef void limits_cached(Limits *limits, uint64_t n) noexcept nogil:
+    limits.cache += n
+
+
+cdef void limits_uncached(Limits *limits, uint64_t n) noexcept nogil:
+    limits.cache -= n

@@ -1,0 +1,64 @@
+"""mlim.h, word for word. Only `_device` calls these functions; the others use the types."""
+
+from libc.stdint cimport uint64_t
+
+cdef extern from "mlim.h" nogil:
+    ctypedef struct mlim_device:
+        pass
+    ctypedef struct mlim_buffer:
+        pass
+    ctypedef struct mlim_residency:
+        pass
+
+    ctypedef enum mlim_status:
+        MLIM_OK
+        MLIM_NO_DEVICE
+        MLIM_NO_MEMORY
+        MLIM_NO_RESOURCES
+        MLIM_NOT_RESIDENT
+        MLIM_UNKNOWN
+
+    ctypedef struct mlim_error:
+        int code
+        char message[252]
+
+    ctypedef struct mlim_capacities:
+        uint64_t memory_size
+        uint64_t max_buffer_length
+        uint64_t wired_capacity
+
+    ctypedef struct mlim_device_facts:
+        char backend[8]
+        char device_name[128]
+        char architecture[64]
+        uint64_t page_size
+        uint64_t memory_size
+        uint64_t max_recommended_working_set_size
+        uint64_t max_buffer_length
+        uint64_t resource_limit
+        uint64_t wired_capacity
+
+    mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
+                                 mlim_error *error)
+    void mlim_device_close(mlim_device *device)
+    const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
+    mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
+    mlim_status mlim_device_touched(const mlim_device *device, uint64_t *out, mlim_error *error)
+    mlim_status mlim_device_touched_range(const mlim_device *device, const void *start,
+                                          size_t length, uint64_t *out, mlim_error *error)
+
+    mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
+                                   mlim_error *error)
+    void mlim_buffer_destroy(mlim_buffer *buffer)
+    void *mlim_buffer_contents(const mlim_buffer *buffer)
+    size_t mlim_buffer_length(const mlim_buffer *buffer)
+    size_t mlim_buffer_allocated_size(const mlim_buffer *buffer)
+    mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
+
+    mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
+    void mlim_residency_destroy(mlim_residency *set)
+    void mlim_residency_add(mlim_residency *set, mlim_buffer *buffer)
+    void mlim_residency_remove(mlim_residency *set, mlim_buffer *buffer)
+    mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
+    bint mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer)
+    uint64_t mlim_residency_allocated_size(const mlim_residency *set)

@@ -1,0 +1,21 @@
+"""The page map: which resource an address belongs to.
+
+A radix tree over 48-bit addresses, three levels of 4,096 entries, one entry a 4 KiB page. Entries
+are written under the allocator's lock before the block is handed out and cleared after it came
+back, so whoever holds a block may look its address up without the lock.
+"""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._resource cimport Resource
+
+cdef struct PageMap:
+    void **root             # owned, with every node below it
+
+cdef int pagemap_init(PageMap *pages) noexcept nogil        # -1 without memory
+cdef void pagemap_close(PageMap *pages) noexcept nogil
+# Makes [base, base + bytes) find the resource. -1 without memory, and then nothing is changed.
+cdef int pagemap_add(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
+cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
+# The resource that holds the page of an address; NULL where there is none.
+cdef Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil

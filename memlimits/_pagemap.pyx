@@ -1,0 +1,71 @@
+from libc.stdlib cimport calloc, free
+
+cdef enum:
+    PAGE_BITS = 12
+    LEVEL_BITS = 12
+    FANOUT = 1 << LEVEL_BITS
+    ADDRESS_BITS = PAGE_BITS + 3 * LEVEL_BITS
+
+
+cdef int pagemap_init(PageMap *pages) noexcept nogil:
+    pages.root = <void **> calloc(FANOUT, sizeof(void *))
+    return 0 if pages.root != NULL else -1
+
+
+cdef void pagemap_close(PageMap *pages) noexcept nogil:
+    cdef int i, j
+    cdef void **middle
+    if pages.root == NULL:
+        return
+    for i in range(FANOUT):
+        middle = <void **> pages.root[i]
+        if middle != NULL:
+            for j in range(FANOUT):
+                free(middle[j])
+            free(middle)
+    free(pages.root)
+    pages.root = NULL
+
+
+cdef inline void **step(void **node, uint64_t index, bint make) noexcept nogil:
+    """The node below, made when it is missing and `make` says so."""
+    if node[index] == NULL and make:
+        node[index] = calloc(FANOUT, sizeof(void *))
+    return <void **> node[index]
+
+
+cdef void **entry(const PageMap *pages, uint64_t address, bint make) noexcept nogil:
+    """Where the entry of an address stands; NULL where there is none (to be had)."""
+    cdef uint64_t page = address >> PAGE_BITS
+    cdef void **middle
+    cdef void **leaf
+    if address >> ADDRESS_BITS:
+        return NULL
+    middle = step(pages.root, page >> (2 * LEVEL_BITS), make)
+    if middle == NULL:
+        return NULL
+    leaf = step(middle, page >> LEVEL_BITS & (FANOUT - 1), make)
+    return NULL if leaf == NULL else &leaf[page & (FANOUT - 1)]
+
+
+cdef int pagemap_add(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
+    cdef uint64_t page
+    cdef void **at
+    for page in range(n >> PAGE_BITS):
+        at = entry(pages, <uint64_t> resource.base + (page << PAGE_BITS), True)
+        if at == NULL:
+            pagemap_remove(pages, resource, page << PAGE_BITS)
+            return -1
+        at[0] = resource
+    return 0
+
+
+cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
+    cdef uint64_t page
+    for page in range(n >> PAGE_BITS):
+        entry(pages, <uint64_t> resource.base + (page << PAGE_BITS), False)[0] = NULL
+
+
+cdef Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil:
+    cdef void **at = entry(pages, <uint64_t> address, False)
+    return NULL if at == NULL else <Resource *> at[0]

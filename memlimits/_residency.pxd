@@ -1,0 +1,40 @@
+"""Which resources stay wired, within a budget.
+
+One wiring operation runs at a time, under `mutex`; commits, which can take 0.1 s a GiB, happen
+under it and never under the allocator's lock. `mutex` is taken first, the allocator's lock inside
+it. A resource that is not OUTSIDE leaves through residency_release before it is destroyed.
+"""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._limits cimport Limits
+from memlimits._mlim cimport mlim_device, mlim_residency
+from memlimits._resource cimport Resource
+from memlimits._sync cimport pthread_mutex_t
+
+cdef struct Residency:
+    mlim_device *device         # not owned
+    mlim_residency *wired       # owned; NULL until something is wired
+    uint64_t capacity           # bytes the system lets this process keep resident
+    pthread_mutex_t mutex
+    # The allocator's, all under its lock.
+    pthread_mutex_t *lock
+    Limits *limits
+    Resource **resources        # the newest of all it holds
+    Resource **oldest_idle
+
+cdef void residency_init(
+    Residency *residency, mlim_device *device, uint64_t capacity, pthread_mutex_t *lock,
+    Limits *limits, Resource **resources, Resource **oldest_idle) noexcept nogil
+cdef void residency_close(Residency *residency) noexcept nogil
+
+# Brings what is wired in line with the wired limit: first out with what is too much, idle
+# resources before live ones, then in with live ones that fit, `fresh` before the others, and idle
+# ones out for it. A resource that cannot be wired is counted, nothing else.
+cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil
+# The same for a new limit. Returns the previous one.
+cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil
+# Takes detached resources, linked through `next`, out of the set.
+cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil
+# After a fork, in the child: locks are not inherited, so nothing is wired.
+cdef void residency_forget(Residency *residency) noexcept nogil

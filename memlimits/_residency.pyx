@@ -1,0 +1,207 @@
+from memlimits._device cimport (
+    residency_add, residency_commit, residency_contains, residency_create, residency_destroy,
+    residency_remove,
+)
+from memlimits._mlim cimport MLIM_OK
+from memlimits._resource cimport INSIDE, LEAVING, OUTSIDE
+from memlimits._sync cimport (
+    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+)
+
+
+cdef void residency_init(
+    Residency *residency, mlim_device *device, uint64_t capacity, pthread_mutex_t *lock,
+    Limits *limits, Resource **resources, Resource **oldest_idle
+) noexcept nogil:
+    residency.device = device
+    residency.wired = NULL
+    residency.capacity = capacity
+    residency.lock = lock
+    residency.limits = limits
+    residency.resources = resources
+    residency.oldest_idle = oldest_idle
+    pthread_mutex_init(&residency.mutex, NULL)
+
+
+cdef void residency_close(Residency *residency) noexcept nogil:
+    residency_destroy(residency.wired)
+    residency.wired = NULL
+    pthread_mutex_destroy(&residency.mutex)
+
+
+cdef inline void mark_leaving(Resource **leaving, Resource *resource) noexcept nogil:
+    resource.wiring = LEAVING
+    resource.next_wiring = leaving[0]
+    leaving[0] = resource
+
+
+cdef uint64_t pick_idle(
+    Residency *residency, Resource **leaving, uint64_t enough
+) noexcept nogil:
+    """Marks idle wired resources, oldest first, until they hold enough. Returns their bytes."""
+    cdef uint64_t picked = 0
+    cdef Resource *resource = residency.oldest_idle[0]
+    while resource != NULL and picked < enough:
+        if resource.wiring == INSIDE:
+            mark_leaving(leaving, resource)
+            picked += resource.bytes
+        resource = resource.newer
+    return picked
+
+
+cdef uint64_t idle_wired(const Residency *residency) noexcept nogil:
+    cdef uint64_t total = 0
+    cdef const Resource *resource = residency.oldest_idle[0]
+    while resource != NULL:
+        if resource.wiring == INSIDE:
+            total += resource.bytes
+        resource = resource.newer
+    return total
+
+
+cdef Resource *plan_removals(
+    Residency *residency, const Resource *fresh, uint64_t allowed
+) noexcept nogil:
+    """Under the lock: what must leave, or may leave to make room for `fresh`."""
+    cdef Limits *limits = residency.limits
+    cdef uint64_t over = limits.wired - allowed if limits.wired > allowed else 0
+    cdef uint64_t picked
+    cdef Resource *leaving = NULL
+    cdef Resource *resource
+    if over == 0 and fresh != NULL and fresh.wiring == OUTSIDE and fresh.bytes <= allowed:
+        if limits.wired + fresh.bytes > allowed:
+            over = limits.wired + fresh.bytes - allowed
+            if idle_wired(residency) < over:
+                return NULL
+    picked = pick_idle(residency, &leaving, over)
+    resource = residency.resources[0]
+    while resource != NULL and picked < over:
+        if resource.wiring == INSIDE:
+            mark_leaving(&leaving, resource)
+            picked += resource.bytes
+        resource = resource.below
+    return leaving
+
+
+cdef inline void join_if_it_fits(
+    Limits *limits, Resource **joining, Resource *resource, uint64_t allowed
+) noexcept nogil:
+    if resource.wiring == OUTSIDE and not resource.idle:
+        if limits.wired + resource.bytes <= allowed:
+            limits.wired += resource.bytes
+            resource.wiring = INSIDE
+            resource.next_wiring = joining[0]
+            joining[0] = resource
+
+
+cdef Resource *plan_additions(
+    Residency *residency, Resource *fresh, uint64_t allowed
+) noexcept nogil:
+    """Under the lock: what joins, its bytes already counted as wired."""
+    cdef Resource *joining = NULL
+    cdef Resource *resource = residency.resources[0]
+    if fresh != NULL:
+        join_if_it_fits(residency.limits, &joining, fresh, allowed)
+    while resource != NULL:
+        join_if_it_fits(residency.limits, &joining, resource, allowed)
+        resource = resource.below
+    return joining
+
+
+cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
+    """Removes resources, linked through next_wiring, with one commit. They are wired until then."""
+    cdef Resource *resource = leaving
+    if leaving == NULL:
+        return
+    while resource != NULL:
+        residency_remove(residency.wired, resource.buffer)
+        resource = resource.next_wiring
+    residency_commit(residency.wired, NULL)
+    pthread_mutex_lock(residency.lock)
+    while leaving != NULL:
+        leaving.wiring = OUTSIDE
+        residency.limits.wired -= leaving.bytes
+        leaving = leaving.next_wiring
+    pthread_mutex_unlock(residency.lock)
+
+
+cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
+    """Adds resources, linked through next_wiring, with one commit. Those that fail are counted."""
+    cdef Resource *resource = joining
+    cdef bint failed = False
+    if joining == NULL:
+        return
+    if residency.wired == NULL:
+        failed = residency_create(residency.device, &residency.wired, NULL) != MLIM_OK
+    if not failed:
+        while resource != NULL:
+            residency_add(residency.wired, resource.buffer)
+            resource = resource.next_wiring
+        failed = residency_commit(residency.wired, NULL) != MLIM_OK
+    if not failed:
+        return
+    pthread_mutex_lock(residency.lock)
+    while joining != NULL:
+        if residency.wired == NULL or not residency_contains(residency.wired, joining.buffer):
+            joining.wiring = OUTSIDE
+            residency.limits.wired -= joining.bytes
+            residency.limits.wire_failures += 1
+        joining = joining.next_wiring
+    pthread_mutex_unlock(residency.lock)
+
+
+cdef void bring_in_line(
+    Residency *residency, Resource *fresh, uint64_t limit
+) noexcept nogil:
+    """Under the mutex. The limit is lowered after what is too much has left: wired stays below."""
+    cdef uint64_t allowed = min(limit, residency.capacity)
+    cdef Resource *leaving
+    cdef Resource *joining
+    pthread_mutex_lock(residency.lock)
+    leaving = plan_removals(residency, fresh, allowed)
+    pthread_mutex_unlock(residency.lock)
+    take_out(residency, leaving)
+    pthread_mutex_lock(residency.lock)
+    residency.limits.wired_limit = limit
+    joining = plan_additions(residency, fresh, allowed)
+    pthread_mutex_unlock(residency.lock)
+    put_in(residency, joining)
+
+
+cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil:
+    pthread_mutex_lock(&residency.mutex)
+    bring_in_line(residency, fresh, residency.limits.wired_limit)
+    pthread_mutex_unlock(&residency.mutex)
+
+
+cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil:
+    cdef uint64_t previous
+    pthread_mutex_lock(&residency.mutex)
+    previous = residency.limits.wired_limit
+    bring_in_line(residency, NULL, limit)
+    pthread_mutex_unlock(&residency.mutex)
+    return previous
+
+
+cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil:
+    cdef Resource *leaving = NULL
+    pthread_mutex_lock(&residency.mutex)
+    while detached != NULL:
+        # Nobody else changes it now: it is on no list of the allocator's, and we hold the mutex.
+        if detached.wiring == INSIDE:
+            mark_leaving(&leaving, detached)
+        detached = detached.next
+    take_out(residency, leaving)
+    pthread_mutex_unlock(&residency.mutex)
+
+
+cdef void residency_forget(Residency *residency) noexcept nogil:
+    cdef Resource *resource = residency.resources[0]
+    pthread_mutex_init(&residency.mutex, NULL)
+    residency_destroy(residency.wired)
+    residency.wired = NULL
+    while resource != NULL:
+        resource.wiring = OUTSIDE
+        resource = resource.below
+    residency.limits.wired = 0
+    residency.limits.wired_limit = 0

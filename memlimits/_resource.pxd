@@ -1,0 +1,54 @@
+"""A resource: one thing the device made, whole or cut into a slab of equal blocks.
+
+The functions touch one resource and are called under the lock of the allocator that holds it.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from memlimits._mlim cimport mlim_buffer
+
+cdef enum Wiring:
+    OUTSIDE     # in no residency set
+    INSIDE      # in one, or joining it; counted as wired
+    LEAVING     # being taken out; counted until it is
+
+cdef struct Resource:
+    mlim_buffer *buffer     # owned
+    char *base
+    uint64_t bytes
+    bint idle               # in the cache
+    bint zeros              # whole: all of it; slab: what lies beyond `fresh` was never written
+    Wiring wiring
+    uint32_t block_size     # 0: the resource is one block
+    uint32_t size_class
+    uint32_t blocks         # how many the slab is cut into
+    uint32_t live           # how many of them callers hold
+    uint32_t fresh          # the first that was never handed out; all after it neither
+    void *free_blocks       # handed back, linked through their first bytes
+    Resource *previous      # idle: others of its bin; slab with a free block: others of its class;
+    Resource *next          # detached: the next to destroy
+    Resource *older         # idle: by the time it became so
+    Resource *newer
+    Resource *above         # every resource the allocator holds
+    Resource *below
+    Resource *next_wiring   # one wiring operation's list
+
+# What a caller holds.
+cdef struct Block:
+    Resource *resource
+    char *start
+    uint64_t capacity       # bytes that are the caller's, from start
+    bint zeros              # reads as zeros without being cleared
+
+# NULL without memory for the descriptor. The buffer is filled in by resource_adopt.
+cdef Resource *resource_new() noexcept nogil
+cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) noexcept nogil
+# Destroys the buffer and leaves the descriptor as resource_new made it. Calls the device.
+cdef void resource_disown(Resource *resource) noexcept nogil
+# Frees the descriptor and, if there is one, the buffer. Calls the device: not under a lock.
+cdef void resource_destroy(Resource *resource) noexcept nogil
+
+cdef void slab_cut(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil
+cdef bint slab_is_full(const Resource *slab) noexcept nogil
+cdef void slab_take(Resource *slab, Block *block) noexcept nogil
+cdef void slab_give(Resource *slab, void *start) noexcept nogil

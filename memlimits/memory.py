@@ -1,0 +1,229 @@
+"""The documented functions, on the process's default allocator.
+
+Their names, defaults and return values follow MLX's documentation of the same names
+(https://ml-explore.github.io/mlx/build/html/python/memory_management.html); where memlimits goes
+further a docstring says so. All sizes are in bytes. All are safe to call from any thread.
+"""
+
+from memlimits._allocator import default_allocator, this_threads_refusal
+from memlimits._buffer import Buffer, allocate
+from memlimits.errors import MemoryLimitError
+
+__all__ = [
+    "Buffer",
+    "allocate",
+    "clear_cache",
+    "device_info",
+    "get_active_memory",
+    "get_cache_limit",
+    "get_cache_memory",
+    "get_memory_limit",
+    "get_peak_memory",
+    "get_wired_limit",
+    "get_wired_memory",
+    "last_refusal",
+    "reset_peak_memory",
+    "set_cache_limit",
+    "set_memory_limit",
+    "set_memory_policy",
+    "set_wired_limit",
+]
+
+
+def set_memory_limit(limit: int) -> int:
+    """Set the memory limit.
+
+    Under the ``"guideline"`` policy, MLX's, memory past the limit is still given while the system
+    has it; under ``"strict"`` it is refused. A limit below what is in use takes nothing away from
+    callers: the cache is trimmed before the function returns, and the footprint can only fall.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes, from 0 to 2**63 - 1. The default is 1.5 times the maximum recommended working set
+        size, but at most 0.95 times the memory size.
+
+    Returns
+    -------
+    int
+        The previous limit, in bytes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `limit` is no such integer; the limit stays.
+    """
+    return default_allocator().set_memory_limit(limit)
+
+
+def get_memory_limit() -> int:
+    """Return the memory limit, in bytes."""
+    return default_allocator().get_memory_limit()
+
+
+def set_cache_limit(limit: int | None) -> int:
+    """Set how many idle bytes may be kept for reuse.
+
+    What is above a lower limit is returned to the system before the function returns.
+
+    Parameters
+    ----------
+    limit : int or None
+        Bytes, from 0 to 2**63 - 1; 0 turns the cache off. None, the default, makes it follow the
+        memory limit.
+
+    Returns
+    -------
+    int
+        The previous limit, in bytes: the memory limit, if it followed that.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `limit` is no such integer; the limit stays.
+    """
+    return default_allocator().set_cache_limit(limit)
+
+
+def get_cache_limit() -> int:
+    """Return the cache limit, in bytes."""
+    return default_allocator().get_cache_limit()
+
+
+def set_wired_limit(limit: int) -> int:
+    """Set how many bytes are kept resident, so that they are never swapped out.
+
+    Memory in use is wired as far as it fits. Raising the limit wires what already lives; lowering
+    it unwires before the function returns. A child made by ``fork`` starts with nothing wired and
+    a limit of 0, since the system does not hand locked pages on.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes, from 0, the default, to ``device_info()["max_recommended_working_set_size"]``.
+
+    Returns
+    -------
+    int
+        The previous limit, in bytes.
+
+    Raises
+    ------
+    WiredLimitError
+        `limit` is above the maximum (a ValueError); the limit stays.
+    TypeError, ValueError
+        `limit` is no such integer; the limit stays.
+
+    Warns
+    -----
+    RuntimeWarning
+        `limit` is above ``device_info()["wired_capacity"]``, what this process may lock. It is
+        accepted, and what cannot be locked stays unwired.
+    """
+    return default_allocator().set_wired_limit(limit)
+
+
+def get_wired_limit() -> int:
+    """Return the wired limit, in bytes."""
+    return default_allocator().get_wired_limit()
+
+
+def set_memory_policy(policy: str) -> str:
+    """Set what happens to an allocation that does not fit the memory limit.
+
+    Parameters
+    ----------
+    policy : {"guideline", "strict"}
+        ``"guideline"``, the default and what MLX documents: it is given as long as the system has
+        the memory. ``"strict"``: it is refused. Whatever the policy, memory that the system does
+        not have is refused.
+
+    Returns
+    -------
+    str
+        The previous policy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `policy` is neither; the policy stays.
+    """
+    return default_allocator().set_memory_policy(policy)
+
+
+def get_active_memory() -> int:
+    """Return the bytes in callers' hands, counted at the capacity of their blocks."""
+    return default_allocator().get_active_memory()
+
+
+def get_cache_memory() -> int:
+    """Return the idle bytes kept for reuse, which `clear_cache` would return."""
+    return default_allocator().get_cache_memory()
+
+
+def get_peak_memory() -> int:
+    """Return the highest active memory, in bytes, since the start or `reset_peak_memory`."""
+    return default_allocator().get_peak_memory()
+
+
+def reset_peak_memory() -> None:
+    """Set the peak to 0. It reads 0 until the next allocation."""
+    default_allocator().reset_peak_memory()
+
+
+def get_wired_memory() -> int:
+    """Return the bytes now kept resident."""
+    return default_allocator().get_wired_memory()
+
+
+def clear_cache() -> None:
+    """Return every idle resource to the system: afterwards `get_cache_memory` is 0."""
+    default_allocator().clear_cache()
+
+
+def device_info() -> dict[str, str | int]:
+    """Return the facts of the device that memory comes from.
+
+    Returns
+    -------
+    dict
+        Sizes in bytes.
+
+        - ``device_name``, ``architecture``: what the machine calls itself.
+        - ``backend``: ``"host"`` (memory mappings).
+        - ``memory_size``: what all programs here share, the smallest of RAM and the limits of the
+          control groups this process is in.
+        - ``max_recommended_working_set_size``: the highest wired limit, 0.75 times that.
+        - ``max_buffer_length``: the longest single block.
+        - ``resource_limit``: how many resources the system allows (``vm.max_map_count``).
+        - ``wired_capacity``: what ``RLIMIT_MEMLOCK`` lets this process lock.
+    """
+    return default_allocator().device_info()
+
+
+def last_refusal() -> MemoryLimitError | None:
+    """Return this thread's last refused allocation, or None.
+
+    NumPy replaces an allocator's exception by its own, which has no numbers: here they are.
+
+    Returns
+    -------
+    MemoryLimitError or None
+        Not raised; its attributes are the counters at the moment of the refusal.
+    """
+    return this_threads_refusal()
+
+
+def latest_refusal() -> MemoryLimitError | None:
+    """Return the last refused allocation of any thread, or None."""
+    return default_allocator().latest_refusal()
+
+
+def get_memory_policy() -> str:
+    """Return the memory policy."""
+    return default_allocator().get_memory_policy()
+
+
+def counters() -> dict[str, int]:
+    """Return one consistent snapshot of the counters: sizes in bytes, the others counts."""
+    return default_allocator().counters()

@@ -1,0 +1,52 @@
+/* What the host device's files share: the layout behind mlim.h's opaque handles. */
+#ifndef MLIM_HOST_H
+#define MLIM_HOST_H
+
+#include "mlim.h"
+
+#define NO_LIMIT UINT64_MAX
+
+struct mlim_device {
+    mlim_device_facts facts;
+};
+
+enum mlim_membership { MLIM_OUTSIDE, MLIM_JOINING, MLIM_INSIDE, MLIM_LEAVING };
+
+struct mlim_buffer {
+    void *base;
+    size_t length;
+    mlim_residency *set; /* the set it belongs to, joins or leaves; else NULL */
+    enum mlim_membership membership;
+    mlim_buffer *previous, *next; /* in the set */
+};
+
+/* Writes what failed, and why by errno's number, to a nullable error. Returns the status. */
+mlim_status mlim_fail(mlim_error *error, mlim_status status, int code, const char *what);
+
+/* Reads a small file of /proc or of a control group as text. False where it cannot be read. */
+bool mlim_read_text(const char *path, char *text, size_t size);
+
+/* The number behind the line that starts with key ("MemTotal:", "total_dirty "); 0 without one. */
+uint64_t mlim_number(const char *text, const char *key);
+
+/* The least limit, and the least room, over this process's memory group and every ancestor of it;
+ * NO_LIMIT where none sets any. The room counts free swap as far as a group allows swap. */
+uint64_t mlim_cgroups_limit(void);
+uint64_t mlim_cgroups_room(uint64_t swap_free);
+
+static inline uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t minus(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static inline uint64_t plus(uint64_t a, uint64_t b)
+{
+    return a > NO_LIMIT - b ? NO_LIMIT : a + b;
+}
+
+#endif

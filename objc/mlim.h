@@ -1,0 +1,95 @@
+/* mlim: where memory comes from. Mechanism only; limits and policy live above it.
+ *
+ * Ownership   What a create or open function hands out belongs to the caller until the matching
+ *             destroy or close, which return nothing and accept NULL. A device outlives its
+ *             buffers and its residency sets; a buffer leaves its set before it is destroyed.
+ * Lifetime    Pointers to contents are valid until mlim_buffer_destroy. An mlim_error belongs to
+ *             the caller, may be NULL, and is written only by a call that fails.
+ * Units       Every size is in bytes.
+ * Threads     Every function may be called from any thread, without the GIL. Calls on one
+ *             residency set, or on the buffers in it, must not overlap.
+ * Failure     0 is success. A call that fails has changed nothing, except that
+ *             mlim_residency_commit says which of its additions succeeded.
+ */
+#ifndef MLIM_H
+#define MLIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct mlim_device mlim_device;
+typedef struct mlim_buffer mlim_buffer;
+typedef struct mlim_residency mlim_residency;
+
+typedef enum mlim_status {
+    MLIM_OK = 0,
+    MLIM_NO_DEVICE,    /* there is no such device on this machine */
+    MLIM_NO_MEMORY,    /* the system refused the bytes */
+    MLIM_NO_RESOURCES, /* the system refused one more resource, whatever its size */
+    MLIM_NOT_RESIDENT, /* some of a residency set's additions could not be kept resident */
+    MLIM_UNKNOWN       /* the system does not tell */
+} mlim_status;
+
+typedef struct mlim_error {
+    int code; /* the system's own error number, 0 when it gave none */
+    char message[252];
+} mlim_error;
+
+/* What a device is opened with: each number lowers the system's own, 0 leaves it. */
+typedef struct mlim_capacities {
+    uint64_t memory_size;
+    uint64_t max_buffer_length;
+    uint64_t wired_capacity;
+} mlim_capacities;
+
+typedef struct mlim_device_facts {
+    char backend[8];
+    char device_name[128];
+    char architecture[64];
+    uint64_t page_size;   /* lengths and contents are multiples of it */
+    uint64_t memory_size; /* the bytes that all programs here share */
+    uint64_t max_recommended_working_set_size;
+    uint64_t max_buffer_length;
+    uint64_t resource_limit; /* how many resources the system allows */
+    uint64_t wired_capacity; /* bytes this process could keep resident when the device was opened */
+} mlim_device_facts;
+
+/* device */
+mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
+                             mlim_error *error);
+void mlim_device_close(mlim_device *device);
+const mlim_device_facts *mlim_device_get_facts(const mlim_device *device);
+
+/* Bytes that the system could still give this process, RAM and swap, as of now. */
+mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error);
+
+/* An upper bound of the bytes this process has touched: what is private to it, in RAM or swap. */
+mlim_status mlim_device_touched(const mlim_device *device, uint64_t *out, mlim_error *error);
+
+/* Bytes of the pages in [start, start + length) that have been touched. The range may be gone. */
+mlim_status mlim_device_touched_range(const mlim_device *device, const void *start, size_t length,
+                                      uint64_t *out, mlim_error *error);
+
+/* buffer: readable, writable memory that reads as zeros until it is written */
+mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
+                               mlim_error *error);
+void mlim_buffer_destroy(mlim_buffer *buffer);
+void *mlim_buffer_contents(const mlim_buffer *buffer);
+size_t mlim_buffer_length(const mlim_buffer *buffer);
+size_t mlim_buffer_allocated_size(const mlim_buffer *buffer);
+
+/* The whole buffer reads as zeros again, its pages returned. MLIM_NOT_RESIDENT while in a set. */
+mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error);
+
+/* residency set: buffers to be kept resident. Adding and removing take effect at commit, which
+ * removes first. After a failed commit mlim_residency_contains tells what is in the set. */
+mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error);
+void mlim_residency_destroy(mlim_residency *set);
+void mlim_residency_add(mlim_residency *set, mlim_buffer *buffer);
+void mlim_residency_remove(mlim_residency *set, mlim_buffer *buffer);
+mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error);
+bool mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer);
+uint64_t mlim_residency_allocated_size(const mlim_residency *set); /* as of the last commit */
+
+#endif

@@ -1,0 +1,77 @@
+"""Builds libmlim.a from objc/ and the Cython modules over it.
+
+Environment: MEMLIMITS_WERROR=1 makes the C compiler's warnings errors (Cython's always are),
+MEMLIMITS_SANITIZE=address,undefined builds for those sanitizers, MEMLIMITS_DEBUG=1 for debuggers.
+"""
+
+import os
+
+import numpy
+from Cython.Build import cythonize
+from Cython.Compiler import Options
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+WARNINGS = ["-Wall", "-Wextra"]
+# What Cython writes by design: unused helpers and parameters, partly initialised type objects.
+CYTHON_WARNINGS = [*WARNINGS, "-Wno-unused-parameter", "-Wno-unused-function",
+                   "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread"]
+LINK_FLAGS = ["-pthread"]
+
+if os.environ.get("MEMLIMITS_WERROR") == "1":
+    FLAGS += ["-Werror"]
+if os.environ.get("MEMLIMITS_DEBUG") == "1":
+    FLAGS += ["-O0", "-g3", "-UNDEBUG"]
+if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
+    FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
+    LINK_FLAGS += [f"-fsanitize={sanitizers}"]
+
+LIBRARY = "mlim"
+SOURCES = [f"objc/host_{part}.c" for part in ("buffer", "cgroup", "device", "residency")]
+CORE = ["_device", "_limits", "_resource", "_pagemap", "_cache", "_residency", "_core", "_allocator", "_buffer"]
+
+Options.warning_errors = True
+
+
+class BuildExtensions(build_ext):
+    """Builds the C library before the modules that link or include it."""
+
+    def run(self):
+        self.run_command("build_clib")
+        super().run()
+
+
+def core_extension(name):
+    return Extension(
+        f"memlimits.{name}",
+        [f"memlimits/{name}.pyx"],
+        include_dirs=["objc"],
+        depends=["objc/mlim.h", "objc/host.h", *SOURCES] if name == "_device" else ["objc/mlim.h"],
+        extra_compile_args=[*FLAGS, *CYTHON_WARNINGS],
+        extra_link_args=LINK_FLAGS,
+    )
+
+
+def numpy_extension():
+    extension = core_extension("adapters._numpy")
+    extension.sources = ["memlimits/adapters/_numpy.pyx"]
+    extension.include_dirs.append(numpy.get_include())
+    extension.define_macros += [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+                                ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
+    return extension
+
+
+setup(
+    libraries=[(LIBRARY, {
+        "sources": SOURCES,
+        "include_dirs": ["objc"],
+        "cflags": [*FLAGS, *WARNINGS, "-fPIC", "-fvisibility=hidden"],
+        "obj_deps": {"": ["objc/mlim.h", "objc/host.h"]},
+    })],
+    ext_modules=cythonize(
+        [*(core_extension(name) for name in CORE), numpy_extension()],
+        compiler_directives={"language_level": "3", "embedsignature": False},
+    ),
+    cmdclass={"build_ext": BuildExtensions},
+)
