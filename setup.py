@@ -29,7 +29,8 @@ if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
 
 LIBRARY = "mlim"
 SOURCES = [f"objc/host_{part}.c" for part in ("buffer", "cgroup", "device", "residency")]
-CORE = ["_device", "_limits", "_resource", "_pagemap", "_cache", "_residency", "_core", "_allocator", "_buffer"]
+CORE = ["_device", "_limits", "_resource", "_pagemap", "_cache", "_residency", "_core", "_growth",
+        "_allocator", "_buffer"]
 
 Options.warning_errors = True
 

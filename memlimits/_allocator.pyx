@@ -7,8 +7,9 @@ from cpython.ref cimport Py_INCREF
 from memlimits._core cimport (
     core_after_fork, core_before_fork, core_clear_cache, core_close, core_latest_refusal,
     core_limits, core_open, core_reset_peak, core_set_cache_limit, core_set_memory_limit,
-    core_set_policy, core_set_wired_limit, last_refusal,
+    core_set_policy, core_set_wired_limit,
 )
+from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
     BLOCKERS, GUIDELINE, NOTHING, STRICT, Limits, Policy, limits_cache_limit, limits_slack,
 )

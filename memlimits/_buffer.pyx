@@ -7,13 +7,12 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from memlimits._allocator cimport as_nbytes, get_default, refusal_error
-from memlimits._core cimport (
-    core_clear, core_free, core_hit, core_miss, core_return, last_refusal,
-)
+from memlimits._core cimport core_clear, core_free, core_hit, core_return
 from memlimits._dlpack cimport (
     DL_CPU, DL_IS_COPIED, DL_UINT, DLPACK_MAJOR, DLPACK_MINOR, DLManagedTensor,
     DLManagedTensorVersioned, DLTensor,
 )
+from memlimits._growth cimport core_miss, last_refusal
 from memlimits._limits cimport NOTHING, Blocker
 from memlimits._resource cimport Block
 

@@ -48,8 +48,6 @@ cdef void core_close(Core *core) noexcept nogil
 
 # Serves n bytes from what is idle. False where nothing fits.
 cdef bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil
-# Serves n bytes, growing the footprint. Calls the device. A refusal is counted and remembered.
-cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil
 # Makes a block's first n bytes read as zeros. May call the device.
 cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil
 # Takes a block back. What it returns goes to core_return, unless it is NULL.
@@ -77,5 +75,13 @@ cdef Refusal core_latest_refusal(Core *core) noexcept nogil
 cdef void core_before_fork(Core *core) noexcept nogil
 cdef void core_after_fork(Core *core, bint child) noexcept nogil
 
-# This thread's last refusal.
-cdef Refusal last_refusal() noexcept nogil
+# For _growth, under the lock unless it says otherwise.
+cdef void core_hold(Core *core, Resource *resource) noexcept nogil
+# Takes the oldest idle resources, `enough` bytes of them, off every list; linked through `next`.
+cdef Resource *core_detach(Core *core, uint64_t enough, uint64_t *detached) noexcept nogil
+# Without the lock, calls the device: destroys what was detached, then settles its bytes, less the
+# `growth` that was reserved with them.
+cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
+# Wakes whoever waits for pending to fall; waits for that, dropping the lock meanwhile.
+cdef void core_settle(Core *core) noexcept nogil
+cdef void core_wait(Core *core) noexcept nogil

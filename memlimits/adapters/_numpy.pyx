@@ -8,9 +8,8 @@ from libc.stdint cimport INT64_MAX, uint8_t, uint64_t
 from libc.string cimport memcpy, strcpy
 
 from memlimits._allocator cimport get_default, refusal_error
-from memlimits._core cimport (
-    Core, core_clear, core_find, core_free, core_hit, core_miss, core_return, last_refusal,
-)
+from memlimits._core cimport Core, core_clear, core_find, core_free, core_hit, core_return
+from memlimits._growth cimport core_miss, last_refusal
 from memlimits._limits cimport NOTHING
 from memlimits._resource cimport Block, Resource
 

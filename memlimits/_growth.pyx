@@ -1,0 +1,225 @@
+from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from memlimits._cache cimport (
+    cache_growth, cache_least_growth, cache_mapped, cache_serve, cache_take,
+)
+from memlimits._core cimport core_detach, core_give_back, core_hold, core_settle, core_wait
+from memlimits._device cimport (
+    buffer_create, device_available, device_touched, device_touched_range,
+)
+from memlimits._limits cimport (
+    DEVICE, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
+    limits_cancel, limits_confirm, limits_extend_credit, limits_judge, limits_lower_promise,
+    limits_reserve, limits_room, limits_slack,
+)
+from memlimits._mlim cimport (
+    MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_status,
+)
+from memlimits._pagemap cimport pagemap_add
+from memlimits._residency cimport residency_update
+from memlimits._resource cimport (
+    Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
+)
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
+
+cdef extern from *:
+    """
+    /* A Refusal, as bytes: Cython cannot declare a thread's own variable. */
+    static _Thread_local char this_threads_refusal[64];
+    """
+    char this_threads_refusal[64]
+
+
+cdef void lower_promise(Core *core) noexcept nogil:
+    """Under the lock, which it drops: looks which of our pages have been touched.
+
+    Ranges are looked at by address, not through their resources: one that goes meanwhile reads as
+    untouched, which errs on the safe side. A page that was only read counts as touched in its
+    range, but not in what the process has touched in all, so the smaller of the two is right.
+    """
+    cdef uint64_t grown_then = core.limits.grown
+    cdef uint64_t pending = core.limits.pending
+    cdef uint64_t held = 0, touched = 0, in_range, in_all
+    cdef size_t i, count = 0, capacity = core.limits.resources
+    cdef Resource *resource = core.resources
+    cdef uint64_t *ranges = <uint64_t *> malloc((capacity + 1) * 2 * sizeof(uint64_t))
+    if ranges == NULL:
+        return
+    while resource != NULL:
+        ranges[2 * count] = <uint64_t> resource.base
+        ranges[2 * count + 1] = resource.bytes
+        held += resource.bytes
+        count += 1
+        resource = resource.below
+    pthread_mutex_unlock(&core.lock)
+    for i in range(count):
+        if device_touched_range(
+            core.device, <void *> ranges[2 * i], ranges[2 * i + 1], &in_range
+        ) != MLIM_OK:
+            in_range = ranges[2 * i + 1]
+        touched += in_range
+    if device_touched(core.device, &in_all) == MLIM_OK and in_all < touched:
+        touched = in_all
+    free(ranges)
+    pthread_mutex_lock(&core.lock)
+    limits_lower_promise(&core.limits, held - touched + pending, grown_then)
+
+
+cdef Blocker reserve(
+    Core *core, uint64_t n, uint64_t growth, Resource **detached, Block *block
+) noexcept nogil:
+    """Under the lock, which it may drop: room for `growth`, or a hit after all.
+
+    On success either `block` is filled, or `growth` is pending and `detached` is to be given back
+    first. The last look at the limits and the reservation are one step.
+    """
+    cdef Limits *limits = &core.limits
+    cdef Verdict verdict
+    cdef uint64_t trim, room, short_by, returned
+    cdef uint64_t available = 0, epoch = 0
+    cdef bint read = False, scanned = False
+    detached[0] = NULL
+    while True:
+        if cache_take(&core.cache, limits, n, block):
+            limits.hits += 1
+            return NOTHING
+        verdict = limits_judge(limits, growth, &trim)
+        if verdict == REFUSE:
+            return LIMIT
+        if verdict == WAIT:
+            core_wait(core)
+            read = False
+            continue
+        if growth > limits.credit:
+            if not read or epoch != limits.epoch:
+                epoch = limits.epoch
+                pthread_mutex_unlock(&core.lock)
+                if device_available(core.device, &available) != MLIM_OK:
+                    available = UINT64_MAX
+                pthread_mutex_lock(&core.lock)
+                read = True
+                continue
+            room = limits_room(limits, available)
+            if growth > room and limits.promised and not scanned:
+                lower_promise(core)
+                scanned = True
+                read = False
+                continue
+            short_by = growth - room if growth > room else 0
+            if short_by > limits.cache:
+                if short_by > limits.cache + limits.pending:
+                    return SYSTEM
+                core_wait(core)
+                read = False
+                continue
+            trim = max(trim, short_by)
+            limits_extend_credit(limits, room)
+        returned = 0
+        detached[0] = core_detach(core, trim, &returned)
+        limits_reserve(limits, growth, returned)
+        return NOTHING
+
+
+cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
+    """Asks the device; when it refuses, returns the whole cache and asks once more."""
+    cdef mlim_status status = buffer_create(core.device, growth, buffer)
+    cdef uint64_t returned = 0
+    cdef Resource *detached
+    if status == MLIM_OK:
+        return status
+    pthread_mutex_lock(&core.lock)
+    detached = core_detach(core, UINT64_MAX, &returned)
+    limits_reserve(&core.limits, 0, returned)
+    pthread_mutex_unlock(&core.lock)
+    if detached == NULL:
+        return status
+    core_give_back(core, detached, 0)
+    return buffer_create(core.device, growth, buffer)
+
+
+cdef Blocker grow(
+    Core *core, uint64_t n, uint64_t growth, Resource *resource, Block *block
+) noexcept nogil:
+    """Serves n bytes from a new resource of `growth` bytes. On success it owns `resource`."""
+    cdef Resource *detached
+    cdef mlim_buffer *buffer = NULL
+    cdef mlim_status status
+    cdef Blocker blocker
+    cdef bint wire
+    pthread_mutex_lock(&core.lock)
+    blocker = reserve(core, n, growth, &detached, block)
+    pthread_mutex_unlock(&core.lock)
+    if blocker != NOTHING:
+        return blocker
+    if block.resource != NULL:
+        resource_destroy(resource)
+        return NOTHING
+    if detached != NULL:
+        core_give_back(core, detached, growth)
+    status = make(core, growth, &buffer)
+    if status == MLIM_OK:
+        resource_adopt(resource, buffer, growth)
+        if pagemap_add(&core.pages, resource, cache_mapped(growth, core.page_size)) != 0:
+            resource_disown(resource)
+            status = MLIM_NO_MEMORY
+    pthread_mutex_lock(&core.lock)
+    if status == MLIM_OK:
+        limits_confirm(&core.limits, growth)
+        core.limits.misses += 1
+        core_hold(core, resource)
+        cache_serve(&core.cache, &core.limits, resource, n, block)
+    else:
+        limits_cancel(&core.limits, growth)
+    wire = status == MLIM_OK and core.limits.wired_limit > 0
+    core_settle(core)
+    pthread_mutex_unlock(&core.lock)
+    if wire:
+        residency_update(&core.residency, resource)
+    if status == MLIM_OK:
+        return NOTHING
+    return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
+
+
+cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
+    cdef uint64_t growth = cache_growth(n, core.page_size)
+    cdef uint64_t least = cache_least_growth(n, core.page_size)
+    cdef Resource *resource
+    cdef Blocker blocker
+    block.resource = NULL
+    if least > core.max_buffer_length:
+        return refuse(core, n, LENGTH)
+    resource = resource_new()
+    if resource == NULL:
+        return refuse(core, n, DEVICE)
+    blocker = grow(core, n, growth, resource, block)
+    if blocker != NOTHING and least < growth:
+        # Where a whole slab does not fit, a page may.
+        blocker = grow(core, n, least, resource, block)
+    if blocker != NOTHING:
+        resource_destroy(resource)
+        return refuse(core, n, blocker)
+    return NOTHING
+
+
+cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
+    cdef Limits *limits = &core.limits
+    pthread_mutex_lock(&core.lock)
+    limits.refusals[<int> blocker] += 1
+    core.latest.requested = n
+    core.latest.limit = limits.memory_limit
+    core.latest.footprint = limits.footprint
+    core.latest.active = limits.active
+    core.latest.cache = limits.cache
+    core.latest.slack = limits_slack(limits)
+    core.latest.blocked_by = blocker
+    memcpy(this_threads_refusal, &core.latest, sizeof(Refusal))
+    pthread_mutex_unlock(&core.lock)
+    return blocker
+
+
+cdef Refusal last_refusal() noexcept nogil:
+    cdef Refusal refusal
+    memcpy(&refusal, this_threads_refusal, sizeof(Refusal))
+    return refusal
