@@ -72,7 +72,7 @@ setup(
     })],
     ext_modules=cythonize(
         [*(core_extension(name) for name in CORE), numpy_extension()],
-        compiler_directives={"language_level": "3", "embedsignature": False},
+        compiler_directives={"language_level": "3", "auto_pickle": False},
     ),
     cmdclass={"build_ext": BuildExtensions},
 )

@@ -1,7 +1,7 @@
-import operator
-import warnings
-
+cimport cython
+from cpython.exc cimport PyErr_WarnEx
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.ref cimport Py_INCREF
 
 from memlimits._core cimport (
@@ -11,7 +11,7 @@ from memlimits._core cimport (
 )
 from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
-    BLOCKERS, GUIDELINE, NOTHING, STRICT, Limits, Policy, limits_cache_limit, limits_slack,
+    BLOCKERS, GUIDELINE, NOTHING, STRICT, Limits, limits_cache_limit, limits_slack,
 )
 from memlimits._sync cimport pthread_atfork
 
@@ -27,12 +27,9 @@ cdef int64_t as_nbytes(object value, str name) except -1:
     if not PyLong_CheckExact(value):
         if isinstance(value, bool):
             raise TypeError(f"{name} must be an integer, in bytes, not {value!r}")
-        try:
-            value = operator.index(value)
-        except TypeError:
-            raise TypeError(
-                f"{name} must be an integer, in bytes, not {type(value).__name__}"
-            ) from None
+        if not PyIndex_Check(value):
+            raise TypeError(f"{name} must be an integer, in bytes, not {type(value).__name__}")
+        value = PyNumber_Index(value)
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow or number < 0:
         raise ValueError(f"{name} must be from 0 to 2**63 - 1 bytes, not {shown(value)}")
@@ -46,6 +43,11 @@ cdef str shown(object number):
     return f"an integer of {number.bit_length()} bits"
 
 
+cdef int warn(str message) except -1:
+    """A RuntimeWarning where the program called the documented function."""
+    return PyErr_WarnEx(RuntimeWarning, message.encode(), 2)
+
+
 cdef object refusal_error(Refusal refusal):
     if refusal.blocked_by == NOTHING:
         return None
@@ -54,6 +56,7 @@ cdef object refusal_error(Refusal refusal):
         refusal.slack, BLOCKED_BY[<int> refusal.blocked_by])
 
 
+@cython.final
 cdef class Allocator:
     """Memory from one device within one set of limits.
 
@@ -100,11 +103,9 @@ cdef class Allocator:
         if n > maximum:
             raise WiredLimitError(n, maximum, self.way_to_wire_more())
         if n > capacity:
-            warnings.warn(
-                f"a wired limit of {n} bytes is above what this process may lock, {capacity} "
-                "bytes (wired_capacity): the rest is not kept resident. Raise it with "
-                "'ulimit -l' before the program starts.",
-                RuntimeWarning, stacklevel=3)
+            warn(f"a wired limit of {n} bytes is above what this process may lock, {capacity} "
+                 "bytes (wired_capacity): the rest is not kept resident. Raise it with "
+                 "'ulimit -l' before the program starts.")
         with nogil:
             n = core_set_wired_limit(&self.core, n)
         self.report_wire_failures()
@@ -183,10 +184,8 @@ cdef class Allocator:
         if first:
             # Where warnings are errors this one goes to sys.unraisablehook: a failed wire fails
             # no allocation.
-            warnings.warn(
-                "memory within the wired limit could not be kept resident: the system refused to "
-                "lock it. It stays usable, and may be swapped out.",
-                RuntimeWarning, stacklevel=2)
+            warn("memory within the wired limit could not be kept resident: the system refused to "
+                 "lock it. It stays usable, and may be swapped out.")
 
 
 def this_threads_refusal():

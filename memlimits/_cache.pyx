@@ -120,11 +120,11 @@ cdef Resource *take_idle(Cache *cache, uint64_t n) noexcept nogil:
     """An idle resource of n bytes or up to one eighth more, out of its bin; NULL without one."""
     cdef uint64_t longest = longest_for(n)
     cdef uint32_t b
-    cdef int probe
+    cdef int _probe
     cdef Resource *resource
     for b in range(bin_of(n), bin_of(longest) + 1):
         resource = cache.bins[b]
-        for probe in range(PROBES):
+        for _probe in range(PROBES):
             if resource == NULL:
                 break
             if n <= resource.bytes <= longest:

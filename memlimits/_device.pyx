@@ -1,3 +1,4 @@
+cimport cython
 from memlimits cimport _mlim as mlim
 from memlimits._mlim cimport MLIM_OK
 
@@ -14,6 +15,7 @@ cdef int check(mlim_status status, const mlim_error *error) except -1:
     raise DeviceError(text)
 
 
+@cython.final
 cdef class Device:
     """The device that was linked in, opened.
 

@@ -9,6 +9,10 @@ from memlimits._allocator import default_allocator, this_threads_refusal
 from memlimits._buffer import Buffer, allocate
 from memlimits.errors import MemoryLimitError
 
+TYPE_CHECKING = False  # typing's own would cost its import
+if TYPE_CHECKING:
+    from typing import SupportsIndex
+
 __all__ = [
     "Buffer",
     "allocate",
@@ -30,7 +34,7 @@ __all__ = [
 ]
 
 
-def set_memory_limit(limit: int) -> int:
+def set_memory_limit(limit: "SupportsIndex") -> int:
     """Set the memory limit.
 
     Under the ``"guideline"`` policy, MLX's, memory past the limit is still given while the system
@@ -61,7 +65,7 @@ def get_memory_limit() -> int:
     return default_allocator().get_memory_limit()
 
 
-def set_cache_limit(limit: int | None) -> int:
+def set_cache_limit(limit: "SupportsIndex | None") -> int:
     """Set how many idle bytes may be kept for reuse.
 
     What is above a lower limit is returned to the system before the function returns.
@@ -90,7 +94,7 @@ def get_cache_limit() -> int:
     return default_allocator().get_cache_limit()
 
 
-def set_wired_limit(limit: int) -> int:
+def set_wired_limit(limit: "SupportsIndex") -> int:
     """Set how many bytes are kept resident, so that they are never swapped out.
 
     Memory in use is wired as far as it fits. Raising the limit wires what already lives; lowering

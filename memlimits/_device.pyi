@@ -1,0 +1,9 @@
+from typing import Self, final
+
+@final
+class Device:
+    def __new__(
+        cls, *, memory_size: int = 0, max_buffer_length: int = 0, wired_capacity: int = 0
+    ) -> Self: ...
+    def info(self) -> dict[str, str | int]: ...
+    def available(self) -> int: ...
