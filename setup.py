@@ -27,6 +27,10 @@ if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
     FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
     LINK_FLAGS += [f"-fsanitize={sanitizers}"]
 
+# A build of one kind reuses nothing of another.
+VARIANT = "-".join(["build", *filter(None, [os.environ.get("MEMLIMITS_DEBUG") and "debug",
+                                            (sanitizers or "").replace(",", "-")])])
+
 LIBRARY = "mlim"
 SOURCES = [f"objc/host_{part}.c" for part in ("buffer", "cgroup", "device", "residency")]
 CORE = ["_device", "_limits", "_resource", "_pagemap", "_cache", "_residency", "_core", "_growth",
@@ -75,4 +79,5 @@ setup(
         compiler_directives={"language_level": "3", "auto_pickle": False},
     ),
     cmdclass={"build_ext": BuildExtensions},
+    options={"build": {"build_base": VARIANT}},
 )

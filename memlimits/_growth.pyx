@@ -68,7 +68,7 @@ cdef void lower_promise(Core *core) noexcept nogil:
 
 
 cdef Blocker reserve(
-    Core *core, uint64_t n, uint64_t growth, Resource **detached, Block *block
+    Core *core, uint64_t n, uint64_t growth, Resource **detached, bint *overrun, Block *block
 ) noexcept nogil:
     """Under the lock, which it may drop: room for `growth`, or a hit after all.
 
@@ -118,7 +118,7 @@ cdef Blocker reserve(
             limits_extend_credit(limits, room)
         returned = 0
         detached[0] = core_detach(core, trim, &returned)
-        limits_reserve(limits, growth, returned)
+        overrun[0] = limits_reserve(limits, growth, returned)
         return NOTHING
 
 
@@ -147,9 +147,9 @@ cdef Blocker grow(
     cdef mlim_buffer *buffer = NULL
     cdef mlim_status status
     cdef Blocker blocker
-    cdef bint wire
+    cdef bint overrun = False, wire
     pthread_mutex_lock(&core.lock)
-    blocker = reserve(core, n, growth, &detached, block)
+    blocker = reserve(core, n, growth, &detached, &overrun, block)
     pthread_mutex_unlock(&core.lock)
     if blocker != NOTHING:
         return blocker
@@ -166,7 +166,7 @@ cdef Blocker grow(
             status = MLIM_NO_MEMORY
     pthread_mutex_lock(&core.lock)
     if status == MLIM_OK:
-        limits_confirm(&core.limits, growth)
+        limits_confirm(&core.limits, growth, overrun)
         core.limits.misses += 1
         core_hold(core, resource)
         cache_serve(&core.cache, &core.limits, resource, n, block)

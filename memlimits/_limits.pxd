@@ -74,10 +74,10 @@ cdef void limits_promise(Limits *limits, uint64_t n) noexcept nogil
 
 # Growth by n while `returned` bytes of the cache go back: one step, so that nobody else takes the
 # room between the two. `returned` is settled first (limits_returned), then the growth is confirmed
-# or cancelled.
-cdef void limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
+# or cancelled. Returns whether this is an overrun, to be counted when the growth is confirmed.
+cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
 cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
-cdef void limits_confirm(Limits *limits, uint64_t n) noexcept nogil
+cdef void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogil
 cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil
 
 # Blocks and idle resources changing hands. What is neither is slack.

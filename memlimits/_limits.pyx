@@ -63,13 +63,13 @@ cdef void limits_lower_promise(
     limits.epoch += 1
 
 
-cdef void limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
-    if n and limits.footprint - returned + n > limits.memory_limit:
-        limits.overruns += 1
+cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
+    cdef bint overrun = limits.footprint - returned + n > limits.memory_limit
     limits.cache -= returned
     limits.pending += max(n, returned)
     limits.footprint += minus(n, returned)
     limits_promise(limits, n)
+    return overrun
 
 
 cdef void limits_promise(Limits *limits, uint64_t n) noexcept nogil:
@@ -83,8 +83,9 @@ cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcep
     limits.footprint -= minus(returned, n)
 
 
-cdef void limits_confirm(Limits *limits, uint64_t n) noexcept nogil:
+cdef void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogil:
     limits.pending -= n
+    limits.overruns += overrun
 
 
 cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil:
