@@ -190,6 +190,7 @@ cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
     block.resource = NULL
     if least > core.max_buffer_length:
         return refuse(core, n, LENGTH)
+    growth = growth if growth <= core.max_buffer_length else least
     resource = resource_new()
     if resource == NULL:
         return refuse(core, n, DEVICE)
