@@ -1,5 +1,4 @@
 cimport cython
-from cpython.exc cimport PyErr_WarnEx
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.ref cimport Py_INCREF
@@ -17,6 +16,16 @@ from memlimits._sync cimport pthread_atfork
 
 from memlimits.errors import MemoryLimitError, WiredLimitError
 
+cdef extern from "Python.h":
+    int warn_or_raise "PyErr_WarnEx"(
+        object category, const char *message, Py_ssize_t level) except -1
+    int warn_or_keep "PyErr_WarnEx"(object category, const char *message, Py_ssize_t level)
+    void PyErr_WriteUnraisable(object context)
+
+cdef const char *WIRE_FAILURE = (
+    b"memory within the wired limit could not be kept resident: the system refused to lock it. "
+    b"It stays usable, and may be swapped out.")
+
 POLICIES = ("guideline", "strict")                                          # by Policy
 BLOCKED_BY = (None, "limit", "system", "device", "length", "resources")     # by Blocker
 
@@ -25,9 +34,10 @@ cdef int64_t as_nbytes(object value, str name) except -1:
     cdef int overflow = 0
     cdef int64_t number
     if not PyLong_CheckExact(value):
-        if isinstance(value, bool):
-            raise TypeError(f"{name} must be an integer, in bytes, not {value!r}")
-        if not PyIndex_Check(value):
+        # NumPy's bool has __index__ before NumPy 2.3.
+        is_bool = isinstance(value, bool) or (
+            getattr(getattr(value, "dtype", None), "kind", "") == "b")
+        if is_bool or not PyIndex_Check(value):
             raise TypeError(f"{name} must be an integer, in bytes, not {type(value).__name__}")
         value = PyNumber_Index(value)
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
@@ -43,11 +53,6 @@ cdef str shown(object number):
     return f"an integer of {number.bit_length()} bits"
 
 
-cdef int warn(str message) except -1:
-    """A RuntimeWarning where the program called the documented function."""
-    return PyErr_WarnEx(RuntimeWarning, message.encode(), 2)
-
-
 cdef object refusal_error(Refusal refusal):
     if refusal.blocked_by == NOTHING:
         return None
@@ -57,6 +62,7 @@ cdef object refusal_error(Refusal refusal):
 
 
 @cython.final
+@cython.no_gc   # a Device refers to nothing
 cdef class Allocator:
     """Memory from one device within one set of limits.
 
@@ -103,9 +109,10 @@ cdef class Allocator:
         if n > maximum:
             raise WiredLimitError(n, maximum, self.way_to_wire_more())
         if n > capacity:
-            warn(f"a wired limit of {n} bytes is above what this process may lock, {capacity} "
-                 "bytes (wired_capacity): the rest is not kept resident. Raise it with "
-                 "'ulimit -l' before the program starts.")
+            warn_or_raise(RuntimeWarning, (
+                f"a wired limit of {n} bytes is above what this process may lock, {capacity} "
+                "bytes (wired_capacity): the rest is not kept resident. Raise it with "
+                "'ulimit -l' before the program starts.").encode(), 2)
         with nogil:
             n = core_set_wired_limit(&self.core, n)
         self.report_wire_failures()
@@ -181,11 +188,9 @@ cdef class Allocator:
         if failures == self.reported_failures:
             return
         self.reported_failures = failures
-        if first:
-            # Where warnings are errors this one goes to sys.unraisablehook: a failed wire fails
-            # no allocation.
-            warn("memory within the wired limit could not be kept resident: the system refused to "
-                 "lock it. It stays usable, and may be swapped out.")
+        # Where warnings are errors it cannot be raised: a failed wire fails no allocation.
+        if first and warn_or_keep(RuntimeWarning, WIRE_FAILURE, 1) < 0:
+            PyErr_WriteUnraisable(self)
 
 
 def this_threads_refusal():

@@ -73,7 +73,10 @@ def allocate_in(Allocator allocator not None, nbytes, *, bint zeroed=False):
     return allocate_from(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
 
 
+# Not a part of any cycle, since an Allocator refers to no Python code's objects; and the collector
+# must not clear `allocator` before the block has gone back.
 @cython.final
+@cython.no_gc
 @cython.freelist(64)
 cdef class Buffer:
     """A writable block of memory, made by `allocate`.
@@ -92,7 +95,7 @@ cdef class Buffer:
         Address of the first byte.
     """
 
-    def __init__(self):
+    def __init__(self, *args, **kwargs):
         raise TypeError("a Buffer is made by memlimits.allocate(nbytes)")
 
     def __dealloc__(self):
@@ -176,11 +179,13 @@ cdef class Buffer:
         if dl_device is not None and tuple(dl_device) != (DL_CPU, 0):
             raise BufferError(f"a buffer is on the CPU, device (1, 0), not {dl_device!r}")
         cdef Buffer source = self
-        if copy:
+        cdef bint copied = bool(copy)
+        if copied:
             source = allocate_from(self.allocator, self.nbytes, False)
-            memcpy(source.start, self.start, self.nbytes)
+            if self.nbytes:
+                memcpy(source.start, self.start, self.nbytes)
         if max_version is not None and max_version[0] >= DLPACK_MAJOR:
-            return export_versioned(source, copy is True)
+            return export_versioned(source, copied)
         return export_unversioned(source)
 
     def __dlpack_device__(self):

@@ -20,12 +20,13 @@ cdef struct Cache:
     Resource *slabs[SIZE_CLASSES]   # slabs with a free block and a live one
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
+    uint64_t page_size
 
 # Bytes to ask the device for, to serve n: comfortably, and at the very least.
-cdef uint64_t cache_growth(uint64_t n, uint64_t page_size) noexcept nogil
-cdef uint64_t cache_least_growth(uint64_t n, uint64_t page_size) noexcept nogil
+cdef uint64_t cache_growth(const Cache *cache, uint64_t n) noexcept nogil
+cdef uint64_t cache_least_growth(const Cache *cache, uint64_t n) noexcept nogil
 # How much of a resource the page map must know: all of what can be a slab, else its first page.
-cdef uint64_t cache_mapped(uint64_t n, uint64_t page_size) noexcept nogil
+cdef uint64_t cache_mapped(const Cache *cache, uint64_t n) noexcept nogil
 
 # Serves n bytes from what is idle. False where nothing fits.
 cdef bint cache_take(Cache *cache, Limits *limits, uint64_t n, Block *block) noexcept nogil

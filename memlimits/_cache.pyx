@@ -3,7 +3,9 @@ from libc.stdint cimport uint32_t
 from memlimits._limits cimport (
     limits_activate, limits_cached, limits_deactivate, limits_uncached,
 )
-from memlimits._resource cimport slab_cut, slab_give, slab_is_full, slab_take
+from memlimits._resource cimport (
+    DETACHED, IDLE, TAKEN, slab_cut, slab_give, slab_is_full, slab_take,
+)
 
 cdef extern from *:
     int clz "__builtin_clzll"(unsigned long long number) nogil
@@ -46,20 +48,20 @@ cdef uint64_t slab_size(uint32_t block_size) noexcept nogil:
     return <uint64_t> 1 << (log2_floor(least - 1) + 1)
 
 
-cdef uint64_t cache_growth(uint64_t n, uint64_t page_size) noexcept nogil:
+cdef uint64_t cache_growth(const Cache *cache, uint64_t n) noexcept nogil:
     if n <= LARGEST_SLAB_BLOCK:
         return slab_size(class_size(class_of(n)))
-    return round_up(n, page_size)
+    return round_up(n, cache.page_size)
 
 
-cdef uint64_t cache_least_growth(uint64_t n, uint64_t page_size) noexcept nogil:
+cdef uint64_t cache_least_growth(const Cache *cache, uint64_t n) noexcept nogil:
     if n <= LARGEST_SLAB_BLOCK:
         n = class_size(class_of(n))
-    return round_up(n, page_size)
+    return round_up(n, cache.page_size)
 
 
-cdef uint64_t cache_mapped(uint64_t n, uint64_t page_size) noexcept nogil:
-    return n if n <= longest_for(LARGEST_SLAB) else page_size
+cdef uint64_t cache_mapped(const Cache *cache, uint64_t n) noexcept nogil:
+    return n if n <= longest_for(LARGEST_SLAB) else cache.page_size
 
 
 cdef inline uint64_t longest_for(uint64_t n) noexcept nogil:
@@ -91,7 +93,7 @@ cdef void unlink(Resource **first, Resource *resource) noexcept nogil:
 
 
 cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
-    resource.idle = True
+    resource.use = IDLE
     link(&cache.bins[bin_of(resource.bytes)], resource)
     resource.newer = NULL
     resource.older = cache.newest
@@ -103,7 +105,7 @@ cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
 
 
 cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
-    resource.idle = False
+    resource.use = TAKEN
     unlink(&cache.bins[bin_of(resource.bytes)], resource)
     if resource.older != NULL:
         resource.older.newer = resource.newer
@@ -153,6 +155,9 @@ cdef bint cache_take(Cache *cache, Limits *limits, uint64_t n, Block *block) noe
             return True
         wanted = slab_size(class_size(class_of(n)))
     resource = take_idle(cache, wanted)
+    if resource == NULL and n <= LARGEST_SLAB_BLOCK:
+        # One that was made when a whole slab did not fit.
+        resource = take_idle(cache, cache_least_growth(cache, n))
     if resource == NULL:
         return False
     limits_uncached(limits, resource.bytes)
@@ -206,6 +211,7 @@ cdef Resource *cache_detach(Cache *cache, uint64_t enough, uint64_t *detached) n
     while cache.oldest != NULL and detached[0] < enough:
         resource = cache.oldest
         remove_idle(cache, resource)
+        resource.use = DETACHED
         detached[0] += resource.bytes
         resource.next = first
         first = resource

@@ -24,11 +24,11 @@ cdef struct Refusal:
     uint64_t active
     uint64_t cache
     uint64_t slack
+    uint64_t number         # counts the core's refusals: tells one from the next
     Blocker blocked_by      # NOTHING: there was no refusal
 
 cdef struct Core:
     mlim_device *device         # not owned
-    uint64_t page_size
     uint64_t max_buffer_length
     PageMap pages
     Residency residency
@@ -77,8 +77,6 @@ cdef void core_after_fork(Core *core, bint child) noexcept nogil
 
 # For _growth, under the lock unless it says otherwise.
 cdef void core_hold(Core *core, Resource *resource) noexcept nogil
-# Takes the oldest idle resources, `enough` bytes of them, off every list; linked through `next`.
-cdef Resource *core_detach(Core *core, uint64_t enough, uint64_t *detached) noexcept nogil
 # Without the lock, calls the device: destroys what was detached, then settles its bytes, less the
 # `growth` that was reserved with them.
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil

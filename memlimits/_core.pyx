@@ -2,7 +2,7 @@ from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._cache cimport cache_detach, cache_give, cache_mapped, cache_take
-from memlimits._device cimport buffer_discard
+from memlimits._device cimport buffer_discard, device_available
 from memlimits._limits cimport (
     limits_cache_limit, limits_excess, limits_init, limits_promise, limits_reserve,
     limits_returned,
@@ -29,12 +29,13 @@ cdef int core_open(
     if pagemap_init(&core.pages) != 0:
         return -1
     core.device = device
-    core.page_size = facts.page_size
+    core.cache.page_size = facts.page_size
     core.max_buffer_length = facts.max_buffer_length
     pthread_mutex_init(&core.lock, NULL)
     pthread_cond_init(&core.settled, NULL)
     limits_init(&core.limits, <uint64_t> min(
         1.5 * <double> facts.max_recommended_working_set_size, 0.95 * <double> facts.memory_size))
+    device_available(device, &core.limits.available)
     residency_init(&core.residency, device, facts.wired_capacity, &core.lock, &core.limits,
                    &core.resources, &core.cache.oldest)
     return 0
@@ -64,20 +65,15 @@ cdef void core_hold(Core *core, Resource *resource) noexcept nogil:
     core.limits.resources += 1
 
 
-cdef Resource *core_detach(Core *core, uint64_t enough, uint64_t *detached) noexcept nogil:
-    """Under the lock: takes the oldest idle resources, `enough` bytes of them, off every list."""
-    cdef Resource *first = cache_detach(&core.cache, enough, detached)
-    cdef Resource *resource = first
-    while resource != NULL:
-        if resource.above != NULL:
-            resource.above.below = resource.below
-        else:
-            core.resources = resource.below
-        if resource.below != NULL:
-            resource.below.above = resource.above
-        core.limits.resources -= 1
-        resource = resource.next
-    return first
+cdef void let_go(Core *core, Resource *resource) noexcept nogil:
+    """Under the lock."""
+    if resource.above != NULL:
+        resource.above.below = resource.below
+    else:
+        core.resources = resource.below
+    if resource.below != NULL:
+        resource.below.above = resource.above
+    core.limits.resources -= 1
 
 
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil:
@@ -87,14 +83,22 @@ cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexce
     cdef uint64_t returned = 0
     cdef bint wired = False
     while resource != NULL:
+        # What is detached and outside is never wired again.
         wired = wired or resource.wiring != OUTSIDE
         resource = resource.next
     if wired:
         residency_release(&core.residency, detached)
+    # Until now a lowered wired limit could find them here.
+    pthread_mutex_lock(&core.lock)
+    resource = detached
+    while resource != NULL:
+        let_go(core, resource)
+        resource = resource.next
+    pthread_mutex_unlock(&core.lock)
     while detached != NULL:
         next = detached.next
         returned += detached.bytes
-        pagemap_remove(&core.pages, detached, cache_mapped(detached.bytes, core.page_size))
+        pagemap_remove(&core.pages, detached, cache_mapped(&core.cache, detached.bytes))
         resource_destroy(detached)
         detached = next
     pthread_mutex_lock(&core.lock)
@@ -126,7 +130,7 @@ cdef Resource *detach_excess(Core *core) noexcept nogil:
     cdef Resource *detached
     if excess == 0:
         return NULL
-    detached = core_detach(core, excess, &returned)
+    detached = cache_detach(&core.cache, excess, &returned)
     limits_reserve(&core.limits, 0, returned)
     return detached
 
@@ -211,7 +215,7 @@ cdef void core_clear_cache(Core *core) noexcept nogil:
     cdef uint64_t returned = 0
     cdef Resource *detached
     pthread_mutex_lock(&core.lock)
-    detached = core_detach(core, UINT64_MAX, &returned)
+    detached = cache_detach(&core.cache, UINT64_MAX, &returned)
     limits_reserve(&core.limits, 0, returned)
     pthread_mutex_unlock(&core.lock)
     core_return(core, detached)

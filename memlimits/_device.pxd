@@ -3,7 +3,8 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._mlim cimport (
-    mlim_buffer, mlim_device, mlim_device_facts, mlim_error, mlim_residency, mlim_status,
+    mlim_buffer, mlim_device, mlim_device_facts, mlim_error, mlim_range, mlim_residency,
+    mlim_status,
 )
 
 
@@ -15,9 +16,8 @@ cdef class Device:
 
 # mlim.h for the other modules: same names less the prefix, same contracts.
 cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept nogil
-cdef mlim_status device_touched(mlim_device *device, uint64_t *out) noexcept nogil
-cdef mlim_status device_touched_range(
-    mlim_device *device, const void *start, size_t length, uint64_t *out) noexcept nogil
+cdef mlim_status device_touched(
+    mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out) noexcept nogil
 
 cdef mlim_status buffer_create(mlim_device *device, size_t length, mlim_buffer **out) noexcept nogil
 cdef void buffer_destroy(mlim_buffer *buffer) noexcept nogil

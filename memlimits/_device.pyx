@@ -63,14 +63,10 @@ cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept n
     return mlim.mlim_device_available(device, out, NULL)
 
 
-cdef mlim_status device_touched(mlim_device *device, uint64_t *out) noexcept nogil:
-    return mlim.mlim_device_touched(device, out, NULL)
-
-
-cdef mlim_status device_touched_range(
-    mlim_device *device, const void *start, size_t length, uint64_t *out
+cdef mlim_status device_touched(
+    mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out
 ) noexcept nogil:
-    return mlim.mlim_device_touched_range(device, start, length, out, NULL)
+    return mlim.mlim_device_touched(device, ranges, count, out, NULL)
 
 
 cdef mlim_status buffer_create(

@@ -1,26 +1,24 @@
-from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdint cimport UINT64_MAX, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from memlimits._cache cimport (
-    cache_growth, cache_least_growth, cache_mapped, cache_serve, cache_take,
+    cache_detach, cache_growth, cache_least_growth, cache_mapped, cache_serve, cache_take,
 )
-from memlimits._core cimport core_detach, core_give_back, core_hold, core_settle, core_wait
-from memlimits._device cimport (
-    buffer_create, device_available, device_touched, device_touched_range,
-)
+from memlimits._core cimport core_give_back, core_hold, core_settle, core_wait
+from memlimits._device cimport buffer_create, device_available, device_touched
 from memlimits._limits cimport (
     DEVICE, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
     limits_cancel, limits_confirm, limits_extend_credit, limits_judge, limits_lower_promise,
     limits_reserve, limits_room, limits_slack,
 )
 from memlimits._mlim cimport (
-    MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_status,
+    MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_range, mlim_status,
 )
 from memlimits._pagemap cimport pagemap_add
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport (
-    Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
+    DETACHED, Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
 )
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -33,38 +31,30 @@ cdef extern from *:
 
 
 cdef void lower_promise(Core *core) noexcept nogil:
-    """Under the lock, which it drops: looks which of our pages have been touched.
-
-    Ranges are looked at by address, not through their resources: one that goes meanwhile reads as
-    untouched, which errs on the safe side. A page that was only read counts as touched in its
-    range, but not in what the process has touched in all, so the smaller of the two is right.
-    """
+    """Under the lock, which it drops: looks how much of our memory nobody has touched yet."""
     cdef uint64_t grown_then = core.limits.grown
     cdef uint64_t pending = core.limits.pending
-    cdef uint64_t held = 0, touched = 0, in_range, in_all
-    cdef size_t i, count = 0, capacity = core.limits.resources
+    cdef uint64_t held = 0, touched = 0
+    cdef size_t count = 0
+    cdef mlim_status status
     cdef Resource *resource = core.resources
-    cdef uint64_t *ranges = <uint64_t *> malloc((capacity + 1) * 2 * sizeof(uint64_t))
+    cdef mlim_range *ranges = <mlim_range *> malloc(
+        (core.limits.resources + 1) * sizeof(mlim_range))
     if ranges == NULL:
         return
     while resource != NULL:
-        ranges[2 * count] = <uint64_t> resource.base
-        ranges[2 * count + 1] = resource.bytes
-        held += resource.bytes
-        count += 1
+        if resource.use != DETACHED:
+            ranges[count].start = <uintptr_t> resource.base
+            ranges[count].end = <uintptr_t> resource.base + resource.bytes
+            held += resource.bytes
+            count += 1
         resource = resource.below
     pthread_mutex_unlock(&core.lock)
-    for i in range(count):
-        if device_touched_range(
-            core.device, <void *> ranges[2 * i], ranges[2 * i + 1], &in_range
-        ) != MLIM_OK:
-            in_range = ranges[2 * i + 1]
-        touched += in_range
-    if device_touched(core.device, &in_all) == MLIM_OK and in_all < touched:
-        touched = in_all
+    status = device_touched(core.device, ranges, count, &touched)
     free(ranges)
     pthread_mutex_lock(&core.lock)
-    limits_lower_promise(&core.limits, held - touched + pending, grown_then)
+    if status == MLIM_OK:
+        limits_lower_promise(&core.limits, held - touched + pending, grown_then)
 
 
 cdef Blocker reserve(
@@ -95,10 +85,12 @@ cdef Blocker reserve(
         if growth > limits.credit:
             if not read or epoch != limits.epoch:
                 epoch = limits.epoch
+                available = limits.available
                 pthread_mutex_unlock(&core.lock)
-                if device_available(core.device, &available) != MLIM_OK:
-                    available = UINT64_MAX
+                # What cannot be read now is taken to be as it was.
+                device_available(core.device, &available)
                 pthread_mutex_lock(&core.lock)
+                limits.available = available
                 read = True
                 continue
             room = limits_room(limits, available)
@@ -117,7 +109,7 @@ cdef Blocker reserve(
             trim = max(trim, short_by)
             limits_extend_credit(limits, room)
         returned = 0
-        detached[0] = core_detach(core, trim, &returned)
+        detached[0] = cache_detach(&core.cache, trim, &returned)
         overrun[0] = limits_reserve(limits, growth, returned)
         return NOTHING
 
@@ -130,7 +122,7 @@ cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcep
     if status == MLIM_OK:
         return status
     pthread_mutex_lock(&core.lock)
-    detached = core_detach(core, UINT64_MAX, &returned)
+    detached = cache_detach(&core.cache, UINT64_MAX, &returned)
     limits_reserve(&core.limits, 0, returned)
     pthread_mutex_unlock(&core.lock)
     if detached == NULL:
@@ -161,10 +153,11 @@ cdef Blocker grow(
     status = make(core, growth, &buffer)
     if status == MLIM_OK:
         resource_adopt(resource, buffer, growth)
-        if pagemap_add(&core.pages, resource, cache_mapped(growth, core.page_size)) != 0:
-            resource_disown(resource)
-            status = MLIM_NO_MEMORY
     pthread_mutex_lock(&core.lock)
+    if status == MLIM_OK and pagemap_add(
+        &core.pages, resource, cache_mapped(&core.cache, growth)
+    ) != 0:
+        status = MLIM_NO_MEMORY
     if status == MLIM_OK:
         limits_confirm(&core.limits, growth, overrun)
         core.limits.misses += 1
@@ -179,12 +172,13 @@ cdef Blocker grow(
         residency_update(&core.residency, resource)
     if status == MLIM_OK:
         return NOTHING
+    resource_disown(resource)
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 
 cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
-    cdef uint64_t growth = cache_growth(n, core.page_size)
-    cdef uint64_t least = cache_least_growth(n, core.page_size)
+    cdef uint64_t growth = cache_growth(&core.cache, n)
+    cdef uint64_t least = cache_least_growth(&core.cache, n)
     cdef Resource *resource
     cdef Blocker blocker
     block.resource = NULL
@@ -214,6 +208,7 @@ cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
     core.latest.active = limits.active
     core.latest.cache = limits.cache
     core.latest.slack = limits_slack(limits)
+    core.latest.number += 1
     core.latest.blocked_by = blocker
     memcpy(this_threads_refusal, &core.latest, sizeof(Refusal))
     pthread_mutex_unlock(&core.lock)

@@ -41,6 +41,7 @@ cdef struct Limits:
     uint64_t resources          # how many the device made and has not taken back
 
     # The system's room. Reading it is slow, so growth draws on a credit between two readings.
+    uint64_t available          # what the system said it could give, the last time it said it
     uint64_t credit             # growth still allowed before the next reading
     uint64_t promised           # upper bound of our own bytes that nobody has touched yet
     uint64_t grown              # all growth ever asked for: a clock for readings

@@ -1,3 +1,4 @@
+from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 # Growth allowed between two readings of the system's room.
@@ -10,6 +11,7 @@ cdef enum:
 
 cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil:
     memset(limits, 0, sizeof(Limits))
+    limits.available = UINT64_MAX
     limits.memory_limit = memory_limit
     limits.cache_follows = True
 

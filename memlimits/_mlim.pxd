@@ -1,6 +1,6 @@
 """mlim.h, word for word. Only `_device` calls these functions; the others use the types."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint64_t, uintptr_t
 
 cdef extern from "mlim.h" nogil:
     ctypedef struct mlim_device:
@@ -38,14 +38,17 @@ cdef extern from "mlim.h" nogil:
         uint64_t resource_limit
         uint64_t wired_capacity
 
+    ctypedef struct mlim_range:
+        uintptr_t start
+        uintptr_t end
+
     mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
                                  mlim_error *error)
     void mlim_device_close(mlim_device *device)
     const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
     mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
-    mlim_status mlim_device_touched(const mlim_device *device, uint64_t *out, mlim_error *error)
-    mlim_status mlim_device_touched_range(const mlim_device *device, const void *start,
-                                          size_t length, uint64_t *out, mlim_error *error)
+    mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
+                                    uint64_t *out, mlim_error *error)
 
     mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
                                    mlim_error *error)

@@ -17,6 +17,7 @@ cdef struct Residency:
     mlim_residency *wired       # owned; NULL until something is wired
     uint64_t capacity           # bytes the system lets this process keep resident
     pthread_mutex_t mutex
+    uint64_t allowed            # capacity, or less once the system refused; under the mutex
     # The allocator's, all under its lock.
     pthread_mutex_t *lock
     Limits *limits

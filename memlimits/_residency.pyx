@@ -3,7 +3,7 @@ from memlimits._device cimport (
     residency_remove,
 )
 from memlimits._mlim cimport MLIM_OK
-from memlimits._resource cimport INSIDE, LEAVING, OUTSIDE
+from memlimits._resource cimport INSIDE, LEAVING, OUTSIDE, TAKEN
 from memlimits._sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
@@ -16,6 +16,7 @@ cdef void residency_init(
     residency.device = device
     residency.wired = NULL
     residency.capacity = capacity
+    residency.allowed = capacity
     residency.lock = lock
     residency.limits = limits
     residency.resources = resources
@@ -86,7 +87,7 @@ cdef Resource *plan_removals(
 cdef inline void join_if_it_fits(
     Limits *limits, Resource **joining, Resource *resource, uint64_t allowed
 ) noexcept nogil:
-    if resource.wiring == OUTSIDE and not resource.idle:
+    if resource.wiring == OUTSIDE and resource.use == TAKEN:
         if limits.wired + resource.bytes <= allowed:
             limits.wired += resource.bytes
             resource.wiring = INSIDE
@@ -147,6 +148,8 @@ cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
             residency.limits.wired -= joining.bytes
             residency.limits.wire_failures += 1
         joining = joining.next_wiring
+    # The system gives no more than this. Nothing beyond is tried until the limit is set again.
+    residency.allowed = residency.limits.wired
     pthread_mutex_unlock(residency.lock)
 
 
@@ -154,7 +157,7 @@ cdef void bring_in_line(
     Residency *residency, Resource *fresh, uint64_t limit
 ) noexcept nogil:
     """Under the mutex. The limit is lowered after what is too much has left: wired stays below."""
-    cdef uint64_t allowed = min(limit, residency.capacity)
+    cdef uint64_t allowed = min(limit, residency.allowed)
     cdef Resource *leaving
     cdef Resource *joining
     pthread_mutex_lock(residency.lock)
@@ -178,6 +181,7 @@ cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept
     cdef uint64_t previous
     pthread_mutex_lock(&residency.mutex)
     previous = residency.limits.wired_limit
+    residency.allowed = residency.capacity
     bring_in_line(residency, NULL, limit)
     pthread_mutex_unlock(&residency.mutex)
     return previous
@@ -187,7 +191,6 @@ cdef void residency_release(Residency *residency, Resource *detached) noexcept n
     cdef Resource *leaving = NULL
     pthread_mutex_lock(&residency.mutex)
     while detached != NULL:
-        # Nobody else changes it now: it is on no list of the allocator's, and we hold the mutex.
         if detached.wiring == INSIDE:
             mark_leaving(&leaving, detached)
         detached = detached.next

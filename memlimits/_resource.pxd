@@ -7,6 +7,11 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from memlimits._mlim cimport mlim_buffer
 
+cdef enum Use:
+    TAKEN       # a caller holds it, or a part of it
+    IDLE        # in the cache
+    DETACHED    # on its way back to the device; nobody takes it any more
+
 cdef enum Wiring:
     OUTSIDE     # in no residency set
     INSIDE      # in one, or joining it; counted as wired
@@ -16,7 +21,7 @@ cdef struct Resource:
     mlim_buffer *buffer     # owned
     char *base
     uint64_t bytes
-    bint idle               # in the cache
+    Use use
     bint zeros              # whole: all of it; slab: what lies beyond `fresh` was never written
     Wiring wiring
     uint32_t block_size     # 0: the resource is one block

@@ -6,8 +6,20 @@
 
 #define NO_LIMIT UINT64_MAX
 
+/* A mount of a control group hierarchy that governs memory. Inside a container it may show a part
+ * of the hierarchy only, from root on. */
+typedef struct mlim_cgroup_mount {
+    bool unified; /* version 2 */
+    char root[1024];
+    char path[1024];
+} mlim_cgroup_mount;
+
+enum { MLIM_MOST_MOUNTS = 8 };
+
 struct mlim_device {
     mlim_device_facts facts;
+    int mounts_count;
+    mlim_cgroup_mount mounts[MLIM_MOST_MOUNTS];
 };
 
 enum mlim_membership { MLIM_OUTSIDE, MLIM_JOINING, MLIM_INSIDE, MLIM_LEAVING };
@@ -23,16 +35,21 @@ struct mlim_buffer {
 /* Writes what failed, and why by errno's number, to a nullable error. Returns the status. */
 mlim_status mlim_fail(mlim_error *error, mlim_status status, int code, const char *what);
 
-/* Reads a small file of /proc or of a control group as text. False where it cannot be read. */
+/* Reads a small file of /proc or of a control group as text; one that is not there is empty. False,
+ * with errno, where it is there and cannot be read. */
 bool mlim_read_text(const char *path, char *text, size_t size);
 
 /* The number behind the line that starts with key ("MemTotal:", "total_dirty "); 0 without one. */
 uint64_t mlim_number(const char *text, const char *key);
 
+/* Finds the mounts of control groups once: they stay, while processes move between groups. */
+bool mlim_cgroups_open(mlim_device *device);
+
 /* The least limit, and the least room, over this process's memory group and every ancestor of it;
- * NO_LIMIT where none sets any. The room counts free swap as far as a group allows swap. */
-uint64_t mlim_cgroups_limit(void);
-uint64_t mlim_cgroups_room(uint64_t swap_free);
+ * NO_LIMIT where none sets any. The room counts free swap as far as a group allows swap. False, with
+ * errno, where something could not be read. */
+bool mlim_cgroups_limit(const mlim_device *device, uint64_t *out);
+bool mlim_cgroups_room(const mlim_device *device, uint64_t swap_free, uint64_t *out);
 
 static inline uint64_t least(uint64_t a, uint64_t b)
 {

@@ -9,10 +9,23 @@
  * touch is then four times faster, and locking a resident buffer three hundred times. */
 #define HUGE_PAGE ((size_t)2 << 20)
 
+/* Our caller accounts for the bytes itself; and a mapping without a reservation is not merged with
+ * one of malloc's, so that /proc/self/smaps tells what of it is touched. */
 static void *map_pages(size_t length)
 {
-    void *base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *base = mmap(NULL, length, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return base == MAP_FAILED ? NULL : base;
+}
+
+/* A mapping amid others that merged with it cannot be taken out when the process has as many as it
+ * may (vm.max_map_count). Then its pages go back, and only addresses are lost. */
+static void unmap_pages(void *base, size_t length)
+{
+    if (munmap(base, length) != 0) {
+        munlock(base, length);
+        madvise(base, length, MADV_DONTNEED);
+    }
 }
 
 /* Maps more than asked for and unmaps what lies outside the aligned part, so that the process
@@ -24,9 +37,9 @@ static void *map_aligned(size_t length)
         return NULL;
     size_t before = (HUGE_PAGE - (uintptr_t)base % HUGE_PAGE) % HUGE_PAGE;
     if (before)
-        munmap(base, before);
+        unmap_pages(base, before);
     if (before < HUGE_PAGE)
-        munmap(base + before + length, HUGE_PAGE - before);
+        unmap_pages(base + before + length, HUGE_PAGE - before);
     return base + before;
 }
 
@@ -60,7 +73,7 @@ void mlim_buffer_destroy(mlim_buffer *buffer)
 {
     if (!buffer)
         return;
-    munmap(buffer->base, buffer->length);
+    unmap_pages(buffer->base, buffer->length);
     free(buffer);
 }
 

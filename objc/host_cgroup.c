@@ -1,70 +1,84 @@
 /* The memory control groups this process is in, versions 1 and 2: their limits and their room. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "host.h"
 
-/* One memory control group: a directory, of version 1 or 2. */
+/* One memory control group: a directory. */
 struct cgroup {
-    char path[4096];
     bool unified;
+    char path[4096];
 };
 
-/* A limit or a usage of the group; NO_LIMIT where the file is missing or says "max". */
-static uint64_t cgroup_number(const struct cgroup *group, const char *v1, const char *v2)
+static bool read_group_file(const struct cgroup *group, const char *name, char *text, size_t size)
 {
-    char path[sizeof group->path + 64], text[64];
-    uint64_t number;
-    snprintf(path, sizeof path, "%s/%s", group->path, group->unified ? v2 : v1);
-    if (!mlim_read_text(path, text, sizeof text) || sscanf(text, "%" SCNu64, &number) != 1)
-        return NO_LIMIT;
-    return number;
+    char path[sizeof group->path + 64];
+    snprintf(path, sizeof path, "%s/%s", group->path, name);
+    return mlim_read_text(path, text, size);
 }
 
-static uint64_t cgroup_limit(const struct cgroup *group)
+/* A limit or a usage of the group; NO_LIMIT where there is no such file or it says "max". */
+static bool read_group_number(const struct cgroup *group, const char *v1, const char *v2,
+                              uint64_t *out)
 {
-    uint64_t limit = cgroup_number(group, "memory.limit_in_bytes", "memory.max");
-    return limit >> 62 ? NO_LIMIT : limit; /* version 1 writes "none" as the largest page count */
+    char text[64];
+    *out = NO_LIMIT;
+    if (!read_group_file(group, group->unified ? v2 : v1, text, sizeof text))
+        return false;
+    sscanf(text, "%" SCNu64, out);
+    if (*out >> 62)
+        *out = NO_LIMIT; /* version 1 writes "none" as the largest count of pages */
+    return true;
+}
+
+static bool read_limit(const struct cgroup *group, uint64_t *out)
+{
+    return read_group_number(group, "memory.limit_in_bytes", "memory.max", out);
 }
 
 /* File pages that the kernel drops before it kills: cached, clean, and not mapped. */
-static uint64_t cgroup_reclaimable(const struct cgroup *group)
+static bool read_reclaimable(const struct cgroup *group, uint64_t *out)
 {
     static const char *const v1[] = {"total_inactive_file ", "total_active_file ",
                                      "total_mapped_file ", "total_dirty ", "total_writeback "};
     static const char *const v2[] = {"inactive_file ", "active_file ", "file_mapped ",
                                      "file_dirty ", "file_writeback "};
     const char *const *keys = group->unified ? v2 : v1;
-    char path[sizeof group->path + 64], text[8192];
-    snprintf(path, sizeof path, "%s/memory.stat", group->path);
-    if (!mlim_read_text(path, text, sizeof text))
-        return 0;
+    char text[8192];
+    if (!read_group_file(group, "memory.stat", text, sizeof text))
+        return false;
     uint64_t cached = mlim_number(text, keys[0]) + mlim_number(text, keys[1]);
-    uint64_t kept = mlim_number(text, keys[2]) + mlim_number(text, keys[3]) +
-                    mlim_number(text, keys[4]);
-    return minus(cached, kept);
+    uint64_t kept =
+        mlim_number(text, keys[2]) + mlim_number(text, keys[3]) + mlim_number(text, keys[4]);
+    *out = minus(cached, kept);
+    return true;
 }
 
 /* What the group lets its members take: RAM, and swap as far as it allows any. */
-static uint64_t cgroup_room(const struct cgroup *group, uint64_t swap_free)
+static bool read_room(const struct cgroup *group, uint64_t swap_free, uint64_t *out)
 {
-    uint64_t limit = cgroup_limit(group);
+    uint64_t limit, usage, reclaimable, swap_limit, swap_usage;
+    *out = NO_LIMIT;
+    if (!read_limit(group, &limit))
+        return false;
     if (limit == NO_LIMIT)
-        return NO_LIMIT;
-    uint64_t usage = cgroup_number(group, "memory.usage_in_bytes", "memory.current");
-    if (usage == NO_LIMIT)
-        return NO_LIMIT;
-    uint64_t reclaimable = cgroup_reclaimable(group);
-    /* The limits are compared before what is in use is taken off: over is not the same as full. */
+        return true;
+    if (!read_group_number(group, "memory.usage_in_bytes", "memory.current", &usage) ||
+        !read_group_number(group, "memory.memsw.limit_in_bytes", "memory.swap.max", &swap_limit) ||
+        !read_group_number(group, "memory.memsw.usage_in_bytes", "memory.swap.current",
+                           &swap_usage) ||
+        !read_reclaimable(group, &reclaimable))
+        return false;
     uint64_t ram = minus(plus(limit, reclaimable), usage);
-    uint64_t swap_limit = cgroup_number(group, "memory.memsw.limit_in_bytes", "memory.swap.max");
-    uint64_t swap_usage = cgroup_number(group, "memory.memsw.usage_in_bytes", "memory.swap.current");
     if (swap_limit == NO_LIMIT || swap_usage == NO_LIMIT)
-        return plus(ram, swap_free);
-    if (group->unified)
-        return plus(ram, least(swap_free, minus(swap_limit, swap_usage)));
-    return least(plus(ram, swap_free), minus(plus(swap_limit, reclaimable), swap_usage));
+        *out = plus(ram, swap_free);
+    else if (group->unified)
+        *out = plus(ram, least(swap_free, minus(swap_limit, swap_usage)));
+    else /* version 1 limits RAM and swap together */
+        *out = least(plus(ram, swap_free), minus(plus(swap_limit, reclaimable), swap_usage));
+    return true;
 }
 
 /* Whether a comma-separated list holds a word. */
@@ -77,10 +91,31 @@ static bool lists(const char *list, const char *word)
     return false;
 }
 
-/* The path of this process in the memory hierarchy, as /proc/self/cgroup names it. */
-static bool own_cgroup(bool unified, char *path, size_t size)
+bool mlim_cgroups_open(mlim_device *device)
+{
+    char line[4096], type[64], options[1024];
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    if (!mounts)
+        return errno == ENOENT;
+    while (device->mounts_count < MLIM_MOST_MOUNTS && fgets(line, sizeof line, mounts)) {
+        mlim_cgroup_mount *mount = &device->mounts[device->mounts_count];
+        const char *dash = strstr(line, " - ");
+        if (!dash || sscanf(line, "%*s %*s %*s %1023s %1023s", mount->root, mount->path) != 2 ||
+            sscanf(dash, " - %63s %*s %1023s", type, options) != 2)
+            continue;
+        mount->unified = strcmp(type, "cgroup2") == 0;
+        if (mount->unified || (strcmp(type, "cgroup") == 0 && lists(options, "memory")))
+            device->mounts_count++;
+    }
+    fclose(mounts);
+    return true;
+}
+
+/* The path of this process in a hierarchy, as /proc/self/cgroup names it; empty without one. */
+static bool read_own_path(bool unified, char *path, size_t size)
 {
     char text[8192], *save = NULL;
+    *path = 0;
     if (!mlim_read_text("/proc/self/cgroup", text, sizeof text))
         return false;
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
@@ -90,81 +125,81 @@ static bool own_cgroup(bool unified, char *path, size_t size)
             continue;
         *name++ = 0;
         controllers++;
-        if (unified ? *controllers == 0 : lists(controllers, "memory")) {
+        if (unified ? *controllers == 0 : lists(controllers, "memory"))
             snprintf(path, size, "%s", name);
-            return true;
-        }
     }
-    return false;
+    return true;
 }
 
-/* Finds the group of this process below one mount of a hierarchy. Inside a container the mount may
- * show a part of the hierarchy only, from root on: the group's path is then relative to that. Where
- * the mount does not hold the group, its own top is the nearest that can be seen. */
-static bool locate(bool unified, const char *root, const char *mount, struct cgroup *group)
+/* Where a path continues below a root: "/a/b" below "/a" is "/b". NULL where it is not below. */
+static const char *path_below(const char *path, const char *root)
 {
-    char own[2048];
-    if (!own_cgroup(unified, own, sizeof own))
-        return false;
-    const char *below = own;
     size_t length = strlen(root);
-    if (strcmp(root, "/") != 0)
-        below = strncmp(own, root, length) == 0 && (own[length] == '/' || own[length] == 0)
-                    ? own + length
-                    : "";
-    if (strncmp(below, "/..", 3) == 0)
-        below = "";
-    group->unified = unified;
-    int written = snprintf(group->path, sizeof group->path, "%s%s", mount, below);
-    while (written > 1 && group->path[written - 1] == '/')
-        group->path[--written] = 0;
-    return written > 0 && (size_t)written < sizeof group->path;
+    if (length == 1)
+        length = 0; /* "/" */
+    bool below = strncmp(path, root, length) == 0 && (path[length] == '/' || path[length] == 0);
+    return below && strncmp(path + length, "/..", 3) != 0 ? path + length : NULL;
 }
 
-/* The least of number(group) over this process's memory group and every ancestor of it. */
-static uint64_t least_over_cgroups(uint64_t (*number)(const struct cgroup *, uint64_t), uint64_t arg)
+/* Finds this process's group in a hierarchy, and where its mount begins in the path. Where no mount
+ * shows it, the top of one is the nearest group that can be seen. */
+static const mlim_cgroup_mount *locate(const mlim_device *device, bool unified, const char *own,
+                                       struct cgroup *group)
 {
-    uint64_t result = NO_LIMIT;
-    char line[4096], root[1024], mount[1024], type[64], options[1024];
-    FILE *mounts = fopen("/proc/self/mountinfo", "re");
-    if (!mounts)
-        return result;
-    while (fgets(line, sizeof line, mounts)) {
-        const char *dash = strstr(line, " - ");
-        if (!dash || sscanf(line, "%*s %*s %*s %1023s %1023s", root, mount) != 2 ||
-            sscanf(dash, " - %63s %*s %1023s", type, options) != 2)
-            continue;
-        bool unified = strcmp(type, "cgroup2") == 0;
-        if (!unified && (strcmp(type, "cgroup") != 0 || !lists(options, "memory")))
-            continue;
+    const mlim_cgroup_mount *nearest = NULL;
+    const char *below = NULL;
+    for (int i = 0; i < device->mounts_count && !below; i++)
+        if (device->mounts[i].unified == unified) {
+            nearest = &device->mounts[i];
+            below = path_below(own, nearest->root);
+        }
+    if (!nearest)
+        return NULL;
+    group->unified = unified;
+    snprintf(group->path, sizeof group->path, "%s%s", nearest->path, below ? below : "");
+    for (size_t end = strlen(group->path); end > 1 && group->path[end - 1] == '/';)
+        group->path[--end] = 0;
+    return nearest;
+}
+
+typedef bool reader(const struct cgroup *group, uint64_t argument, uint64_t *out);
+
+static bool least_over_groups(const mlim_device *device, reader *read, uint64_t argument,
+                              uint64_t *out)
+{
+    *out = NO_LIMIT;
+    for (int unified = 0; unified < 2; unified++) {
+        char own[2048];
         struct cgroup group;
-        if (!locate(unified, root, mount, &group))
-            continue;
-        size_t top = strlen(mount);
-        for (;;) {
-            result = least(result, number(&group, arg));
+        if (!read_own_path(unified, own, sizeof own))
+            return false;
+        const mlim_cgroup_mount *mount = *own ? locate(device, unified, own, &group) : NULL;
+        while (mount) {
+            uint64_t number;
+            if (!read(&group, argument, &number))
+                return false;
+            *out = least(*out, number);
             char *slash = strrchr(group.path, '/');
-            if (!slash || (size_t)(slash - group.path) < top)
+            if (!slash || (size_t)(slash - group.path) < strlen(mount->path))
                 break;
             *slash = 0;
         }
     }
-    fclose(mounts);
-    return result;
+    return true;
 }
 
-static uint64_t limit_of(const struct cgroup *group, uint64_t unused)
+static bool read_limit_of(const struct cgroup *group, uint64_t unused, uint64_t *out)
 {
     (void)unused;
-    return cgroup_limit(group);
+    return read_limit(group, out);
 }
 
-uint64_t mlim_cgroups_limit(void)
+bool mlim_cgroups_limit(const mlim_device *device, uint64_t *out)
 {
-    return least_over_cgroups(limit_of, 0);
+    return least_over_groups(device, read_limit_of, 0, out);
 }
 
-uint64_t mlim_cgroups_room(uint64_t swap_free)
+bool mlim_cgroups_room(const mlim_device *device, uint64_t swap_free, uint64_t *out)
 {
-    return least_over_cgroups(cgroup_room, swap_free);
+    return least_over_groups(device, read_room, swap_free, out);
 }

@@ -24,16 +24,19 @@ mlim_status mlim_fail(mlim_error *error, mlim_status status, int code, const cha
 
 bool mlim_read_text(const char *path, char *text, size_t size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
     size_t used = 0;
-    ssize_t got;
+    ssize_t got = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    text[0] = 0;
+    if (fd < 0)
+        return errno == ENOENT;
     while (used < size - 1 && (got = read(fd, text + used, size - 1 - used)) > 0)
         used += (size_t)got;
+    int code = errno;
     close(fd);
     text[used] = 0;
-    return used > 0;
+    errno = code;
+    return got >= 0;
 }
 
 uint64_t mlim_number(const char *text, const char *key)
@@ -90,7 +93,7 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
     const mlim_capacities *caps = capacities ? capacities : &the_systems_own;
     char text[8192];
     struct utsname machine;
-    if (!mlim_read_text("/proc/meminfo", text, sizeof text))
+    if (!mlim_read_text("/proc/meminfo", text, sizeof text) || !kibibytes(text, "MemTotal:"))
         return mlim_fail(error, MLIM_NO_DEVICE, errno, "/proc/meminfo");
     mlim_device *device = calloc(1, sizeof *device);
     if (!device)
@@ -102,7 +105,13 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
     name_processor(facts->device_name, sizeof facts->device_name, facts->architecture);
     facts->page_size = (uint64_t)sysconf(_SC_PAGESIZE);
 
-    uint64_t memory = least(kibibytes(text, "MemTotal:"), mlim_cgroups_limit());
+    uint64_t in_groups;
+    if (!mlim_cgroups_open(device) || !mlim_cgroups_limit(device, &in_groups)) {
+        int code = errno;
+        free(device);
+        return mlim_fail(error, MLIM_NO_DEVICE, code, "the memory control group");
+    }
+    uint64_t memory = least(kibibytes(text, "MemTotal:"), in_groups);
     if (caps->memory_size)
         memory = least(memory, caps->memory_size);
     facts->memory_size = memory;
@@ -135,49 +144,64 @@ const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
 
 mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
 {
-    (void)device;
     char text[8192];
+    uint64_t in_groups;
     if (!mlim_read_text("/proc/meminfo", text, sizeof text))
         return mlim_fail(error, MLIM_UNKNOWN, errno, "/proc/meminfo");
     uint64_t swap_free = kibibytes(text, "SwapFree:");
-    *out = least(kibibytes(text, "MemAvailable:") + swap_free, mlim_cgroups_room(swap_free));
+    if (!mlim_cgroups_room(device, swap_free, &in_groups))
+        return mlim_fail(error, MLIM_UNKNOWN, errno, "the memory control group");
+    *out = least(kibibytes(text, "MemAvailable:") + swap_free, in_groups);
     return MLIM_OK;
 }
 
-mlim_status mlim_device_touched(const mlim_device *device, uint64_t *out, mlim_error *error)
+static int by_start(const void *a, const void *b)
 {
-    (void)device;
-    char text[8192];
-    if (!mlim_read_text("/proc/self/status", text, sizeof text))
-        return mlim_fail(error, MLIM_UNKNOWN, errno, "/proc/self/status");
-    *out = kibibytes(text, "RssAnon:") + kibibytes(text, "VmSwap:");
-    return MLIM_OK;
+    const mlim_range *first = a, *second = b;
+    return (first->start > second->start) - (first->start < second->start);
 }
 
-mlim_status mlim_device_touched_range(const mlim_device *device, const void *start, size_t length,
-                                      uint64_t *out, mlim_error *error)
+/* How many bytes of ordered ranges lie in a mapping. *next is the first that is not below it. */
+static uint64_t overlap(const mlim_range *ranges, size_t count, size_t *next, uintptr_t start,
+                        uintptr_t end)
 {
-    /* An entry a page; the two top bits say "in RAM" and "in swap" (Documentation/admin-guide/mm,
-     * pagemap). A page that was only read counts too, though it costs nothing yet. */
-    enum { ENTRIES = 2048 };
-    uint64_t entries[ENTRIES];
-    uint64_t page_size = device->facts.page_size, pages = 0;
-    uint64_t left = length / page_size;
-    off_t at = (off_t)((uintptr_t)start / page_size * sizeof *entries);
-    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return mlim_fail(error, MLIM_UNKNOWN, errno, "/proc/self/pagemap");
-    while (left) {
-        ssize_t got = pread(fd, entries, (size_t)least(left, ENTRIES) * sizeof *entries, at);
-        if (got <= 0)
-            break; /* beyond the address space: nothing is touched there */
-        size_t count = (size_t)got / sizeof *entries;
-        for (size_t i = 0; i < count; i++)
-            pages += entries[i] >> 62 != 0;
-        at += got;
-        left -= count;
+    uint64_t bytes = 0;
+    while (*next < count && ranges[*next].end <= start)
+        ++*next;
+    for (size_t i = *next; i < count && ranges[i].start < end; i++) {
+        uintptr_t from = ranges[i].start > start ? ranges[i].start : start;
+        uintptr_t to = ranges[i].end < end ? ranges[i].end : end;
+        bytes += to - from;
     }
-    close(fd);
-    *out = pages * page_size;
+    return bytes;
+}
+
+mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
+                                uint64_t *out, mlim_error *error)
+{
+    /* One pass over the mappings. "Anonymous" leaves out the pages of zeros that a mere read maps.
+     * Neighbouring buffers merge into one mapping: its figure is then theirs together. */
+    (void)device;
+    char line[512];
+    size_t next = 0;
+    uint64_t ours = 0, touched = 0, size;
+    uintptr_t start, end;
+    FILE *mappings = fopen("/proc/self/smaps", "re");
+    if (!mappings)
+        return mlim_fail(error, MLIM_UNKNOWN, errno, "/proc/self/smaps");
+    qsort(ranges, count, sizeof *ranges, by_start);
+    *out = 0;
+    while (fgets(line, sizeof line, mappings)) {
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &start, &end) == 2) {
+            *out += least(ours, touched);
+            ours = overlap(ranges, count, &next, start, end);
+            touched = 0;
+        } else if (ours && (sscanf(line, "Anonymous: %" SCNu64, &size) == 1 ||
+                            sscanf(line, "Swap: %" SCNu64, &size) == 1)) {
+            touched += size * 1024;
+        }
+    }
+    *out += least(ours, touched);
+    fclose(mappings);
     return MLIM_OK;
 }

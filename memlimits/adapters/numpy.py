@@ -8,6 +8,9 @@ from memlimits.adapters._numpy import empty, own_handler, set_handler, zeros
 
 __all__ = ["Governing", "empty", "govern_numpy", "zeros"]
 
+# Tells the context that a Governing was made in from every other.
+_home: contextvars.ContextVar[None] = contextvars.ContextVar("memlimits_home")
+
 # How many are open in this context, and the handler they replaced. NumPy keeps its handler in a
 # context variable, so this is kept the same way.
 _open_here: contextvars.ContextVar[tuple[int, object]] = contextvars.ContextVar(
@@ -23,9 +26,10 @@ class Governing:
     """
 
     def __init__(self) -> None:
+        self._token = _home.set(None)
+        self._closed = False
         _govern_this_context()
         _new_threads.add()
-        self._closed = False
 
     def close(self) -> None:
         """Give NumPy the handler back that it had.
@@ -37,6 +41,12 @@ class Governing:
         """
         if self._closed:
             return
+        try:
+            _home.reset(self._token)
+        except ValueError:
+            raise RuntimeError(
+                "govern_numpy() was called in another thread or context: close it there"
+            ) from None
         _leave_this_context()
         _new_threads.remove()
         self._closed = True
@@ -81,10 +91,6 @@ def _govern_this_context() -> None:
 
 def _leave_this_context() -> None:
     count, replaced = _open_here.get()
-    if count == 0:
-        raise RuntimeError(
-            "govern_numpy() is not on in this thread and context: close it where it was opened"
-        )
     if count == 1:
         set_handler(replaced)
         replaced = None
@@ -116,7 +122,7 @@ class _NewThreads:
                 threading.Thread._bootstrap_inner = self._plain  # type: ignore[attr-defined]
 
     def bootstrap(self, thread: threading.Thread) -> None:
-        _govern_this_context()
+        set_handler(own_handler())
         self._plain(thread)
 
 

@@ -1,0 +1,5 @@
+"""What ends the command before it has done its work."""
+
+
+class CommandError(Exception):
+    """A message for the user; the command exits with status 2."""

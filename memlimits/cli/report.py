@@ -1,0 +1,84 @@
+"""What ``memlimits run`` says when the program has ended."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from memlimits import memory
+from memlimits.cli.jsonfile import JSONFile
+from memlimits.cli.sizes import format_exact, format_size
+from memlimits.cli.streams import say
+from memlimits.errors import MemoryLimitError
+
+
+class Report:
+    """The report on one program: text and, if there is a file for it, JSON.
+
+    Parameters
+    ----------
+    program : sequence of str
+        The program's part of the command line.
+    file : JSONFile, optional
+        Where the JSON goes.
+    """
+
+    def __init__(self, program: Sequence[str], file: JSONFile | None) -> None:
+        self._program = list(program)
+        self._file = file
+        self._pid = os.getpid()
+
+    def write(self) -> None:
+        """Write the report, unless this is a forked child of the process that made it."""
+        if os.getpid() != self._pid:
+            return
+        values = facts()
+        text = describe(values)
+        if self._file is not None:
+            try:
+                self._file.write({"program": self._program, **values})
+            except OSError as error:
+                text += f"\ncannot write the report to {self._file.path}: {error.strerror}"
+        say(text)
+
+
+def facts() -> dict[str, Any]:
+    """Return the limits, the counters and the newest refusal; sizes are in bytes."""
+    refusal = memory.latest_refusal()
+    return {
+        "memory_limit": memory.get_memory_limit(),
+        "cache_limit": memory.get_cache_limit(),
+        "wired_limit": memory.get_wired_limit(),
+        "policy": memory.get_memory_policy(),
+        **memory.counters(),
+        "last_refusal": None if refusal is None else _numbers(refusal),
+    }
+
+
+def _numbers(refusal: MemoryLimitError) -> dict[str, Any]:
+    names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
+    return {name: getattr(refusal, name) for name in names}
+
+
+def describe(values: dict[str, Any]) -> str:
+    """Return the facts as a few lines for people."""
+    allocations = values["hits"] + values["misses"]
+    share = 100 * values["hits"] / allocations if allocations else 0
+    lines = [
+        f"peak {format_size(values['peak'])}, limit {format_size(values['memory_limit'])} "
+        f"({values['policy']}), cache hits {share:.1f}% of {allocations:,} allocations, "
+        f"refusals {values['refusals']:,}"
+    ]
+    if values["overruns"]:
+        lines.append(f"allocations over the limit: {values['overruns']:,}")
+    if values["wire_failures"]:
+        lines.append(f"failures to wire memory: {values['wire_failures']:,}")
+    if refusal := values["last_refusal"]:
+        in_use = refusal["active"] + refusal["cache"] + refusal["slack"]
+        lines += [
+            f"last refusal: asked for {format_exact(refusal['requested'])}, "
+            f"blocked by: {refusal['blocked_by']}",
+            f"  limit {format_exact(refusal['limit'])}",
+            f"  in use {format_exact(in_use)}: active {format_size(refusal['active'])}, "
+            f"cache {format_size(refusal['cache'])}, slack {format_size(refusal['slack'])}",
+        ]
+    return "\n".join(lines)

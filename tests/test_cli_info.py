@@ -1,0 +1,97 @@
+"""`memlimits info`, `--version` and the command's usage."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import memlimits
+
+
+def command(*words, code=0):
+    done = subprocess.run(
+        [sys.executable, "-m", "memlimits", *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_json_is_the_facts_the_limits_and_the_counters():
+    told = json.loads(command("info", "--json"))
+    assert set(told) == {"device", "limits", "counters"}
+    assert told["device"] == memlimits.device_info()
+    assert set(told["limits"]) == {"memory_limit", "cache_limit", "wired_limit", "policy"}
+    # The defaults of the documentation.
+    device = told["device"]
+    limit = told["limits"]["memory_limit"]
+    assert limit == pytest.approx(
+        min(1.5 * device["max_recommended_working_set_size"], 0.95 * device["memory_size"]), abs=1
+    )
+    assert told["limits"] == {
+        "memory_limit": limit,
+        "cache_limit": limit,
+        "wired_limit": 0,
+        "policy": "guideline",
+    }
+    assert {"footprint", "active", "cache", "slack", "peak"} <= set(told["counters"])
+    assert set(map(type, told["counters"].values())) == {int}
+
+
+def test_text_says_the_same_for_people():
+    told = json.loads(command("info", "--json"))
+    text = command("info")
+    lines = text.splitlines()
+    values = {}
+    columns = set()
+    for line in lines:
+        if found := re.match(r"(  (\w+) +)(\S.*)", line):
+            columns.add(len(found[1]))
+            values[found[2]] = found[3]
+    assert len(columns) == 1  # aligned
+    assert [line for line in lines if line in told] == list(told)
+    assert list(values) == [key for section in told.values() for key in section]
+    exact = {
+        key: int(re.search(r"([\d,]+)(?: bytes\)| B)?$", value)[1].replace(",", ""))
+        for key, value in values.items()
+        if re.search(r"\d$|bytes\)$| B$", value) and key not in ("device_name", "architecture")
+    }
+    for section in told.values():
+        for key, value in section.items():
+            assert (exact[key] if isinstance(value, int) else values[key]) == value
+    assert (
+        re.fullmatch(r"[\d.]+ GiB \([\d,]+ bytes\)", values["memory_size"])
+        or exact["memory_size"] < 2**30
+    )
+    assert values["resources"] == "0"
+    assert values["wired_limit"] == "0 B"
+
+
+def test_version():
+    assert command("--version") == f"memlimits {memlimits.__version__}\n"
+
+
+def test_info_needs_no_numpy():
+    program = (
+        "import sys; from memlimits.cli import main; status = main(['info', '--json']);"
+        "sys.exit(status or 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("words", [["-h"], ["info", "-h"], ["run", "-h"], ["run", "--help", "x"]])
+def test_help(words):
+    text = command(*words)
+    assert text.startswith("usage: memlimits")
+    if words[0] == "run":
+        assert "[options] -m module [ARGS...]" in text
+        assert "512MiB, 2GB, 1.5GiB, 50% (of the memory size)" in text
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["frobnicate"], ["--memory-limit", "1GiB"], ["info", "x"], ["info", "--jso"]]
+)
+def test_wrong_usage(words):
+    assert "memlimits" in command(*words, code=2)

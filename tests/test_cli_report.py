@@ -1,0 +1,312 @@
+"""The closing report of `memlimits run`, in text and in JSON."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from memlimits.cli.report import describe
+
+MIB = 2**20
+
+COMMAND = [sys.executable, "-m", "memlimits", "run"]
+
+KEYS = {"program", "memory_limit", "cache_limit", "wired_limit", "policy", "last_refusal"}
+COUNTERS = {"footprint", "pending", "active", "cache", "slack", "peak", "wired", "resources"}
+COUNTERS |= {"hits", "misses", "overruns", "refusals", "wire_failures"}
+
+ARRAYS = """
+import numpy
+for _ in range(10):
+    numpy.ones(20 * 2**20, dtype=numpy.uint8)
+"""
+
+
+@pytest.fixture(autouse=True)
+def buffered_streams(monkeypatch):
+    """With this set, the order in which buffers are flushed would not show."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(source, *options, args=(), code=0, **keywords):
+        (tmp_path / "program.py").write_text(source)
+        done = subprocess.run(
+            [*COMMAND, *options, "program.py", *args],
+            **{
+                "cwd": tmp_path,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "timeout": 60,
+                **keywords,
+            },
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run
+
+
+def values(**changes):
+    return {
+        **dict.fromkeys(KEYS | COUNTERS, 0),
+        "memory_limit": 200 * MIB,
+        "policy": "strict",
+        "last_refusal": None,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {},
+            "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 0",
+        ),
+        (
+            {"peak": 3 * MIB // 2, "hits": 2000, "misses": 1000},
+            "peak 1.5 MiB, limit 200 MiB (strict), cache hits 66.7% of 3,000 allocations, "
+            "refusals 0",
+        ),
+        (
+            {"policy": "guideline", "overruns": 1234, "wire_failures": 1},
+            "peak 0 B, limit 200 MiB (guideline), cache hits 0.0% of 0 allocations, refusals 0\n"
+            "allocations over the limit: 1,234\n"
+            "failures to wire memory: 1",
+        ),
+        (
+            {
+                "refusals": 2,
+                "last_refusal": {
+                    "requested": 1024 * MIB,
+                    "limit": 200 * MIB,
+                    "footprint": 8 * MIB,
+                    "active": 4 * MIB,
+                    "cache": 3 * MIB,
+                    "slack": 512,
+                    "blocked_by": "limit",
+                },
+            },
+            "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 2\n"
+            "last refusal: asked for 1 GiB (1,073,741,824 bytes), blocked by: limit\n"
+            "  limit 200 MiB (209,715,200 bytes)\n"
+            "  in use 7 MiB (7,340,544 bytes): active 4 MiB, cache 3 MiB, slack 512 B",
+        ),
+    ],
+)
+def test_text(changes, text):
+    assert describe(values(**changes)) == text
+
+
+def test_json_of_a_program_that_succeeds(run, tmp_path):
+    run(ARRAYS, "--memory-limit=100MiB", "--report=report.json", args=["-x", "1"])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report) == KEYS | COUNTERS
+    assert report["program"] == ["program.py", "-x", "1"]
+    assert report["memory_limit"] == report["cache_limit"] == 100 * MIB
+    assert (report["wired_limit"], report["policy"]) == (0, "strict")
+    assert 20 * MIB <= report["peak"] < 40 * MIB
+    assert report["hits"] >= 9
+    assert report["misses"] >= 1
+    assert report["refusals"] == report["overruns"] == 0
+    assert report["last_refusal"] is None
+    assert sorted(os.listdir(tmp_path)) == ["program.py", "report.json"]
+
+
+def test_json_of_a_program_that_fails(run, tmp_path):
+    run(
+        "import numpy; held = numpy.ones(10 * 2**20, numpy.uint8); numpy.ones(2**28)",
+        "--memory-limit=100MiB",
+        "--report=report.json",
+        code=1,
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    refusal = report["last_refusal"]
+    assert report["refusals"] == 1
+    assert refusal["requested"] == 2**31
+    assert (refusal["limit"], refusal["blocked_by"]) == (100 * MIB, "limit")
+    assert 10 * MIB <= refusal["active"] < 20 * MIB
+    assert refusal["footprint"] == refusal["active"] + refusal["cache"] + refusal["slack"]
+
+
+def test_json_appears_at_the_end_where_it_was_named(run, tmp_path):
+    """A change of directory does not move it, and the old file stays until the end."""
+    (tmp_path / "old.json").write_text("old")
+    (tmp_path / "report.json").symlink_to("old.json")
+    done = run(
+        "import os; print(open('report.json').read(), os.listdir()); os.chdir('/')",
+        "--report=report.json",
+    )
+    assert done.stdout.startswith(b"old [")
+    assert b".memlimits" not in done.stdout
+    assert json.loads((tmp_path / "old.json").read_text())["program"] == ["program.py"]
+    assert (tmp_path / "report.json").is_symlink()
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "old.json").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("name", ["", ".", "missing/report.json", "program.py/report.json"])
+def test_unwritable_file_is_an_error_before_the_program(run, tmp_path, name):
+    done = run("print('never')", f"--report={name}", code=2)
+    assert done.stdout == b""
+    message = f"memlimits: cannot write the report to {name!r}: ".encode()
+    assert re.fullmatch(re.escape(message) + rb"[\w ]+\n", done.stderr)
+    assert os.listdir(tmp_path) == ["program.py"]
+
+
+@pytest.mark.parametrize("name", ["kept.json", "closed/report.json"])
+def test_protected_file_is_an_error_before_the_program(run, tmp_path, name):
+    (tmp_path / "kept.json").touch(0o444)
+    (tmp_path / "closed").mkdir(0o555)
+    if os.access(tmp_path / "kept.json", os.W_OK):
+        pytest.skip("this user may write anywhere")
+    assert b"Permission denied" in run("print('never')", f"--report={name}", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import shutil; shutil.rmtree('there')", "No such file or directory"),
+        ("import os; os.mkdir('there/report.json')", "Is a directory"),
+        ("import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (0, 0))", "File too large"),
+    ],
+)
+def test_file_that_cannot_be_written_in_the_end(run, tmp_path, source, reason):
+    (tmp_path / "there").mkdir()
+    done = run(f"{source}\nraise SystemExit(3)", "--report=there/report.json", code=3)
+    assert done.stderr.startswith(b"memlimits: peak ")
+    path = tmp_path / "there" / "report.json"
+    message = f"memlimits: cannot write the report to {path}: {reason}\n"
+    assert done.stderr.endswith(message.encode())
+    assert [n for _, _, names in os.walk(tmp_path) for n in names] == ["program.py"]
+
+
+# These two name no device: under root, a wrong implementation could replace it.
+def test_json_to_standard_output(run, tmp_path):
+    """It follows the program's output, and does not replace the file that this goes to."""
+    source = "print('output', end=' ')"
+    piped = run(source, "--report=/dev/fd/1").stdout
+    with open(tmp_path / "log", "wb") as log:
+        run(source, "--report=/dev/fd/1", stdout=log)
+    for output in (piped, (tmp_path / "log").read_bytes()):
+        program, _, report = output.partition(b" ")
+        assert program == b"output"
+        assert set(json.loads(report)) == KEYS | COUNTERS
+
+
+def test_json_to_a_pipe_with_a_name(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        run("", "--report=pipe")
+        assert set(json.loads(os.read(reader, 65536))) == KEYS | COUNTERS
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("end", ["pass", "sys.exit(3)", "1 / 0"])
+def test_forked_children_give_no_report(run, tmp_path, end):
+    source = f"""
+import os, sys
+child = os.fork()
+if child == 0:
+    {end}
+else:
+    os.waitpid(child, 0)
+    print("old" if os.path.exists("report.json") else "none")
+"""
+    done = run(source, "--report=report.json")
+    assert done.stdout == b"none\n"
+    assert done.stderr.count(b"memlimits: ") == 1
+    assert (tmp_path / "report.json").exists()
+
+
+def test_report_is_last(run):
+    source = """
+import atexit, sys, threading
+def say(what):
+    threading.main_thread().join()
+    print(what)
+atexit.register(print, "callback")
+threading.Thread(target=say, args=["thread"]).start()
+print("script")
+"""
+    done = run(source, stderr=subprocess.STDOUT)
+    assert re.fullmatch(rb"script\nthread\ncallback\nmemlimits: peak .*\n", done.stdout)
+
+
+BROKEN = {
+    "closed": "exec 2>&-;",
+    "full": "exec 2>/dev/full;",
+    "read-only": "exec 2</dev/null;",
+}
+
+
+@pytest.mark.parametrize("how", [*BROKEN, "pipe"])
+@pytest.mark.parametrize("source", ["", "import sys; sys.exit(3)", "PIPE"])
+def test_broken_standard_error_changes_nothing(tmp_path, how, source):
+    if source == "PIPE":
+        source = "import signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL)"
+    (tmp_path / "program.py").write_text(f"{source}\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    outcomes = []
+    for words in ([], ["-m", "memlimits", "run", "--report", "report.json"]):
+        command = ["sh", "-c", f'{BROKEN.get(how, "")} exec "$@"', "sh", sys.executable]
+        done = subprocess.run(
+            [*command, *words, "program.py"], cwd=tmp_path, stderr=writer, timeout=60
+        )
+        outcomes.append(done.returncode)
+    os.close(writer)
+    assert outcomes[0] == outcomes[1]
+    assert json.loads((tmp_path / "report.json").read_text())["program"] == ["program.py"]
+
+
+@pytest.mark.parametrize("death", ["SIG_IGN", "SIG_DFL"])
+def test_broken_standard_output_ends_as_without_us(tmp_path, death):
+    (tmp_path / "program.py").write_text(
+        f"import signal; signal.signal(signal.SIGPIPE, signal.{death}); print('lost')\n"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    outcomes = [
+        subprocess.run(
+            [sys.executable, *words, "program.py"],
+            cwd=tmp_path,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        ).returncode
+        for words in ([], ["-m", "memlimits", "run"])
+    ]
+    os.close(writer)
+    assert outcomes[0] == outcomes[1] in (120, -signal.SIGPIPE)
+
+
+def test_nothing_is_written_into_a_file_that_took_the_place_of_standard_error(tmp_path):
+    (tmp_path / "program.py").write_text(
+        "import os; fd = os.open('data', os.O_CREAT | os.O_WRONLY); print(fd)\n"
+    )
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "program.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        timeout=60,
+    )
+    assert done.stdout == b"2\n"
+    assert (tmp_path / "data").read_bytes() == b""
+
+
+def test_a_program_may_replace_or_close_its_streams(run):
+    done = run("import sys, io; sys.stderr = io.StringIO(); sys.stdout = None")
+    assert done.stderr.startswith(b"memlimits: peak ")
+    done = run("import sys; sys.stderr.close(); sys.stdout.close()")
+    assert done.stderr.startswith(b"memlimits: peak ")

@@ -1,0 +1,218 @@
+"""`memlimits run`: its options, and what becomes of a program inside its limits."""
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from types import SimpleNamespace
+
+import pytest
+
+import memlimits
+from memlimits import cli
+from memlimits.cli import run as cli_run
+
+MIB = 2**20
+
+SHOW = """
+import json, memlimits
+from memlimits import memory
+print(json.dumps([memlimits.get_memory_limit(), memlimits.get_cache_limit(),
+                  memlimits.get_wired_limit(), memory.get_memory_policy()]))
+"""
+
+ONE_GIB = "import numpy; a = numpy.empty(2**30, dtype=numpy.uint8); print(a.nbytes)\n"
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(source, *options, program=("program.py",), code=0, **keywords):
+        (tmp_path / "program.py").write_text(source)
+        done = subprocess.run(
+            [sys.executable, "-m", "memlimits", "run", *options, *program],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **keywords,
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run
+
+
+DEFAULT = memlimits.get_memory_limit()
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ([], [DEFAULT, DEFAULT, 0, "guideline"]),
+        (["--memory-limit", "200MiB"], [200 * MIB, 200 * MIB, 0, "strict"]),
+        (["--memory-limit=2GB"], [2 * 10**9, 2 * 10**9, 0, "strict"]),
+        (
+            ["--memory-limit", "50%"],
+            [memlimits.device_info()["memory_size"] // 2] * 2 + [0, "strict"],
+        ),
+        (
+            ["--policy", "guideline", "--memory-limit", "1GiB"],
+            [1024 * MIB, 1024 * MIB, 0, "guideline"],
+        ),
+        (["--policy", "strict"], [DEFAULT, DEFAULT, 0, "strict"]),
+        (["--cache-limit", "0"], [DEFAULT, 0, 0, "guideline"]),
+        (
+            ["--memory-limit=1.5GiB", "--cache-limit=1MiB", "--wired-limit", "4KiB", "--"],
+            [1536 * MIB, MIB, 4096, "strict"],
+        ),
+    ],
+)
+def test_limits_are_set_before_the_program(run, options, limits):
+    assert json.loads(run(SHOW, *options).stdout) == limits
+
+
+@pytest.mark.parametrize("option", ["--memory-limit", "--cache-limit", "--wired-limit"])
+@pytest.mark.parametrize("size", ["", "-5%", "-1", "1e9", "lots", "-m", "9223372036854775808"])
+def test_what_is_no_size_is_refused(capsys, option, size):
+    for words in ([option, size], [f"{option}={size}"]):
+        with pytest.raises(SystemExit) as refusal:
+            cli.main(["run", *words, "program.py"])
+        assert refusal.value.code == 2
+        message = capsys.readouterr().err
+        assert f"argument {option}: invalid size {size!r}: write it as 512MiB, 2GB" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "a script, or -m and a module, is missing"),
+        (["--memory-limit", "1GiB"], "a script, or -m and a module, is missing"),
+        (["--"], "a script, or -m and a module, is missing"),
+        (["-m"], "argument -m: a module is missing"),
+        (["--policy", "lax", "x.py"], "argument --policy: invalid choice: 'lax'"),
+        (["--policy"], "argument --policy: expected one argument"),
+        (["--memory-limit", "--", "x.py"], "argument --memory-limit: expected one argument"),
+        (["--memory-limit=--", "x.py"], "argument --memory-limit: expected one argument"),
+        (["--report"], "argument --report: expected one argument"),
+        (["--memory", "1GiB", "x.py"], "unrecognized arguments: --memory"),
+        (["-x", "x.py"], "unrecognized arguments: -x"),
+    ],
+)
+def test_wrong_usage(capsys, words, message):
+    with pytest.raises(SystemExit) as refusal:
+        cli.main(["run", *words])
+    assert refusal.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_program_beyond_a_strict_limit(run):
+    done = run(ONE_GIB, "--memory-limit", "200MiB", "--policy", "strict", code=1)
+    assert done.stdout == ""
+    assert "ArrayMemoryError: Unable to allocate 1.00 GiB" in done.stderr
+    assert "memlimits/cli" not in done.stderr
+    numbers = done.stderr[done.stderr.index("memlimits: last refusal: ") :]
+    assert "asked for 1 GiB (1,073,741,824 bytes), blocked by: limit" in numbers
+    assert "limit 200 MiB (209,715,200 bytes)" in numbers
+    assert re.search(r"in use .*: active .*, cache .*, slack ", numbers)
+
+
+def test_program_within_a_strict_limit(run):
+    done = run(ONE_GIB, "--memory-limit", "2GiB", "--policy", "strict")
+    assert done.stdout == f"{2**30}\n"
+    assert re.match(r"memlimits: peak 1(\.0\d)? GiB, limit 2 GiB \(strict\), ", done.stderr)
+    assert "refusals 0\n" in done.stderr
+    assert "last refusal" not in done.stderr
+
+
+def test_program_beyond_a_guideline(run):
+    done = run(ONE_GIB, "--memory-limit", "200MiB", "--policy", "guideline")
+    assert done.stdout == f"{2**30}\n"
+    assert "limit 200 MiB (guideline)" in done.stderr
+    assert "allocations over the limit: 1\n" in done.stderr
+
+
+def test_program_that_survives_a_refusal(run):
+    source = """
+import numpy
+held = numpy.ones(50 * 2**20, dtype=numpy.uint8)
+for n in range(2):
+    try:
+        numpy.empty((300 + n) * 2**20, dtype=numpy.uint8)
+    except MemoryError as error:
+        print(type(error).__mro__[1].__name__)
+print(held.sum())
+"""
+    done = run(source, "--memory-limit", "200MiB", "--report", "report.json")
+    assert done.stdout == f"MemoryError\nMemoryError\n{50 * MIB}\n"
+    assert "refusals 2\n" in done.stderr
+    assert "asked for 301 MiB (315,621,376 bytes)" in done.stderr
+    active = re.search(r"active ([\d.]+) MiB", done.stderr)
+    assert 50 <= float(active[1]) < 60
+
+
+def test_later_threads_and_exit_callbacks_are_governed(run):
+    source = """
+import atexit, numpy, threading
+from memlimits import get_active_memory
+def allocate(what):
+    before = get_active_memory()
+    array = numpy.empty(10 * 2**20, dtype=numpy.uint8)
+    print(what, get_active_memory() - before >= array.nbytes)
+def work():
+    threading.main_thread().join()
+    allocate("thread")
+threading.Thread(target=work).start()
+atexit.register(allocate, "exit")
+raise SystemExit(3)
+"""
+    assert run(source, code=3).stdout == "thread True\nexit True\n"
+
+
+def test_wired_limit_above_the_maximum(run):
+    maximum = memlimits.device_info()["max_recommended_working_set_size"]
+    done = run("print('never')", f"--wired-limit={maximum + 1}", code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("memlimits: ")
+    assert str(maximum) in done.stderr
+    assert str(maximum + 1) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_warning_about_a_limit_is_one_line(monkeypatch, capfd):
+    def set_wired_limit(limit):
+        warnings.warn(f"cannot wire {limit}", RuntimeWarning, stacklevel=2)
+
+    monkeypatch.setattr(memlimits, "set_wired_limit", set_wired_limit)
+    options = SimpleNamespace(memory_limit=None, cache_limit=None, wired_limit=77, policy=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cli_run._set_limits(options)
+    assert capfd.readouterr().err == "memlimits: warning: cannot wire 77\n"
+
+
+@pytest.fixture
+def other_numpy(run, tmp_path):
+    """Runs a script that has a numpy.py beside it, which it would import."""
+
+    def other_numpy(source, code):
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "numpy.py").write_text(source)
+        (tmp_path / "there" / "script.py").write_text("print('never')")
+        done = run("", program=["there/script.py"], code=code)
+        assert done.stdout == ""
+        return done.stderr
+
+    return other_numpy
+
+
+def test_missing_numpy(other_numpy):
+    message = other_numpy("raise ModuleNotFoundError('gone', name='numpy')", 2)
+    assert message == (
+        f"memlimits: `memlimits run` needs NumPy, and {sys.executable} has none. "
+        f"Install it: {sys.executable} -m pip install numpy\n"
+    )
+
+
+def test_broken_numpy_is_not_called_missing(other_numpy):
+    assert "No module named 'nonesuch'" in other_numpy("import nonesuch", 1)

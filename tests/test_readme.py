@@ -1,0 +1,66 @@
+"""Everything README.md shows is run, and shows the same here."""
+
+import doctest
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+
+
+def blocks(language):
+    found = [text for name, text in BLOCKS if name == language]
+    assert found
+    return found
+
+
+def commands():
+    """Return each `$ command` of the console blocks with the output shown below it."""
+    parts = [part for block in blocks("console") for part in block.split("$ ")[1:]]
+    return [part.split("\n", 1) for part in parts]
+
+
+def test_every_block_is_of_a_kind_that_is_tested():
+    assert {language for language, _ in BLOCKS} == {"console", "pycon", "sh"}
+
+
+def test_tour(tmp_path):
+    tour = tmp_path / "tour.txt"
+    tour.write_text("\n".join(blocks("pycon")))
+    # A process of its own: the tour shows counters that start at 0, and sets limits.
+    subprocess.run(
+        [sys.executable, "-W", "error", "-m", "doctest", "-o", "ELLIPSIS", tour],
+        cwd=tmp_path,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize(("command", "shown"), commands())
+def test_console(command, shown, tmp_path):
+    pytest.importorskip("numpy")
+    # Not in the source tree, whose package would be found before the installed one.
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    program, *arguments = shlex.split(command)
+    assert program == "memlimits"
+    run = subprocess.run(
+        [sys.executable, "-m", "memlimits", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert doctest.OutputChecker().check_output(shown, run.stdout, doctest.ELLIPSIS), run.stdout
+
+
+@pytest.mark.parametrize("block", blocks("sh"))
+def test_scripts_exist(block):
+    shell, script = block.split()
+    assert shell == "sh"
+    assert (ROOT / script).is_file()

@@ -1,0 +1,334 @@
+"""Any sequence of calls, against a model that knows only what the calls returned.
+
+`HYPOTHESIS_PROFILE=long` looks much further.
+"""
+
+import gc
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+import memlimits
+from memlimits._allocator import Allocator
+from memlimits._buffer import allocate_in
+from memlimits._device import Device
+
+KIB = 1 << 10
+MIB = 1 << 20
+WORKERS = 3
+WIREABLE = min(8 * MIB, Device().info()["wired_capacity"] // 2)
+
+PROFILES = {
+    "default": {"max_examples": 80, "stateful_step_count": 50},
+    "long": {"max_examples": 3000, "stateful_step_count": 100},
+}
+
+sizes = st.one_of(
+    st.sampled_from([100, 5000, 40 * KIB, MIB]),  # often the same: hits
+    st.integers(0, 600),
+    st.integers(600, 40 * KIB),
+    st.integers(40 * KIB, 600 * KIB),
+    st.integers(600 * KIB, 4 * MIB),
+    st.sampled_from([512, 4096, 32768, 32769, 262144, MIB, 2 * MIB]),
+)
+limits = st.one_of(st.just(0), st.integers(1, 300 * KIB), st.integers(300 * KIB, 24 * MIB))
+workers = st.integers(0, WORKERS - 1)
+
+
+def locked():
+    with open("/proc/self/status") as file:
+        return int(file.read().split("VmLck:")[1].split()[0]) * KIB
+
+
+def can_lock():
+    """False under a sanitizer, which makes mlock do nothing."""
+    allocator = Allocator(Device())
+    allocator.set_wired_limit(min(WIREABLE, MIB))
+    block = allocate_in(allocator, 40 * KIB)
+    seen = locked() == allocator.get_wired_memory()
+    block.release()
+    return seen
+
+
+LOCKS = can_lock()
+
+
+def mapped(start, length):
+    """Whether a range is wholly mapped, for reading and writing."""
+    with open("/proc/self/maps") as file:
+        for line in file:
+            span, mode = line.split()[:2]
+            low, high = (int(address, 16) for address in span.split("-"))
+            if low <= start < high and mode.startswith("rw"):
+                length -= high - start
+                if length <= 0:
+                    return True
+                start = high
+    return False
+
+
+class Held:
+    """A buffer in the test's hands, and what it wrote there."""
+
+    def __init__(self, buffer, stamp):
+        self.buffer = buffer
+        self.stamp = stamp
+        self.views = []
+        self.left = False  # the end of a with block
+        n = buffer.nbytes
+        if n:
+            self.where = buffer.ptr, buffer.capacity
+            self.ends = memoryview(buffer)[:: max(n - 1, 1)]
+            self.ends[:] = bytes([stamp]) * len(self.ends)
+            self.ends.release()
+
+    def verify(self):
+        n = self.buffer.nbytes
+        if n and not self.left:
+            with memoryview(self.buffer) as view:
+                assert view[0] == view[n - 1] == self.stamp
+        for view in self.views:
+            if n:
+                assert view[0] == view[n - 1] == self.stamp
+
+
+class AllocatorMachine(RuleBasedStateMachine):
+    held = Bundle("held")
+
+    def __init__(self):
+        super().__init__()
+        self.allocator = Allocator(Device(memory_size=1 << 30))
+        self.pool = [ThreadPoolExecutor(1) for _ in range(WORKERS)]
+        self.memory_limit = self.allocator.get_memory_limit()
+        self.cache_limit = None
+        self.wired_limit = 0
+        self.policy = "guideline"
+        self.live = {}
+        self.peak = 0
+        self.refusals = 0
+        self.stamp = 0
+        self.footprint_before = 0
+        self.grows = False
+
+    def on(self, worker, function, *args):
+        return self.pool[worker].submit(function, *args).result(30)
+
+    def allocate_on(self, worker, n, zeroed):
+        # Not as the call's result: the pool's thread holds on to that for a while.
+        box = []
+        self.on(worker, lambda: box.append(allocate_in(self.allocator, n, zeroed=zeroed)))
+        return box.pop()
+
+    def active(self):
+        return sum(held.buffer.capacity for held in self.live.values())
+
+    @rule(target=held, worker=workers, asked=st.lists(sizes, min_size=1, max_size=6))
+    def allocate(self, worker, asked):
+        return multiple(*(block for n in asked for block in self.allocated(worker, n, False)))
+
+    @rule(target=held, worker=workers, n=sizes)
+    def allocate_zeroed(self, worker, n):
+        return multiple(*self.allocated(worker, n, True))
+
+    def allocated(self, worker, n, zeroed):
+        """The block, or nothing where it was refused."""
+        before = self.allocator.counters()
+        try:
+            buffer = self.allocate_on(worker, n, zeroed)
+        except memlimits.MemoryLimitError as error:
+            self.refused(error, n, before)
+            return []
+        self.grows = True
+        assert buffer.nbytes == n
+        assert n <= buffer.capacity <= 1.125 * n + 64
+        if zeroed:
+            assert bytes(buffer).count(0) == n
+        self.stamp = self.stamp % 255 + 1
+        held = Held(buffer, self.stamp)
+        self.live[id(held)] = held
+        if n:
+            self.peak = max(self.peak, self.active())
+        return [held]
+
+    def refused(self, error, n, before):
+        self.refusals += 1
+        assert self.policy == "strict"
+        assert error.blocked_by == "limit"
+        assert (error.requested, error.limit) == (n, self.memory_limit)
+        assert error.active == self.active()
+        slack = before["footprint"] - before["active"] - before["cache"]
+        # What growing takes at the least: the capacity, in whole pages.
+        assert self.active() + slack + (1.125 * n + 64 + 4095) // 4096 * 4096 > self.memory_limit
+        after = self.allocator.counters()
+        assert after == {**before, "refusals": before["refusals"] + 1}
+
+    @rule(held=consumes(held), worker=workers)
+    def release(self, held, worker):
+        held.verify()
+        for view in held.views:
+            self.on(worker, view.release)
+        self.on(worker, held.buffer.release)
+        self.on(worker, held.buffer.release)
+        del self.live[id(held)]
+
+    @rule(held=consumes(held))
+    def drop(self, held):
+        held.verify()
+        if not held.views:
+            del self.live[id(held)], held.buffer
+        else:
+            # A view alone keeps the block.
+            view = held.views.pop()
+            for other in held.views:
+                other.release()
+            held.views.clear()
+            del held.buffer
+            if len(view):
+                assert view[0] == held.stamp
+            view.release()
+            del view, self.live[id(held)]
+
+    @rule(held=held)
+    def export(self, held):
+        held.views.append(memoryview(held.buffer))
+
+    @rule(held=held)
+    def release_under_a_view(self, held):
+        with memoryview(held.buffer), pytest.raises(BufferError):
+            held.buffer.release()
+
+    @rule(held=consumes(held), worker=workers)
+    def leave_with_block(self, held, worker):
+        """A block under a view goes with the last view."""
+        held.verify()
+        with held.buffer:
+            pass
+        held.left = True
+        held.verify()
+        with pytest.raises(ValueError, match="released"):
+            memoryview(held.buffer)
+        while held.views:
+            assert self.allocator.get_active_memory() == self.active()
+            self.on(worker, held.views.pop().release)
+        del self.live[id(held)]
+
+    @rule(worker=workers, limit=limits)
+    def set_memory_limit(self, worker, limit):
+        assert self.on(worker, self.allocator.set_memory_limit, limit) == self.memory_limit
+        self.memory_limit = limit
+
+    @rule(worker=workers, limit=st.none() | limits)
+    def set_cache_limit(self, worker, limit):
+        previous = self.memory_limit if self.cache_limit is None else self.cache_limit
+        assert self.on(worker, self.allocator.set_cache_limit, limit) == previous
+        self.cache_limit = limit
+
+    @rule(worker=workers, limit=st.integers(0, WIREABLE) | st.just(0))
+    def set_wired_limit(self, worker, limit):
+        assert self.on(worker, self.allocator.set_wired_limit, limit) == self.wired_limit
+        self.wired_limit = limit
+
+    @rule(policy=st.sampled_from(["guideline", "strict"]))
+    def set_memory_policy(self, policy):
+        assert self.allocator.set_memory_policy(policy) == self.policy
+        self.policy = policy
+
+    @rule(worker=workers)
+    def clear_cache(self, worker):
+        self.on(worker, self.allocator.clear_cache)
+        assert self.allocator.get_cache_memory() == 0
+
+    @rule()
+    def reset_peak(self):
+        self.allocator.reset_peak_memory()
+        self.peak = 0
+
+    @rule(limit=st.sampled_from([-1, 2**63, 1.5, True, "1"]))
+    def set_a_limit_to_nonsense(self, limit):
+        before = self.allocator.counters()
+        for setter in (
+            self.allocator.set_memory_limit,
+            self.allocator.set_cache_limit,
+            self.allocator.set_wired_limit,
+        ):
+            with pytest.raises((TypeError, ValueError)):
+                setter(limit)
+        assert self.allocator.counters() == before
+
+    @invariant()
+    def counters_are_what_the_model_says(self):
+        counters = self.allocator.counters()
+        active = self.active()
+        assert counters["active"] == active
+        assert counters["pending"] == 0
+        assert active + counters["cache"] + counters["slack"] == counters["footprint"]
+        assert all(0 <= value < 2**63 for value in counters.values())
+        assert counters["peak"] == self.peak
+        assert counters["refusals"] == self.refusals
+        assert (counters["resources"] == 0) == (counters["footprint"] == 0)
+
+    @invariant()
+    def limits_hold(self):
+        counters = self.allocator.counters()
+        cache_limit = self.memory_limit if self.cache_limit is None else self.cache_limit
+        assert counters["cache"] <= cache_limit
+        if counters["footprint"] > self.memory_limit:
+            assert counters["cache"] == 0
+            if self.policy == "strict" or not self.grows:
+                assert counters["footprint"] <= self.footprint_before
+        self.footprint_before = counters["footprint"]
+        self.grows = False
+
+    @invariant()
+    def wired_is_what_is_locked(self):
+        wired = self.allocator.get_wired_memory()
+        assert wired <= self.wired_limit
+        if LOCKS:
+            assert locked() == wired
+
+    @invariant()
+    def live_blocks_are_mapped_and_apart(self):
+        places = sorted(held.where for held in self.live.values() if held.buffer.nbytes)
+        for (start, length), following in pairwise(places):
+            assert start + length <= following[0]
+        for place in places[:3]:
+            assert mapped(*place)
+
+    def teardown(self):
+        for held in self.live.values():
+            held.verify()
+        self.live.clear()
+        self.allocator.set_wired_limit(0)  # the collector may keep the allocator for a while
+        assert locked() == 0
+        for executor in self.pool:
+            executor.shutdown()
+
+
+@pytest.mark.core
+def test_state_machine():
+    profile = PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "default")]
+    run_state_machine_as_test(
+        AllocatorMachine,
+        settings=settings(
+            **profile,
+            deadline=None,
+            derandomize=profile is PROFILES["default"],
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    gc.collect()
