@@ -14,8 +14,13 @@ from setuptools.command.build_ext import build_ext
 
 WARNINGS = ["-Wall", "-Wextra"]
 # What Cython writes by design: unused helpers and parameters, partly initialised type objects.
-CYTHON_WARNINGS = [*WARNINGS, "-Wno-unused-parameter", "-Wno-unused-function",
-                   "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+CYTHON_WARNINGS = [
+    *WARNINGS,
+    "-Wno-unused-parameter",
+    "-Wno-unused-function",
+    "-Wno-missing-field-initializers",
+    "-Wno-cast-function-type",
+]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread"]
 LINK_FLAGS = ["-pthread"]
 
@@ -28,13 +33,24 @@ if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
     LINK_FLAGS += [f"-fsanitize={sanitizers}"]
 
 # A build of one kind reuses nothing of another.
-VARIANT = "-".join(["build", *filter(None, [os.environ.get("MEMLIMITS_DEBUG") and "debug",
-                                            (sanitizers or "").replace(",", "-")])])
+VARIANT = "build-debug" if os.environ.get("MEMLIMITS_DEBUG") == "1" else "build"
+if sanitizers:
+    VARIANT += "-" + sanitizers.replace(",", "-")
 
 LIBRARY = "mlim"
 SOURCES = [f"objc/host_{part}.c" for part in ("buffer", "cgroup", "device", "residency")]
-CORE = ["_device", "_limits", "_resource", "_pagemap", "_cache", "_residency", "_core", "_growth",
-        "_allocator", "_buffer"]
+CORE = [
+    "_device",
+    "_limits",
+    "_resource",
+    "_pagemap",
+    "_cache",
+    "_residency",
+    "_core",
+    "_growth",
+    "_allocator",
+    "_buffer",
+]
 
 Options.warning_errors = True
 
@@ -62,18 +78,25 @@ def numpy_extension():
     extension = core_extension("adapters._numpy")
     extension.sources = ["memlimits/adapters/_numpy.pyx"]
     extension.include_dirs.append(numpy.get_include())
-    extension.define_macros += [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-                                ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
+    extension.define_macros += [
+        ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+        ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
+    ]
     return extension
 
 
 setup(
-    libraries=[(LIBRARY, {
-        "sources": SOURCES,
-        "include_dirs": ["objc"],
-        "cflags": [*FLAGS, *WARNINGS, "-fPIC", "-fvisibility=hidden"],
-        "obj_deps": {"": ["objc/mlim.h", "objc/host.h"]},
-    })],
+    libraries=[
+        (
+            LIBRARY,
+            {
+                "sources": SOURCES,
+                "include_dirs": ["objc"],
+                "cflags": [*FLAGS, *WARNINGS, "-fPIC", "-fvisibility=hidden"],
+                "obj_deps": {"": ["objc/mlim.h", "objc/host.h"]},
+            },
+        )
+    ],
     ext_modules=cythonize(
         [*(core_extension(name) for name in CORE), numpy_extension()],
         compiler_directives={"language_level": "3", "auto_pickle": False},

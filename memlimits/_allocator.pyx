@@ -37,7 +37,9 @@ cdef int64_t as_nbytes(object value, str name) except -1:
         # NumPy's bool has __index__ before NumPy 2.3.
         is_bool = isinstance(value, bool) or (
             getattr(getattr(value, "dtype", None), "kind", "") == "b")
-        if is_bool or not PyIndex_Check(value):
+        if is_bool:
+            raise TypeError(f"{name} must be an integer, in bytes, not the bool {value!r}")
+        if not PyIndex_Check(value):
             raise TypeError(f"{name} must be an integer, in bytes, not {type(value).__name__}")
         value = PyNumber_Index(value)
     number = PyLong_AsLongLongAndOverflow(value, &overflow)

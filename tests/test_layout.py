@@ -111,9 +111,7 @@ def test_importing_memlimits_imports_no_numpy():
         "import sys, memlimits; heavy = {'numpy', 'dataclasses', 'typing', 'argparse'};"
         "print(heavy & set(sys.modules))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
 
 
