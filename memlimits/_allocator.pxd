@@ -16,7 +16,7 @@ cdef class Allocator:
     """Memory from one device within one set of limits. Blocks keep it alive through a reference."""
     cdef Core core
     cdef Device device
-    cdef uint64_t reported_failures     # wire failures that have been looked at
+    cdef bint reported_failures         # a warning has been given about failed wires
     cdef str way_to_wire_more(self)
     # Warns, the first time only, when wires have failed. Never raises.
     cdef void report_wire_failures(self) noexcept

@@ -115,6 +115,7 @@ cdef class Allocator:
                 f"a wired limit of {n} bytes is above what this process may lock, {capacity} "
                 "bytes (wired_capacity): the rest is not kept resident. Raise it with "
                 "'ulimit -l' before the program starts.").encode(), 2)
+            self.reported_failures = True
         with nogil:
             n = core_set_wired_limit(&self.core, n)
         self.report_wire_failures()
@@ -185,13 +186,11 @@ cdef class Allocator:
         return "It is three quarters of the memory this process may use: set it no higher."
 
     cdef void report_wire_failures(self) noexcept:
-        cdef uint64_t failures = core_limits(&self.core).wire_failures
-        cdef bint first = self.reported_failures == 0
-        if failures == self.reported_failures:
+        if self.reported_failures or core_limits(&self.core).wire_failures == 0:
             return
-        self.reported_failures = failures
+        self.reported_failures = True
         # Where warnings are errors it cannot be raised: a failed wire fails no allocation.
-        if first and warn_or_keep(RuntimeWarning, WIRE_FAILURE, 1) < 0:
+        if warn_or_keep(RuntimeWarning, WIRE_FAILURE, 1) < 0:
             PyErr_WriteUnraisable(self)
 
 

@@ -16,6 +16,7 @@ cdef class Buffer:
     cdef Py_ssize_t exports         # views that must end before the block can go
     cdef bint released              # no new views; the block goes with the last one
 
+    cdef Buffer copy(self)
     cdef int require(self) except -1
     cdef void give_back(self) noexcept
     cdef void end_export(self) noexcept

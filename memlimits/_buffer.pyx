@@ -178,12 +178,8 @@ cdef class Buffer:
             raise BufferError(f"a buffer in CPU memory takes no stream, not {stream!r}")
         if dl_device is not None and tuple(dl_device) != (DL_CPU, 0):
             raise BufferError(f"a buffer is on the CPU, device (1, 0), not {dl_device!r}")
-        cdef Buffer source = self
         cdef bint copied = bool(copy)
-        if copied:
-            source = allocate_from(self.allocator, self.nbytes, False)
-            if self.nbytes:
-                memcpy(source.start, self.start, self.nbytes)
+        cdef Buffer source = self.copy() if copied else self
         if max_version is not None and max_version[0] >= DLPACK_MAJOR:
             return export_versioned(source, copied)
         return export_unversioned(source)
@@ -191,6 +187,17 @@ cdef class Buffer:
     def __dlpack_device__(self):
         """The CPU: ``(1, 0)``."""
         return (DL_CPU, 0)
+
+    cdef Buffer copy(self):
+        cdef Buffer new
+        self.exports += 1   # Allocating gives other threads a turn: to release this, say.
+        try:
+            new = allocate_from(self.allocator, self.nbytes, False)
+            if self.nbytes:
+                memcpy(new.start, self.start, self.nbytes)
+            return new
+        finally:
+            self.end_export()
 
     cdef int require(self) except -1:
         if self.released:

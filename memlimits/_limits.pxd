@@ -34,6 +34,7 @@ cdef struct Limits:
 
     uint64_t footprint          # held from the device, or being asked of it or returned to it
     uint64_t pending            # the part of footprint whose device call is under way
+    uint64_t returning          # the part of pending that will leave the footprint
     uint64_t active             # blocks in callers' hands, at their capacity
     uint64_t cache              # idle resources
     uint64_t peak               # highest active since the start or the last reset

@@ -30,7 +30,8 @@ cdef inline uint64_t minus(uint64_t a, uint64_t b) noexcept nogil:
 
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
     cdef uint64_t over_cache = minus(limits.cache, limits_cache_limit(limits))
-    cdef uint64_t over_memory = min(minus(limits.footprint, limits.memory_limit), limits.cache)
+    cdef uint64_t stays = limits.footprint - limits.returning
+    cdef uint64_t over_memory = min(minus(stays, limits.memory_limit), limits.cache)
     return max(over_cache, over_memory)
 
 
@@ -69,6 +70,7 @@ cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept
     cdef bint overrun = limits.footprint - returned + n > limits.memory_limit
     limits.cache -= returned
     limits.pending += max(n, returned)
+    limits.returning += minus(returned, n)
     limits.footprint += minus(n, returned)
     limits_promise(limits, n)
     return overrun
@@ -82,6 +84,7 @@ cdef void limits_promise(Limits *limits, uint64_t n) noexcept nogil:
 
 cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
     limits.pending -= minus(returned, n)
+    limits.returning -= minus(returned, n)
     limits.footprint -= minus(returned, n)
 
 

@@ -29,9 +29,9 @@ cdef void residency_init(
     Limits *limits, Resource **resources, Resource **oldest_idle) noexcept nogil
 cdef void residency_close(Residency *residency) noexcept nogil
 
-# Brings what is wired in line with the wired limit: first out with what is too much, idle
-# resources before live ones, then in with live ones that fit, `fresh` before the others, and idle
-# ones out for it. A resource that cannot be wired is counted, nothing else.
+# Brings what is wired in line with the wired limit. First out with what is too much, and with idle
+# resources that stand in the way of live ones; then in with live ones that fit, `fresh` before the
+# others. One within the limit that cannot be wired is counted, nothing else.
 cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil
 # The same for a new limit. Returns the previous one.
 cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil

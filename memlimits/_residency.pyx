@@ -60,23 +60,40 @@ cdef uint64_t idle_wired(const Residency *residency) noexcept nogil:
     return total
 
 
+cdef inline bint wants_in(const Resource *resource) noexcept nogil:
+    return resource.wiring == OUTSIDE and resource.use == TAKEN
+
+
+cdef uint64_t wanted_by_live(
+    const Residency *residency, const Resource *fresh, uint64_t room
+) noexcept nogil:
+    """Bytes of live resources that are to join and fit into `room` together, `fresh` first."""
+    cdef uint64_t total = 0
+    cdef const Resource *resource = residency.resources[0]
+    if fresh != NULL and wants_in(fresh) and fresh.bytes <= room:
+        total = fresh.bytes
+    while resource != NULL:
+        if resource != fresh and wants_in(resource) and resource.bytes <= room - total:
+            total += resource.bytes
+        resource = resource.below
+    return total
+
+
 cdef Resource *plan_removals(
     Residency *residency, const Resource *fresh, uint64_t allowed
 ) noexcept nogil:
-    """Under the lock: what must leave, or may leave to make room for `fresh`."""
-    cdef Limits *limits = residency.limits
-    cdef uint64_t over = limits.wired - allowed if limits.wired > allowed else 0
-    cdef uint64_t picked
+    """Under the lock: what is too much, and idle resources that stand in the way of live ones."""
+    cdef uint64_t wired = residency.limits.wired
+    cdef uint64_t live = wired - idle_wired(residency)
+    cdef uint64_t wanted = 0, picked, enough
     cdef Resource *leaving = NULL
     cdef Resource *resource
-    if over == 0 and fresh != NULL and fresh.wiring == OUTSIDE and fresh.bytes <= allowed:
-        if limits.wired + fresh.bytes > allowed:
-            over = limits.wired + fresh.bytes - allowed
-            if idle_wired(residency) < over:
-                return NULL
-    picked = pick_idle(residency, &leaving, over)
+    if live < allowed:
+        wanted = wanted_by_live(residency, fresh, allowed - live)
+    enough = wired + wanted - allowed if wired + wanted > allowed else 0
+    picked = pick_idle(residency, &leaving, enough)
     resource = residency.resources[0]
-    while resource != NULL and picked < over:
+    while resource != NULL and picked < enough:
         if resource.wiring == INSIDE:
             mark_leaving(&leaving, resource)
             picked += resource.bytes
@@ -85,14 +102,24 @@ cdef Resource *plan_removals(
 
 
 cdef inline void join_if_it_fits(
-    Limits *limits, Resource **joining, Resource *resource, uint64_t allowed
+    Residency *residency, Resource **joining, Resource *resource, uint64_t allowed
 ) noexcept nogil:
-    if resource.wiring == OUTSIDE and resource.use == TAKEN:
-        if limits.wired + resource.bytes <= allowed:
-            limits.wired += resource.bytes
-            resource.wiring = INSIDE
-            resource.next_wiring = joining[0]
-            joining[0] = resource
+    cdef Limits *limits = residency.limits
+    if not wants_in(resource) or limits.wired + resource.bytes > limits.wired_limit:
+        return
+    if limits.wired + resource.bytes > allowed:
+        count_refusal(limits, resource)
+        return
+    limits.wired += resource.bytes
+    resource.wiring = INSIDE
+    resource.next_wiring = joining[0]
+    joining[0] = resource
+
+
+cdef inline void count_refusal(Limits *limits, Resource *resource) noexcept nogil:
+    """Once for each resource and wired limit."""
+    limits.wire_failures += not resource.wire_refused
+    resource.wire_refused = True
 
 
 cdef Resource *plan_additions(
@@ -102,9 +129,9 @@ cdef Resource *plan_additions(
     cdef Resource *joining = NULL
     cdef Resource *resource = residency.resources[0]
     if fresh != NULL:
-        join_if_it_fits(residency.limits, &joining, fresh, allowed)
+        join_if_it_fits(residency, &joining, fresh, allowed)
     while resource != NULL:
-        join_if_it_fits(residency.limits, &joining, resource, allowed)
+        join_if_it_fits(residency, &joining, resource, allowed)
         resource = resource.below
     return joining
 
@@ -146,7 +173,7 @@ cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
         if residency.wired == NULL or not residency_contains(residency.wired, joining.buffer):
             joining.wiring = OUTSIDE
             residency.limits.wired -= joining.bytes
-            residency.limits.wire_failures += 1
+            count_refusal(residency.limits, joining)
         joining = joining.next_wiring
     # The system gives no more than this. Nothing beyond is tried until the limit is set again.
     residency.allowed = residency.limits.wired
@@ -177,11 +204,22 @@ cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil
     pthread_mutex_unlock(&residency.mutex)
 
 
+cdef void forget_refusals(Residency *residency) noexcept nogil:
+    cdef Resource *resource
+    pthread_mutex_lock(residency.lock)
+    resource = residency.resources[0]
+    while resource != NULL:
+        resource.wire_refused = False
+        resource = resource.below
+    pthread_mutex_unlock(residency.lock)
+
+
 cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil:
     cdef uint64_t previous
     pthread_mutex_lock(&residency.mutex)
     previous = residency.limits.wired_limit
     residency.allowed = residency.capacity
+    forget_refusals(residency)
     bring_in_line(residency, NULL, limit)
     pthread_mutex_unlock(&residency.mutex)
     return previous

@@ -13,7 +13,7 @@ _WAY_OUT = {
     "system": "Free something, here or in another process.",
     "device": "Free something, or raise the process's limits (ulimit -v).",
     "length": "Split it into smaller buffers.",
-    "resources": "Free some buffers, or use fewer and larger ones.",
+    "resources": "Free some buffers, use fewer and larger ones, or raise the system's limit.",
 }
 
 

@@ -1,7 +1,9 @@
 /* The host's buffers: private anonymous mappings. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "host.h"
 
@@ -43,6 +45,22 @@ static void *map_aligned(size_t length)
     return base + before;
 }
 
+/* Why mmap refused, ENOMEM for either: no room for the bytes, or no room for one more mapping. */
+static mlim_status refusal(const mlim_device *device)
+{
+    char text[4096];
+    uint64_t mappings = 0;
+    ssize_t got;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return MLIM_NO_MEMORY;
+    while ((got = read(fd, text, sizeof text)) > 0)
+        for (ssize_t i = 0; i < got; i++)
+            mappings += text[i] == '\n';
+    close(fd);
+    return mappings + 1 >= device->facts.resource_limit ? MLIM_NO_RESOURCES : MLIM_NO_MEMORY;
+}
+
 mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
                                mlim_error *error)
 {
@@ -60,7 +78,7 @@ mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer *
     if (!buffer->base) {
         int code = errno;
         free(buffer);
-        return mlim_fail(error, MLIM_NO_MEMORY, code, "mmap");
+        return mlim_fail(error, refusal(device), code, "mmap");
     }
     if (length >= HUGE_PAGE)
         madvise(buffer->base, length, MADV_HUGEPAGE); /* a wish: kernels without it say EINVAL */

@@ -2,16 +2,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include "host.h"
-
-#define CAP_IPC_LOCK_BIT 14 /* linux/capability.h */
 
 mlim_status mlim_fail(mlim_error *error, mlim_status status, int code, const char *what)
 {
@@ -61,12 +61,10 @@ static uint64_t kibibytes(const char *text, const char *key)
 /* What RLIMIT_MEMLOCK lets this process lock once the soft limit is raised to the hard one. */
 static uint64_t lockable(uint64_t memory_size)
 {
-    char text[8192];
-    const char *line;
-    uint64_t capabilities = 0;
-    if (mlim_read_text("/proc/self/status", text, sizeof text) && (line = strstr(text, "\nCapEff:")))
-        sscanf(line, "\nCapEff: %" SCNx64, &capabilities);
-    if (capabilities >> CAP_IPC_LOCK_BIT & 1)
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct capabilities[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    if (syscall(SYS_capget, &header, capabilities) == 0 &&
+        capabilities[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK))
         return memory_size;
     struct rlimit limit;
     if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
