@@ -1,8 +1,8 @@
 """The documented functions, on the process's default allocator.
 
-Their names, defaults and return values follow MLX's documentation of the same names
-(https://ml-explore.github.io/mlx/build/html/python/memory_management.html); where memlimits goes
-further a docstring says so. All sizes are in bytes. All are safe to call from any thread.
+Where a docstring ends in "After mlx.core.NAME", name, defaults and return value are those that MLX
+documents (https://ml-explore.github.io/mlx/build/html/python/memory_management.html), and the text
+says where memlimits goes further. All sizes are in bytes. All are safe to call from any thread.
 """
 
 from memlimits._allocator import default_allocator, this_threads_refusal
@@ -56,12 +56,17 @@ def set_memory_limit(limit: "SupportsIndex") -> int:
     ------
     TypeError, ValueError
         `limit` is no such integer; the limit stays.
+
+    After ``mlx.core.set_memory_limit``.
     """
     return default_allocator().set_memory_limit(limit)
 
 
 def get_memory_limit() -> int:
-    """Return the memory limit, in bytes."""
+    """Return the memory limit, in bytes.
+
+    After ``mlx.core.get_memory_limit``.
+    """
     return default_allocator().get_memory_limit()
 
 
@@ -85,6 +90,8 @@ def set_cache_limit(limit: "SupportsIndex | None") -> int:
     ------
     TypeError, ValueError
         `limit` is no such integer; the limit stays.
+
+    After ``mlx.core.set_cache_limit``.
     """
     return default_allocator().set_cache_limit(limit)
 
@@ -123,6 +130,8 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
     RuntimeWarning
         `limit` is above ``device_info()["wired_capacity"]``, what this process may lock. It is
         accepted, and what cannot be locked stays unwired.
+
+    After ``mlx.core.set_wired_limit``.
     """
     return default_allocator().set_wired_limit(limit)
 
@@ -156,22 +165,34 @@ def set_memory_policy(policy: str) -> str:
 
 
 def get_active_memory() -> int:
-    """Return the bytes in callers' hands, counted at the capacity of their blocks."""
+    """Return the bytes in callers' hands, counted at the capacity of their blocks.
+
+    After ``mlx.core.get_active_memory``.
+    """
     return default_allocator().get_active_memory()
 
 
 def get_cache_memory() -> int:
-    """Return the idle bytes kept for reuse, which `clear_cache` would return."""
+    """Return the idle bytes kept for reuse, which `clear_cache` would return.
+
+    After ``mlx.core.get_cache_memory``.
+    """
     return default_allocator().get_cache_memory()
 
 
 def get_peak_memory() -> int:
-    """Return the highest active memory, in bytes, since the start or `reset_peak_memory`."""
+    """Return the highest active memory, in bytes, since the start or `reset_peak_memory`.
+
+    After ``mlx.core.get_peak_memory``.
+    """
     return default_allocator().get_peak_memory()
 
 
 def reset_peak_memory() -> None:
-    """Set the peak to 0. It reads 0 until the next allocation."""
+    """Set the peak to 0. It reads 0 until the next allocation.
+
+    After ``mlx.core.reset_peak_memory``.
+    """
     default_allocator().reset_peak_memory()
 
 
@@ -181,7 +202,10 @@ def get_wired_memory() -> int:
 
 
 def clear_cache() -> None:
-    """Return every idle resource to the system: afterwards `get_cache_memory` is 0."""
+    """Return every idle resource to the system: afterwards `get_cache_memory` is 0.
+
+    After ``mlx.core.clear_cache``.
+    """
     default_allocator().clear_cache()
 
 
@@ -201,6 +225,8 @@ def device_info() -> dict[str, str | int]:
         - ``max_buffer_length``: the longest single block.
         - ``resource_limit``: how many resources the system allows (``vm.max_map_count``).
         - ``wired_capacity``: what ``RLIMIT_MEMLOCK`` lets this process lock.
+
+    After ``mlx.core.device_info``.
     """
     return default_allocator().device_info()
 
