@@ -24,7 +24,7 @@ cdef struct Refusal:
     uint64_t active
     uint64_t cache
     uint64_t slack
-    uint64_t number         # counts the core's refusals: tells one from the next
+    uint64_t number         # counts its thread's refusals: tells one from the next
     Blocker blocked_by      # NOTHING: there was no refusal
 
 cdef struct Core:

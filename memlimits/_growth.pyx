@@ -208,7 +208,7 @@ cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
     core.latest.active = limits.active
     core.latest.cache = limits.cache
     core.latest.slack = limits_slack(limits)
-    core.latest.number += 1
+    core.latest.number = last_refusal().number + 1
     core.latest.blocked_by = blocker
     memcpy(this_threads_refusal, &core.latest, sizeof(Refusal))
     pthread_mutex_unlock(&core.lock)
