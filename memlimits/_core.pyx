@@ -67,6 +67,7 @@ cdef void core_hold(Core *core, Resource *resource) noexcept nogil:
 
 cdef void let_go(Core *core, Resource *resource) noexcept nogil:
     """Under the lock."""
+    pagemap_remove(&core.pages, resource, cache_mapped(&core.cache, resource.bytes))
     if resource.above != NULL:
         resource.above.below = resource.below
     else:
@@ -82,10 +83,12 @@ cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexce
     cdef Resource *next
     cdef uint64_t returned = 0
     cdef bint wired = False
+    pthread_mutex_lock(&core.lock)
     while resource != NULL:
         # What is detached and outside is never wired again.
         wired = wired or resource.wiring != OUTSIDE
         resource = resource.next
+    pthread_mutex_unlock(&core.lock)
     if wired:
         residency_release(&core.residency, detached)
     # Until now a lowered wired limit could find them here.
@@ -98,7 +101,6 @@ cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexce
     while detached != NULL:
         next = detached.next
         returned += detached.bytes
-        pagemap_remove(&core.pages, detached, cache_mapped(&core.cache, detached.bytes))
         resource_destroy(detached)
         detached = next
     pthread_mutex_lock(&core.lock)
