@@ -173,14 +173,16 @@ cdef class Buffer:
         BufferError
             Another device, or a stream, is asked for.
         """
-        self.require()
+        # The arguments first: they may run code, which may release the buffer.
+        cdef bint copied = bool(copy)
+        cdef bint versioned = max_version is not None and max_version[0] >= DLPACK_MAJOR
         if stream is not None:
             raise BufferError(f"a buffer in CPU memory takes no stream, not {stream!r}")
         if dl_device is not None and tuple(dl_device) != (DL_CPU, 0):
             raise BufferError(f"a buffer is on the CPU, device (1, 0), not {dl_device!r}")
-        cdef bint copied = bool(copy)
+        self.require()
         cdef Buffer source = self.copy() if copied else self
-        if max_version is not None and max_version[0] >= DLPACK_MAJOR:
+        if versioned:
             return export_versioned(source, copied)
         return export_unversioned(source)
 

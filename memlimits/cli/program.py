@@ -41,9 +41,11 @@ def find(words: Sequence[str]) -> Program:
 
 def adopt(program: Program) -> None:
     """Put `sys.argv` and `sys.path` as the program, and what it imports, must find them."""
+    # The interpreter put one of these first for the ``memlimits`` command, if it put any.
+    ours = (_working_directory(), os.path.dirname(os.path.realpath(sys.argv[0])))
+    if not sys.flags.safe_path and sys.path[0] in ours:
+        del sys.path[0]
     sys.argv = program.argv
-    if not sys.flags.safe_path:
-        del sys.path[0]  # The directory of the ``memlimits`` command.
     if program.path0 is not None:
         sys.path.insert(0, program.path0)
 
