@@ -1,11 +1,23 @@
 """What every test gets: limits as a fresh process has them, and a check that nothing leaked."""
 
 import gc
+import os
+import threading
 
 import pytest
 
-import memlimits
-from memlimits import memory
+# Before NumPy is imported, here and in what the tests start: its BLAS would make a thread a core.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+pytest.register_assert_rewrite("support")
+
+import memlimits  # noqa: E402
+from memlimits import memory  # noqa: E402
+
+
+def pytest_collection_finish():
+    """Take what lives as long as the tests out of the many collections to come."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +43,28 @@ def balance(counters):
     parts = counters["active"] + counters["cache"] + counters["slack"] + counters["pending"]
     assert parts == counters["footprint"]
     assert all(0 <= value < 2**63 for value in counters.values())
+
+
+@pytest.fixture
+def plain_numpy():
+    """NumPy as it is, before the test and after it."""
+    from support.governed import PLAIN, handler_here
+
+    assert handler_here() == PLAIN
+    bootstrap = threading.Thread._bootstrap_inner
+    yield
+    assert handler_here() == PLAIN
+    assert threading.Thread._bootstrap_inner is bootstrap
+
+
+@pytest.fixture
+def govern(plain_numpy):
+    """Open govern_numpy(), closed when the test ends in whatever way."""
+    with memlimits.govern_numpy() as governing:
+        yield governing
+
+
+@pytest.fixture
+def buffered_streams(monkeypatch):
+    """With this set, the order in which buffers are flushed would not show."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)

@@ -1,8 +1,7 @@
-"""A program under `memlimits run` against the same program under the interpreter alone."""
+"""Programs of every form under `memlimits run` and under the interpreter alone."""
 
 import os
 import py_compile
-import re
 import signal
 import subprocess
 import sys
@@ -11,51 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.commands import RUN, TAKES_INTERRUPTS, assert_same, execute, without_report, write
 
-RUN = ("-m", "memlimits", "run")
-
-
-def execute(*words, **options):
-    return subprocess.run(
-        [sys.executable, *map(str, words)],
-        capture_output=True,
-        timeout=60,
-        **{"input": b"some input\n", **options},
-    )
-
-
-def without_report(stderr):
-    """Cut the report off, which has to be there and to be the last thing."""
-    program, mark, report = stderr.partition(b"memlimits: peak ")
-    assert mark
-    assert all(line.startswith(b"memlimits: ") for line in report.splitlines()[1:])
-    return program
-
-
-def without_addresses(output):
-    return re.sub(rb"0x[0-9a-f]+", b"0x", output)
-
-
-def assert_same(cwd, *words, command=RUN, **options):
-    """Compare everything that a caller can see, and return what the interpreter gave."""
-    plain = execute(*words, cwd=cwd, **options)
-    ours = execute(*command, *words, cwd=cwd, **options)
-    assert without_addresses(without_report(ours.stderr)) == without_addresses(plain.stderr)
-    assert without_addresses(ours.stdout) == without_addresses(plain.stdout)
-    assert ours.returncode == plain.returncode
-    return plain
-
-
-def write(path, source):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(textwrap.dedent(source))
-    return path
-
-
-@pytest.fixture(autouse=True)
-def buffered_streams(monkeypatch):
-    """With this set, the order in which buffers are flushed would not show."""
-    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+pytestmark = pytest.mark.usefixtures("buffered_streams")
 
 
 @pytest.mark.parametrize(
@@ -76,8 +33,6 @@ def test_arguments_are_passed_on(tmp_path, how, args):
     assert repr(args)[1:].encode() in plain.stdout
 
 
-# A shell may start the tests with interrupts ignored.
-TAKES_INTERRUPTS = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 INTERRUPTED = TAKES_INTERRUPTS + "os.kill(os.getpid(), signal.SIGINT)"
 
 
@@ -120,165 +75,6 @@ def test_a_program_that_ends_at_once_does_so(tmp_path, end, status):
     write(tmp_path / "program.py", f"import os; {end}")
     ours = execute(*RUN, "program.py", cwd=tmp_path)
     assert (ours.returncode, ours.stderr) == (status, b"")
-
-
-FAILURES = {
-    "nested": """
-        def inner(n):
-            return n / 0 if n == 0 else inner(n - 1)
-
-        def outer():
-            inner(3)
-
-        outer()
-        """,
-    "cause": """
-        def f():
-            try:
-                {}["key"]
-            except KeyError as error:
-                raise ValueError("a", "b") from error
-        f()
-        """,
-    "context": """
-        try:
-            int("x")
-        finally:
-            [].pop()
-        """,
-    "suppressed": """
-        try:
-            int("x")
-        except ValueError:
-            raise TypeError from None
-        """,
-    "group": """
-        def f(x):
-            raise ValueError(x)
-
-        errors = []
-        for x in range(3):
-            try:
-                f(x)
-            except ValueError as error:
-                error.add_note(f"note {x}")
-                errors.append(error)
-        raise ExceptionGroup("three", [*errors[:1], ExceptionGroup("two", errors[1:])])
-        """,
-    "raised again": """
-        def f():
-            raise ValueError
-
-        try:
-            f()
-        except ValueError as error:
-            kept = error
-        raise kept
-        """,
-    "from a library": """
-        import json
-        json.loads("{")
-        """,
-    "no text": """
-        class Bad(Exception):
-            def __str__(self):
-                raise ValueError
-        raise Bad
-        """,
-    "generator": """
-        def g():
-            yield 1
-            raise StopIteration
-        list(g())
-        """,
-    "name hint": """
-        value = 1
-        print(valeu)
-        """,
-    "from text": "exec('1 / 0')",
-    "syntax of an import": "import broken",
-    "thread": """
-        import threading
-        def f():
-            1 / 0
-        thread = threading.Thread(target=f)
-        thread.start()
-        thread.join()
-        """,
-    "unraisable": """
-        class C:
-            def __del__(self):
-                1 / 0
-        C()
-        """,
-    "hook": """
-        import sys, traceback
-
-        def hook(kind, error, tb):
-            print("hook", kind, error, error.__traceback__ is tb, sys.excepthook is hook)
-            traceback.print_tb(tb, file=sys.stdout)
-            print(sys.last_type, sys.last_value is error, sys.last_traceback is tb)
-            print(sys.exc_info())
-
-        sys.excepthook = hook
-        1 / 0
-        """,
-    "hook that fails": """
-        import sys
-
-        def fail(*_):
-            raise RuntimeError("in the hook")
-
-        def hook(kind, error, tb):
-            fail()
-
-        sys.excepthook = hook
-        1 / 0
-        """,
-    "hook that exits": """
-        import sys
-        sys.excepthook = lambda *_: sys.exit(6)
-        1 / 0
-        """,
-    "hook seen at exit": """
-        import atexit, sys, traceback
-        def show():
-            print(sys.excepthook is sys.__excepthook__, sys.last_value)
-            print("".join(traceback.format_exception(sys.last_value)))
-            traceback.print_last(file=sys.stdout)
-        atexit.register(show)
-        1 / 0
-        """,
-    "warning": """
-        import warnings
-        def f():
-            warnings.warn("old", DeprecationWarning)
-            warnings.warn("caller", stacklevel=2)
-        f()
-        """,
-    "warning as error": """
-        import warnings
-        warnings.simplefilter("error")
-        warnings.warn("old")
-        """,
-    "indentation": "if 1:\nx = 1",
-    "missing bracket": "print('never')\nx = (1,\ny = 2\n",
-    "unterminated": "x = '''abc\n\n",
-    "two lines": "f(1\n  2)\n",
-    "not ascii": "caf\u00e9 = 'caf\u00e9' caf\u00e9\n",
-    "late": "def f():\n    return\nreturn 1\n",
-    "future": "x = 1\nfrom __future__ import annotations\n",
-    "questionable": "assert (1, 'always true')\nx = '\\d' is 1\n",
-}
-
-
-@pytest.mark.parametrize("name", FAILURES)
-@pytest.mark.parametrize("how", ["script", "module"])
-def test_tracebacks(tmp_path, name, how):
-    write(tmp_path / "program.py", FAILURES[name])
-    write(tmp_path / "broken.py", "def f(:\n")
-    plain = assert_same(tmp_path, *(["program.py"] if how == "script" else ["-m", "program"]))
-    assert plain.stderr or plain.stdout or "exits" in name
 
 
 SHOW_MAIN = """
@@ -408,189 +204,37 @@ def test_script_that_does_not_exist(forms, name):
     assert ours.stdout == b""
 
 
-BEHAVIOUR = {
-    "input": "print(input()); print(open(0).read())",
-    "output without a newline": "print('x', end=''); print('y' * 100_000)",
-    "output to both": """
-        import sys
-        for n in range(3):
-            print(n)
-            print(n, file=sys.stderr)
-        """,
-    "pickle": """
-        import pickle
-        class C:
-            pass
-        def f():
-            return "f"
-        print(type(pickle.loads(pickle.dumps(C()))) is C, pickle.loads(pickle.dumps(f))())
-        """,
-    "source": """
-        import inspect
-        def f():
-            return 1
-        print(inspect.getsource(f), inspect.getmodule(f))
-        """,
-    "threads outlive the script": """
-        import threading, time
-        def work():
-            threading.main_thread().join()
-            print("thread", __name__, threading.current_thread().name)
-        threading.Thread(target=work).start()
-        print("end of script")
-        """,
-    "threads outlive an exception": """
-        import threading
-        def work():
-            threading.main_thread().join()
-            print("thread")
-        threading.Thread(target=work).start()
-        1 / 0
-        """,
-    "exit": """
-        import atexit, sys
-        atexit.register(print, "registered first")
-        atexit.register(lambda: print("registered last", __name__, file=sys.stderr))
-        class C:
-            def __del__(self):
-                print("deleted")
-        kept = C()
-        print("end of script")
-        """,
-    "hook seen after sys.exit": """
-        import atexit, sys
-        atexit.register(lambda: print(sys.excepthook is sys.__excepthook__))
-        sys.exit(3)
-        """,
-    "executor": """
-        from concurrent.futures import ThreadPoolExecutor
-        pool = ThreadPoolExecutor(2)
-        future = pool.submit(lambda: sum(range(10)))
-        future.add_done_callback(lambda f: print(f.result()))
-        """,
-    "fork": """
-        import os, sys, atexit
-        atexit.register(lambda: print("exit of", "parent" if child else "child", flush=True))
-        child = os.fork()
-        if child == 0:
-            sys.exit(3)
-        print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-        """,
-    "fork that fails": """
-        import os
-        child = os.fork()
-        if child == 0:
-            1 / 0
-        os.waitpid(child, 0)
-        """,
-    "asyncio": """
-        import asyncio
-        async def main():
-            await asyncio.sleep(0)
-            raise ValueError
-        asyncio.run(main())
-        """,
-    "run again": """
-        import runpy, sys
-        if len(sys.argv) == 1:
-            sys.argv.append("again")
-            print(runpy.run_path(__file__, run_name="__main__")["__name__"])
-        print(sys.argv[1:], __name__)
-        """,
-    "subprocess": """
-        import subprocess, sys
-        subprocess.run([sys.executable, "-c", "import sys; print(sys.path[0], sys.argv)"])
-        """,
-}
+@pytest.fixture
+def without_directory(tmp_path):
+    """Runs a program in a working directory that is gone, without and with `memlimits run`."""
+
+    def without_directory(source, **env):
+        script = write(tmp_path / "program.py", source)
+        vanish = "mkdir gone && cd gone && rmdir ../gone"
+        return [
+            subprocess.run(
+                ["sh", "-c", f'{vanish} && exec "$@"', "sh", sys.executable, *words, script],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONSAFEPATH": "", **env},
+                capture_output=True,
+                timeout=60,
+            )
+            for words in ((), RUN)
+        ]
+
+    return without_directory
 
 
-@pytest.mark.parametrize("name", BEHAVIOUR)
-def test_behaviour(tmp_path, name):
-    write(tmp_path / "program.py", BEHAVIOUR[name])
-    plain = assert_same(tmp_path, "program.py")
-    assert plain.stdout or plain.stderr
+def test_deleted_working_directory(without_directory):
+    plain, ours = without_directory("import sys; print(sys.argv, sys.path[0])")
+    assert plain.returncode == ours.returncode == 0
+    assert plain.stdout == ours.stdout
 
 
-MULTIPROCESSING = """
-    import multiprocessing, sys
-
-    class Point:
-        def __init__(self, x):
-            self.x = x
-        def __eq__(self, other):
-            return type(self) is type(other) and self.x == other.x
-
-    def double(point):
-        return Point(2 * point.x)
-
-    if __name__ == "__main__":
-        with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
-            print(pool.map(double, [Point(1), Point(2)]) == [Point(2), Point(4)])
-            print(pool.apply(double, [Point(5)]).x)
-    """
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["program.py", "spawn"],
-        ["program.py", "fork"],
-        ["program.py", "forkserver"],
-        ["-m", "program", "spawn"],
-        ["-m", "program", "fork"],
-        ["-m", "program", "forkserver"],
-        ["app", "fork"],  # Of a directory, multiprocessing finds __main__ again only in a fork.
-    ],
-    ids=" ".join,
-)
-def test_multiprocessing_of_what_the_program_defines(tmp_path, words):
-    write(tmp_path / "program.py", MULTIPROCESSING)
-    write(tmp_path / "app" / "__main__.py", MULTIPROCESSING)
-    assert assert_same(tmp_path, *words).stdout == b"True\n10\n"
-
-
-def test_interrupt_from_outside(tmp_path):
-    source = """
-        import time
-        try:
-            print("ready", flush=True) or time.sleep(60)
-        finally:
-            print("cleaned up")
-        """
-    write(tmp_path / "program.py", TAKES_INTERRUPTS + textwrap.dedent(source))
-    outcomes = []
-    for words in ((), RUN):
-        process = subprocess.Popen(
-            [sys.executable, *words, "program.py"],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert process.stdout.readline() == b"ready\n"
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-        stderr = without_report(stderr) if words else stderr
-        # It may have come a moment before the sleep.
-        outcomes.append((process.returncode, stdout, re.sub(rb" +[~^]+\n", b"", stderr)))
-    assert outcomes[0] == outcomes[1]
-    assert outcomes[0][:2] == (-signal.SIGINT, b"cleaned up\n")
-
-
-def test_deleted_working_directory(tmp_path):
-    script = write(tmp_path / "program.py", "import sys; print(sys.argv, sys.path[0])")
-    vanish = "mkdir gone && cd gone && rmdir ../gone"
-    outcomes = [
-        subprocess.run(
-            ["sh", "-c", f'{vanish} && exec "$@"', "sh", sys.executable, *words, script],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONSAFEPATH": ""},
-            capture_output=True,
-            timeout=60,
-        )
-        for words in ((), RUN)
-    ]
-    assert outcomes[0].returncode == outcomes[1].returncode == 0
-    assert outcomes[0].stdout == outcomes[1].stdout
+def test_deleted_working_directory_and_the_rest_of_the_path(without_directory, tmp_path):
+    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(tmp_path)]))
+    plain, ours = without_directory("import sys; print(sys.path)", PYTHONPATH=path)
+    assert plain.stdout == ours.stdout
 
 
 def test_helpers_notice_a_missing_report():

@@ -61,6 +61,7 @@ def skip_unless_it_wires(library, which):
         pytest.skip("without Metal MLX keeps no wired limit")
 
 
+@pytest.mark.filterwarnings("ignore:a wired limit of")  # above what this user may lock
 @pytest.mark.parametrize("limit", [10, 0, 4096, 10**9])
 @pytest.mark.parametrize("which", LIMITS)
 def test_a_limit_makes_the_round_trip(library, which, limit):

@@ -1,71 +1,20 @@
-"""The wired limit, as the kernel counts it: VmLck, the mappings' flags, and mincore."""
+"""Which resources are wired, as the kernel counts it: VmLck, the mappings' flags, and mincore."""
 
-import ctypes
-import os
 import random
-import subprocess
-import sys
-import textwrap
 import threading
 import time
-import warnings
 
 import pytest
+from support.kernel import is_locked, locked, needs_lockable, resident_pages
+from support.process import watched
+from support.threads import run_threads
+from support.units import KIB, MIB, PAGE
 
-from memlimits import WiredLimitError
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
 
-PAGE = 4096
-KIB = 1 << 10
-MIB = 1 << 20
-MOST_NEEDED = 24 * MIB
-
-
-def locked():
-    """Bytes that this process has locked."""
-    with open("/proc/self/status") as file:
-        return int(file.read().split("VmLck:")[1].split()[0]) * KIB
-
-
-def can_lock(n):
-    libc = ctypes.CDLL(None)
-    libc.mlock.argtypes = libc.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    block = allocate_in(Allocator(Device()), n)
-    libc.mlock(block.ptr, n)
-    seen = locked() == n
-    libc.munlock(block.ptr, n)
-    return seen
-
-
-pytestmark = pytest.mark.skipif(
-    not can_lock(MOST_NEEDED),
-    reason="24 MiB cannot be locked: RLIMIT_MEMLOCK, or a sanitizer in the place of mlock",
-)
-
-
-def is_locked(buffer):
-    """Whether the mapping that holds the buffer's first byte is locked."""
-    inside = False
-    with open("/proc/self/smaps") as file:
-        for line in file:
-            first = line.split()[0]
-            if "-" in first and not first.endswith(":"):
-                start, end = (int(address, 16) for address in first.split("-"))
-                inside = start <= buffer.ptr < end
-            elif inside and first == "VmFlags:":
-                return "lo" in line.split()[1:]
-    raise AssertionError("the buffer is not mapped")
-
-
-def resident_pages(buffer):
-    pages = (buffer.nbytes + PAGE - 1) // PAGE
-    flags = (ctypes.c_ubyte * pages)()
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.mincore(ctypes.c_void_p(buffer.ptr), ctypes.c_size_t(pages * PAGE), flags)
-    assert result == 0, ctypes.get_errno()
-    return sum(flag & 1 for flag in flags)
+pytestmark = needs_lockable(8 * MIB)
 
 
 @pytest.fixture
@@ -77,34 +26,12 @@ def allocator():
     assert locked() == before == 0
 
 
-def run_threads(*targets):
-    errors = []
-
-    def guarded(target):
-        try:
-            target()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(target,), daemon=True) for target in targets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    if errors:
-        raise errors[0]
-
-
-# ---- what is wired ----
-
-
 @pytest.mark.core
 def test_nothing_is_wired_at_first(allocator):
     block = allocate_in(allocator, MIB)
     assert allocator.get_wired_limit() == locked() == 0
-    assert not is_locked(block)
-    assert resident_pages(block) == 0
+    assert not is_locked(block.ptr)
+    assert resident_pages(block.ptr, block.nbytes) == 0
 
 
 @pytest.mark.core
@@ -112,8 +39,8 @@ def test_a_new_block_is_wired_when_allocate_returns(allocator):
     allocator.set_wired_limit(4 * MIB)
     block = allocate_in(allocator, MIB)
     assert locked() == allocator.get_wired_memory() == MIB
-    assert is_locked(block)
-    assert resident_pages(block) == MIB // PAGE
+    assert is_locked(block.ptr)
+    assert resident_pages(block.ptr, block.nbytes) == MIB // PAGE
 
 
 @pytest.mark.core
@@ -125,24 +52,24 @@ def test_the_limit_is_exact_to_the_byte(allocator):
     assert locked() == 3 * MIB
     allocator.set_wired_limit(3 * MIB - 1)
     assert locked() == allocator.get_wired_memory() == 2 * MIB
-    assert sum(is_locked(block) for block in blocks) == 2
+    assert sum(is_locked(block.ptr) for block in blocks) == 2
 
 
 @pytest.mark.core
 def test_raising_the_limit_wires_what_lives(allocator):
     blocks = [allocate_in(allocator, n * MIB) for n in (1, 2, 3)]
     assert locked() == 0
-    allocator.set_wired_limit(16 * MIB)
+    allocator.set_wired_limit(8 * MIB)
     assert locked() == 6 * MIB
-    assert all(resident_pages(block) == block.nbytes // PAGE for block in blocks)
+    assert all(resident_pages(block.ptr, block.nbytes) == block.nbytes // PAGE for block in blocks)
 
 
 @pytest.mark.core
 def test_raising_the_limit_wires_nothing_idle(allocator):
     live, idle = allocate_in(allocator, 2 * MIB), allocate_in(allocator, MIB)
     idle.release()
-    allocator.set_wired_limit(16 * MIB)
-    assert is_locked(live)
+    allocator.set_wired_limit(8 * MIB)
+    assert is_locked(live.ptr)
     assert locked() == 2 * MIB
 
 
@@ -165,7 +92,7 @@ def test_a_limit_put_back_wires_the_same_again(allocator):
     assert (previous, locked()) == (8 * MIB, MIB)
     allocator.set_wired_limit(previous)
     assert locked() == 4 * MIB
-    assert all(is_locked(block) for block in blocks)
+    assert all(is_locked(block.ptr) for block in blocks)
 
 
 @pytest.mark.core
@@ -192,10 +119,7 @@ def test_blocks_of_slabs_are_wired_with_their_slab(allocator):
     block = allocate_in(allocator, 100)
     footprint = allocator.counters()["footprint"]
     assert locked() == footprint
-    assert is_locked(block)
-
-
-# ---- who is wired when not all can be ----
+    assert is_locked(block.ptr)
 
 
 @pytest.mark.core
@@ -204,7 +128,7 @@ def test_a_block_above_the_rest_of_the_budget_stays_out_and_others_go_in(allocat
     first = allocate_in(allocator, 3 * MIB)
     large = allocate_in(allocator, 2 * MIB)
     small = allocate_in(allocator, MIB)
-    assert [is_locked(block) for block in (first, large, small)] == [True, False, True]
+    assert [is_locked(block.ptr) for block in (first, large, small)] == [True, False, True]
     assert locked() == 4 * MIB
     assert allocate_in(allocator, 5 * MIB).capacity == 5 * MIB
     assert locked() == 4 * MIB
@@ -218,8 +142,20 @@ def test_idle_blocks_give_way_to_a_live_one(allocator):
         block.release()
     assert locked() == 4 * MIB  # they stay while the budget allows
     live = allocate_in(allocator, 3 * MIB)
-    assert is_locked(live)
+    assert is_locked(live.ptr)
     assert locked() == 3 * MIB
+
+
+@pytest.mark.core
+def test_a_live_block_takes_an_idle_ones_place_when_any_resource_is_made(allocator):
+    allocator.set_wired_limit(4 * MIB)
+    idle = allocate_in(allocator, 3 * MIB)
+    waiting = allocate_in(allocator, 2 * MIB)
+    idle.release()
+    assert not is_locked(waiting.ptr)
+    fresh = allocate_in(allocator, MIB)  # fits beside the idle one
+    assert [is_locked(block.ptr) for block in (waiting, fresh)] == [True, True]
+    assert locked() == allocator.get_wired_memory() == 3 * MIB
 
 
 @pytest.mark.core
@@ -228,8 +164,8 @@ def test_idle_blocks_do_not_give_way_for_nothing(allocator):
     live, idle = allocate_in(allocator, 3 * MIB), allocate_in(allocator, MIB)
     idle.release()
     more = allocate_in(allocator, 2 * MIB)
-    assert not is_locked(more)
-    assert is_locked(live)
+    assert not is_locked(more.ptr)
+    assert is_locked(live.ptr)
     assert locked() == 4 * MIB
 
 
@@ -240,7 +176,7 @@ def test_live_blocks_keep_their_wiring_before_idle_ones_when_the_limit_falls(all
     live = allocate_in(allocator, 2 * MIB)
     idle.release()
     allocator.set_wired_limit(4 * MIB)
-    assert is_locked(live)
+    assert is_locked(live.ptr)
     assert locked() == 2 * MIB
 
 
@@ -253,9 +189,9 @@ def test_hits_do_not_change_wiring(allocator):
         block.release()
     for _ in range(3):
         hit = allocate_in(allocator, MIB)
-        assert not is_locked(hit)
+        assert not is_locked(hit.ptr)
         again = allocate_in(allocator, 2 * MIB)
-        assert is_locked(again)
+        assert is_locked(again.ptr)
         assert locked() == 2 * MIB
         hit.release()
         again.release()
@@ -284,8 +220,8 @@ def test_a_wired_block_reused_as_zeroed_is_zero_and_stays_wired(allocator):
     again = allocate_in(allocator, 4 * MIB, zeroed=True)
     assert again.ptr == where
     assert bytes(again) == bytes(4 * MIB)
-    assert is_locked(again)
-    assert resident_pages(again) == 4 * MIB // PAGE
+    assert is_locked(again.ptr)
+    assert resident_pages(again.ptr, again.nbytes) == 4 * MIB // PAGE
     assert locked() == 4 * MIB
 
 
@@ -295,24 +231,8 @@ def test_an_unwired_block_reused_as_zeroed_gives_its_pages_back(allocator):
     memoryview(block)[:] = b"\xff" * (4 * MIB)
     block.release()
     again = allocate_in(allocator, 4 * MIB, zeroed=True)
-    assert resident_pages(again) == 0
+    assert resident_pages(again.ptr, again.nbytes) == 0
     assert bytes(again) == bytes(4 * MIB)
-
-
-# ---- at every instant ----
-
-WATCH = """
-    import sys, time
-    highest = samples = 0
-    with open(f"/proc/{sys.argv[1]}/status") as file:
-        print("ready", flush=True)
-        end = time.monotonic() + float(sys.argv[2])
-        while time.monotonic() < end:
-            file.seek(0)
-            highest = max(highest, int(file.read().split("VmLck:")[1].split()[0]))
-            samples += 1
-    print(highest * 1024)
-"""
 
 
 def churn(allocator, seed, seconds):
@@ -330,19 +250,13 @@ def test_never_above_the_limit_as_another_process_sees_it(allocator):
     limit = 6 * MIB
     allocator.set_wired_limit(limit)
     allocator.set_cache_limit(4 * MIB)
-    watcher = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WATCH), str(os.getpid()), "1.2"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert watcher.stdout.readline() == "ready\n"
-    run_threads(*(lambda seed=seed: churn(allocator, seed, 1.0) for seed in range(3)))
-    highest = int(watcher.communicate(timeout=30)[0])
-    assert watcher.returncode == 0
-    assert limit // 2 < highest <= limit
+    with watched("VmLck") as watcher:
+        run_threads(*(lambda seed=seed: churn(allocator, seed, 0.5) for seed in range(3)))
+    assert limit // 2 < watcher.highest <= limit
 
 
 @pytest.mark.core
+@needs_lockable(24 * MIB)
 def test_a_lowered_limit_holds_at_once_while_others_free(allocator):
     """Also what another thread is giving back just then has to be unwired."""
     allocator.set_cache_limit(0)
@@ -355,9 +269,9 @@ def test_a_lowered_limit_holds_at_once_while_others_free(allocator):
 
     def limit():
         try:
-            end = time.monotonic() + 1
+            end = time.monotonic() + 0.5
             while time.monotonic() < end:
-                allocator.set_wired_limit(MOST_NEEDED)
+                allocator.set_wired_limit(24 * MIB)
                 time.sleep(0.002)
                 allocator.set_wired_limit(0)
                 assert locked() == 0
@@ -365,36 +279,3 @@ def test_a_lowered_limit_holds_at_once_while_others_free(allocator):
             done.set()
 
     run_threads(limit, work, work, work)
-
-
-# ---- arguments ----
-
-
-@pytest.mark.core
-def test_above_the_maximum_is_an_error_that_names_both_numbers(allocator):
-    maximum = allocator.device_info()["max_recommended_working_set_size"]
-    allocator.set_wired_limit(MIB)
-    with pytest.raises(WiredLimitError) as caught:
-        allocator.set_wired_limit(maximum + 1)
-    assert isinstance(caught.value, ValueError)
-    assert str(maximum) in str(caught.value)
-    assert str(maximum + 1) in str(caught.value)
-    assert allocator.get_wired_limit() == MIB
-
-
-@pytest.mark.core
-def test_above_the_capacity_is_accepted_with_one_warning_and_wires_the_capacity():
-    allocator = Allocator(Device(memory_size=1 << 30, wired_capacity=2 * MIB))
-    blocks = [allocate_in(allocator, MIB) for _ in range(4)]
-    with pytest.warns(RuntimeWarning, match=str(2 * MIB)) as caught:
-        allocator.set_wired_limit(64 * MIB)
-    assert len(caught) == 1
-    assert "ulimit -l" in str(caught[0].message)
-    assert allocator.get_wired_limit() == 64 * MIB
-    assert locked() == allocator.get_wired_memory() == 2 * MIB
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # no further warning
-        blocks += [allocate_in(allocator, MIB) for _ in range(4)]
-    assert locked() == 2 * MIB
-    allocator.set_wired_limit(0)
-    assert locked() == 0

@@ -20,19 +20,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.blocks import place, private
+from support.kernel import can_lock, locked, wholly_mapped
+from support.units import KIB, MIB
 
 import memlimits
-from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
 
-KIB = 1 << 10
-MIB = 1 << 20
 WORKERS = 3
 WIREABLE = min(8 * MIB, Device().info()["wired_capacity"] // 2)
 
 PROFILES = {
-    "default": {"max_examples": 80, "stateful_step_count": 50},
+    "default": {"max_examples": 30, "stateful_step_count": 50},
     "long": {"max_examples": 3000, "stateful_step_count": 100},
 }
 
@@ -47,37 +47,7 @@ sizes = st.one_of(
 limits = st.one_of(st.just(0), st.integers(1, 300 * KIB), st.integers(300 * KIB, 24 * MIB))
 workers = st.integers(0, WORKERS - 1)
 
-
-def locked():
-    with open("/proc/self/status") as file:
-        return int(file.read().split("VmLck:")[1].split()[0]) * KIB
-
-
-def can_lock():
-    """False under a sanitizer, which makes mlock do nothing."""
-    allocator = Allocator(Device())
-    allocator.set_wired_limit(min(WIREABLE, MIB))
-    block = allocate_in(allocator, 40 * KIB)
-    seen = locked() == allocator.get_wired_memory()
-    block.release()
-    return seen
-
-
-LOCKS = can_lock()
-
-
-def mapped(start, length):
-    """Whether a range is wholly mapped, for reading and writing."""
-    with open("/proc/self/maps") as file:
-        for line in file:
-            span, mode = line.split()[:2]
-            low, high = (int(address, 16) for address in span.split("-"))
-            if low <= start < high and mode.startswith("rw"):
-                length -= high - start
-                if length <= 0:
-                    return True
-                start = high
-    return False
+LOCKS = can_lock(WIREABLE)
 
 
 class Held:
@@ -90,7 +60,7 @@ class Held:
         self.left = False  # the end of a with block
         n = buffer.nbytes
         if n:
-            self.where = buffer.ptr, buffer.capacity
+            self.where = place(buffer)
             self.ends = memoryview(buffer)[:: max(n - 1, 1)]
             self.ends[:] = bytes([stamp]) * len(self.ends)
             self.ends.release()
@@ -110,7 +80,7 @@ class AllocatorMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.allocator = Allocator(Device(memory_size=1 << 30))
+        self.allocator = private()
         self.pool = [ThreadPoolExecutor(1) for _ in range(WORKERS)]
         self.memory_limit = self.allocator.get_memory_limit()
         self.cache_limit = None
@@ -304,8 +274,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         places = sorted(held.where for held in self.live.values() if held.buffer.nbytes)
         for (start, length), following in pairwise(places):
             assert start + length <= following[0]
-        for place in places[:3]:
-            assert mapped(*place)
+        assert wholly_mapped(places[:3]) == places[:3]
 
     def teardown(self):
         for held in self.live.values():

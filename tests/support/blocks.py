@@ -1,0 +1,53 @@
+"""Allocators of the tests' own, and blocks of them."""
+
+import pytest
+
+import memlimits
+from memlimits._allocator import Allocator
+from memlimits._buffer import allocate_in
+from memlimits._device import Device
+from support.kernel import unmapped
+from support.units import GIB
+
+
+def private(**capacities):
+    """An allocator on a device of at most a GiB."""
+    return Allocator(Device(**{"memory_size": GIB, **capacities}))
+
+
+def strict(limit):
+    return made_strict(private(), limit)
+
+
+def made_strict(allocator, limit):
+    allocator.set_memory_policy("strict")
+    allocator.set_memory_limit(limit)
+    return allocator
+
+
+def place(buffer):
+    return buffer.ptr, buffer.capacity
+
+
+def counts(allocator):
+    """Every counter but the number of refusals."""
+    counters = allocator.counters()
+    counters.pop("refusals")
+    return counters
+
+
+def refusal_of(allocator, size):
+    with pytest.raises(memlimits.MemoryLimitError) as caught:
+        allocate_in(allocator, size)
+    return caught.value
+
+
+class Watched:
+    """A buffer's place, to ask the kernel about once the buffer may be gone."""
+
+    def __init__(self, buffer):
+        self.place = place(buffer)
+
+    @property
+    def gone(self):
+        return unmapped(self.place)

@@ -1,0 +1,47 @@
+"""The `memlimits run` command beside the interpreter alone."""
+
+import re
+import subprocess
+import sys
+import textwrap
+
+# A shell may start the tests with interrupts ignored.
+TAKES_INTERRUPTS = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+RUN = ("-m", "memlimits", "run")
+
+
+def execute(*words, **options):
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        capture_output=True,
+        timeout=60,
+        **{"input": b"some input\n", **options},
+    )
+
+
+def without_report(stderr):
+    """Cut the report off, which has to be there and to be the last thing."""
+    program, mark, report = stderr.partition(b"memlimits: peak ")
+    assert mark
+    assert all(line.startswith(b"memlimits: ") for line in report.splitlines()[1:])
+    return program
+
+
+def without_addresses(output):
+    return re.sub(rb"0x[0-9a-f]+", b"0x", output)
+
+
+def assert_same(cwd, *words, command=RUN, **options):
+    """Compare everything that a caller can see, and return what the interpreter gave."""
+    plain = execute(*words, cwd=cwd, **options)
+    ours = execute(*command, *words, cwd=cwd, **options)
+    assert without_addresses(without_report(ours.stderr)) == without_addresses(plain.stderr)
+    assert without_addresses(ours.stdout) == without_addresses(plain.stdout)
+    assert ours.returncode == plain.returncode
+    return plain
+
+
+def write(path, source):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(source))
+    return path

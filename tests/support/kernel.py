@@ -1,0 +1,122 @@
+"""What the kernel says of this process's memory: /proc and mincore."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from memlimits._allocator import Allocator
+from memlimits._buffer import allocate_in
+from memlimits._device import Device
+from support.units import KIB, PAGE
+
+
+def proc_bytes(key, path="/proc/self/status"):
+    """A number that /proc gives in kB."""
+    for line in Path(path).read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.removesuffix("kB")) * KIB
+    raise LookupError(key)
+
+
+def meminfo(key):
+    return proc_bytes(key, "/proc/meminfo")
+
+
+def resident():
+    """Resident bytes that belong to no file."""
+    return proc_bytes("RssAnon")
+
+
+def locked():
+    return proc_bytes("VmLck")
+
+
+def writable_ranges():
+    """The address ranges of this process that can be written, neighbours joined."""
+    joined = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, mode = line.split(maxsplit=2)[:2]
+        if not mode.startswith("rw"):
+            continue
+        start, end = (int(address, 16) for address in span.split("-"))
+        if joined and joined[-1][1] == start:
+            joined[-1][1] = end
+        else:
+            joined.append([start, end])
+    return joined
+
+
+def writable():
+    """Bytes mapped in all, less what malloc has only set aside for threads to come."""
+    return sum(end - start for start, end in writable_ranges())
+
+
+def mapped_bytes(start, length):
+    """How much of an address range is mapped."""
+    return sum(
+        max(0, min(end, start + length) - max(first, start)) for first, end in writable_ranges()
+    )
+
+
+def wholly_mapped(places):
+    """Which of the places, each an address and a length, are mapped from end to end."""
+    ranges = writable_ranges()
+    return [
+        place
+        for place in places
+        if any(start <= place[0] and sum(place) <= end for start, end in ranges)
+    ]
+
+
+def bytes_wholly_mapped(places):
+    return sum(length for _, length in wholly_mapped(places))
+
+
+def unmapped(place):
+    """Nearly nothing of it is mapped: something else may have settled in the hole meanwhile."""
+    return mapped_bytes(*place) < place[1] // 4
+
+
+def is_locked(address):
+    """Whether the mapping that an address lies in is locked."""
+    inside = False
+    with open("/proc/self/smaps") as file:
+        for line in file:
+            first, dash, last = line.split()[0].partition("-")
+            if dash:
+                inside = int(first, 16) <= address < int(last, 16)
+            elif inside and line.startswith("VmFlags:"):
+                return "lo" in line.split()[1:]
+    raise AssertionError(f"{address:#x} is not mapped")
+
+
+def resident_pages(address, length):
+    pages = (length + PAGE - 1) // PAGE
+    flags = (ctypes.c_ubyte * pages)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(pages * PAGE), flags)
+    assert result == 0, ctypes.get_errno()
+    return sum(flag & 1 for flag in flags)
+
+
+def can_lock(n):
+    """Whether n bytes can be locked. A sanitizer, for one, makes mlock do nothing."""
+    if n == 0:
+        return True
+    libc = ctypes.CDLL(None)
+    libc.mlock.argtypes = libc.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    before = locked()
+    block = allocate_in(Allocator(Device()), n)
+    libc.mlock(block.ptr, n)
+    seen = locked() - before >= n
+    libc.munlock(block.ptr, n)
+    return seen
+
+
+def needs_lockable(n):
+    return pytest.mark.skipif(
+        not can_lock(n),
+        reason=f"{n >> 10} KiB cannot be locked: RLIMIT_MEMLOCK, or a sanitizer's own mlock",
+    )

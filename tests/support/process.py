@@ -1,0 +1,102 @@
+"""Processes beside the tests' own: programs that run memlimits, and one that watches."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+
+# What a program may use.
+PRELUDE = """
+    import ctypes, gc, os, resource, signal, sys, threading, time, warnings
+    import memlimits
+    from memlimits import memory
+
+    MIB = 1 << 20
+
+    def proc(key, file="/proc/self/status"):
+        with open(file) as text:
+            return int(text.read().split(key + ":")[1].split()[0]) * 1024
+
+    def refused_by(n, **options):
+        try:
+            memlimits.allocate(n, **options)
+        except memlimits.MemoryLimitError as error:
+            return error.blocked_by
+
+    def consistent(active=0):
+        counters = memory.counters()
+        parts = sum(counters[part] for part in ("active", "cache", "slack", "pending"))
+        assert counters["footprint"] == parts and counters["active"] == active, counters
+        assert all(0 <= value < 2**63 for value in counters.values()), counters
+        assert counters["pending"] == 0, counters
+
+    def as_nobody():
+        # Root's rights make limits mean nothing.
+        os.getuid() or os.setresuid(65534, 65534, 65534)
+
+    def lock_elsewhere():
+        # The program itself locks most of what it may: the library gets less than its capacity.
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (MIB, MIB))
+        as_nobody()
+        assert memlimits.device_info()["wired_capacity"] == MIB
+        other = ctypes.create_string_buffer(900 << 10)
+        assert ctypes.CDLL(None).mlock(other, len(other)) == 0
+        return other
+
+    def take_all_descriptors():
+        taken = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        try:
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            return taken
+"""
+
+
+def execute(program, *options, words=(), **keywords):
+    """Run a program as it is, started by `words`; return what became of it."""
+    return subprocess.run(
+        [*words, sys.executable, *options, "-c", textwrap.dedent(program)],
+        **{"capture_output": True, "text": True, "timeout": 100, **keywords},
+    )
+
+
+def run(script, *options, words=(), code=0):
+    """Run a script after the prelude. It has to end with `code`, and if that is 0 at its end."""
+    source = textwrap.dedent(PRELUDE) + textwrap.dedent(script) + "\nprint('done', flush=True)\n"
+    done = execute(source, *options, words=words)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    if code == 0:
+        assert done.stdout.endswith("done\n")
+    return done
+
+
+WATCH = """
+    import select, sys
+    highest = 0
+    with open(f"/proc/{sys.argv[1]}/status") as file:
+        print("ready", flush=True)
+        while not select.select([sys.stdin], [], [], 0)[0]:
+            file.seek(0)
+            highest = max(highest, int(file.read().split(sys.argv[2] + ":")[1].split()[0]))
+    print(highest * 1024)
+"""
+
+
+class Watcher:
+    highest = None
+
+
+@contextmanager
+def watched(key):
+    """Have another process follow a line of /proc/self/status; afterwards `highest` is known."""
+    watcher = Watcher()
+    words = [sys.executable, "-S", "-c", textwrap.dedent(WATCH), str(os.getpid()), key]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, text=True, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield watcher
+        watcher.highest = int(process.communicate(timeout=30)[0])
+    assert process.returncode == 0

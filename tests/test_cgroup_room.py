@@ -1,0 +1,195 @@
+"""Programs in a control group smaller than RAM: refused, never killed."""
+
+import pytest
+from support.cgroup import file_out_of_memory, inside, needs_groups, nested, set_limit
+from support.process import run
+from support.units import MIB
+
+pytestmark = needs_groups
+
+
+@pytest.fixture
+def in_group():
+    """Words that start a command in a control group of 256 MiB."""
+    with nested() as (group,):
+        set_limit(group, 256 * MIB)
+        yield inside(group)
+
+
+def test_a_group_refuses_and_does_not_kill(in_group):
+    run(
+        """
+        assert memlimits.device_info()["memory_size"] == 256 * MIB
+        memlimits.set_memory_limit(1 << 40)     # the group is all there is
+        fill = b"x" * (8 * MIB)
+        for _ in range(3):
+            held = []
+            while (blocked_by := refused_by(8 * MIB)) is None:
+                held.append(memlimits.allocate(8 * MIB))
+                memoryview(held[-1])[:] = fill
+            assert blocked_by == "system", blocked_by
+            assert 15 <= len(held) <= 30, len(held)
+            assert all(block[8 * MIB - 1] == 120 for block in map(memoryview, held[:3]))
+            held.clear()
+        memlimits.clear_cache()
+        consistent()
+        """,
+        words=in_group,
+    )
+
+
+@pytest.mark.parametrize("limit", ["the default", 1 << 40])
+def test_a_group_refuses_numpy_and_does_not_kill(in_group, limit):
+    run(
+        f"""
+        import numpy
+        if {limit!r} != "the default":
+            memlimits.set_memory_limit({limit!r})
+        with memlimits.govern_numpy():
+            for _ in range(2):
+                held = []
+                try:
+                    while True:
+                        held.append(numpy.ones(MIB))
+                except MemoryError:
+                    pass
+                assert memlimits.last_refusal().blocked_by == "system"
+                assert 13 <= len(held) <= 30, len(held)
+                assert sum(int(array.sum()) for array in held) == MIB * len(held)
+                del held
+        memlimits.clear_cache()
+        consistent()
+        """,
+        words=in_group,
+    )
+
+
+def test_bytes_that_are_touched_later_are_there(in_group):
+    run(
+        """
+        fill = b"x" * (8 * MIB)
+        held = []
+        while refused_by(8 * MIB, zeroed=True) is None:
+            held.append(memlimits.allocate(8 * MIB, zeroed=True))
+        assert memlimits.last_refusal().blocked_by == "system"
+        assert len(held) >= 15
+        for block in held:
+            memoryview(block)[:] = fill
+        held.clear()
+        assert memlimits.allocate(100 * MIB).capacity == 100 * MIB
+        """,
+        words=in_group,
+    )
+
+
+def test_bytes_that_were_read_before_they_are_written_are_there(in_group):
+    """A page that was only read is the kernel's one page of zeros: it costs nothing yet."""
+    run(
+        """
+        other = b"x" * (100 * MIB)
+        fill = memoryview(other)[: 8 * MIB]
+        held = []
+        while refused_by(8 * MIB, zeroed=True) is None:
+            held.append(memlimits.allocate(8 * MIB, zeroed=True))
+            assert not any(memoryview(held[-1])[::4096])
+        for block in held:
+            memoryview(block)[:] = fill
+        """,
+        words=in_group,
+    )
+
+
+def test_room_that_the_program_takes_otherwise_is_gone(in_group):
+    run(
+        """
+        fill = b"x" * (8 * MIB)
+        held, others = [], []
+        while refused_by(8 * MIB) is None:
+            held.append(memlimits.allocate(8 * MIB))
+            memoryview(held[-1])[:] = fill
+            others.append(bytearray(fill))
+        assert memlimits.last_refusal().blocked_by == "system"
+        assert 7 <= len(held) <= 15, len(held)
+        """,
+        words=in_group,
+    )
+
+
+def test_the_cache_goes_before_the_system_refuses(in_group):
+    run(
+        """
+        fill = b"x" * MIB
+        def filled(n):
+            block = memlimits.allocate(n * MIB)
+            for at in range(0, n * MIB, MIB):
+                memoryview(block)[at : at + MIB] = fill
+            return block
+        a, b, c = filled(50), filled(50), filled(30)
+        a.release(); b.release()
+        large = filled(100)
+        assert memlimits.get_cache_memory() < 100 * MIB
+        """,
+        words=in_group,
+    )
+
+
+def test_page_cache_in_the_group_is_no_reason_to_refuse(in_group, tmp_path):
+    data = tmp_path / "data"
+    file_out_of_memory(data, 200 * MIB)
+    run(
+        f"""
+        with open({str(data)!r}, "rb", buffering=0) as file:
+            chunk = bytearray(MIB)
+            while file.readinto(chunk):
+                pass
+        fill = b"x" * (8 * MIB)
+        held = []
+        while len(held) < 18:
+            held.append(memlimits.allocate(8 * MIB))
+            memoryview(held[-1])[:] = fill
+        """,
+        words=in_group,
+    )
+
+
+def test_several_threads_in_a_small_group(in_group):
+    run(
+        """
+        fill = b"x" * (4 * MIB)
+        counts = []
+        def work():
+            held, refusals = [], 0
+            while refusals < 20:
+                try:
+                    held.append(memlimits.allocate(4 * MIB, zeroed=refusals % 2))
+                    memoryview(held[-1])[:] = fill
+                except memlimits.MemoryLimitError as error:
+                    assert error.blocked_by == "system"
+                    refusals += 1
+                    del held[: len(held) // 2]
+            counts.append(refusals)
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert counts == [20] * 4
+        consistent()
+        """,
+        words=in_group,
+    )
+
+
+def test_a_group_does_not_kill_for_want_of_file_descriptors(in_group):
+    """What could not be read is not the same as no limit."""
+    run(
+        """
+        memlimits.set_memory_limit(1 << 40)
+        taken = take_all_descriptors()
+        fill = b"x" * (8 * MIB)
+        held = []
+        while refused_by(8 * MIB) is None:
+            held.append(memlimits.allocate(8 * MIB))
+            memoryview(held[-1])[:] = fill
+        assert memlimits.last_refusal().blocked_by == "system"
+        """,
+        words=in_group,
+    )

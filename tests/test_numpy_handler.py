@@ -1,0 +1,107 @@
+"""The handler that NumPy gets, called as NEP 49 allows."""
+
+import ctypes
+
+import pytest
+from support.kernel import mapped_bytes
+from support.units import MIB
+
+import memlimits
+from memlimits.adapters._numpy import own_handler
+
+pytestmark = pytest.mark.usefixtures("plain_numpy")
+
+
+class Handler(ctypes.Structure):
+    """PyDataMem_Handler, as NEP 49 lays it out. ctypes drops the GIL around each call."""
+
+    _fields_ = (
+        ("name", ctypes.c_char * 127),
+        ("version", ctypes.c_uint8),
+        ("context", ctypes.c_void_p),
+        ("malloc", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)),
+        (
+            "calloc",
+            ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t),
+        ),
+        (
+            "realloc",
+            ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t),
+        ),
+        (
+            "free",
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t),
+        ),
+    )
+
+
+class Heap:
+    """The handler's functions without their context argument."""
+
+    def __init__(self):
+        get = ctypes.pythonapi.PyCapsule_GetPointer
+        get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+        self.handler = Handler.from_address(get(own_handler(), b"mem_handler"))
+
+    def __getattr__(self, name):
+        function = getattr(self.handler, name)
+        return lambda *arguments: function(self.handler.context, *arguments)
+
+
+@pytest.fixture
+def heap():
+    return Heap()
+
+
+def test_the_handlers_name_and_version(heap):
+    assert (heap.handler.name, heap.handler.version) == (b"memlimits", 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [(2**33, 2**33), (2**32, 2**32), (2**63, 2), (2, 2**63), (2**64 - 1, 2**64 - 1), (3, 2**62)],
+)
+def test_count_times_size_that_overflows_is_refused(heap, count, size):
+    active = memlimits.get_active_memory()
+    assert heap.calloc(count, size) is None
+    assert memlimits.last_refusal().blocked_by == "length"
+    assert memlimits.get_active_memory() == active
+
+
+@pytest.mark.parametrize("size", [2**64 - 1, 2**63, 2**63 - 1])
+def test_a_huge_size_is_refused_and_a_block_survives_it(heap, size):
+    block = heap.calloc(1, 100)
+    assert heap.malloc(size) is None
+    assert heap.realloc(block, size) is None
+    assert ctypes.string_at(block, 100) == bytes(100)
+    heap.free(block, 100)
+
+
+def test_no_bytes_are_a_block_all_the_same(heap):
+    blocks = [heap.malloc(0), heap.calloc(0, 8), heap.calloc(8, 0), heap.realloc(None, 0)]
+    assert len({*blocks, None}) == 5
+    for block in blocks:
+        heap.free(block, 0)
+    heap.free(None, 0)
+
+
+def test_realloc_of_nothing_is_malloc_and_contents_move(heap):
+    block = heap.realloc(None, 10)
+    ctypes.memmove(block, b"0123456789", 10)
+    for size in (64, 65, 5000, 40_000, 3 * MIB, 40_000, 5000, 10):
+        block = heap.realloc(block, size)
+        assert block % 64 == 0
+        assert ctypes.string_at(block, 10) == b"0123456789"
+        assert mapped_bytes(block, size) == size
+    heap.free(block, 10)
+
+
+def test_a_block_that_may_not_move_shrinks_where_it_is(heap):
+    block = heap.malloc(MIB)
+    ctypes.memset(block, 0x33, MIB)
+    memlimits.set_memory_policy("strict")
+    memlimits.set_memory_limit(0)
+    assert heap.realloc(block, 100) == block
+    assert heap.realloc(block, 2 * MIB) is None
+    assert ctypes.string_at(block, MIB) == b"\x33" * MIB
+    heap.free(block, MIB)
