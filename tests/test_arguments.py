@@ -2,11 +2,11 @@
 
 import numpy
 import pytest
-from support.blocks import counts
-from support.units import MIB
 
 import memlimits
 from memlimits import memory
+from support.blocks import counts
+from support.units import MIB
 
 pytestmark = pytest.mark.core
 

@@ -1,12 +1,12 @@
 """Blocks: their size, their alignment, and whether they read as zeros."""
 
 import pytest
-from support.blocks import private
-from support.kernel import is_locked, mapped_bytes, needs_lockable
-from support.units import KIB, MIB, PAGE
 
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
+from support.blocks import private
+from support.kernel import is_locked, mapped_bytes, needs_lockable
+from support.units import KIB, MIB, PAGE
 
 pytestmark = pytest.mark.core
 

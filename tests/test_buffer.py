@@ -9,12 +9,12 @@ import random
 
 import numpy
 import pytest
-from support.blocks import Watched
-from support.units import MIB
 
 import memlimits
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
+from support.blocks import Watched
+from support.units import MIB
 
 pytestmark = pytest.mark.core
 

@@ -4,13 +4,13 @@ import random
 import threading
 
 import pytest
-from support.blocks import made_strict, place, private, strict
-from support.kernel import bytes_wholly_mapped, mapped_bytes, unmapped, wholly_mapped, writable
-from support.units import KIB, MIB, PAGE
 
 import memlimits
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
+from support.blocks import made_strict, place, private, strict
+from support.kernel import bytes_wholly_mapped, mapped_bytes, unmapped, wholly_mapped, writable
+from support.units import KIB, MIB, PAGE
 
 pytestmark = pytest.mark.core
 

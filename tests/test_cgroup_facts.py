@@ -3,6 +3,8 @@
 import json
 
 import pytest
+
+from memlimits._device import Device
 from support.cgroup import (
     OTHER_V1,
     UNIFIED,
@@ -18,8 +20,6 @@ from support.cgroup import (
 from support.kernel import meminfo
 from support.process import execute
 from support.units import MIB
-
-from memlimits._device import Device
 
 
 def facts_from(*words):

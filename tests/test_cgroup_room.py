@@ -1,6 +1,7 @@
 """Programs in a control group smaller than RAM: refused, never killed."""
 
 import pytest
+
 from support.cgroup import file_out_of_memory, inside, needs_groups, nested, set_limit
 from support.process import run
 from support.units import MIB

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+
 from support.commands import RUN, TAKES_INTERRUPTS, assert_same, without_report, write
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from support.commands import RUN, TAKES_INTERRUPTS, assert_same, execute, without_report, write
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")

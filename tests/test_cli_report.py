@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from support.units import MIB
 
 from memlimits.cli.report import describe
+from support.units import MIB
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 

@@ -1,6 +1,7 @@
 """Programs that fail under `memlimits run` and under the interpreter alone."""
 
 import pytest
+
 from support.commands import assert_same, write
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")

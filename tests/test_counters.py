@@ -4,15 +4,15 @@ import random
 import threading
 
 import pytest
+
+import memlimits
+from memlimits._allocator import Allocator
+from memlimits._buffer import allocate_in
 from support.blocks import private, strict
 from support.kernel import writable
 from support.ledger import Ledger, churn
 from support.threads import run_threads
 from support.units import KIB, MIB
-
-import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
 
 
 @pytest.fixture

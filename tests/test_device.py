@@ -7,13 +7,13 @@ import resource
 from pathlib import Path
 
 import pytest
-from support.kernel import meminfo
-from support.process import execute
-from support.units import MIB, PAGE
 
 import memlimits
 from memlimits._allocator import Allocator
 from memlimits._device import Device
+from support.kernel import meminfo
+from support.process import execute
+from support.units import MIB, PAGE
 
 UNLIMITED = 1 << 62  # version 1 control groups write "none" as a larger number
 

@@ -5,15 +5,15 @@ import threading
 
 import numpy
 import pytest
+
+import memlimits
+from memlimits._allocator import Allocator
+from memlimits._buffer import allocate_in
 from support.blocks import Watched
 from support.dlpack import OldProducer, consume, struct_in, versioned_struct
 from support.kernel import mapped_bytes, needs_lockable
 from support.process import run
 from support.units import MIB
-
-import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
 
 pytestmark = pytest.mark.core
 

@@ -1,6 +1,7 @@
 """The interpreter ends while blocks, arrays and threads are alive."""
 
 import pytest
+
 from support.process import execute, run
 
 BLOCKS = {

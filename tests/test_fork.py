@@ -6,11 +6,11 @@ import sys
 import textwrap
 
 import pytest
+
+import memlimits
 from support.kernel import needs_lockable
 from support.process import PRELUDE, run
 from support.units import MIB
-
-import memlimits
 
 # What the programs below may use beside the prelude. Each is a process of its own: a fork copies
 # what it is made in.

@@ -8,10 +8,10 @@ import threading
 import numpy
 import pytest
 from numpy._core.multiarray import get_handler_name
-from support.governed import GOVERNED, PLAIN, handler_here
-from support.threads import in_thread
 
 import memlimits
+from support.governed import GOVERNED, PLAIN, handler_here
+from support.threads import in_thread
 
 pytestmark = pytest.mark.usefixtures("plain_numpy")
 

@@ -8,11 +8,11 @@ import time
 import numpy
 import pytest
 from numpy._core.multiarray import get_handler_name
+
+import memlimits
 from support.governed import GOVERNED, PLAIN
 from support.threads import in_thread
 from support.units import KIB, MIB, PAGE
-
-import memlimits
 
 pytestmark = pytest.mark.usefixtures("plain_numpy")
 

@@ -1,12 +1,12 @@
 """The guideline policy: past the limit, as long as the system has the memory."""
 
 import pytest
-from support.blocks import place, private
-from support.kernel import bytes_wholly_mapped, mapped_bytes, unmapped, wholly_mapped
-from support.units import MIB, PAGE
 
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
+from support.blocks import place, private
+from support.kernel import bytes_wholly_mapped, mapped_bytes, unmapped, wholly_mapped
+from support.units import MIB, PAGE
 
 pytestmark = pytest.mark.core
 

@@ -6,15 +6,15 @@ import threading
 
 import numpy
 import pytest
-from support.blocks import Watched
-from support.dlpack import OldProducer
-from support.kernel import writable
-from support.units import MIB, PAGE
 
 import memlimits
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
+from support.blocks import Watched
+from support.dlpack import OldProducer
+from support.kernel import writable
+from support.units import MIB, PAGE
 
 pytestmark = pytest.mark.core
 

@@ -4,11 +4,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from support.process import run
 
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
+from support.process import run
 
 LIMIT = int(Path("/proc/sys/vm/max_map_count").read_text())
 

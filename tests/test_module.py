@@ -1,9 +1,9 @@
 """The package as a module: its names, and what importing it imports."""
 
 import pytest
-from support.process import execute
 
 import memlimits
+from support.process import execute
 
 pytestmark = pytest.mark.core
 

@@ -3,11 +3,11 @@
 import numpy
 import pytest
 from numpy._core.multiarray import get_handler_name
+
+import memlimits
 from support.governed import GOVERNED, PLAIN, handler_here
 from support.kernel import mapped_bytes, resident
 from support.units import KIB, MIB
-
-import memlimits
 
 pytestmark = pytest.mark.usefixtures("plain_numpy")
 

@@ -3,11 +3,11 @@
 import ctypes
 
 import pytest
-from support.kernel import mapped_bytes
-from support.units import MIB
 
 import memlimits
 from memlimits.adapters._numpy import own_handler
+from support.kernel import mapped_bytes
+from support.units import MIB
 
 pytestmark = pytest.mark.usefixtures("plain_numpy")
 

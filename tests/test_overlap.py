@@ -9,14 +9,14 @@ import time
 from itertools import pairwise
 
 import pytest
-from support.blocks import place, private, strict
-from support.kernel import wholly_mapped
-from support.threads import run_threads
-from support.units import MIB
 
 import memlimits
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
+from support.blocks import place, private, strict
+from support.kernel import wholly_mapped
+from support.threads import run_threads
+from support.units import MIB
 
 pytestmark = pytest.mark.core
 

@@ -4,15 +4,15 @@ import _thread
 import threading
 
 import pytest
-from support.blocks import counts, made_strict, private, refusal_of, strict
-from support.kernel import writable
-from support.units import KIB, MIB
 
 import memlimits
 from memlimits import memory
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
+from support.blocks import counts, made_strict, private, refusal_of, strict
+from support.kernel import writable
+from support.units import KIB, MIB
 
 pytestmark = pytest.mark.core
 

@@ -5,14 +5,14 @@ import threading
 import time
 
 import pytest
-from support.kernel import is_locked, locked, needs_lockable, resident_pages
-from support.process import watched
-from support.threads import run_threads
-from support.units import KIB, MIB, PAGE
 
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
+from support.kernel import is_locked, locked, needs_lockable, resident_pages
+from support.process import watched
+from support.threads import run_threads
+from support.units import KIB, MIB, PAGE
 
 pytestmark = needs_lockable(8 * MIB)
 

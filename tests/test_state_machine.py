@@ -20,13 +20,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.blocks import place, private
-from support.kernel import can_lock, locked, wholly_mapped
-from support.units import KIB, MIB
 
 import memlimits
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
+from support.blocks import place, private
+from support.kernel import can_lock, locked, wholly_mapped
+from support.units import KIB, MIB
 
 WORKERS = 3
 WIREABLE = min(8 * MIB, Device().info()["wired_capacity"] // 2)

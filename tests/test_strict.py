@@ -4,16 +4,16 @@ import random
 import time
 
 import pytest
+
+import memlimits
+from memlimits._allocator import Allocator
+from memlimits._buffer import allocate_in
 from support.blocks import made_strict, place, strict
 from support.kernel import bytes_wholly_mapped, mapped_bytes, resident, wholly_mapped
 from support.ledger import Ledger, churn
 from support.process import watched
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
-
-import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import signal
 
 import pytest
-from support.process import execute, run
-from support.units import MIB
 
 import memlimits
 from memlimits import memory
+from support.process import execute, run
+from support.units import MIB
 
 
 def test_threads_that_make_resources_at_once_all_find_them_again():

@@ -3,15 +3,15 @@
 import warnings
 
 import pytest
-from support.blocks import private
-from support.kernel import locked, needs_lockable
-from support.process import execute
-from support.units import KIB, MIB, PAGE
 
 import memlimits
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
+from support.blocks import private
+from support.kernel import locked, needs_lockable
+from support.process import execute
+from support.units import KIB, MIB, PAGE
 
 pytestmark = pytest.mark.core
 

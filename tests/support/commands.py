@@ -1,5 +1,6 @@
 """The `memlimits run` command beside the interpreter alone."""
 
+import os
 import re
 import subprocess
 import sys
@@ -10,11 +11,13 @@ TAKES_INTERRUPTS = "import os, signal; signal.signal(signal.SIGINT, signal.defau
 RUN = ("-m", "memlimits", "run")
 
 
-def execute(*words, **options):
+def execute(*words, env=os.environ, **options):
     return subprocess.run(
         [sys.executable, *map(str, words)],
         capture_output=True,
         timeout=60,
+        # The first run must leave no bytecode to the second, which would not compile then.
+        env={**env, "PYTHONDONTWRITEBYTECODE": "1"},
         **{"input": b"some input\n", **options},
     )
 
