@@ -21,6 +21,8 @@ FILLING = """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
     libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
@@ -72,6 +74,9 @@ def test_a_mapping_too_many_is_a_refusal_by_the_number_of_resources():
     run_filling(f"""
         memlimits.allocate(100)         # the default allocator is there
         memlimits.clear_cache()
+        # The library's own malloc must not be what lacks a mapping.
+        for spare in [libc.malloc(1000) for _ in range(100)]:
+            libc.free(spare)
         taken = take_all_mappings({LIMIT})
         held = []
         while (blocked_by := refused_by(MIB)) is None and len(held) < 100:
