@@ -17,6 +17,8 @@ cdef class Allocator:
     cdef Core core
     cdef Device device
     cdef bint reported_failures         # a warning has been given about failed wires
+    cdef bint is_metal(self)
+    cdef bint lacks_residency(self)
     cdef str way_to_wire_more(self)
     # Warns, the first time only, when wires have failed. Never raises.
     cdef void report_wire_failures(self) noexcept

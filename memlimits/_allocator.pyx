@@ -12,9 +12,13 @@ from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
     BLOCKERS, GUIDELINE, NOTHING, STRICT, Limits, limits_cache_limit, limits_slack,
 )
+from memlimits._residency cimport MOST_SETS
 from memlimits._sync cimport pthread_atfork
 
 from memlimits.errors import MemoryLimitError, WiredLimitError
+
+cdef enum:
+    LEAST_SET_CAP = 64 << 20
 
 cdef extern from "Python.h":
     int warn_or_raise "PyErr_WarnEx"(
@@ -72,13 +76,20 @@ cdef class Allocator:
     ----------
     device : Device, optional
         Where the memory comes from; by default the machine's own.
+    residency_set_cap : int, optional
+        Bytes that one residency set takes; 0 for an equal share of the recommended working set,
+        but at least 64 MiB.
     """
 
-    def __cinit__(self, Device device=None):
+    def __cinit__(self, Device device=None, *, uint64_t residency_set_cap=0):
         device = Device() if device is None else device
-        if core_open(&self.core, device.handle, device.facts) != 0:
+        if residency_set_cap == 0:
+            residency_set_cap = device.facts.max_recommended_working_set_size // MOST_SETS + 1
+            residency_set_cap = max(residency_set_cap, <uint64_t> LEAST_SET_CAP)
+        if core_open(&self.core, device.handle, device.facts, residency_set_cap) != 0:
             raise MemoryError
         self.device = device
+        self.reported_failures = self.lacks_residency()
 
     def __dealloc__(self):
         if self.device is not None:
@@ -110,7 +121,7 @@ cdef class Allocator:
         cdef uint64_t capacity = self.device.facts.wired_capacity
         if n > maximum:
             raise WiredLimitError(n, maximum, self.way_to_wire_more())
-        if n > capacity:
+        if n > capacity and not self.lacks_residency():
             warn_or_raise(RuntimeWarning, (
                 f"a wired limit of {n} bytes is above what this process may lock, {capacity} "
                 "bytes (wired_capacity): the rest is not kept resident. Raise it with "
@@ -180,8 +191,15 @@ cdef class Allocator:
             "wire_failures": limits.wire_failures,
         }
 
+    cdef bint is_metal(self):
+        return self.device.facts.backend == b"metal"
+
+    cdef bint lacks_residency(self):
+        """An older macOS or GPU: the limit is accepted and does nothing, as MLX documents."""
+        return self.is_metal() and self.device.facts.wired_capacity == 0
+
     cdef str way_to_wire_more(self):
-        if self.device.facts.backend == b"metal":
+        if self.is_metal():
             return "Raise the system's with 'sudo sysctl iogpu.wired_limit_mb=...'."
         return "It is three quarters of the memory this process may use: set it no higher."
 

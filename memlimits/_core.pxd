@@ -40,9 +40,11 @@ cdef struct Core:
     Resource *resources         # every resource held, the newest first
     Refusal latest              # of any thread
 
-# -1 without memory. A core stays where it was opened: its parts point at each other.
+# -1 without memory. A core stays where it was opened: its parts point at each other. `set_cap` is
+# how many bytes one residency set takes.
 cdef int core_open(
-    Core *core, mlim_device *device, const mlim_device_facts *facts) noexcept nogil
+    Core *core, mlim_device *device, const mlim_device_facts *facts,
+    uint64_t set_cap) noexcept nogil
 # Gives everything back, live blocks included: their holders keep the core open.
 cdef void core_close(Core *core) noexcept nogil
 

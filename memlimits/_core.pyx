@@ -23,7 +23,7 @@ cdef enum:
 
 
 cdef int core_open(
-    Core *core, mlim_device *device, const mlim_device_facts *facts
+    Core *core, mlim_device *device, const mlim_device_facts *facts, uint64_t set_cap
 ) noexcept nogil:
     memset(core, 0, sizeof(Core))
     if pagemap_init(&core.pages) != 0:
@@ -36,8 +36,8 @@ cdef int core_open(
     limits_init(&core.limits, <uint64_t> min(
         1.5 * <double> facts.max_recommended_working_set_size, 0.95 * <double> facts.memory_size))
     device_available(device, &core.limits.available)
-    residency_init(&core.residency, device, facts.wired_capacity, &core.lock, &core.limits,
-                   &core.resources, &core.cache.oldest)
+    residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.lock,
+                   &core.limits, &core.resources, &core.cache.oldest)
     return 0
 
 

@@ -17,6 +17,7 @@ cdef extern from "mlim.h" nogil:
         MLIM_NO_RESOURCES
         MLIM_NOT_RESIDENT
         MLIM_UNKNOWN
+        MLIM_UNSUPPORTED
 
     ctypedef struct mlim_error:
         int code

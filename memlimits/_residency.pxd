@@ -12,9 +12,20 @@ from memlimits._mlim cimport mlim_device, mlim_residency
 from memlimits._resource cimport Resource
 from memlimits._sync cimport pthread_mutex_t
 
+cdef enum:
+    MOST_SETS = 32              # as many as a command queue takes
+
+# macOS drops residency a set at a time, so there are several.
+cdef struct ResidencySet:
+    mlim_residency *handle      # owned
+    uint64_t bytes              # of resources in it
+    bint touched                # has changes to commit
+
 cdef struct Residency:
     mlim_device *device         # not owned
-    mlim_residency *wired       # owned; NULL until something is wired
+    ResidencySet sets[MOST_SETS]
+    int count                   # how many were made; emptied ones are filled again
+    uint64_t cap                # bytes a set takes, unless all are full
     uint64_t capacity           # bytes the system lets this process keep resident
     pthread_mutex_t mutex
     uint64_t allowed            # capacity, or less once the system refused; under the mutex
@@ -25,8 +36,9 @@ cdef struct Residency:
     Resource **oldest_idle
 
 cdef void residency_init(
-    Residency *residency, mlim_device *device, uint64_t capacity, pthread_mutex_t *lock,
-    Limits *limits, Resource **resources, Resource **oldest_idle) noexcept nogil
+    Residency *residency, mlim_device *device, uint64_t capacity, uint64_t cap,
+    pthread_mutex_t *lock, Limits *limits, Resource **resources,
+    Resource **oldest_idle) noexcept nogil
 cdef void residency_close(Residency *residency) noexcept nogil
 
 # Brings what is wired in line with the wired limit. First out with what is too much, and with idle

@@ -9,12 +9,17 @@ from memlimits._sync cimport (
 )
 
 
+cdef enum:
+    NO_SET = -1
+
+
 cdef void residency_init(
-    Residency *residency, mlim_device *device, uint64_t capacity, pthread_mutex_t *lock,
-    Limits *limits, Resource **resources, Resource **oldest_idle
+    Residency *residency, mlim_device *device, uint64_t capacity, uint64_t cap,
+    pthread_mutex_t *lock, Limits *limits, Resource **resources, Resource **oldest_idle
 ) noexcept nogil:
     residency.device = device
-    residency.wired = NULL
+    residency.count = 0
+    residency.cap = cap
     residency.capacity = capacity
     residency.allowed = capacity
     residency.lock = lock
@@ -25,9 +30,45 @@ cdef void residency_init(
 
 
 cdef void residency_close(Residency *residency) noexcept nogil:
-    residency_destroy(residency.wired)
-    residency.wired = NULL
+    close_sets(residency)
     pthread_mutex_destroy(&residency.mutex)
+
+
+cdef void close_sets(Residency *residency) noexcept nogil:
+    cdef int i
+    for i in range(residency.count):
+        residency_destroy(residency.sets[i].handle)
+    residency.count = 0
+
+
+cdef int choose_set(Residency *residency, uint64_t n) noexcept nogil:
+    """The first set that n bytes fit into, or that is empty; a new one; the emptiest. Or none."""
+    cdef int i, emptiest = 0
+    cdef ResidencySet *made = &residency.sets[residency.count]
+    for i in range(residency.count):
+        if residency.sets[i].bytes == 0 or residency.sets[i].bytes + n <= residency.cap:
+            return i
+        if residency.sets[i].bytes < residency.sets[emptiest].bytes:
+            emptiest = i
+    if residency.count < MOST_SETS:
+        if residency_create(residency.device, &made.handle, NULL) == MLIM_OK:
+            made.bytes = 0
+            made.touched = False
+            residency.count += 1
+            return residency.count - 1
+    return emptiest if residency.count else NO_SET
+
+
+cdef bint commit_touched(Residency *residency) noexcept nogil:
+    """At most one commit a set: commits are expensive. False where one left something out."""
+    cdef int i
+    cdef bint complete = True
+    for i in range(residency.count):
+        if residency.sets[i].touched:
+            if residency_commit(residency.sets[i].handle, NULL) != MLIM_OK:
+                complete = False
+            residency.sets[i].touched = False
+    return complete
 
 
 cdef inline void mark_leaving(Resource **leaving, Resource *resource) noexcept nogil:
@@ -137,14 +178,18 @@ cdef Resource *plan_additions(
 
 
 cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
-    """Removes resources, linked through next_wiring, with one commit. They are wired until then."""
+    """Removes resources, linked through next_wiring. They are wired until the commit."""
     cdef Resource *resource = leaving
+    cdef ResidencySet *of
     if leaving == NULL:
         return
     while resource != NULL:
-        residency_remove(residency.wired, resource.buffer)
+        of = &residency.sets[resource.residency_set]
+        residency_remove(of.handle, resource.buffer)
+        of.bytes -= resource.bytes
+        of.touched = True
         resource = resource.next_wiring
-    residency_commit(residency.wired, NULL)
+    commit_touched(residency)
     pthread_mutex_lock(residency.lock)
     while leaving != NULL:
         leaving.wiring = OUTSIDE
@@ -154,23 +199,33 @@ cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
 
 
 cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
-    """Adds resources, linked through next_wiring, with one commit. Those that fail are counted."""
+    """Adds resources, linked through next_wiring. Those that fail are counted."""
     cdef Resource *resource = joining
-    cdef bint failed = False
-    if joining == NULL:
+    cdef ResidencySet *of
+    cdef bint complete = True
+    while resource != NULL:
+        resource.residency_set = choose_set(residency, resource.bytes)
+        if resource.residency_set == NO_SET:
+            complete = False
+        else:
+            of = &residency.sets[resource.residency_set]
+            residency_add(of.handle, resource.buffer)
+            of.bytes += resource.bytes
+            of.touched = True
+        resource = resource.next_wiring
+    if commit_touched(residency) and complete:
         return
-    if residency.wired == NULL:
-        failed = residency_create(residency.device, &residency.wired, NULL) != MLIM_OK
-    if not failed:
-        while resource != NULL:
-            residency_add(residency.wired, resource.buffer)
-            resource = resource.next_wiring
-        failed = residency_commit(residency.wired, NULL) != MLIM_OK
-    if not failed:
-        return
+    resource = joining
+    while resource != NULL:
+        if resource.residency_set != NO_SET:
+            of = &residency.sets[resource.residency_set]
+            if not residency_contains(of.handle, resource.buffer):
+                of.bytes -= resource.bytes
+                resource.residency_set = NO_SET
+        resource = resource.next_wiring
     pthread_mutex_lock(residency.lock)
     while joining != NULL:
-        if residency.wired == NULL or not residency_contains(residency.wired, joining.buffer):
+        if joining.residency_set == NO_SET:
             joining.wiring = OUTSIDE
             residency.limits.wired -= joining.bytes
             count_refusal(residency.limits, joining)
@@ -239,8 +294,7 @@ cdef void residency_release(Residency *residency, Resource *detached) noexcept n
 cdef void residency_forget(Residency *residency) noexcept nogil:
     cdef Resource *resource = residency.resources[0]
     pthread_mutex_init(&residency.mutex, NULL)
-    residency_destroy(residency.wired)
-    residency.wired = NULL
+    close_sets(residency)
     while resource != NULL:
         resource.wiring = OUTSIDE
         resource = resource.below

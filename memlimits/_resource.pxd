@@ -24,6 +24,7 @@ cdef struct Resource:
     Use use
     bint zeros              # whole: all of it; slab: what lies beyond `fresh` was never written
     Wiring wiring
+    int residency_set       # which of the residency's sets it is in
     bint wire_refused       # counted as a wire failure under this wired limit
     uint32_t block_size     # 0: the resource is one block
     uint32_t size_class

@@ -28,7 +28,8 @@ typedef enum mlim_status {
     MLIM_NO_MEMORY,    /* the system refused the bytes */
     MLIM_NO_RESOURCES, /* the system refused one more resource, whatever its size */
     MLIM_NOT_RESIDENT, /* some of a residency set's additions could not be kept resident */
-    MLIM_UNKNOWN       /* the system does not tell */
+    MLIM_UNKNOWN,      /* the system does not tell */
+    MLIM_UNSUPPORTED   /* the device has no such thing */
 } mlim_status;
 
 typedef struct mlim_error {
