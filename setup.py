@@ -1,10 +1,13 @@
 """Builds libmlim.a from objc/ and the Cython modules over it.
 
 Environment: MEMLIMITS_WERROR=1 makes the C compiler's warnings errors (Cython's always are),
-MEMLIMITS_SANITIZE=address,undefined builds for those sanitizers, MEMLIMITS_DEBUG=1 for debuggers.
+MEMLIMITS_SANITIZE=address,undefined builds for those sanitizers, MEMLIMITS_DEBUG=1 for debuggers,
+MEMLIMITS_DEVICE=host or metal for another device than the platform's own.
 """
 
 import os
+import sys
+from glob import glob
 
 import numpy
 from Cython.Build import cythonize
@@ -37,8 +40,14 @@ VARIANT = "build-debug" if os.environ.get("MEMLIMITS_DEBUG") == "1" else "build"
 if sanitizers:
     VARIANT += "-" + sanitizers.replace(",", "-")
 
+DEVICE = os.environ.get("MEMLIMITS_DEVICE") or ("metal" if sys.platform == "darwin" else "host")
 LIBRARY = "mlim"
-SOURCES = [f"objc/host_{part}.c" for part in ("buffer", "cgroup", "device", "residency")]
+SOURCES = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m"))
+HEADERS = ["objc/mlim.h", f"objc/{DEVICE}.h"]
+if DEVICE != "host":
+    VARIANT += f"-{DEVICE}"
+if sys.platform == "darwin":
+    LINK_FLAGS += ["-framework", "Metal", "-framework", "Foundation"]
 CORE = [
     "_device",
     "_limits",
@@ -68,7 +77,7 @@ def core_extension(name):
         f"memlimits.{name}",
         [f"memlimits/{name}.pyx"],
         include_dirs=["objc"],
-        depends=["objc/mlim.h", "objc/host.h", *SOURCES] if name == "_device" else ["objc/mlim.h"],
+        depends=[*HEADERS, *SOURCES] if name == "_device" else HEADERS[:1],
         extra_compile_args=[*FLAGS, *CYTHON_WARNINGS],
         extra_link_args=LINK_FLAGS,
     )
@@ -93,7 +102,7 @@ setup(
                 "sources": SOURCES,
                 "include_dirs": ["objc"],
                 "cflags": [*FLAGS, *WARNINGS, "-fPIC", "-fvisibility=hidden"],
-                "obj_deps": {"": ["objc/mlim.h", "objc/host.h"]},
+                "obj_deps": {"": HEADERS},
             },
         )
     ],

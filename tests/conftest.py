@@ -14,6 +14,14 @@ import memlimits  # noqa: E402
 from memlimits import memory  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    if memlimits.device_info()["backend"] != "host":
+        skip = pytest.mark.skip(reason="asks what only the host device does")
+        for item in items:
+            if item.get_closest_marker("host"):
+                item.add_marker(skip)
+
+
 def pytest_collection_finish():
     """Take what lives as long as the tests out of the many collections to come."""
     gc.collect()

@@ -82,6 +82,7 @@ def test_zeroed_blocks_in_a_dirty_resource_of_another_size(n):
 
 
 @needs_lockable(4 * MIB)
+@pytest.mark.host
 @pytest.mark.parametrize("n", [1000, 100_000, 2 * MIB])
 def test_zeroed_blocks_on_wired_pages(n):
     """Locked pages cannot be dropped: they have to be cleared."""

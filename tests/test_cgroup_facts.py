@@ -21,6 +21,8 @@ from support.kernel import meminfo
 from support.process import execute
 from support.units import MIB
 
+pytestmark = pytest.mark.host
+
 
 def facts_from(*words):
     """The facts that an interpreter sees when these words start it."""

@@ -6,7 +6,7 @@ from support.cgroup import file_out_of_memory, inside, needs_groups, nested, set
 from support.process import run
 from support.units import MIB
 
-pytestmark = needs_groups
+pytestmark = [pytest.mark.host, needs_groups]
 
 
 @pytest.fixture

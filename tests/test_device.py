@@ -15,6 +15,8 @@ from support.kernel import meminfo
 from support.process import execute
 from support.units import MIB, PAGE
 
+pytestmark = pytest.mark.host
+
 UNLIMITED = 1 << 62  # version 1 control groups write "none" as a larger number
 
 CAP_IPC_LOCK = 1 << 14

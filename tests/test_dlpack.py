@@ -82,6 +82,7 @@ def test_a_copy_outlives_its_source_and_goes_with_its_capsule(allocator, max_ver
     assert mapped_bytes(*copied) < MIB
 
 
+@pytest.mark.host
 @needs_lockable(MIB)
 def test_a_source_cannot_be_released_while_it_is_copied():
     """What copies may run other code on its way: here the one that shows a warning."""

@@ -12,6 +12,8 @@ from support.kernel import needs_lockable
 from support.process import PRELUDE, run
 from support.units import MIB
 
+pytestmark = pytest.mark.host
+
 # What the programs below may use beside the prelude. Each is a process of its own: a fork copies
 # what it is made in.
 FORKING = """

@@ -10,6 +10,8 @@ from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from support.process import run
 
+pytestmark = pytest.mark.host
+
 LIMIT = int(Path("/proc/sys/vm/max_map_count").read_text())
 
 needs_few_mappings = pytest.mark.skipif(

@@ -52,7 +52,7 @@ def all_that_there_is(allocator):
     [
         (too_long, "length"),
         (lambda _: 2**63 - 1, "length"),
-        (all_that_there_is, "system"),
+        pytest.param(all_that_there_is, "system", marks=pytest.mark.host),
     ],
 )
 def test_a_refusal_moves_no_counter(allocator, policy, size, blocked_by):

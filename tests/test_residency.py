@@ -14,7 +14,7 @@ from support.process import watched
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
-pytestmark = needs_lockable(8 * MIB)
+pytestmark = [pytest.mark.host, needs_lockable(8 * MIB)]
 
 
 @pytest.fixture

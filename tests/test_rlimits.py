@@ -7,6 +7,8 @@ import pytest
 
 from support.process import execute, run
 
+pytestmark = pytest.mark.host
+
 
 def test_rlimit_as_is_a_refusal_by_the_device_and_not_the_end():
     run("""

@@ -1,0 +1,151 @@
+/* The Metal device: what macOS says about the GPU, the machine and this process. */
+#include <mach/mach.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysctl.h>
+#include <unistd.h>
+
+#import "metal.h"
+
+/* What iogpu.rsrc_limit means when it reads 0. */
+#define DEFAULT_RESOURCE_LIMIT 499000
+
+mlim_status mlim_fail(mlim_error *error, mlim_status status, NSError *reason, const char *what)
+{
+    if (error) {
+        const char *text = reason ? reason.localizedDescription.UTF8String : "refused";
+        error->code = (int)reason.code;
+        snprintf(error->message, sizeof error->message, "%s: %s", what, text);
+    }
+    return status;
+}
+
+bool mlim_is_forked(const mlim_device *device)
+{
+    return getpid() != device->owner;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* An integer of the system's, whichever of its sizes it has; 0 where there is none. */
+static uint64_t system_number(const char *name)
+{
+    uint64_t number = 0;
+    size_t size = sizeof number;
+    return sysctlbyname(name, &number, &size, NULL, 0) == 0 ? number : 0;
+}
+
+static bool has_residency(id<MTLDevice> metal)
+{
+    if (@available(macOS 15.0, *))
+        return NSClassFromString(@"MTLResidencySetDescriptor") &&
+               [metal supportsFamily:MTLGPUFamilyMetal3];
+    return false;
+}
+
+static void describe(id<MTLDevice> metal, const mlim_capacities *capacities,
+                     mlim_device_facts *facts)
+{
+    const char *architecture = "unknown";
+    vm_size_t page_size = 0;
+    mach_port_t host = mach_host_self();
+    host_page_size(host, &page_size);
+    mach_port_deallocate(mach_task_self(), host);
+    if (@available(macOS 14.0, *))
+        if ([metal respondsToSelector:@selector(architecture)])
+            architecture = metal.architecture.name.UTF8String;
+    snprintf(facts->backend, sizeof facts->backend, "metal");
+    snprintf(facts->device_name, sizeof facts->device_name, "%s", metal.name.UTF8String);
+    snprintf(facts->architecture, sizeof facts->architecture, "%s", architecture);
+    facts->page_size = page_size;
+    facts->memory_size = system_number("hw.memsize");
+    facts->max_recommended_working_set_size = metal.recommendedMaxWorkingSetSize;
+    facts->max_buffer_length = metal.maxBufferLength;
+    facts->resource_limit = system_number("iogpu.rsrc_limit");
+    if (facts->resource_limit == 0)
+        facts->resource_limit = DEFAULT_RESOURCE_LIMIT;
+    if (capacities && capacities->memory_size)
+        facts->memory_size = least(facts->memory_size, capacities->memory_size);
+    if (capacities && capacities->max_buffer_length)
+        facts->max_buffer_length = least(facts->max_buffer_length, capacities->max_buffer_length);
+    facts->max_buffer_length -= facts->max_buffer_length % facts->page_size;
+    facts->wired_capacity = has_residency(metal) ? facts->max_recommended_working_set_size : 0;
+    if (capacities && capacities->wired_capacity)
+        facts->wired_capacity = least(facts->wired_capacity, capacities->wired_capacity);
+}
+
+mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
+                             mlim_error *error)
+{
+    @autoreleasepool {
+        id<MTLDevice> metal = MTLCreateSystemDefaultDevice();
+        if (!metal)
+            return mlim_fail(error, MLIM_NO_DEVICE, nil, "this machine has no Metal device");
+        mlim_device *device = calloc(1, sizeof *device);
+        if (!device) {
+            [metal release];
+            return mlim_fail(error, MLIM_NO_MEMORY, nil, "a device's handle");
+        }
+        device->metal = metal;
+        device->owner = getpid();
+        device->has_residency = has_residency(metal);
+        describe(metal, capacities, &device->facts);
+        *out = device;
+        return MLIM_OK;
+    }
+}
+
+void mlim_device_close(mlim_device *device)
+{
+    if (!device)
+        return;
+    if (!mlim_is_forked(device))
+        @autoreleasepool {
+            [device->metal release];
+        }
+    free(device);
+}
+
+const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
+{
+    return &device->facts;
+}
+
+mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
+{
+    (void)device;
+    vm_statistics64_data_t pages;
+    mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
+    mach_port_t host = mach_host_self();
+    kern_return_t code = host_statistics64(host, HOST_VM_INFO64, (host_info64_t)&pages, &count);
+    mach_port_deallocate(mach_task_self(), host);
+    if (code != KERN_SUCCESS)
+        return mlim_fail(error, MLIM_UNKNOWN, nil, "host_statistics64");
+    struct xsw_usage swap = {0};
+    size_t size = sizeof swap;
+    sysctlbyname("vm.swapusage", &swap, &size, NULL, 0);
+    uint64_t free_pages = (uint64_t)pages.free_count + pages.inactive_count +
+                          pages.purgeable_count;
+    *out = free_pages * device->facts.page_size + swap.xsu_avail;
+    return MLIM_OK;
+}
+
+mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
+                                uint64_t *out, mlim_error *error)
+{
+    /* The footprint of the whole process is an upper bound; ranges that are gone are none of it. */
+    (void)device;
+    task_vm_info_data_t info;
+    mach_msg_type_number_t words = TASK_VM_INFO_COUNT;
+    if (task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &words) != KERN_SUCCESS)
+        return mlim_fail(error, MLIM_UNKNOWN, nil, "task_info");
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < count; i++)
+        bytes += ranges[i].end - ranges[i].start;
+    *out = least(bytes, info.phys_footprint);
+    return MLIM_OK;
+}

@@ -1,0 +1,95 @@
+/* The parts of Metal that memlimits' Metal files use, declared for the stand-in. Names, types and
+ * values are those of metal-cpp, which Apple publishes. */
+#ifndef FAKE_METAL_H
+#define FAKE_METAL_H
+
+#import <Foundation/Foundation.h>
+
+@protocol MTLDevice;
+
+typedef enum MTLGPUFamily : NSInteger {
+    MTLGPUFamilyApple7 = 1007,
+    MTLGPUFamilyMac2 = 2002,
+    MTLGPUFamilyCommon3 = 3003,
+    MTLGPUFamilyMetal3 = 5001,
+} MTLGPUFamily;
+
+typedef enum MTLPurgeableState : NSUInteger {
+    MTLPurgeableStateKeepCurrent = 1,
+    MTLPurgeableStateNonVolatile = 2,
+    MTLPurgeableStateVolatile = 3,
+    MTLPurgeableStateEmpty = 4,
+} MTLPurgeableState;
+
+typedef enum MTLResourceOptions : NSUInteger {
+    MTLResourceCPUCacheModeDefaultCache = 0,
+    MTLResourceStorageModeShared = 0,
+    MTLResourceStorageModePrivate = 1 << 5,
+    MTLResourceHazardTrackingModeUntracked = 1 << 8,
+    MTLResourceHazardTrackingModeTracked = 1 << 9,
+} MTLResourceOptions;
+
+/* macOS 14 */
+@interface MTLArchitecture : NSObject
+@property (readonly) NSString *name;
+@end
+
+/* macOS 15 */
+@protocol MTLAllocation <NSObject>
+@property (readonly) NSUInteger allocatedSize;
+@end
+
+@protocol MTLResource <MTLAllocation>
+- (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state;
+@end
+
+@protocol MTLBuffer <MTLResource>
+- (void *)contents;
+@property (readonly) NSUInteger length;
+@end
+
+/* macOS 15 */
+@interface MTLResidencySetDescriptor : NSObject {
+    NSString *_label;
+    NSUInteger _initialCapacity;
+}
+@property (copy) NSString *label;
+@property NSUInteger initialCapacity;
+@end
+
+/* macOS 15; not thread-safe */
+@protocol MTLResidencySet <NSObject>
+@property (readonly) NSUInteger allocationCount;
+@property (readonly) uint64_t allocatedSize;
+- (void)addAllocation:(id<MTLAllocation>)allocation;
+- (void)removeAllocation:(id<MTLAllocation>)allocation;
+- (void)removeAllAllocations;
+- (BOOL)containsAllocation:(id<MTLAllocation>)allocation;
+- (void)commit;
+- (void)requestResidency;
+- (void)endResidency;
+@end
+
+@protocol MTLCommandQueue <NSObject>
+- (void)addResidencySet:(id<MTLResidencySet>)set;
+- (void)addResidencySets:(const id<MTLResidencySet>[])sets count:(NSUInteger)count;
+- (void)removeResidencySet:(id<MTLResidencySet>)set;
+- (void)removeResidencySets:(const id<MTLResidencySet>[])sets count:(NSUInteger)count;
+@end
+
+@protocol MTLDevice <NSObject>
+@property (readonly) NSString *name;
+@property (readonly) MTLArchitecture *architecture;
+@property (readonly) uint64_t recommendedMaxWorkingSetSize;
+@property (readonly) NSUInteger maxBufferLength;
+@property (readonly) BOOL hasUnifiedMemory;
+- (BOOL)supportsFamily:(MTLGPUFamily)family;
+- (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options;
+- (id<MTLResidencySet>)newResidencySetWithDescriptor:(MTLResidencySetDescriptor *)descriptor
+                                               error:(NSError **)error;
+- (id<MTLCommandQueue>)newCommandQueue;
+@end
+
+id<MTLDevice> MTLCreateSystemDefaultDevice(void);
+
+#endif

@@ -1,0 +1,205 @@
+"""The Metal device over the stand-in, which ends the process where Apple's contract is broken."""
+
+import os
+
+import pytest
+
+import memlimits
+from memlimits._allocator import Allocator
+from memlimits._buffer import allocate_in
+from memlimits._device import Device
+from support.metal import count, fail, stand_in
+from support.process import execute
+from support.units import KIB, MIB
+
+pytestmark = pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal")
+
+NEW_SET = "newResidencySetWithDescriptor:error:"
+
+
+@pytest.fixture
+def allocator():
+    return Allocator(Device(), residency_set_cap=2 * MIB)
+
+
+def run(script, settings=""):
+    source = "import memlimits\nfrom memlimits import memory\n" + script
+    both = ",".join(filter(None, [os.environ["FAKE_METAL"], settings]))
+    return execute(source, env={**os.environ, "FAKE_METAL": both})
+
+
+def test_facts():
+    info = memlimits.device_info()
+    assert info["backend"] == "metal"
+    assert info["resource_limit"] == 499_000
+    assert memlimits.get_memory_limit() == int(
+        min(1.5 * info["max_recommended_working_set_size"], 0.95 * info["memory_size"])
+    )
+
+
+def test_a_wired_limit_of_zero_touches_no_set(allocator):
+    commits, made = count("commit"), count(NEW_SET)
+    held = [allocate_in(allocator, MIB) for _ in range(8)]
+    allocator.set_wired_limit(0)
+    held.clear()
+    allocator.clear_cache()
+    assert (count("commit"), count(NEW_SET)) == (commits, made)
+
+
+def test_many_blocks_stay_within_32_sets(allocator):
+    before = count("sets")
+    allocator.set_wired_limit(256 * MIB)
+    held = [allocate_in(allocator, 2 * MIB) for _ in range(64)]
+    assert count("resident_bytes") == allocator.get_wired_memory() == 128 * MIB
+    assert count("sets") - before == 32
+    held.clear()
+    allocator.clear_cache()
+    assert count("resident_bytes") == 0
+    held = [allocate_in(allocator, 2 * MIB) for _ in range(8)]
+    assert count("sets") - before == 32  # emptied ones are filled again
+    assert count("resident_bytes") == 16 * MIB
+    allocator.set_wired_limit(0)
+    assert count("resident_bytes") == 0
+    assert len(held) == 8
+
+
+def test_the_first_set_with_room_is_filled(allocator):
+    before = count("sets")
+    allocator.set_wired_limit(256 * MIB)
+    held = [allocate_in(allocator, 512 * KIB) for _ in range(4)]
+    assert count("sets") - before == 1
+    held.append(allocate_in(allocator, 512 * KIB))
+    assert count("sets") - before == 2
+    held.pop(0)
+    allocator.clear_cache()
+    held.append(allocate_in(allocator, 512 * KIB))
+    assert count("sets") - before == 2
+
+
+def test_a_block_longer_than_a_set_is_still_wired(allocator):
+    allocator.set_wired_limit(256 * MIB)
+    block = allocate_in(allocator, 100 * MIB)
+    assert count("resident_bytes") == allocator.get_wired_memory() == 100 * MIB
+    block.release()
+
+
+def test_one_commit_for_each_touched_set(allocator):
+    held = [allocate_in(allocator, MIB) for _ in range(8)]
+    commits = count("commit")
+    allocator.set_wired_limit(256 * MIB)
+    assert count("commit") - commits == 4  # eight blocks, two a set
+    allocator.set_wired_limit(0)
+    assert count("commit") - commits == 8
+    assert len(held) == 8
+
+
+def test_nothing_of_metals_outlives_its_allocator():
+    names = ("buffers", "sets", "objects", "resident_bytes")
+    before = [count(name) for name in names]
+    allocator = Allocator(Device(), residency_set_cap=2 * MIB)
+    allocator.set_wired_limit(256 * MIB)
+    held = [allocate_in(allocator, MIB) for _ in range(8)]
+    held.pop().release()
+    assert count("buffers") > before[0]
+    del allocator, held
+    assert [count(name) for name in names] == before
+
+
+def test_where_no_set_can_be_made_no_allocation_fails(allocator):
+    allocator.set_wired_limit(256 * MIB)
+    fail(NEW_SET, -1)
+    try:
+        with pytest.warns(RuntimeWarning, match="could not be kept resident"):
+            held = [allocate_in(allocator, 3 * MIB) for _ in range(3)]
+    finally:
+        fail(NEW_SET, 0)
+    assert count("resident_bytes") == allocator.get_wired_memory() == 0
+    assert allocator.counters()["wire_failures"] == len(held)
+
+
+def test_where_no_further_set_can_be_made_the_emptiest_is_filled(allocator):
+    before = count("sets")
+    allocator.set_wired_limit(256 * MIB)
+    fail(NEW_SET, -2)
+    try:
+        held = [allocate_in(allocator, 3 * MIB) for _ in range(3)]
+    finally:
+        fail(NEW_SET, 0)
+    assert count("sets") - before == 1
+    assert count("resident_bytes") == allocator.get_wired_memory() == 3 * MIB * len(held)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_buffer_that_metal_refuses(allocator, nth):
+    allocate_in(allocator, MIB).release()
+    before = allocator.counters()
+    fail("newBufferWithLength:options:", -1 if nth == 2 else 1)
+    try:
+        if nth == 1:  # the second try, after the cache is returned, is granted
+            allocate_in(allocator, 4 * MIB).release()
+        else:
+            with pytest.raises(memlimits.MemoryLimitError) as refusal:
+                allocate_in(allocator, 4 * MIB)
+            assert refusal.value.blocked_by == "device"
+    finally:
+        fail("newBufferWithLength:options:", 0)
+    after = allocator.counters()
+    assert after["active"] == before["active"] == after["pending"] == 0
+    assert after["footprint"] == after["cache"] == (4 * MIB if nth == 1 else 0)
+
+
+@pytest.mark.parametrize("settings", ["older_macos=1", "no_residency_family"])
+def test_without_residency_a_wired_limit_is_accepted_and_does_nothing(settings):
+    done = run(
+        """
+import warnings
+warnings.simplefilter("error")
+assert memlimits.set_wired_limit(1 << 30) == 0
+assert memlimits.get_wired_limit() == 1 << 30
+block = memlimits.allocate(1 << 20)
+assert memlimits.get_wired_memory() == 0
+assert memlimits.get_active_memory() == 1 << 20
+""",
+        settings,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_a_device():
+    done = run(
+        """
+try:
+    memlimits.allocate(1)
+except memlimits.DeviceError as error:
+    assert "no Metal device" in str(error), error
+else:
+    raise AssertionError
+""",
+        "no_device",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_forked_child_gets_an_error_and_not_a_crash():
+    done = run(
+        """
+import os
+memlimits.set_wired_limit(1 << 30)
+held = memlimits.allocate(1 << 20)
+child = os.fork()
+if child == 0:
+    assert memlimits.get_wired_memory() == memlimits.get_wired_limit() == 0
+    try:
+        memlimits.allocate(4 << 20)
+    except memlimits.MemoryLimitError as error:
+        assert error.blocked_by == "device", error
+    else:
+        raise AssertionError
+    held.release()
+    memlimits.clear_cache()
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert memlimits.get_wired_memory() == 1 << 20
+"""
+    )
+    assert (done.returncode, done.stderr) == (0, "")
