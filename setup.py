@@ -58,6 +58,7 @@ CORE = [
     "_core",
     "_growth",
     "_allocator",
+    "_dlpack",
     "_buffer",
 ]
 

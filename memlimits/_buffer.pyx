@@ -1,23 +1,13 @@
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New
-from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from memlimits._allocator cimport as_nbytes, get_default, refusal_error
 from memlimits._core cimport core_clear, core_free, core_hit, core_return
-from memlimits._dlpack cimport (
-    DL_CPU, DL_IS_COPIED, DL_UINT, DLPACK_MAJOR, DLPACK_MINOR, DLManagedTensor,
-    DLManagedTensorVersioned, DLTensor,
-)
+from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule
 from memlimits._growth cimport core_miss, last_refusal
 from memlimits._limits cimport NOTHING, Blocker
 from memlimits._resource cimport Block
-
-cdef extern from "Python.h":
-    int Py_IsInitialized() nogil
 
 
 cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed):
@@ -182,9 +172,7 @@ cdef class Buffer:
             raise BufferError(f"a buffer is on the CPU, device (1, 0), not {dl_device!r}")
         self.require()
         cdef Buffer source = self.copy() if copied else self
-        if versioned:
-            return export_versioned(source, copied)
-        return export_unversioned(source)
+        return dlpack_capsule(source, versioned, copied)
 
     def __dlpack_device__(self):
         """The CPU: ``(1, 0)``."""
@@ -220,106 +208,3 @@ cdef class Buffer:
         self.exports -= 1
         if self.released and not self.exports:
             self.give_back()
-
-
-# What a capsule's consumer deletes: the tensor with its shape and stride behind it.
-
-cdef struct Unversioned:
-    DLManagedTensor managed
-    int64_t shape
-    int64_t stride
-
-cdef struct Versioned:
-    DLManagedTensorVersioned managed
-    int64_t shape
-    int64_t stride
-
-
-cdef void describe(
-    DLTensor *tensor, Buffer buffer, int64_t *shape, int64_t *stride
-) noexcept:
-    shape[0] = <int64_t> buffer.nbytes
-    stride[0] = 1
-    tensor.data = buffer.start
-    tensor.device.device_type = DL_CPU
-    tensor.device.device_id = 0
-    tensor.ndim = 1
-    tensor.dtype.code = DL_UINT
-    tensor.dtype.bits = 8
-    tensor.dtype.lanes = 1
-    tensor.shape = shape
-    tensor.strides = stride
-    tensor.byte_offset = 0
-
-
-cdef object export_unversioned(Buffer buffer):
-    cdef Unversioned *tensor = <Unversioned *> PyMem_Malloc(sizeof(Unversioned))
-    if tensor == NULL:
-        raise MemoryError
-    describe(&tensor.managed.dl_tensor, buffer, &tensor.shape, &tensor.stride)
-    tensor.managed.manager_ctx = <void *> buffer
-    tensor.managed.deleter = delete_unversioned
-    begin_export(buffer)
-    try:
-        return PyCapsule_New(&tensor.managed, "dltensor", drop_unversioned)
-    except BaseException:
-        delete_unversioned(&tensor.managed)
-        raise
-
-
-cdef object export_versioned(Buffer buffer, bint copied):
-    cdef Versioned *tensor = <Versioned *> PyMem_Malloc(sizeof(Versioned))
-    if tensor == NULL:
-        raise MemoryError
-    describe(&tensor.managed.dl_tensor, buffer, &tensor.shape, &tensor.stride)
-    tensor.managed.version.major = DLPACK_MAJOR
-    tensor.managed.version.minor = DLPACK_MINOR
-    tensor.managed.flags = DL_IS_COPIED if copied else 0
-    tensor.managed.manager_ctx = <void *> buffer
-    tensor.managed.deleter = delete_versioned
-    begin_export(buffer)
-    try:
-        return PyCapsule_New(&tensor.managed, "dltensor_versioned", drop_versioned)
-    except BaseException:
-        delete_versioned(&tensor.managed)
-        raise
-
-
-cdef void begin_export(Buffer buffer) noexcept:
-    buffer.exports += 1
-    Py_INCREF(buffer)
-
-
-cdef void end_tensor(void *context, void *tensor) noexcept nogil:
-    with gil:
-        (<Buffer> context).end_export()
-        Py_DECREF(<Buffer> context)
-        PyMem_Free(tensor)
-
-
-# A consumer may delete a tensor without the GIL, and after the interpreter has ended: then there
-# is nothing left to give back to.
-
-cdef void delete_unversioned(DLManagedTensor *tensor) noexcept nogil:
-    if Py_IsInitialized():
-        end_tensor(tensor.manager_ctx, tensor)
-
-
-cdef void delete_versioned(DLManagedTensorVersioned *tensor) noexcept nogil:
-    if Py_IsInitialized():
-        end_tensor(tensor.manager_ctx, tensor)
-
-
-cdef void drop_unversioned(object capsule) noexcept:
-    """The destructor of a capsule; one that was consumed has another name, and another owner."""
-    cdef DLManagedTensor *tensor
-    if PyCapsule_IsValid(capsule, "dltensor"):
-        tensor = <DLManagedTensor *> PyCapsule_GetPointer(capsule, "dltensor")
-        tensor.deleter(tensor)
-
-
-cdef void drop_versioned(object capsule) noexcept:
-    cdef DLManagedTensorVersioned *tensor
-    if PyCapsule_IsValid(capsule, "dltensor_versioned"):
-        tensor = <DLManagedTensorVersioned *> PyCapsule_GetPointer(capsule, "dltensor_versioned")
-        tensor.deleter(tensor)

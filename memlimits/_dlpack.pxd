@@ -1,4 +1,4 @@
-"""DLPack's C structures, versions 0 and 1 (dmlc/dlpack's specification)."""
+"""DLPack (dmlc/dlpack's specification, versions 0 and 1): bytes as a tensor on the CPU."""
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -42,3 +42,8 @@ cdef struct DLManagedTensorVersioned:
     void (*deleter)(DLManagedTensorVersioned *) noexcept nogil
     uint64_t flags
     DLTensor dl_tensor
+
+
+# A one-dimensional uint8 tensor over all bytes of an object that exports a writable buffer, which
+# stays exported until the consumer deletes the tensor. `copied`: the bytes are the tensor's own.
+cdef object dlpack_capsule(object owner, bint versioned, bint copied)
