@@ -11,9 +11,8 @@ import numpy
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
-from support.blocks import Watched
+from support.blocks import Watched, uncached
 from support.units import MIB
 
 pytestmark = pytest.mark.core
@@ -21,10 +20,7 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture
 def allocator():
-    """An allocator that unmaps at once what is given back: the kernel then tells when it was."""
-    allocator = Allocator()
-    allocator.set_cache_limit(0)
-    return allocator
+    return uncached()
 
 
 def test_zero_bytes():

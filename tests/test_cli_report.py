@@ -4,16 +4,15 @@ import json
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
 from memlimits.cli.report import describe
+from support.commands import runner
 from support.units import MIB
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 
-COMMAND = [sys.executable, "-m", "memlimits", "run"]
 
 KEYS = {"program", "memory_limit", "cache_limit", "wired_limit", "policy", "last_refusal"}
 
@@ -30,22 +29,7 @@ for _ in range(10):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(source, *options, args=(), code=0, **keywords):
-        (tmp_path / "program.py").write_text(source)
-        done = subprocess.run(
-            [*COMMAND, *options, "program.py", *args],
-            **{
-                "cwd": tmp_path,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                "timeout": 60,
-                **keywords,
-            },
-        )
-        assert done.returncode == code, done.stderr
-        return done
-
-    return run
+    return runner(tmp_path)
 
 
 def values(**changes):

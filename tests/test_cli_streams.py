@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from support.commands import runner
+
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 
 COMMAND = [sys.executable, "-m", "memlimits", "run"]
@@ -15,22 +17,7 @@ COMMAND = [sys.executable, "-m", "memlimits", "run"]
 
 @pytest.fixture
 def run(tmp_path):
-    def run(source, *options, args=(), code=0, **keywords):
-        (tmp_path / "program.py").write_text(source)
-        done = subprocess.run(
-            [*COMMAND, *options, "program.py", *args],
-            **{
-                "cwd": tmp_path,
-                "stdout": subprocess.PIPE,
-                "stderr": subprocess.PIPE,
-                "timeout": 60,
-                **keywords,
-            },
-        )
-        assert done.returncode == code, done.stderr
-        return done
-
-    return run
+    return runner(tmp_path)
 
 
 BROKEN = {

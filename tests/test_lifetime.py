@@ -11,7 +11,7 @@ import memlimits
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
-from support.blocks import Watched
+from support.blocks import Watched, uncached
 from support.dlpack import OldProducer
 from support.kernel import writable
 from support.units import MIB, PAGE
@@ -21,10 +21,7 @@ pytestmark = pytest.mark.core
 
 @pytest.fixture
 def allocator():
-    """An allocator that unmaps at once what is given back: the kernel then tells when it was."""
-    allocator = Allocator()
-    allocator.set_cache_limit(0)
-    return allocator
+    return uncached()
 
 
 def test_the_last_reference_gives_the_block_back(allocator):

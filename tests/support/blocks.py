@@ -51,3 +51,10 @@ class Watched:
     @property
     def gone(self):
         return unmapped(self.place)
+
+
+def uncached():
+    """An allocator that unmaps at once what is given back: the kernel then tells when it was."""
+    allocator = Allocator()
+    allocator.set_cache_limit(0)
+    return allocator

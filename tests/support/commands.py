@@ -48,3 +48,24 @@ def write(path, source):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(textwrap.dedent(source))
     return path
+
+
+def runner(directory):
+    """What runs a source under `memlimits run` in a directory, and has it end with `code`."""
+
+    def run(source, *options, args=(), code=0, **keywords):
+        (directory / "program.py").write_text(source)
+        done = subprocess.run(
+            [sys.executable, *RUN, *options, "program.py", *args],
+            **{
+                "cwd": directory,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "timeout": 60,
+                **keywords,
+            },
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run
