@@ -174,7 +174,10 @@ cdef class Allocator:
     def counters(self):
         """One consistent snapshot of every counter: sizes in bytes, the others counts."""
         cdef Limits limits = core_limits(&self.core)
-        refusals = {BLOCKED_BY[i]: limits.refusals[i] for i in range(1, BLOCKERS)}
+        cdef uint64_t refusals = 0
+        cdef int blocker
+        for blocker in range(<int> BLOCKERS):
+            refusals += limits.refusals[blocker]
         return {
             "footprint": limits.footprint,
             "pending": limits.pending,
@@ -187,7 +190,7 @@ cdef class Allocator:
             "hits": limits.hits,
             "misses": limits.misses,
             "overruns": limits.overruns,
-            "refusals": sum(refusals.values()),
+            "refusals": refusals,
             "wire_failures": limits.wire_failures,
         }
 

@@ -79,6 +79,8 @@ cdef void core_after_fork(Core *core, bint child) noexcept nogil
 
 # For _growth, under the lock unless it says otherwise.
 cdef void core_hold(Core *core, Resource *resource) noexcept nogil
+# Takes the oldest idle resources, `enough` bytes of them, out of the cache: for core_return.
+cdef Resource *core_detach(Core *core, uint64_t enough) noexcept nogil
 # Without the lock, calls the device: destroys what was detached, then settles its bytes, less the
 # `growth` that was reserved with them.
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil

@@ -125,16 +125,19 @@ cdef void core_return(Core *core, Resource *detached) noexcept nogil:
         core_give_back(core, detached, 0)
 
 
-cdef Resource *detach_excess(Core *core) noexcept nogil:
-    """Under the lock: what the limits no longer allow to stay in the cache."""
-    cdef uint64_t returned = 0
-    cdef uint64_t excess = limits_excess(&core.limits)
+cdef Resource *core_detach(Core *core, uint64_t enough) noexcept nogil:
+    cdef uint64_t returned
     cdef Resource *detached
-    if excess == 0:
+    if enough == 0:
         return NULL
-    detached = cache_detach(&core.cache, excess, &returned)
+    detached = cache_detach(&core.cache, enough, &returned)
     limits_reserve(&core.limits, 0, returned)
     return detached
+
+
+cdef Resource *detach_excess(Core *core) noexcept nogil:
+    """Under the lock: what the limits no longer allow to stay in the cache."""
+    return core_detach(core, limits_excess(&core.limits))
 
 
 # ---- blocks ----
@@ -214,11 +217,9 @@ cdef Policy core_set_policy(Core *core, Policy policy) noexcept nogil:
 
 
 cdef void core_clear_cache(Core *core) noexcept nogil:
-    cdef uint64_t returned = 0
     cdef Resource *detached
     pthread_mutex_lock(&core.lock)
-    detached = cache_detach(&core.cache, UINT64_MAX, &returned)
-    limits_reserve(&core.limits, 0, returned)
+    detached = core_detach(core, UINT64_MAX)
     pthread_mutex_unlock(&core.lock)
     core_return(core, detached)
 

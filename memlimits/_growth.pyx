@@ -5,7 +5,9 @@ from libc.string cimport memcpy
 from memlimits._cache cimport (
     cache_detach, cache_growth, cache_least_growth, cache_mapped, cache_serve, cache_take,
 )
-from memlimits._core cimport core_give_back, core_hold, core_settle, core_wait
+from memlimits._core cimport (
+    core_detach, core_give_back, core_hold, core_return, core_settle, core_wait,
+)
 from memlimits._device cimport buffer_create, device_available, device_touched
 from memlimits._limits cimport (
     DEVICE, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
@@ -108,7 +110,6 @@ cdef Blocker reserve(
                 continue
             trim = max(trim, short_by)
             limits_extend_credit(limits, room)
-        returned = 0
         detached[0] = cache_detach(&core.cache, trim, &returned)
         overrun[0] = limits_reserve(limits, growth, returned)
         return NOTHING
@@ -117,17 +118,15 @@ cdef Blocker reserve(
 cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
     """Asks the device; when it refuses, returns the whole cache and asks once more."""
     cdef mlim_status status = buffer_create(core.device, growth, buffer)
-    cdef uint64_t returned = 0
     cdef Resource *detached
     if status == MLIM_OK:
         return status
     pthread_mutex_lock(&core.lock)
-    detached = cache_detach(&core.cache, UINT64_MAX, &returned)
-    limits_reserve(&core.limits, 0, returned)
+    detached = core_detach(core, UINT64_MAX)
     pthread_mutex_unlock(&core.lock)
     if detached == NULL:
         return status
-    core_give_back(core, detached, 0)
+    core_return(core, detached)
     return buffer_create(core.device, growth, buffer)
 
 

@@ -52,7 +52,7 @@ cdef struct Limits:
     uint64_t hits
     uint64_t misses
     uint64_t overruns           # growth past the limit under the guideline policy
-    uint64_t refusals[6]        # by Blocker
+    uint64_t refusals[BLOCKERS]
     uint64_t wire_failures
 
 cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil

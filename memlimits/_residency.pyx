@@ -44,13 +44,14 @@ cdef void close_sets(Residency *residency) noexcept nogil:
 cdef int choose_set(Residency *residency, uint64_t n) noexcept nogil:
     """The first set that n bytes fit into, or that is empty; a new one; the emptiest. Or none."""
     cdef int i, emptiest = 0
-    cdef ResidencySet *made = &residency.sets[residency.count]
+    cdef ResidencySet *made
     for i in range(residency.count):
         if residency.sets[i].bytes == 0 or residency.sets[i].bytes + n <= residency.cap:
             return i
         if residency.sets[i].bytes < residency.sets[emptiest].bytes:
             emptiest = i
     if residency.count < MOST_SETS:
+        made = &residency.sets[residency.count]
         if residency_create(residency.device, &made.handle, NULL) == MLIM_OK:
             made.bytes = 0
             made.touched = False

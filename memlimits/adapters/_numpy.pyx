@@ -30,7 +30,6 @@ cdef extern from "numpy/arrayobject.h":
 
     int _import_array() except -1
     object PyDataMem_SetHandler(object handler)
-    object PyDataMem_GetHandler()
 
 
 cdef void *take(Core *core, uint64_t n, bint zeroed) noexcept nogil:
@@ -86,11 +85,6 @@ cdef object capsule
 def set_handler(new):
     """Make `new` NumPy's handler in this context; return the one it replaces."""
     return PyDataMem_SetHandler(new)
-
-
-def get_handler():
-    """NumPy's handler in this context."""
-    return PyDataMem_GetHandler()
 
 
 def own_handler():
