@@ -81,6 +81,16 @@ def unmapped(place):
     return mapped_bytes(*place) < place[1] // 4
 
 
+def contents(address, length):
+    """What stands at an address of this process; None where nothing is mapped."""
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
+        try:
+            memory.seek(address)
+            return memory.read(length)
+        except OSError:
+            return None
+
+
 def is_locked(address):
     """Whether the mapping that an address lies in is locked."""
     inside = False
