@@ -1,20 +1,30 @@
 #!/bin/sh
-# Build the stand-in for Metal, and memlimits with the Metal device over it, into this Python.
-# Usage: install.sh PYTHON
+# Build the stand-in for Metal, and memlimits with the Metal device over it, into this Python; with
+# sanitizers, for clang's runtime to be loaded before it.
+# Usage: install.sh PYTHON [address,undefined]
 set -eu
 python=$1
+sanitizers=${2:-}
 cd "$(dirname "$0")/../.."
+missing=
+packages="clang gobjc make"
 for need in clang make gcc; do
-    command -v $need >/dev/null || missing="${missing:-} $need"
+    command -v $need >/dev/null || missing="$missing $need"
 done
-[ -e "$(gcc -print-file-name=include 2>/dev/null)/objc/objc.h" ] || missing="${missing:-} gobjc"
-if [ "${missing:-}" ]; then
-    echo "memlimits: the Metal tests need:$missing (apt-get install clang gobjc make)" >&2
+[ -e "$(gcc -print-file-name=include 2>/dev/null)/objc/objc.h" ] || missing="$missing gobjc"
+if [ "$sanitizers" ]; then
+    packages="$packages libclang-rt-dev"
+    [ -e "$(clang -print-file-name="libclang_rt.asan-$(uname -m).so" 2>/dev/null)" ] ||
+        missing="$missing libclang-rt"
+fi
+if [ "$missing" ]; then
+    echo "memlimits: the Metal tests need:$missing (apt-get install $packages)" >&2
     exit 1
 fi
 stand_in=$PWD/tests/fake_metal
-make -s -C "$stand_in" all
-MEMLIMITS_DEVICE=metal MEMLIMITS_WERROR=1 CC=clang LDSHARED="clang -shared" \
-    CFLAGS="-fobjc-runtime=gcc -fconstant-string-class=NSConstantString -fexceptions -I$stand_in/include -idirafter $(gcc -print-file-name=include)" \
-    LDFLAGS="-L$stand_in/build -Wl,-rpath,$stand_in/build -lfakemetal -lobjc" \
+make -s -C "$stand_in" SANITIZE="$sanitizers" all
+MEMLIMITS_DEVICE=metal MEMLIMITS_WERROR=1 MEMLIMITS_SANITIZE=$sanitizers \
+    CC=clang LDSHARED="clang -shared" \
+    CFLAGS=$(make -s -C "$stand_in" client-cflags) \
+    LDFLAGS=$(make -s -C "$stand_in" SANITIZE="$sanitizers" client-ldflags) \
     "$python" -m pip install --force-reinstall --no-deps .
