@@ -12,7 +12,10 @@ from support.metal import count, fail, stand_in
 from support.process import execute
 from support.units import KIB, MIB
 
-pytestmark = pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal")
+pytestmark = [
+    pytest.mark.core,
+    pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal"),
+]
 
 NEW_SET = "newResidencySetWithDescriptor:error:"
 
