@@ -89,6 +89,9 @@ cdef class Allocator:
         if core_open(&self.core, device.handle, device.facts, residency_set_cap) != 0:
             raise MemoryError
         self.device = device
+        if self.is_metal():
+            self.core.limits.trim_limit = <uint64_t> (
+                0.95 * <double> device.facts.max_recommended_working_set_size)
         self.reported_failures = self.lacks_residency()
 
     def __dealloc__(self):

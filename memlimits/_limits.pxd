@@ -30,6 +30,7 @@ cdef struct Limits:
     uint64_t cache_limit        # as set; means nothing while cache_follows
     bint cache_follows          # the cache limit is the memory limit
     uint64_t wired_limit
+    uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     Policy policy
 
     uint64_t footprint          # held from the device, or being asked of it or returned to it

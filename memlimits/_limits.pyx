@@ -13,6 +13,7 @@ cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil:
     memset(limits, 0, sizeof(Limits))
     limits.available = UINT64_MAX
     limits.memory_limit = memory_limit
+    limits.trim_limit = UINT64_MAX
     limits.cache_follows = True
 
 
@@ -37,11 +38,12 @@ cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
 
 cdef Verdict limits_judge(const Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil:
     cdef uint64_t kept = limits.footprint - limits.cache
-    trim[0] = 0
+    cdef uint64_t stays = limits.footprint - limits.returning
+    trim[0] = min(minus(stays + n, limits.trim_limit), limits.cache)
     if n <= minus(limits.memory_limit, limits.footprint):
         return FITS
     if n <= minus(limits.memory_limit, kept):
-        trim[0] = n + limits.footprint - limits.memory_limit
+        trim[0] = max(trim[0], n + limits.footprint - limits.memory_limit)
         return FITS
     if n <= minus(limits.memory_limit, kept - limits.pending):
         return WAIT

@@ -8,7 +8,9 @@ import memlimits
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
-from support.metal import count, fail, stand_in
+from support.blocks import place
+from support.kernel import wholly_mapped
+from support.metal import count, fail, setting, stand_in
 from support.process import execute
 from support.units import KIB, MIB
 
@@ -149,6 +151,66 @@ def test_a_buffer_that_metal_refuses(allocator, nth):
     after = allocator.counters()
     assert after["active"] == before["active"] == after["pending"] == 0
     assert after["footprint"] == after["cache"] == (4 * MIB if nth == 1 else 0)
+
+
+@pytest.fixture
+def small_working_set():
+    """An allocator whose growth trims above 95 MiB, and whose memory limit is 150."""
+    with setting("working_set", 100 * MIB):
+        yield Allocator(Device())
+
+
+def filled(allocator, live, idle):
+    """Live blocks of so many MiB, and the places of idle ones of 1 MiB, the first freed first."""
+    held = [allocate_in(allocator, 20 * MIB) for _ in range(live // 20)]
+    blocks = [allocate_in(allocator, MIB) for _ in range(idle)]
+    places = [place(block) for block in blocks]
+    for block in blocks:
+        block.release()
+    return held, places
+
+
+def test_growth_near_the_working_set_returns_just_enough_idle_memory(small_working_set):
+    before = count("buffer_bytes")
+    held, idle = filled(small_working_set, live=80, idle=10)
+    held.append(allocate_in(small_working_set, 5 * MIB))  # 95 in all
+    assert count("buffer_bytes") - before == 95 * MIB
+    held.append(allocate_in(small_working_set, 3 * MIB))
+    assert count("buffer_bytes") - before == 95 * MIB
+    assert wholly_mapped(idle) == idle[3:]  # the oldest went
+    assert small_working_set.counters()["overruns"] == 0
+
+
+@pytest.mark.parametrize("policy", ["guideline", "strict"])
+def test_growth_above_the_working_set_is_not_refused(small_working_set, policy):
+    before = count("buffer_bytes")
+    small_working_set.set_memory_policy(policy)
+    held, _ = filled(small_working_set, live=80, idle=10)
+    held.append(allocate_in(small_working_set, 40 * MIB))
+    assert count("buffer_bytes") - before == 120 * MIB
+    held.append(allocate_in(small_working_set, 30 * MIB))
+    assert count("buffer_bytes") - before == 150 * MIB
+    assert small_working_set.counters()["overruns"] == 0
+    assert small_working_set.counters()["refusals"] == 0
+
+
+def test_a_hit_above_the_working_set_returns_nothing(small_working_set):
+    before = count("buffer_bytes")
+    held, _ = filled(small_working_set, live=100, idle=0)
+    for _ in range(2):
+        block = allocate_in(small_working_set, 4 * MIB)
+        assert count("buffer_bytes") - before == 104 * MIB
+        block.release()
+    assert small_working_set.counters()["hits"] == 1
+    assert len(held) == 5
+
+
+def test_the_memory_limit_may_trim_more_than_the_working_set(small_working_set):
+    before = count("buffer_bytes")
+    small_working_set.set_memory_limit(92 * MIB)
+    held, _ = filled(small_working_set, live=80, idle=10)
+    held.append(allocate_in(small_working_set, 8 * MIB))
+    assert count("buffer_bytes") - before == 92 * MIB
 
 
 @pytest.mark.parametrize("settings", ["older_macos=1", "no_residency_family"])

@@ -8,7 +8,7 @@ import pytest
 import memlimits
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
-from support.blocks import made_strict, place, strict
+from support.blocks import made_strict, place, private, strict
 from support.kernel import bytes_wholly_mapped, mapped_bytes, resident, wholly_mapped
 from support.ledger import Ledger, churn
 from support.process import watched
@@ -152,6 +152,20 @@ def test_growing_trims_just_enough():
     assert all(where in wholly_mapped(places) for where in places[2:])
     assert allocator.get_cache_memory() == 8 * MIB
     assert new.capacity == 6 * MIB
+
+
+@pytest.mark.core
+@pytest.mark.host
+def test_on_the_host_nothing_but_the_limit_trims():
+    allocator = private(memory_size=100 * MIB)
+    maximum = allocator.device_info()["max_recommended_working_set_size"]
+    idle = allocate_in(allocator, 10 * MIB)
+    where = place(idle)
+    held = [allocate_in(allocator, 40 * MIB), allocate_in(allocator, 10 * MIB)]
+    idle.release()
+    held.append(allocate_in(allocator, 30 * MIB))
+    assert maximum < allocator.counters()["footprint"] == 90 * MIB
+    assert wholly_mapped([where])
 
 
 @pytest.mark.core

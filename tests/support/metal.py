@@ -1,6 +1,7 @@
 """The stand-in for Metal, asked and told from outside the library."""
 
 import ctypes
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +12,10 @@ def stand_in():
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith("/libfakemetal.so"):
             library = ctypes.CDLL(line.split()[-1])
-            library.fake_metal_count.restype = ctypes.c_longlong
-            library.fake_metal_fail.argtypes = [ctypes.c_char_p, ctypes.c_longlong]
+            for name in ("fake_metal_count", "fake_metal_get"):
+                getattr(library, name).restype = ctypes.c_longlong
+            for name in ("fake_metal_set", "fake_metal_fail"):
+                getattr(library, name).argtypes = [ctypes.c_char_p, ctypes.c_longlong]
             return library
     return None
 
@@ -25,3 +28,14 @@ def count(name):
 def fail(name, nth):
     """Let the nth call from now fail; 0 takes that back."""
     assert stand_in().fake_metal_fail(name.encode(), nth) == 0
+
+
+@contextmanager
+def setting(name, value):
+    """Have the stand-in's setting at another value."""
+    before = stand_in().fake_metal_get(name.encode())
+    assert stand_in().fake_metal_set(name.encode(), value) == 0
+    try:
+        yield
+    finally:
+        stand_in().fake_metal_set(name.encode(), before)
