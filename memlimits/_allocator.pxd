@@ -24,5 +24,9 @@ cdef class Allocator:
     cdef void report_wire_failures(self) noexcept
 
 
+# Raises this thread's last refusal, by `allocator`: MemoryLimitError, or DeviceError in a forked
+# child whose device did not survive.
+cdef int raise_refusal(Allocator allocator) except -1
+
 # The process's own: made on first use, never freed, since blocks may outlive the interpreter.
 cdef Allocator get_default()

@@ -30,8 +30,9 @@ cdef const char *WIRE_FAILURE = (
     b"memory within the wired limit could not be kept resident: the system refused to lock it. "
     b"It stays usable, and may be swapped out.")
 
-POLICIES = ("guideline", "strict")                                          # by Policy
-BLOCKED_BY = (None, "limit", "system", "device", "length", "resources")     # by Blocker
+POLICIES = ("guideline", "strict")      # by Policy
+# By Blocker.
+BLOCKED_BY = (None, "limit", "system", "device", "length", "resources", "fork")
 
 
 cdef int64_t as_nbytes(object value, str name) except -1:
@@ -65,6 +66,11 @@ cdef object refusal_error(Refusal refusal):
     return MemoryLimitError(
         refusal.requested, refusal.limit, refusal.footprint, refusal.active, refusal.cache,
         refusal.slack, BLOCKED_BY[<int> refusal.blocked_by])
+
+
+cdef int raise_refusal(Allocator allocator) except -1:
+    allocator.device.require()
+    raise refusal_error(last_refusal())
 
 
 @cython.final
@@ -124,6 +130,8 @@ cdef class Allocator:
         cdef uint64_t capacity = self.device.facts.wired_capacity
         if n > maximum:
             raise WiredLimitError(n, maximum, self.way_to_wire_more())
+        if n:
+            self.device.require()
         if n > capacity and not self.lacks_residency():
             warn_or_raise(RuntimeWarning, (
                 f"a wired limit of {n} bytes is above what this process may lock, {capacity} "

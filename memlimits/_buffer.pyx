@@ -2,10 +2,10 @@ cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.string cimport memcpy
 
-from memlimits._allocator cimport as_nbytes, get_default, refusal_error
+from memlimits._allocator cimport as_nbytes, get_default, raise_refusal
 from memlimits._core cimport core_clear, core_free, core_hit, core_return
 from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule
-from memlimits._growth cimport core_miss, last_refusal
+from memlimits._growth cimport core_miss
 from memlimits._limits cimport NOTHING, Blocker
 from memlimits._resource cimport Block
 
@@ -22,7 +22,7 @@ cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed):
         with nogil:
             blocker = core_miss(&allocator.core, n, &block)
         if blocker != NOTHING:
-            raise refusal_error(last_refusal())
+            raise_refusal(allocator)
         allocator.report_wire_failures()
     buffer.resource = block.resource
     buffer.start = block.start
@@ -52,6 +52,8 @@ def allocate(nbytes, *, bint zeroed=False):
     ------
     MemoryLimitError
         The block was refused; its ``blocked_by`` says by what. No counter has moved.
+    DeviceError
+        In a forked child of a process that uses Metal, which does not survive a fork.
     TypeError, ValueError
         `nbytes` is no such integer.
     """

@@ -39,6 +39,9 @@ cdef struct Core:
     Cache cache
     Resource *resources         # every resource held, the newest first
     Refusal latest              # of any thread
+    # A forked child whose device did not survive: contents are not there to be touched, so nothing
+    # is served, and what comes back only ceases to be active.
+    bint lost
 
 # -1 without memory. A core stays where it was opened: its parts point at each other. `set_cap` is
 # how many bytes one residency set takes.
@@ -73,7 +76,8 @@ cdef Refusal core_latest_refusal(Core *core) noexcept nogil
 
 # Around a fork. Before: waits until no device call is under way and takes the locks. After: gives
 # them back; in the child nothing is wired and the wired limit is 0, since locked pages are not
-# inherited and locking them anew would copy every page the two share.
+# inherited and locking them anew would copy every page the two share; and where the device did not
+# survive, the core is lost.
 cdef void core_before_fork(Core *core) noexcept nogil
 cdef void core_after_fork(Core *core, bint child) noexcept nogil
 

@@ -2,10 +2,10 @@ from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._cache cimport cache_detach, cache_give, cache_mapped, cache_take
-from memlimits._device cimport buffer_discard, device_available
+from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._limits cimport (
-    limits_cache_limit, limits_excess, limits_init, limits_promise, limits_reserve,
-    limits_returned,
+    limits_cache_limit, limits_deactivate, limits_excess, limits_init, limits_promise,
+    limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_find, pagemap_init, pagemap_remove
@@ -145,17 +145,20 @@ cdef Resource *detach_excess(Core *core) noexcept nogil:
 cdef bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef bint hit
     pthread_mutex_lock(&core.lock)
-    hit = cache_take(&core.cache, &core.limits, n, block)
+    hit = not core.lost and cache_take(&core.cache, &core.limits, n, block)
     core.limits.hits += hit
     pthread_mutex_unlock(&core.lock)
     return hit
 
 
 cdef Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil:
-    cdef Resource *detached
+    cdef Resource *detached = NULL
     pthread_mutex_lock(&core.lock)
-    cache_give(&core.cache, &core.limits, resource, start)
-    detached = detach_excess(core)
+    if core.lost:
+        limits_deactivate(&core.limits, resource.block_size or resource.bytes)
+    else:
+        cache_give(&core.cache, &core.limits, resource, start)
+        detached = detach_excess(core)
     pthread_mutex_unlock(&core.lock)
     return detached
 
@@ -267,6 +270,9 @@ cdef void core_after_fork(Core *core, bint child) noexcept nogil:
         core.waiters = 0
         pthread_mutex_init(&core.lock, NULL)
         residency_forget(&core.residency)
+        core.lost = device_usable(core.device) != MLIM_OK
+        if core.lost:
+            core_clear_cache(core)
         return
     pthread_mutex_unlock(&core.lock)
     pthread_mutex_unlock(&core.residency.mutex)

@@ -12,9 +12,12 @@ cdef class Device:
     """An open device. Whoever uses `handle` keeps the Device alive."""
     cdef mlim_device *handle
     cdef const mlim_device_facts *facts
+    # Raises DeviceError in a forked child where the device does not survive that.
+    cdef int require(self) except -1
 
 
 # mlim.h for the other modules: same names less the prefix, same contracts.
+cdef mlim_status device_usable(mlim_device *device) noexcept nogil
 cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept nogil
 cdef mlim_status device_touched(
     mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out) noexcept nogil

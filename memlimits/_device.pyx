@@ -38,6 +38,10 @@ cdef class Device:
     def __dealloc__(self):
         mlim.mlim_device_close(self.handle)
 
+    cdef int require(self) except -1:
+        cdef mlim_error error
+        return check(mlim.mlim_device_usable(self.handle, &error), &error)
+
     def info(self):
         """The device's facts as a dict of str and int, sizes in bytes."""
         return {
@@ -57,6 +61,10 @@ cdef class Device:
         cdef mlim_error error
         check(mlim.mlim_device_available(self.handle, &result, &error), &error)
         return result
+
+
+cdef mlim_status device_usable(mlim_device *device) noexcept nogil:
+    return mlim.mlim_device_usable(device, NULL)
 
 
 cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept nogil:

@@ -10,7 +10,7 @@ from memlimits._core cimport (
 )
 from memlimits._device cimport buffer_create, device_available, device_touched
 from memlimits._limits cimport (
-    DEVICE, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
+    DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
     limits_cancel, limits_confirm, limits_extend_credit, limits_judge, limits_lower_promise,
     limits_reserve, limits_room, limits_slack,
 )
@@ -181,6 +181,8 @@ cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef Resource *resource
     cdef Blocker blocker
     block.resource = NULL
+    if core.lost:
+        return refuse(core, n, FORK)
     if least > core.max_buffer_length:
         return refuse(core, n, LENGTH)
     growth = growth if growth <= core.max_buffer_length else least

@@ -23,6 +23,7 @@ cdef enum Blocker:
     DEVICE
     LENGTH
     RESOURCES
+    FORK
     BLOCKERS    # how many there are
 
 cdef struct Limits:

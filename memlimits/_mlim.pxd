@@ -47,6 +47,7 @@ cdef extern from "mlim.h" nogil:
                                  mlim_error *error)
     void mlim_device_close(mlim_device *device)
     const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
+    mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
     mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
     mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
                                     uint64_t *out, mlim_error *error)

@@ -6,6 +6,7 @@ _WHY = {
     "device": "the system refused to map the memory",
     "length": "it is longer than one buffer can be (device_info()['max_buffer_length'])",
     "resources": "the system allows no further resource (device_info()['resource_limit'])",
+    "fork": "Metal does not work in a forked child process",
 }
 
 _WAY_OUT = {
@@ -14,6 +15,7 @@ _WAY_OUT = {
     "device": "Free something, or raise the process's limits (ulimit -v).",
     "length": "Split it into smaller buffers.",
     "resources": "Free some buffers, use fewer and larger ones, or raise the system's limit.",
+    "fork": "Start processes with the 'spawn' method, multiprocessing.set_start_method('spawn').",
 }
 
 
@@ -35,7 +37,8 @@ class MemoryLimitError(MemoryError):
     slack : int
         Idle bytes inside slabs that still hold a live block.
     blocked_by : str
-        What refused: ``"limit"``, ``"system"``, ``"device"``, ``"length"`` or ``"resources"``.
+        What refused: ``"limit"``, ``"system"``, ``"device"``, ``"length"`` or ``"resources"``; or
+        ``"fork"``, which only `last_refusal` tells: `allocate` raises `DeviceError` then.
     """
 
     requested: int
@@ -102,4 +105,4 @@ class WiredLimitError(ValueError):
 
 
 class DeviceError(RuntimeError):
-    """The device could not be opened, or failed in a way that no allocation is the cause of."""
+    """The device could not be opened, cannot do what was asked, or did not survive a fork."""

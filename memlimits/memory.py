@@ -73,7 +73,8 @@ def get_memory_limit() -> int:
 def set_cache_limit(limit: "SupportsIndex | None") -> int:
     """Set how many idle bytes may be kept for reuse.
 
-    What is above a lower limit is returned to the system before the function returns.
+    What is above a lower limit is returned to the system before the function returns. On Metal idle
+    bytes are returned, too, when memory grows above 0.95 of the recommended working set.
 
     Parameters
     ----------
@@ -108,6 +109,9 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
     it unwires before the function returns. A child made by ``fork`` starts with nothing wired and
     a limit of 0, since the system does not hand locked pages on.
 
+    On Metal it takes macOS 15 and a GPU of the Metal 3 family; elsewhere the limit is accepted and
+    does nothing, as MLX documents.
+
     Parameters
     ----------
     limit : int
@@ -122,6 +126,8 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
     ------
     WiredLimitError
         `limit` is above the maximum (a ValueError); the limit stays.
+    DeviceError
+        In a forked child of a process that uses Metal, and `limit` is not 0.
     TypeError, ValueError
         `limit` is no such integer; the limit stays.
 
@@ -218,13 +224,18 @@ def device_info() -> dict[str, str | int]:
         Sizes in bytes.
 
         - ``device_name``, ``architecture``: what the machine calls itself.
-        - ``backend``: ``"host"`` (memory mappings).
-        - ``memory_size``: what all programs here share, the smallest of RAM and the limits of the
-          control groups this process is in.
-        - ``max_recommended_working_set_size``: the highest wired limit, 0.75 times that.
+        - ``backend``: ``"host"`` (memory mappings) or ``"metal"`` (shared Metal buffers).
+        - ``memory_size``: what all programs here share: RAM, or the smallest limit of the control
+          groups this process is in.
+        - ``max_recommended_working_set_size``: the highest wired limit. On the host 0.75 times
+          that; on Metal what the GPU is said to use without loss of speed
+          (``iogpu.wired_limit_mb``).
         - ``max_buffer_length``: the longest single block.
-        - ``resource_limit``: how many resources the system allows (``vm.max_map_count``).
-        - ``wired_capacity``: what ``RLIMIT_MEMLOCK`` lets this process lock.
+        - ``resource_limit``: how many resources the system allows (``vm.max_map_count``,
+          ``iogpu.rsrc_limit``).
+        - ``wired_capacity``: what this process may keep resident. On the host what
+          ``RLIMIT_MEMLOCK`` lets it lock; on Metal the recommended size, or 0 without residency
+          sets.
 
     After ``mlx.core.device_info``.
     """
@@ -239,7 +250,8 @@ def last_refusal() -> MemoryLimitError | None:
     Returns
     -------
     MemoryLimitError or None
-        Not raised; its attributes are the counters at the moment of the refusal.
+        Not raised; its attributes are the counters at the moment of the refusal. In a forked child
+        of a process that uses Metal its ``blocked_by`` is ``"fork"``.
     """
     return this_threads_refusal()
 

@@ -99,6 +99,12 @@ const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
     return &device->facts;
 }
 
+mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
+{
+    (void)device, (void)error;
+    return MLIM_OK;
+}
+
 mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
 {
     char text[8192];

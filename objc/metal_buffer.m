@@ -7,19 +7,20 @@
 mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
                                mlim_error *error)
 {
-    if (mlim_is_forked(device))
-        return mlim_fail(error, MLIM_NO_DEVICE, nil, "Metal does not work in a forked child");
+    mlim_status status = mlim_device_usable(device, error);
+    if (status != MLIM_OK)
+        return status;
     @autoreleasepool {
         mlim_buffer *buffer = calloc(1, sizeof *buffer);
         if (!buffer)
-            return mlim_fail(error, MLIM_NO_MEMORY, nil, "a buffer's handle");
+            return mlim_fail(error, MLIM_NO_MEMORY, nil, "no memory for a buffer's handle");
         buffer->device = device;
         buffer->metal = [device->metal newBufferWithLength:length
                                                    options:MTLResourceStorageModeShared |
                                                            MTLResourceHazardTrackingModeUntracked];
         if (!buffer->metal) {
             free(buffer);
-            return mlim_fail(error, MLIM_NO_MEMORY, nil, "newBufferWithLength");
+            return mlim_fail(error, MLIM_NO_MEMORY, nil, "newBufferWithLength failed");
         }
         *out = buffer;
         return MLIM_OK;

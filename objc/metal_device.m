@@ -14,9 +14,10 @@
 mlim_status mlim_fail(mlim_error *error, mlim_status status, NSError *reason, const char *what)
 {
     if (error) {
-        const char *text = reason ? reason.localizedDescription.UTF8String : "refused";
+        const char *text = reason ? reason.localizedDescription.UTF8String : NULL;
         error->code = (int)reason.code;
-        snprintf(error->message, sizeof error->message, "%s: %s", what, text);
+        snprintf(error->message, sizeof error->message, "%s%s%s", what, text ? ": " : "",
+                 text ? text : "");
     }
     return status;
 }
@@ -88,7 +89,7 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
         mlim_device *device = calloc(1, sizeof *device);
         if (!device) {
             [metal release];
-            return mlim_fail(error, MLIM_NO_MEMORY, nil, "a device's handle");
+            return mlim_fail(error, MLIM_NO_MEMORY, nil, "no memory for a device's handle");
         }
         device->metal = metal;
         device->owner = getpid();
@@ -115,6 +116,15 @@ const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
     return &device->facts;
 }
 
+mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
+{
+    if (!mlim_is_forked(device))
+        return MLIM_OK;
+    return mlim_fail(error, MLIM_NO_DEVICE, nil,
+                     "Metal does not work in a forked child process. Start processes with "
+                     "the 'spawn' method, multiprocessing.set_start_method('spawn')");
+}
+
 mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
 {
     (void)device;
@@ -124,7 +134,7 @@ mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim
     kern_return_t code = host_statistics64(host, HOST_VM_INFO64, (host_info64_t)&pages, &count);
     mach_port_deallocate(mach_task_self(), host);
     if (code != KERN_SUCCESS)
-        return mlim_fail(error, MLIM_UNKNOWN, nil, "host_statistics64");
+        return mlim_fail(error, MLIM_UNKNOWN, nil, "host_statistics64 failed");
     struct xsw_usage swap = {0};
     size_t size = sizeof swap;
     sysctlbyname("vm.swapusage", &swap, &size, NULL, 0);
@@ -142,7 +152,7 @@ mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, s
     task_vm_info_data_t info;
     mach_msg_type_number_t words = TASK_VM_INFO_COUNT;
     if (task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &words) != KERN_SUCCESS)
-        return mlim_fail(error, MLIM_UNKNOWN, nil, "task_info");
+        return mlim_fail(error, MLIM_UNKNOWN, nil, "task_info failed");
     uint64_t bytes = 0;
     for (size_t i = 0; i < count; i++)
         bytes += ranges[i].end - ranges[i].start;

@@ -11,8 +11,9 @@ struct mlim_residency {
 
 mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
 {
-    if (mlim_is_forked(device))
-        return mlim_fail(error, MLIM_NO_DEVICE, nil, "Metal does not work in a forked child");
+    mlim_status status = mlim_device_usable(device, error);
+    if (status != MLIM_OK)
+        return status;
     if (!device->has_residency)
         return mlim_fail(error, MLIM_UNSUPPORTED, nil, "residency sets need macOS 15 and Metal 3");
     if (@available(macOS 15.0, *)) {
@@ -20,7 +21,7 @@ mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mli
             NSError *reason = nil;
             mlim_residency *set = calloc(1, sizeof *set);
             if (!set)
-                return mlim_fail(error, MLIM_NO_MEMORY, nil, "a residency set's handle");
+                return mlim_fail(error, MLIM_NO_MEMORY, nil, "no memory for a residency set's handle");
             MTLResidencySetDescriptor *descriptor =
                 [[NSClassFromString(@"MTLResidencySetDescriptor") alloc] init];
             set->device = device;

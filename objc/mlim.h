@@ -67,6 +67,10 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
 void mlim_device_close(mlim_device *device);
 const mlim_device_facts *mlim_device_get_facts(const mlim_device *device);
 
+/* MLIM_NO_DEVICE in a forked child of the process that opened the device, where it does not survive
+ * that: nothing more is made, nobody may rely on contents, and what is destroyed is only forgotten. */
+mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error);
+
 /* Bytes that the system could still give this process, RAM and swap, as of now. MLIM_UNKNOWN where
  * that cannot be read now, for want of a file descriptor, say. */
 mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error);

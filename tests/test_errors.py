@@ -26,6 +26,7 @@ WAYS_OUT = {
     "device": ["map", "ulimit -v"],
     "length": ["max_buffer_length", "smaller"],
     "resources": ["resource_limit", "fewer"],
+    "fork": ["Metal", "forked child", "set_start_method('spawn')"],
 }
 blocked = pytest.mark.parametrize("blocked_by", WAYS_OUT)
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)

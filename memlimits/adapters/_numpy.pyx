@@ -7,7 +7,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport INT64_MAX, uint8_t, uint64_t
 from libc.string cimport memcpy, strcpy
 
-from memlimits._allocator cimport get_default, refusal_error
+from memlimits._allocator cimport get_default, raise_refusal
 from memlimits._core cimport Core, core_clear, core_find, core_free, core_hit, core_return
 from memlimits._growth cimport core_miss, last_refusal
 from memlimits._limits cimport NOTHING
@@ -101,10 +101,10 @@ cdef object make_array(function, tuple arguments):
     except MemoryError:
         if last_refusal().number == number:
             raise
-        # NumPy's has no numbers.
-        raise refusal_error(last_refusal()) from None
     finally:
         PyDataMem_SetHandler(previous)
+    # NumPy's error has no numbers.
+    raise_refusal(get_default())
 
 
 def empty(shape, dtype=float, order="C"):
@@ -128,6 +128,8 @@ def empty(shape, dtype=float, order="C"):
     ------
     MemoryLimitError
         The memory was refused.
+    DeviceError
+        In a forked child of a process that uses Metal.
     TypeError, ValueError
         As ``numpy.empty``.
     """
