@@ -54,6 +54,7 @@ CORE = [
     "_resource",
     "_pagemap",
     "_cache",
+    "_residency_sets",
     "_residency",
     "_core",
     "_growth",

@@ -12,7 +12,7 @@ from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
     BLOCKERS, GUIDELINE, NOTHING, STRICT, Limits, limits_cache_limit, limits_slack,
 )
-from memlimits._residency cimport MOST_SETS
+from memlimits._residency_sets cimport MOST_SETS
 from memlimits._sync cimport pthread_atfork
 
 from memlimits.errors import MemoryLimitError, WiredLimitError

@@ -8,24 +8,13 @@ it. A resource that is not OUTSIDE leaves through residency_release before it is
 from libc.stdint cimport uint64_t
 
 from memlimits._limits cimport Limits
-from memlimits._mlim cimport mlim_device, mlim_residency
+from memlimits._mlim cimport mlim_device
+from memlimits._residency_sets cimport ResidencySets
 from memlimits._resource cimport Resource
 from memlimits._sync cimport pthread_mutex_t
 
-cdef enum:
-    MOST_SETS = 32              # as many as a command queue takes
-
-# macOS drops residency a set at a time, so there are several.
-cdef struct ResidencySet:
-    mlim_residency *handle      # owned
-    uint64_t bytes              # of resources in it
-    bint touched                # has changes to commit
-
 cdef struct Residency:
-    mlim_device *device         # not owned
-    ResidencySet sets[MOST_SETS]
-    int count                   # how many were made; emptied ones are filled again
-    uint64_t cap                # bytes a set takes, unless all are full
+    ResidencySets sets
     uint64_t capacity           # bytes the system lets this process keep resident
     pthread_mutex_t mutex
     uint64_t allowed            # capacity, or less once the system refused; under the mutex

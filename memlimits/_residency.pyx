@@ -1,25 +1,17 @@
-from memlimits._device cimport (
-    residency_add, residency_commit, residency_contains, residency_create, residency_destroy,
-    residency_remove,
+from memlimits._residency_sets cimport (
+    NO_SET, sets_add, sets_close, sets_commit, sets_init, sets_recheck, sets_remove,
 )
-from memlimits._mlim cimport MLIM_OK
 from memlimits._resource cimport INSIDE, LEAVING, OUTSIDE, TAKEN
 from memlimits._sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
 
 
-cdef enum:
-    NO_SET = -1
-
-
 cdef void residency_init(
     Residency *residency, mlim_device *device, uint64_t capacity, uint64_t cap,
     pthread_mutex_t *lock, Limits *limits, Resource **resources, Resource **oldest_idle
 ) noexcept nogil:
-    residency.device = device
-    residency.count = 0
-    residency.cap = cap
+    sets_init(&residency.sets, device, cap)
     residency.capacity = capacity
     residency.allowed = capacity
     residency.lock = lock
@@ -30,46 +22,8 @@ cdef void residency_init(
 
 
 cdef void residency_close(Residency *residency) noexcept nogil:
-    close_sets(residency)
+    sets_close(&residency.sets)
     pthread_mutex_destroy(&residency.mutex)
-
-
-cdef void close_sets(Residency *residency) noexcept nogil:
-    cdef int i
-    for i in range(residency.count):
-        residency_destroy(residency.sets[i].handle)
-    residency.count = 0
-
-
-cdef int choose_set(Residency *residency, uint64_t n) noexcept nogil:
-    """The first set that n bytes fit into, or that is empty; a new one; the emptiest. Or none."""
-    cdef int i, emptiest = 0
-    cdef ResidencySet *made
-    for i in range(residency.count):
-        if residency.sets[i].bytes == 0 or residency.sets[i].bytes + n <= residency.cap:
-            return i
-        if residency.sets[i].bytes < residency.sets[emptiest].bytes:
-            emptiest = i
-    if residency.count < MOST_SETS:
-        made = &residency.sets[residency.count]
-        if residency_create(residency.device, &made.handle, NULL) == MLIM_OK:
-            made.bytes = 0
-            made.touched = False
-            residency.count += 1
-            return residency.count - 1
-    return emptiest if residency.count else NO_SET
-
-
-cdef bint commit_touched(Residency *residency) noexcept nogil:
-    """At most one commit a set: commits are expensive. False where one left something out."""
-    cdef int i
-    cdef bint complete = True
-    for i in range(residency.count):
-        if residency.sets[i].touched:
-            if residency_commit(residency.sets[i].handle, NULL) != MLIM_OK:
-                complete = False
-            residency.sets[i].touched = False
-    return complete
 
 
 cdef inline void mark_leaving(Resource **leaving, Resource *resource) noexcept nogil:
@@ -181,16 +135,12 @@ cdef Resource *plan_additions(
 cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
     """Removes resources, linked through next_wiring. They are wired until the commit."""
     cdef Resource *resource = leaving
-    cdef ResidencySet *of
     if leaving == NULL:
         return
     while resource != NULL:
-        of = &residency.sets[resource.residency_set]
-        residency_remove(of.handle, resource.buffer)
-        of.bytes -= resource.bytes
-        of.touched = True
+        sets_remove(&residency.sets, resource)
         resource = resource.next_wiring
-    commit_touched(residency)
+    sets_commit(&residency.sets)
     pthread_mutex_lock(residency.lock)
     while leaving != NULL:
         leaving.wiring = OUTSIDE
@@ -202,27 +152,16 @@ cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
 cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
     """Adds resources, linked through next_wiring. Those that fail are counted."""
     cdef Resource *resource = joining
-    cdef ResidencySet *of
     cdef bint complete = True
     while resource != NULL:
-        resource.residency_set = choose_set(residency, resource.bytes)
-        if resource.residency_set == NO_SET:
-            complete = False
-        else:
-            of = &residency.sets[resource.residency_set]
-            residency_add(of.handle, resource.buffer)
-            of.bytes += resource.bytes
-            of.touched = True
+        sets_add(&residency.sets, resource)
+        complete = complete and resource.residency_set != NO_SET
         resource = resource.next_wiring
-    if commit_touched(residency) and complete:
+    if sets_commit(&residency.sets) and complete:
         return
     resource = joining
     while resource != NULL:
-        if resource.residency_set != NO_SET:
-            of = &residency.sets[resource.residency_set]
-            if not residency_contains(of.handle, resource.buffer):
-                of.bytes -= resource.bytes
-                resource.residency_set = NO_SET
+        sets_recheck(&residency.sets, resource)
         resource = resource.next_wiring
     pthread_mutex_lock(residency.lock)
     while joining != NULL:
@@ -295,7 +234,7 @@ cdef void residency_release(Residency *residency, Resource *detached) noexcept n
 cdef void residency_forget(Residency *residency) noexcept nogil:
     cdef Resource *resource = residency.resources[0]
     pthread_mutex_init(&residency.mutex, NULL)
-    close_sets(residency)
+    sets_close(&residency.sets)
     while resource != NULL:
         resource.wiring = OUTSIDE
         resource = resource.below

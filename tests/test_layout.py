@@ -13,8 +13,8 @@ OBJC = HOUSE / "objc"
 
 # A module cimports only what stands above it.
 CORE = [
-    "_sync", "_mlim", "_device", "_limits", "_resource", "_pagemap", "_cache", "_residency",
-    "_core", "_growth", "_allocator", "_dlpack", "_buffer",
+    "_sync", "_mlim", "_device", "_limits", "_resource", "_pagemap", "_cache",
+    "_residency_sets", "_residency", "_core", "_growth", "_allocator", "_dlpack", "_buffer",
 ]  # fmt: skip
 
 

@@ -1,0 +1,37 @@
+"""The residency sets: which one a resource is in, and what of that is committed.
+
+Called under Residency.mutex, which guards every field. Calls the device.
+"""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._mlim cimport mlim_device, mlim_residency
+from memlimits._resource cimport Resource
+
+cdef enum:
+    MOST_SETS = 32              # as many as a command queue takes
+    NO_SET = -1                 # for Resource.residency_set
+
+cdef struct ResidencySet:
+    mlim_residency *handle      # owned
+    uint64_t bytes              # of resources in it
+    bint touched                # has changes to commit
+
+# macOS drops residency a set at a time, so there are several.
+cdef struct ResidencySets:
+    mlim_device *device         # not owned
+    ResidencySet sets[MOST_SETS]
+    int count                   # how many were made; emptied ones are filled again
+    uint64_t cap                # bytes a set takes, unless all are full
+
+cdef void sets_init(ResidencySets *all, mlim_device *device, uint64_t cap) noexcept nogil
+cdef void sets_close(ResidencySets *all) noexcept nogil
+
+# A resource joins a set, or leaves its own, with the next commit. It joins none, and has NO_SET,
+# where none can be had.
+cdef void sets_add(ResidencySets *all, Resource *resource) noexcept nogil
+cdef void sets_remove(ResidencySets *all, const Resource *resource) noexcept nogil
+# At most one commit a set: commits are expensive. False where one left something out.
+cdef bint sets_commit(ResidencySets *all) noexcept nogil
+# After such a commit: a resource that was left out has NO_SET.
+cdef void sets_recheck(ResidencySets *all, Resource *resource) noexcept nogil

@@ -1,0 +1,75 @@
+from memlimits._device cimport (
+    residency_add, residency_commit, residency_contains, residency_create, residency_destroy,
+    residency_remove,
+)
+from memlimits._mlim cimport MLIM_OK
+
+
+cdef void sets_init(ResidencySets *all, mlim_device *device, uint64_t cap) noexcept nogil:
+    all.device = device
+    all.count = 0
+    all.cap = cap
+
+
+cdef void sets_close(ResidencySets *all) noexcept nogil:
+    cdef int i
+    for i in range(all.count):
+        residency_destroy(all.sets[i].handle)
+    all.count = 0
+
+
+cdef int choose_set(ResidencySets *all, uint64_t n) noexcept nogil:
+    """The first set that n bytes fit into, or that is empty; a new one; the emptiest. Or none."""
+    cdef int i, emptiest = 0
+    cdef ResidencySet *made
+    for i in range(all.count):
+        if all.sets[i].bytes == 0 or all.sets[i].bytes + n <= all.cap:
+            return i
+        if all.sets[i].bytes < all.sets[emptiest].bytes:
+            emptiest = i
+    if all.count < MOST_SETS:
+        made = &all.sets[all.count]
+        if residency_create(all.device, &made.handle, NULL) == MLIM_OK:
+            made.bytes = 0
+            made.touched = False
+            all.count += 1
+            return all.count - 1
+    return emptiest if all.count else NO_SET
+
+
+cdef void sets_add(ResidencySets *all, Resource *resource) noexcept nogil:
+    cdef ResidencySet *of
+    resource.residency_set = choose_set(all, resource.bytes)
+    if resource.residency_set != NO_SET:
+        of = &all.sets[resource.residency_set]
+        residency_add(of.handle, resource.buffer)
+        of.bytes += resource.bytes
+        of.touched = True
+
+
+cdef void sets_remove(ResidencySets *all, const Resource *resource) noexcept nogil:
+    cdef ResidencySet *of = &all.sets[resource.residency_set]
+    residency_remove(of.handle, resource.buffer)
+    of.bytes -= resource.bytes
+    of.touched = True
+
+
+cdef bint sets_commit(ResidencySets *all) noexcept nogil:
+    cdef int i
+    cdef bint complete = True
+    for i in range(all.count):
+        if all.sets[i].touched:
+            if residency_commit(all.sets[i].handle, NULL) != MLIM_OK:
+                complete = False
+            all.sets[i].touched = False
+    return complete
+
+
+cdef void sets_recheck(ResidencySets *all, Resource *resource) noexcept nogil:
+    cdef ResidencySet *of
+    if resource.residency_set == NO_SET:
+        return
+    of = &all.sets[resource.residency_set]
+    if not residency_contains(of.handle, resource.buffer):
+        of.bytes -= resource.bytes
+        resource.residency_set = NO_SET
