@@ -4,6 +4,7 @@ from libc.string cimport memcpy
 
 from memlimits._allocator cimport as_nbytes, get_default, raise_refusal
 from memlimits._core cimport core_clear, core_free, core_hit, core_return
+from memlimits._device cimport buffer_native
 from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule
 from memlimits._growth cimport core_miss
 from memlimits._limits cimport NOTHING, Blocker
@@ -85,6 +86,8 @@ cdef class Buffer:
         Bytes that belong to the block, from `ptr` on; what the counters count.
     ptr : int
         Address of the first byte.
+    metal_buffer : tuple of int
+        On Metal: the address of the Metal buffer that the block lies in, and at how many bytes.
     """
 
     def __init__(self, *args, **kwargs):
@@ -101,6 +104,41 @@ cdef class Buffer:
     def ptr(self):
         self.require()
         return <uint64_t> self.start
+
+    @property
+    def metal_buffer(self):
+        """On Metal: the Metal buffer that the block lies in, and where.
+
+        The buffer has shared storage, and its hazards are not tracked. Other blocks may lie in it:
+        what is the block's are `capacity` bytes from the offset on. Hold the block until the GPU is
+        done with it.
+
+        Returns
+        -------
+        tuple of int
+            The address of the Metal buffer, valid as long as the block is held and not retained for
+            the caller, and the block's offset in it, in bytes, a multiple of 64. With PyObjC,
+            ``objc.objc_object(c_void_p=address)`` is the object. ``(0, 0)`` for a block of 0 bytes.
+
+        Raises
+        ------
+        AttributeError
+            There is no Metal here, so that ``hasattr`` tells.
+        ValueError
+            The buffer was released.
+        DeviceError
+            In a forked child of a process that uses Metal.
+        """
+        if not self.allocator.is_metal():
+            raise AttributeError(
+                "no metal_buffer: there is no Metal here, the memory comes from the host device "
+                "(device_info()['backend'])")
+        self.require()
+        self.allocator.device.require()
+        if self.resource == NULL:
+            return (0, 0)
+        return (<uint64_t> buffer_native(self.resource.buffer),
+                <uint64_t> (self.start - self.resource.base))
 
     def release(self):
         """Give the block back. A second call does nothing.

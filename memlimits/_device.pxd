@@ -25,6 +25,7 @@ cdef mlim_status device_touched(
 cdef mlim_status buffer_create(mlim_device *device, size_t length, mlim_buffer **out) noexcept nogil
 cdef void buffer_destroy(mlim_buffer *buffer) noexcept nogil
 cdef void *buffer_contents(mlim_buffer *buffer) noexcept nogil
+cdef void *buffer_native(mlim_buffer *buffer) noexcept nogil
 cdef mlim_status buffer_discard(mlim_buffer *buffer) noexcept nogil
 
 cdef mlim_status residency_create(

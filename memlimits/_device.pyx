@@ -91,6 +91,10 @@ cdef void *buffer_contents(mlim_buffer *buffer) noexcept nogil:
     return mlim.mlim_buffer_contents(buffer)
 
 
+cdef void *buffer_native(mlim_buffer *buffer) noexcept nogil:
+    return mlim.mlim_buffer_native(buffer)
+
+
 cdef mlim_status buffer_discard(mlim_buffer *buffer) noexcept nogil:
     return mlim.mlim_buffer_discard(buffer, NULL)
 

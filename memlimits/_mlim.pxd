@@ -58,6 +58,7 @@ cdef extern from "mlim.h" nogil:
     void *mlim_buffer_contents(const mlim_buffer *buffer)
     size_t mlim_buffer_length(const mlim_buffer *buffer)
     size_t mlim_buffer_allocated_size(const mlim_buffer *buffer)
+    void *mlim_buffer_native(const mlim_buffer *buffer)
     mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
 
     mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)

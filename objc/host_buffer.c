@@ -110,6 +110,12 @@ size_t mlim_buffer_allocated_size(const mlim_buffer *buffer)
     return buffer->length;
 }
 
+void *mlim_buffer_native(const mlim_buffer *buffer)
+{
+    (void)buffer;
+    return NULL;
+}
+
 mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
 {
     /* Locked pages refuse with EINVAL. */

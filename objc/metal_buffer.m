@@ -59,6 +59,11 @@ size_t mlim_buffer_allocated_size(const mlim_buffer *buffer)
     }
 }
 
+void *mlim_buffer_native(const mlim_buffer *buffer)
+{
+    return buffer->metal;
+}
+
 mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
 {
     (void)buffer;

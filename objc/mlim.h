@@ -89,6 +89,10 @@ void *mlim_buffer_contents(const mlim_buffer *buffer);
 size_t mlim_buffer_length(const mlim_buffer *buffer);
 size_t mlim_buffer_allocated_size(const mlim_buffer *buffer);
 
+/* The device's own object behind the buffer, for calls of the caller's own: as long as the buffer
+ * lives, and not retained. NULL where there is none. */
+void *mlim_buffer_native(const mlim_buffer *buffer);
+
 /* The whole buffer reads as zeros again, its pages returned. MLIM_NOT_RESIDENT while in a set. */
 mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error);
 

@@ -59,11 +59,22 @@ def test_repr_shows_size_and_address_or_that_it_is_released():
     assert repr(buffer) == "<memlimits.Buffer of 1000 bytes, released>"
 
 
-@pytest.mark.parametrize("name", ["nbytes", "capacity", "ptr", "other"])
+@pytest.mark.parametrize("name", ["nbytes", "capacity", "ptr", "metal_buffer", "other"])
 def test_attributes_are_read_only(name):
     buffer = memlimits.allocate(1000)
     with pytest.raises(AttributeError):
         setattr(buffer, name, 1)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("n", [0, 1000, MIB])
+def test_on_the_host_no_block_has_a_metal_buffer(n):
+    buffer = memlimits.allocate(n)
+    assert not hasattr(buffer, "metal_buffer")
+    with pytest.raises(AttributeError, match=r"no Metal here.*host device"):
+        buffer.metal_buffer  # noqa: B018
+    buffer.release()
+    assert not hasattr(buffer, "metal_buffer")
 
 
 def test_memoryview_is_of_writable_bytes():

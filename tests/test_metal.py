@@ -1,5 +1,6 @@
 """The Metal device over the stand-in, which ends the process where Apple's contract is broken."""
 
+import ctypes
 import os
 
 import pytest
@@ -10,7 +11,7 @@ from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from support.blocks import place
 from support.kernel import wholly_mapped
-from support.metal import count, fail, setting, stand_in
+from support.metal import contents, count, fail, is_alive, setting, stand_in
 from support.process import execute
 from support.units import KIB, MIB
 
@@ -245,6 +246,43 @@ else:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("n", [1, 100, 5000, 32 * KIB, 40_000, 3 * MIB])
+def test_a_block_names_its_metal_buffer(allocator, n):
+    held = [allocate_in(allocator, n) for _ in range(3)]
+    retains = count("retains")
+    for number, block in enumerate(held):
+        buffer, offset = block.metal_buffer
+        memoryview(block)[:] = bytes([number + 1]) * n
+        assert is_alive(buffer)
+        assert offset % 64 == 0
+        assert ctypes.string_at(contents(buffer) + offset, n) == bytes([number + 1]) * n
+    assert count("retains") == retains
+    assert len({block.metal_buffer for block in held}) == 3
+    shared = n <= 32 * KIB
+    assert len({block.metal_buffer[0] for block in held}) == (1 if shared else 3)
+
+
+def test_the_metal_buffer_lives_while_the_block_is_held(allocator):
+    block = allocate_in(allocator, MIB)
+    buffer, _ = block.metal_buffer
+    allocator.clear_cache()
+    assert is_alive(buffer)
+    with block, pytest.raises(BufferError), memoryview(block):
+        block.release()
+    with pytest.raises(ValueError, match="released"):
+        block.metal_buffer  # noqa: B018
+    allocator.clear_cache()
+    assert not is_alive(buffer)
+
+
+def test_no_bytes_are_in_no_metal_buffer(allocator):
+    block = allocate_in(allocator, 0)
+    assert block.metal_buffer == (0, 0)
+    block.release()
+    with pytest.raises(ValueError, match="released"):
+        block.metal_buffer  # noqa: B018
+
+
 FORKING = """
 import os, sys, traceback
 from contextlib import contextmanager
@@ -310,6 +348,9 @@ def child():
     for limit in (1, 1 << 30):
         with device_error():
             memlimits.set_wired_limit(limit)
+    for _ in range(2):
+        with device_error():
+            held[0].metal_buffer
     after = memory.counters()
     assert (before.pop("refusals"), after.pop("refusals")) == (0, 10)
     assert before == after

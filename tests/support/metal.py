@@ -14,6 +14,9 @@ def stand_in():
             library = ctypes.CDLL(line.split()[-1])
             for name in ("fake_metal_count", "fake_metal_get"):
                 getattr(library, name).restype = ctypes.c_longlong
+            for name in ("is_alive", "contents"):
+                getattr(library, f"fake_metal_{name}").argtypes = [ctypes.c_void_p]
+            library.fake_metal_contents.restype = ctypes.c_void_p
             for name in ("fake_metal_set", "fake_metal_fail"):
                 getattr(library, name).argtypes = [ctypes.c_char_p, ctypes.c_longlong]
             return library
@@ -39,3 +42,13 @@ def setting(name, value):
         yield
     finally:
         stand_in().fake_metal_set(name.encode(), before)
+
+
+def is_alive(object):
+    """Whether an object is there, by its address."""
+    return bool(stand_in().fake_metal_is_alive(object))
+
+
+def contents(buffer):
+    """Where the contents of the buffer at an address are."""
+    return stand_in().fake_metal_contents(buffer)
