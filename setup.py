@@ -61,6 +61,7 @@ CORE = [
     "_allocator",
     "_dlpack",
     "_buffer",
+    "_metal",
 ]
 
 Options.warning_errors = True

@@ -23,6 +23,7 @@ from memlimits.memory import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from memlimits import metal as metal
     from memlimits.adapters.numpy import empty, govern_numpy, zeros
 
 __version__ = "0.1.0"
@@ -57,7 +58,11 @@ _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs NumPy when it is first used."""
+    """Import what not every program needs when it is first used."""
+    if name == "metal":
+        import memlimits.metal
+
+        return memlimits.metal
     if name not in _NEEDS_NUMPY:
         raise AttributeError(f"module 'memlimits' has no attribute {name!r}")
     from memlimits.adapters import numpy as adapter
@@ -68,4 +73,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "metal"})

@@ -5,7 +5,11 @@ from libc.stdint cimport int64_t, uint64_t
 from memlimits._core cimport Core, Refusal
 from memlimits._device cimport Device
 
-# An argument in bytes: anything with __index__ but bool, from 0 to 2**63 - 1.
+# An argument as an int: anything with __index__ but bool. `meaning` says what the number is.
+cdef object as_integer(object value, str name, str meaning)
+# An integer for an error message, however long it is.
+cdef str shown(object number)
+# An argument in bytes: from 0 to 2**63 - 1.
 cdef int64_t as_nbytes(object value, str name) except -1
 
 # A refusal as a MemoryLimitError, not raised; None for no refusal.

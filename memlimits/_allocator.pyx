@@ -35,18 +35,22 @@ POLICIES = ("guideline", "strict")      # by Policy
 BLOCKED_BY = (None, "limit", "system", "device", "length", "resources", "fork")
 
 
+cdef object as_integer(object value, str name, str meaning):
+    # NumPy's bool has __index__ before NumPy 2.3.
+    is_bool = isinstance(value, bool) or (
+        getattr(getattr(value, "dtype", None), "kind", "") == "b")
+    if is_bool:
+        raise TypeError(f"{name} must be an integer, {meaning}, not the bool {value!r}")
+    if not PyIndex_Check(value):
+        raise TypeError(f"{name} must be an integer, {meaning}, not {type(value).__name__}")
+    return PyNumber_Index(value)
+
+
 cdef int64_t as_nbytes(object value, str name) except -1:
     cdef int overflow = 0
     cdef int64_t number
     if not PyLong_CheckExact(value):
-        # NumPy's bool has __index__ before NumPy 2.3.
-        is_bool = isinstance(value, bool) or (
-            getattr(getattr(value, "dtype", None), "kind", "") == "b")
-        if is_bool:
-            raise TypeError(f"{name} must be an integer, in bytes, not the bool {value!r}")
-        if not PyIndex_Check(value):
-            raise TypeError(f"{name} must be an integer, in bytes, not {type(value).__name__}")
-        value = PyNumber_Index(value)
+        value = as_integer(value, name, "in bytes")
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow or number < 0:
         raise ValueError(f"{name} must be from 0 to 2**63 - 1 bytes, not {shown(value)}")
@@ -54,7 +58,6 @@ cdef int64_t as_nbytes(object value, str name) except -1:
 
 
 cdef str shown(object number):
-    """An integer for an error message, however long it is."""
     if number.bit_length() <= 128:
         return str(number)
     return f"an integer of {number.bit_length()} bits"

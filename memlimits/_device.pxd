@@ -3,8 +3,8 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._mlim cimport (
-    mlim_buffer, mlim_device, mlim_device_facts, mlim_error, mlim_range, mlim_residency,
-    mlim_status,
+    mlim_buffer, mlim_device, mlim_device_facts, mlim_error, mlim_queue, mlim_range,
+    mlim_residency, mlim_status,
 )
 
 
@@ -14,6 +14,8 @@ cdef class Device:
     cdef const mlim_device_facts *facts
     # Raises DeviceError in a forked child where the device does not survive that.
     cdef int require(self) except -1
+    # Opens the queue at an address; the caller closes it.
+    cdef mlim_queue *open_queue(self, uint64_t address) except NULL
 
 
 # mlim.h for the other modules: same names less the prefix, same contracts.
@@ -35,3 +37,7 @@ cdef void residency_add(mlim_residency *residency, mlim_buffer *buffer) noexcept
 cdef void residency_remove(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil
 cdef mlim_status residency_commit(mlim_residency *residency, mlim_error *error) noexcept nogil
 cdef bint residency_contains(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil
+
+cdef void queue_close(mlim_queue *queue) noexcept nogil
+cdef void queue_add(mlim_queue *queue, mlim_residency *residency) noexcept nogil
+cdef void queue_remove(mlim_queue *queue, mlim_residency *residency) noexcept nogil

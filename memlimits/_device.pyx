@@ -42,6 +42,12 @@ cdef class Device:
         cdef mlim_error error
         return check(mlim.mlim_device_usable(self.handle, &error), &error)
 
+    cdef mlim_queue *open_queue(self, uint64_t address) except NULL:
+        cdef mlim_queue *queue = NULL
+        cdef mlim_error error
+        check(mlim.mlim_queue_open(self.handle, <void *> address, &queue, &error), &error)
+        return queue
+
     def info(self):
         """The device's facts as a dict of str and int, sizes in bytes."""
         return {
@@ -123,3 +129,15 @@ cdef mlim_status residency_commit(mlim_residency *residency, mlim_error *error) 
 
 cdef bint residency_contains(mlim_residency *residency, mlim_buffer *buffer) noexcept nogil:
     return mlim.mlim_residency_contains(residency, buffer)
+
+
+cdef void queue_close(mlim_queue *queue) noexcept nogil:
+    mlim.mlim_queue_close(queue)
+
+
+cdef void queue_add(mlim_queue *queue, mlim_residency *residency) noexcept nogil:
+    mlim.mlim_queue_add(queue, residency)
+
+
+cdef void queue_remove(mlim_queue *queue, mlim_residency *residency) noexcept nogil:
+    mlim.mlim_queue_remove(queue, residency)

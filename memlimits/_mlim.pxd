@@ -9,6 +9,8 @@ cdef extern from "mlim.h" nogil:
         pass
     ctypedef struct mlim_residency:
         pass
+    ctypedef struct mlim_queue:
+        pass
 
     ctypedef enum mlim_status:
         MLIM_OK
@@ -68,3 +70,9 @@ cdef extern from "mlim.h" nogil:
     mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
     bint mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer)
     uint64_t mlim_residency_allocated_size(const mlim_residency *set)
+
+    mlim_status mlim_queue_open(mlim_device *device, void *native, mlim_queue **out,
+                                mlim_error *error)
+    void mlim_queue_close(mlim_queue *queue)
+    void mlim_queue_add(mlim_queue *queue, mlim_residency *set)
+    void mlim_queue_remove(mlim_queue *queue, mlim_residency *set)

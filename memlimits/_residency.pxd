@@ -8,10 +8,15 @@ it. A resource that is not OUTSIDE leaves through residency_release before it is
 from libc.stdint cimport uint64_t
 
 from memlimits._limits cimport Limits
-from memlimits._mlim cimport mlim_device
+from memlimits._mlim cimport mlim_device, mlim_queue
 from memlimits._residency_sets cimport ResidencySets
 from memlimits._resource cimport Resource
 from memlimits._sync cimport pthread_mutex_t
+
+cdef enum Attached:
+    ATTACHED
+    ATTACHED_BEFORE
+    NOT_ATTACHED                # without memory
 
 cdef struct Residency:
     ResidencySets sets
@@ -40,3 +45,10 @@ cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept
 cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil
 # After a fork, in the child: locks are not inherited, so nothing is wired.
 cdef void residency_forget(Residency *residency) noexcept nogil
+
+# Attaches the sets to a queue, which it takes over if this is ATTACHED: those there are now, unless
+# the wired limit is 0, and those to come with the operation that makes them.
+cdef Attached residency_attach(
+    Residency *residency, mlim_queue *handle, uint64_t address) noexcept nogil
+# Ends that. A queue that is not attached stays as it is.
+cdef void residency_detach(Residency *residency, uint64_t address) noexcept nogil

@@ -1,5 +1,6 @@
 from memlimits._residency_sets cimport (
-    NO_SET, sets_add, sets_close, sets_commit, sets_init, sets_recheck, sets_remove,
+    NO_SET, Queue, sets_add, sets_add_queue, sets_attach, sets_close, sets_commit,
+    sets_find_queue, sets_init, sets_recheck, sets_remove, sets_remove_queue,
 )
 from memlimits._resource cimport INSIDE, LEAVING, OUTSIDE, TAKEN
 from memlimits._sync cimport (
@@ -191,6 +192,8 @@ cdef void bring_in_line(
     joining = plan_additions(residency, fresh, allowed)
     pthread_mutex_unlock(residency.lock)
     put_in(residency, joining)
+    if limit:
+        sets_attach(&residency.sets)
 
 
 cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil:
@@ -228,6 +231,30 @@ cdef void residency_release(Residency *residency, Resource *detached) noexcept n
             mark_leaving(&leaving, detached)
         detached = detached.next
     take_out(residency, leaving)
+    pthread_mutex_unlock(&residency.mutex)
+
+
+cdef Attached residency_attach(
+    Residency *residency, mlim_queue *handle, uint64_t address
+) noexcept nogil:
+    cdef Attached attached = ATTACHED
+    pthread_mutex_lock(&residency.mutex)
+    if sets_find_queue(&residency.sets, address) != NULL:
+        attached = ATTACHED_BEFORE
+    elif not sets_add_queue(&residency.sets, handle, address):
+        attached = NOT_ATTACHED
+    elif residency.limits.wired_limit:
+        sets_attach(&residency.sets)
+    pthread_mutex_unlock(&residency.mutex)
+    return attached
+
+
+cdef void residency_detach(Residency *residency, uint64_t address) noexcept nogil:
+    cdef Queue *queue
+    pthread_mutex_lock(&residency.mutex)
+    queue = sets_find_queue(&residency.sets, address)
+    if queue != NULL:
+        sets_remove_queue(&residency.sets, queue)
     pthread_mutex_unlock(&residency.mutex)
 
 

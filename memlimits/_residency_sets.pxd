@@ -1,11 +1,12 @@
-"""The residency sets: which one a resource is in, and what of that is committed.
+"""The residency sets: which one a resource is in, what of that is committed, and the queues of the
+caller's that the sets are attached to.
 
 Called under Residency.mutex, which guards every field. Calls the device.
 """
 
 from libc.stdint cimport uint64_t
 
-from memlimits._mlim cimport mlim_device, mlim_residency
+from memlimits._mlim cimport mlim_device, mlim_queue, mlim_residency
 from memlimits._resource cimport Resource
 
 cdef enum:
@@ -17,12 +18,19 @@ cdef struct ResidencySet:
     uint64_t bytes              # of resources in it
     bint touched                # has changes to commit
 
+cdef struct Queue:
+    mlim_queue *handle          # owned
+    uint64_t address            # of the device's own object: tells one queue from another
+    int sets                    # how many of the sets, from the first on, are attached to it
+    Queue *next
+
 # macOS drops residency a set at a time, so there are several.
 cdef struct ResidencySets:
     mlim_device *device         # not owned
     ResidencySet sets[MOST_SETS]
     int count                   # how many were made; emptied ones are filled again
     uint64_t cap                # bytes a set takes, unless all are full
+    Queue *queues               # owned
 
 cdef void sets_init(ResidencySets *all, mlim_device *device, uint64_t cap) noexcept nogil
 cdef void sets_close(ResidencySets *all) noexcept nogil
@@ -35,3 +43,12 @@ cdef void sets_remove(ResidencySets *all, const Resource *resource) noexcept nog
 cdef bint sets_commit(ResidencySets *all) noexcept nogil
 # After such a commit: a resource that was left out has NO_SET.
 cdef void sets_recheck(ResidencySets *all, Resource *resource) noexcept nogil
+
+cdef Queue *sets_find_queue(const ResidencySets *all, uint64_t address) noexcept nogil
+# Takes a queue over, if this is True. False without memory.
+cdef bint sets_add_queue(
+    ResidencySets *all, mlim_queue *handle, uint64_t address) noexcept nogil
+# Attaches every set to every queue that it is not attached to.
+cdef void sets_attach(ResidencySets *all) noexcept nogil
+# Detaches every set from a queue, and closes it.
+cdef void sets_remove_queue(ResidencySets *all, Queue *queue) noexcept nogil

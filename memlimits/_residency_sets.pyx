@@ -1,6 +1,8 @@
+from libc.stdlib cimport calloc, free
+
 from memlimits._device cimport (
-    residency_add, residency_commit, residency_contains, residency_create, residency_destroy,
-    residency_remove,
+    queue_add, queue_close, queue_remove, residency_add, residency_commit, residency_contains,
+    residency_create, residency_destroy, residency_remove,
 )
 from memlimits._mlim cimport MLIM_OK
 
@@ -9,10 +11,13 @@ cdef void sets_init(ResidencySets *all, mlim_device *device, uint64_t cap) noexc
     all.device = device
     all.count = 0
     all.cap = cap
+    all.queues = NULL
 
 
 cdef void sets_close(ResidencySets *all) noexcept nogil:
     cdef int i
+    while all.queues != NULL:
+        sets_remove_queue(all, all.queues)
     for i in range(all.count):
         residency_destroy(all.sets[i].handle)
     all.count = 0
@@ -73,3 +78,44 @@ cdef void sets_recheck(ResidencySets *all, Resource *resource) noexcept nogil:
     if not residency_contains(of.handle, resource.buffer):
         of.bytes -= resource.bytes
         resource.residency_set = NO_SET
+
+
+cdef Queue *sets_find_queue(const ResidencySets *all, uint64_t address) noexcept nogil:
+    cdef Queue *queue = all.queues
+    while queue != NULL and queue.address != address:
+        queue = queue.next
+    return queue
+
+
+cdef bint sets_add_queue(
+    ResidencySets *all, mlim_queue *handle, uint64_t address
+) noexcept nogil:
+    cdef Queue *queue = <Queue *> calloc(1, sizeof(Queue))
+    if queue == NULL:
+        return False
+    queue.handle = handle
+    queue.address = address
+    queue.next = all.queues
+    all.queues = queue
+    return True
+
+
+cdef void sets_attach(ResidencySets *all) noexcept nogil:
+    cdef Queue *queue = all.queues
+    while queue != NULL:
+        while queue.sets < all.count:
+            queue_add(queue.handle, all.sets[queue.sets].handle)
+            queue.sets += 1
+        queue = queue.next
+
+
+cdef void sets_remove_queue(ResidencySets *all, Queue *queue) noexcept nogil:
+    cdef int i
+    cdef Queue **at = &all.queues
+    while at[0] != queue:
+        at = &at[0].next
+    at[0] = queue.next
+    for i in range(queue.sets):
+        queue_remove(queue.handle, all.sets[i].handle)
+    queue_close(queue.handle)
+    free(queue)

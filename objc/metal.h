@@ -21,6 +21,12 @@ struct mlim_buffer {
     id<MTLBuffer> metal; /* retained */
 };
 
+struct mlim_residency {
+    mlim_device *device;
+    id<MTLResidencySet> metal; /* retained */
+    bool requested;
+};
+
 /* Writes what failed, and why if the system said it, to a nullable error. Returns the status. */
 mlim_status mlim_fail(mlim_error *error, mlim_status status, NSError *reason, const char *what);
 

@@ -3,12 +3,6 @@
 
 #import "metal.h"
 
-struct mlim_residency {
-    mlim_device *device;
-    id<MTLResidencySet> metal; /* retained */
-    bool requested;
-};
-
 mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
 {
     mlim_status status = mlim_device_usable(device, error);

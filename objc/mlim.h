@@ -2,12 +2,12 @@
  *
  * Ownership   What a create or open function hands out belongs to the caller until the matching
  *             destroy or close, which return nothing and accept NULL. A device outlives its
- *             buffers and its residency sets; a buffer leaves its set before it is destroyed.
+ *             buffers, residency sets and queues; a buffer leaves its set before it is destroyed.
  * Lifetime    Pointers to contents are valid until mlim_buffer_destroy. An mlim_error belongs to
  *             the caller, may be NULL, and is written only by a call that fails.
  * Units       Every size is in bytes.
  * Threads     Every function may be called from any thread, without the GIL. Calls on one
- *             residency set, or on the buffers in it, must not overlap.
+ *             residency set, on the buffers in it, or that add or remove it, must not overlap.
  * Failure     0 is success. A call that fails has changed nothing, except that
  *             mlim_residency_commit says which of its additions succeeded.
  */
@@ -21,6 +21,7 @@
 typedef struct mlim_device mlim_device;
 typedef struct mlim_buffer mlim_buffer;
 typedef struct mlim_residency mlim_residency;
+typedef struct mlim_queue mlim_queue;
 
 typedef enum mlim_status {
     MLIM_OK = 0,
@@ -105,5 +106,14 @@ void mlim_residency_remove(mlim_residency *set, mlim_buffer *buffer);
 mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error);
 bool mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer);
 uint64_t mlim_residency_allocated_size(const mlim_residency *set); /* as of the last commit */
+
+/* queue: where the caller sends the GPU work of its own. While a residency set is added to one, its
+ * buffers are resident for that work. `native` is the device's own object, retained until close; a
+ * queue takes 32 sets, those of others included. MLIM_UNSUPPORTED where it is no queue that takes
+ * any. Removing and closing come before the set is destroyed. */
+mlim_status mlim_queue_open(mlim_device *device, void *native, mlim_queue **out, mlim_error *error);
+void mlim_queue_close(mlim_queue *queue);
+void mlim_queue_add(mlim_queue *queue, mlim_residency *set);
+void mlim_queue_remove(mlim_queue *queue, mlim_residency *set);
 
 #endif

@@ -351,6 +351,8 @@ def child():
     for _ in range(2):
         with device_error():
             held[0].metal_buffer
+    with device_error():
+        memlimits.metal.attach(0x1000)
     after = memory.counters()
     assert (before.pop("refusals"), after.pop("refusals")) == (0, 10)
     assert before == after

@@ -12,9 +12,10 @@ def stand_in():
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith("/libfakemetal.so"):
             library = ctypes.CDLL(line.split()[-1])
-            for name in ("fake_metal_count", "fake_metal_get"):
+            for name in ("fake_metal_count", "fake_metal_get", "fake_metal_queue_sets"):
                 getattr(library, name).restype = ctypes.c_longlong
-            for name in ("is_alive", "contents"):
+            library.fake_metal_queue_create.restype = ctypes.c_void_p
+            for name in ("queue_sets", "queue_destroy", "is_alive", "contents"):
                 getattr(library, f"fake_metal_{name}").argtypes = [ctypes.c_void_p]
             library.fake_metal_contents.restype = ctypes.c_void_p
             for name in ("fake_metal_set", "fake_metal_fail"):
@@ -42,6 +43,21 @@ def setting(name, value):
         yield
     finally:
         stand_in().fake_metal_set(name.encode(), before)
+
+
+@contextmanager
+def command_queue():
+    """The address of a command queue that the test holds a reference to."""
+    queue = stand_in().fake_metal_queue_create()
+    try:
+        yield queue
+    finally:
+        stand_in().fake_metal_queue_destroy(queue)
+
+
+def attached_sets(queue):
+    """How many residency sets a command queue has."""
+    return stand_in().fake_metal_queue_sets(queue)
 
 
 def is_alive(object):
