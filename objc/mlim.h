@@ -110,7 +110,7 @@ uint64_t mlim_residency_allocated_size(const mlim_residency *set); /* as of the 
 /* queue: where the caller sends the GPU work of its own. While a residency set is added to one, its
  * buffers are resident for that work. `native` is the device's own object, retained until close; a
  * queue takes 32 sets, those of others included. MLIM_UNSUPPORTED where it is no queue that takes
- * any. Removing and closing come before the set is destroyed. */
+ * any. A set is removed from its queues before it is destroyed. */
 mlim_status mlim_queue_open(mlim_device *device, void *native, mlim_queue **out, mlim_error *error);
 void mlim_queue_close(mlim_queue *queue);
 void mlim_queue_add(mlim_queue *queue, mlim_residency *set);

@@ -1,9 +1,7 @@
 """memlimits.metal.attach over the stand-in, which says what is attached to a command queue."""
 
-import os
 import random
 import re
-import textwrap
 import threading
 import time
 from pathlib import Path
@@ -17,12 +15,14 @@ from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from memlimits._metal import attach, detach
 from support.metal import (
+    MAKE_QUEUE,
     attached_sets,
     command_queue,
     contents,
     count,
     fail,
     is_alive,
+    run_with,
     stand_in,
 )
 from support.process import run
@@ -306,68 +306,27 @@ def test_the_readmes_lines(queue):
     assert attached_sets(queue) == 0
 
 
-# A queue that a process of its own makes.
-QUEUE = """
-    from support.metal import attached_sets, is_alive, stand_in
-    queue = stand_in().fake_metal_queue_create()
-    block = memlimits.allocate(MIB)
-"""
-
-
-def run_with_queue(script, settings=""):
-    both = ",".join(filter(None, [os.environ["FAKE_METAL"], settings]))
-    tests = str(Path(__file__).parent)
-    source = f"import sys; sys.path.append({tests!r})\n" + textwrap.dedent(QUEUE + script)
-    done = run(source, words=["env", f"FAKE_METAL={both}"])
-    assert done.stderr == ""
-
-
 @on_metal
 @pytest.mark.parametrize("settings", ["older_macos=1", "no_residency_family"])
 def test_without_residency_sets_attaching_does_nothing(settings):
-    run_with_queue(
-        """
-    memlimits.set_wired_limit(1 << 30)
-    with memlimits.metal.attach(queue):
-        memlimits.allocate(MIB)
-        assert attached_sets(queue) == 0
-        try:
-            memlimits.metal.attach(queue)
-        except ValueError as error:
-            assert "attached already" in str(error)
-        else:
-            raise AssertionError
-    stand_in().fake_metal_queue_destroy(queue)
-    assert not is_alive(queue)
-    """,
+    done = run_with(
+        MAKE_QUEUE
+        + """
+memlimits.set_wired_limit(1 << 30)
+with memlimits.metal.attach(queue):
+    assert attached_sets(queue) == 0
+    try:
+        memlimits.metal.attach(queue)
+    except ValueError as error:
+        assert "attached already" in str(error)
+    else:
+        raise AssertionError
+stand_in().fake_metal_queue_destroy(queue)
+assert not is_alive(queue)
+""",
         settings,
     )
-
-
-@on_metal
-def test_a_forked_child_has_no_queues_and_leaves_the_parents_alone():
-    run_with_queue("""
-    memlimits.set_wired_limit(1 << 30)
-    attachment = memlimits.metal.attach(queue)
-    before = attached_sets(queue)
-    assert before >= 1
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            memlimits.metal.attach(queue)
-        except memlimits.DeviceError as error:
-            assert "'spawn'" in str(error)
-            with attachment:
-                attachment.close()
-            status = 7
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    assert attached_sets(queue) == before
-    attachment.close()
-    assert attached_sets(queue) == 0
-    """)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_metal_is_imported_when_it_is_used():

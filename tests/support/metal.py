@@ -1,9 +1,12 @@
 """The stand-in for Metal, asked and told from outside the library."""
 
 import ctypes
+import os
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+
+from support.process import execute
 
 
 @cache
@@ -68,3 +71,20 @@ def is_alive(object):
 def contents(buffer):
     """Where the contents of the buffer at an address are."""
     return stand_in().fake_metal_contents(buffer)
+
+
+def run_with(script, settings=""):
+    """Run a program of its own over the stand-in, with more settings than the tests have."""
+    source = "import memlimits\nfrom memlimits import memory\n" + script
+    both = ",".join(filter(None, [os.environ["FAKE_METAL"], settings]))
+    return execute(source, env={**os.environ, "FAKE_METAL": both})
+
+
+# What such a program begins with that has a command queue, and a block that can be wired.
+MAKE_QUEUE = f"""
+import sys
+sys.path.append({str(Path(__file__).parents[1])!r})
+from support.metal import attached_sets, is_alive, stand_in
+block = memlimits.allocate(1 << 20)
+queue = stand_in().fake_metal_queue_create()
+"""
