@@ -57,6 +57,8 @@ CORE = [
     "_residency_sets",
     "_residency",
     "_core",
+    "_purgeable",
+    "_purgeable",
     "_growth",
     "_allocator",
     "_dlpack",

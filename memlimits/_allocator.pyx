@@ -3,6 +3,9 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.ref cimport Py_INCREF
 
+from libc.math cimport INFINITY
+from libc.stdint cimport UINT64_MAX
+
 from memlimits._core cimport (
     core_after_fork, core_before_fork, core_clear_cache, core_close, core_latest_refusal,
     core_limits, core_open, core_reset_peak, core_set_cache_limit, core_set_memory_limit,
@@ -12,6 +15,7 @@ from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
     BLOCKERS, GUIDELINE, NOTHING, STRICT, Limits, limits_cache_limit, limits_slack,
 )
+from memlimits._purgeable cimport purgeable_set_timeout
 from memlimits._residency_sets cimport MOST_SETS
 from memlimits._sync cimport pthread_atfork
 
@@ -19,6 +23,7 @@ from memlimits.errors import MemoryLimitError, WiredLimitError
 
 cdef enum:
     LEAST_SET_CAP = 64 << 20
+    MOST_SECONDS = 1000000000       # about 30 years
 
 cdef extern from "Python.h":
     int warn_or_raise "PyErr_WarnEx"(
@@ -35,11 +40,14 @@ POLICIES = ("guideline", "strict")      # by Policy
 BLOCKED_BY = (None, "limit", "system", "device", "length", "resources", "fork")
 
 
-cdef object as_integer(object value, str name, str meaning):
-    # NumPy's bool has __index__ before NumPy 2.3.
-    is_bool = isinstance(value, bool) or (
+cdef bint is_bool(object value) except -1:
+    # NumPy's has __index__ before NumPy 2.3.
+    return isinstance(value, bool) or (
         getattr(getattr(value, "dtype", None), "kind", "") == "b")
-    if is_bool:
+
+
+cdef object as_integer(object value, str name, str meaning):
+    if is_bool(value):
         raise TypeError(f"{name} must be an integer, {meaning}, not the bool {value!r}")
     if not PyIndex_Check(value):
         raise TypeError(f"{name} must be an integer, {meaning}, not {type(value).__name__}")
@@ -55,6 +63,21 @@ cdef int64_t as_nbytes(object value, str name) except -1:
     if overflow or number < 0:
         raise ValueError(f"{name} must be from 0 to 2**63 - 1 bytes, not {shown(value)}")
     return number
+
+
+cdef int64_t as_nanoseconds(object value) except -1:
+    """An argument in seconds: a real number from 0 to MOST_SECONDS."""
+    cdef double seconds
+    if is_bool(value) or not hasattr(value, "__float__") and not PyIndex_Check(value):
+        raise TypeError(f"seconds must be a number, or None for never, not {value!r}")
+    try:
+        seconds = value
+    except OverflowError:
+        seconds = INFINITY
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError(
+            f"seconds must be from 0 to {MOST_SECONDS}, or None for never, not {value!r}")
+    return <int64_t> (seconds * 1e9)
 
 
 cdef str shown(object number):
@@ -148,6 +171,16 @@ cdef class Allocator:
 
     def get_wired_limit(self):
         return core_limits(&self.core).wired_limit
+
+    def set_idle_timeout(self, seconds):
+        cdef uint64_t timeout = UINT64_MAX if seconds is None else as_nanoseconds(seconds)
+        with nogil:
+            timeout = purgeable_set_timeout(&self.core, timeout)
+        return None if timeout == UINT64_MAX else timeout / 1e9
+
+    def get_idle_timeout(self):
+        cdef uint64_t timeout = self.core.idle_timeout
+        return None if timeout == UINT64_MAX else timeout / 1e9
 
     def set_memory_policy(self, policy):
         if not isinstance(policy, str) or policy not in POLICIES:

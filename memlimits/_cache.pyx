@@ -4,7 +4,7 @@ from memlimits._limits cimport (
     limits_activate, limits_cached, limits_deactivate, limits_uncached,
 )
 from memlimits._resource cimport (
-    DETACHED, IDLE, TAKEN, slab_cut, slab_give, slab_is_full, slab_take,
+    DETACHED, IDLE, OUTSIDE, TAKEN, slab_cut, slab_give, slab_is_full, slab_take,
 )
 
 cdef extern from *:
@@ -92,9 +92,15 @@ cdef void unlink(Resource **first, Resource *resource) noexcept nogil:
     resource.previous = resource.next = NULL
 
 
+cdef Resource **bin_for(Cache *cache, const Resource *resource) noexcept nogil:
+    cdef uint32_t b = bin_of(resource.bytes)
+    return &cache.purgeable_bins[b] if resource.purgeable else &cache.bins[b]
+
+
 cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
     resource.use = IDLE
-    link(&cache.bins[bin_of(resource.bytes)], resource)
+    resource.idle_since = 0
+    link(bin_for(cache, resource), resource)
     resource.newer = NULL
     resource.older = cache.newest
     if cache.newest != NULL:
@@ -106,7 +112,9 @@ cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
 
 cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
     resource.use = TAKEN
-    unlink(&cache.bins[bin_of(resource.bytes)], resource)
+    unlink(bin_for(cache, resource), resource)
+    if resource.purgeable:
+        cache.purgeable -= resource.bytes
     if resource.older != NULL:
         resource.older.newer = resource.newer
     else:
@@ -118,22 +126,32 @@ cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
     resource.older = resource.newer = NULL
 
 
-cdef Resource *take_idle(Cache *cache, uint64_t n) noexcept nogil:
-    """An idle resource of n bytes or up to one eighth more, out of its bin; NULL without one."""
+cdef Resource *find_idle(Resource *const *bins, uint64_t n) noexcept nogil:
+    """An idle resource of n bytes or up to one eighth more; NULL without one."""
     cdef uint64_t longest = longest_for(n)
     cdef uint32_t b
     cdef int _probe
     cdef Resource *resource
     for b in range(bin_of(n), bin_of(longest) + 1):
-        resource = cache.bins[b]
+        resource = bins[b]
         for _probe in range(PROBES):
             if resource == NULL:
                 break
             if n <= resource.bytes <= longest:
-                remove_idle(cache, resource)
                 return resource
             resource = resource.next
     return NULL
+
+
+cdef Resource *find_serving(
+    const Cache *cache, Resource *const *bins, uint64_t n
+) noexcept nogil:
+    """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
+    cdef Resource *resource = find_idle(bins, cache_growth(cache, n))
+    if resource == NULL and n <= LARGEST_SLAB_BLOCK:
+        # One that was made when a whole slab did not fit.
+        resource = find_idle(bins, cache_least_growth(cache, n))
+    return resource
 
 
 cdef void take_from_slab(
@@ -147,19 +165,15 @@ cdef void take_from_slab(
 
 cdef bint cache_take(Cache *cache, Limits *limits, uint64_t n, Block *block) noexcept nogil:
     cdef Resource *resource
-    cdef uint64_t wanted = n
     if n <= LARGEST_SLAB_BLOCK:
         resource = cache.slabs[class_of(n)]
         if resource != NULL:
             take_from_slab(cache, limits, resource, block)
             return True
-        wanted = slab_size(class_size(class_of(n)))
-    resource = take_idle(cache, wanted)
-    if resource == NULL and n <= LARGEST_SLAB_BLOCK:
-        # One that was made when a whole slab did not fit.
-        resource = take_idle(cache, cache_least_growth(cache, n))
+    resource = find_serving(cache, cache.bins, n)
     if resource == NULL:
         return False
+    remove_idle(cache, resource)
     limits_uncached(limits, resource.bytes)
     cache_serve(cache, limits, resource, n, block)
     return True
@@ -216,3 +230,57 @@ cdef Resource *cache_detach(Cache *cache, uint64_t enough, uint64_t *detached) n
         resource.next = first
         first = resource
     return first
+
+
+cdef void cache_note_idle(Cache *cache, uint64_t now) noexcept nogil:
+    # Those that were seen before are all older.
+    cdef Resource *resource = cache.newest
+    while resource != NULL and resource.idle_since == 0:
+        resource.idle_since = now
+        resource = resource.older
+
+
+cdef Resource *cache_age(
+    Cache *cache, uint64_t before, uint64_t enough, uint64_t *aged
+) noexcept nogil:
+    cdef Resource *first = NULL
+    cdef Resource *resource = cache.oldest
+    cdef Resource *newer
+    aged[0] = 0
+    while resource != NULL and resource.idle_since <= before and aged[0] < enough:
+        newer = resource.newer
+        if not resource.purgeable and resource.wiring == OUTSIDE:
+            remove_idle(cache, resource)
+            resource.use = DETACHED
+            aged[0] += resource.bytes
+            resource.next = first
+            first = resource
+        resource = newer
+    return first
+
+
+cdef void cache_put_back(Cache *cache, Limits *limits, Resource *resource) noexcept nogil:
+    limits_cached(limits, resource.bytes)
+    if not resource.purgeable:
+        add_idle(cache, resource)
+        return
+    resource.use = IDLE
+    cache.purgeable += resource.bytes
+    link(bin_for(cache, resource), resource)
+    resource.older = NULL
+    resource.newer = cache.oldest
+    if cache.oldest != NULL:
+        cache.oldest.older = resource
+    else:
+        cache.newest = resource
+    cache.oldest = resource
+
+
+cdef Resource *cache_find_purgeable(const Cache *cache, uint64_t n) noexcept nogil:
+    return NULL if cache.purgeable == 0 else find_serving(cache, cache.purgeable_bins, n)
+
+
+cdef void cache_take_purgeable(Cache *cache, Resource *resource) noexcept nogil:
+    remove_idle(cache, resource)
+    resource.use = DETACHED
+    resource.purgeable = False

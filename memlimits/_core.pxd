@@ -30,6 +30,7 @@ cdef struct Refusal:
 cdef struct Core:
     mlim_device *device         # not owned
     uint64_t max_buffer_length
+    bint purgeable_lingers      # as in mlim_device_facts
     PageMap pages
     Residency residency
     pthread_mutex_t lock        # guards all below
@@ -38,6 +39,8 @@ cdef struct Core:
     Limits limits
     Cache cache
     Resource *resources         # every resource held, the newest first
+    uint64_t idle_timeout       # ns after which idle resources become purgeable; UINT64_MAX: never
+    uint64_t clears             # counts core_clear_cache
     Refusal latest              # of any thread
     # A forked child whose device did not survive: contents are not there to be touched, so nothing
     # is served, and what comes back only ceases to be active.

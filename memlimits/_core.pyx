@@ -29,8 +29,10 @@ cdef int core_open(
     if pagemap_init(&core.pages) != 0:
         return -1
     core.device = device
+    core.idle_timeout = UINT64_MAX
     core.cache.page_size = facts.page_size
     core.max_buffer_length = facts.max_buffer_length
+    core.purgeable_lingers = facts.purgeable_lingers
     pthread_mutex_init(&core.lock, NULL)
     pthread_cond_init(&core.settled, NULL)
     limits_init(&core.limits, <uint64_t> min(
@@ -223,6 +225,7 @@ cdef void core_clear_cache(Core *core) noexcept nogil:
     cdef Resource *detached
     pthread_mutex_lock(&core.lock)
     detached = core_detach(core, UINT64_MAX)
+    core.clears += 1
     pthread_mutex_unlock(&core.lock)
     core_return(core, detached)
 

@@ -105,6 +105,10 @@ cdef mlim_status buffer_discard(mlim_buffer *buffer) noexcept nogil:
     return mlim.mlim_buffer_discard(buffer, NULL)
 
 
+cdef mlim_status buffer_set_purgeable(mlim_buffer *buffer, bint purgeable) noexcept nogil:
+    return mlim.mlim_buffer_set_purgeable(buffer, purgeable, NULL)
+
+
 cdef mlim_status residency_create(
     mlim_device *device, mlim_residency **out, mlim_error *error
 ) noexcept nogil:

@@ -1,28 +1,35 @@
 from libc.stdint cimport UINT64_MAX, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from memlimits._cache cimport (
-    cache_detach, cache_growth, cache_least_growth, cache_mapped, cache_serve, cache_take,
+    cache_detach, cache_find_purgeable, cache_growth, cache_least_growth, cache_mapped, cache_serve,
+    cache_take, cache_take_purgeable,
 )
 from memlimits._core cimport (
     core_detach, core_give_back, core_hold, core_return, core_settle, core_wait,
 )
-from memlimits._device cimport buffer_create, device_available, device_touched
+from memlimits._device cimport (
+    buffer_create, buffer_set_purgeable, device_available, device_touched,
+)
 from memlimits._limits cimport (
     DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
     limits_cancel, limits_confirm, limits_extend_credit, limits_judge, limits_lower_promise,
-    limits_reserve, limits_room, limits_slack,
+    limits_promise, limits_reserve, limits_room, limits_set_aside, limits_slack,
 )
 from memlimits._mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_range, mlim_status,
 )
 from memlimits._pagemap cimport pagemap_add
+from memlimits._purgeable cimport purgeable_step
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport (
-    DETACHED, Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
+    DETACHED, TAKEN, Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
 )
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
+
+cdef enum:
+    AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
 
 cdef extern from *:
     """
@@ -45,11 +52,14 @@ cdef void lower_promise(Core *core) noexcept nogil:
     if ranges == NULL:
         return
     while resource != NULL:
-        if resource.use != DETACHED:
-            ranges[count].start = <uintptr_t> resource.base
-            ranges[count].end = <uintptr_t> resource.base + resource.bytes
+        # What is purgeable promises nothing: using it again is growth. What lingers takes nothing
+        # from the system's figure, as if it were untouched.
+        if resource.use != DETACHED and not resource.purgeable:
             held += resource.bytes
-            count += 1
+            if not resource.lingers:
+                ranges[count].start = <uintptr_t> resource.base
+                ranges[count].end = <uintptr_t> resource.base + resource.bytes
+                count += 1
         resource = resource.below
     pthread_mutex_unlock(&core.lock)
     status = device_touched(core.device, ranges, count, &touched)
@@ -59,59 +69,104 @@ cdef void lower_promise(Core *core) noexcept nogil:
         limits_lower_promise(&core.limits, held - touched + pending, grown_then)
 
 
-cdef Blocker reserve(
-    Core *core, uint64_t n, uint64_t growth, Resource **detached, bint *overrun, Block *block
-) noexcept nogil:
-    """Under the lock, which it may drop: room for `growth`, or a hit after all.
+cdef struct Reading:
+    bint current            # `available` was read just now, when the epoch was `epoch`
+    bint looked             # at what of ours is touched
+    uint64_t available
+    uint64_t epoch
 
-    On success either `block` is filled, or `growth` is pending and `detached` is to be given back
-    first. The last look at the limits and the reservation are one step.
+cdef bint read_system(
+    Core *core, uint64_t n, Reading *reading, uint64_t *short_by
+) noexcept nogil:
+    """Under the lock: how many of n bytes the system lacks. False: the lock was dropped for it.
+
+    Then everything may have changed: look at it again.
     """
     cdef Limits *limits = &core.limits
+    cdef uint64_t room
+    short_by[0] = 0
+    if n <= limits.credit:
+        return True
+    if not reading.current or reading.epoch != limits.epoch:
+        reading.epoch = limits.epoch
+        reading.available = limits.available
+        pthread_mutex_unlock(&core.lock)
+        # What cannot be read now is taken to be as it was.
+        device_available(core.device, &reading.available)
+        pthread_mutex_lock(&core.lock)
+        limits.available = reading.available
+        reading.current = True
+        return False
+    room = limits_room(limits, reading.available)
+    if n > room and limits.promised and not reading.looked:
+        lower_promise(core)
+        reading.looked = True
+        reading.current = False
+        return False
+    short_by[0] = n - room if n > room else 0
+    limits_extend_credit(limits, room)
+    return True
+
+
+cdef struct Plan:
+    Resource *kept          # purgeable until now, to serve the request when the device has it back
+    Resource *detached      # or else: to be given back before the growth
+    bint overrun
+
+cdef Blocker reserve(
+    Core *core, uint64_t n, uint64_t growth, Plan *plan, Block *block
+) noexcept nogil:
+    """Under the lock, which it may drop: a hit after all, a purgeable resource, or room to grow.
+
+    The last look at the limits and the reservation are one step: what is `kept`, or the growth, is
+    pending then.
+    """
+    cdef Limits *limits = &core.limits
+    cdef Reading reading
+    cdef Resource *kept
     cdef Verdict verdict
-    cdef uint64_t trim, room, short_by, returned
-    cdef uint64_t available = 0, epoch = 0
-    cdef bint read = False, scanned = False
-    detached[0] = NULL
+    cdef uint64_t trim, short_by, returned
+    cdef bint keep = True
+    memset(&reading, 0, sizeof(reading))
+    memset(plan, 0, sizeof(Plan))
     while True:
         if cache_take(&core.cache, limits, n, block):
             limits.hits += 1
             return NOTHING
+        kept = cache_find_purgeable(&core.cache, n) if keep else NULL
+        if kept != NULL:
+            # The system may have its pages: to it, this is growth.
+            if not read_system(core, kept.bytes, &reading, &short_by):
+                continue
+            keep = short_by == 0
+            if keep:
+                cache_take_purgeable(&core.cache, kept)
+                kept.lingers = core.purgeable_lingers
+                limits_set_aside(limits, kept.bytes)
+                limits_promise(limits, kept.bytes)
+                limits.hits += 1
+                plan.kept = kept
+                return NOTHING
         verdict = limits_judge(limits, growth, &trim)
         if verdict == REFUSE:
             return LIMIT
         if verdict == WAIT:
             core_wait(core)
-            read = False
+            reading.current = False
             continue
-        if growth > limits.credit:
-            if not read or epoch != limits.epoch:
-                epoch = limits.epoch
-                available = limits.available
-                pthread_mutex_unlock(&core.lock)
-                # What cannot be read now is taken to be as it was.
-                device_available(core.device, &available)
-                pthread_mutex_lock(&core.lock)
-                limits.available = available
-                read = True
-                continue
-            room = limits_room(limits, available)
-            if growth > room and limits.promised and not scanned:
-                lower_promise(core)
-                scanned = True
-                read = False
-                continue
-            short_by = growth - room if growth > room else 0
+        if not read_system(core, growth, &reading, &short_by):
+            continue
+        if short_by:
+            # What is purgeable counts as available already, and is the first to go.
+            short_by += core.cache.purgeable
             if short_by > limits.cache:
                 if short_by > limits.cache + limits.pending:
                     return SYSTEM
                 core_wait(core)
-                read = False
+                reading.current = False
                 continue
-            trim = max(trim, short_by)
-            limits_extend_credit(limits, room)
-        detached[0] = cache_detach(&core.cache, trim, &returned)
-        overrun[0] = limits_reserve(limits, growth, returned)
+        plan.detached = cache_detach(&core.cache, max(trim, short_by), &returned)
+        plan.overrun = limits_reserve(limits, growth, returned)
         return NOTHING
 
 
@@ -130,25 +185,42 @@ cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcep
     return buffer_create(core.device, growth, buffer)
 
 
+cdef void use_kept(Core *core, uint64_t n, Resource *kept, Block *block) noexcept nogil:
+    """Serves n bytes from a purgeable resource, once the device has it back."""
+    cdef bint wire
+    buffer_set_purgeable(kept.buffer, False)
+    pthread_mutex_lock(&core.lock)
+    kept.use = TAKEN
+    limits_confirm(&core.limits, kept.bytes, False)
+    cache_serve(&core.cache, &core.limits, kept, n, block)
+    wire = core.limits.wired_limit > 0
+    core_settle(core)
+    pthread_mutex_unlock(&core.lock)
+    if wire:
+        residency_update(&core.residency, kept)
+
+
 cdef Blocker grow(
     Core *core, uint64_t n, uint64_t growth, Resource *resource, Block *block
 ) noexcept nogil:
     """Serves n bytes from a new resource of `growth` bytes. On success it owns `resource`."""
-    cdef Resource *detached
+    cdef Plan plan
     cdef mlim_buffer *buffer = NULL
     cdef mlim_status status
     cdef Blocker blocker
-    cdef bint overrun = False, wire
+    cdef bint wire
     pthread_mutex_lock(&core.lock)
-    blocker = reserve(core, n, growth, &detached, &overrun, block)
+    blocker = reserve(core, n, growth, &plan, block)
     pthread_mutex_unlock(&core.lock)
     if blocker != NOTHING:
         return blocker
+    if plan.kept != NULL:
+        use_kept(core, n, plan.kept, block)
     if block.resource != NULL:
         resource_destroy(resource)
         return NOTHING
-    if detached != NULL:
-        core_give_back(core, detached, growth)
+    if plan.detached != NULL:
+        core_give_back(core, plan.detached, growth)
     status = make(core, growth, &buffer)
     if status == MLIM_OK:
         resource_adopt(resource, buffer, growth)
@@ -158,7 +230,7 @@ cdef Blocker grow(
     ) != 0:
         status = MLIM_NO_MEMORY
     if status == MLIM_OK:
-        limits_confirm(&core.limits, growth, overrun)
+        limits_confirm(&core.limits, growth, plan.overrun)
         core.limits.misses += 1
         core_hold(core, resource)
         cache_serve(&core.cache, &core.limits, resource, n, block)
@@ -185,6 +257,7 @@ cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
         return refuse(core, n, FORK)
     if least > core.max_buffer_length:
         return refuse(core, n, LENGTH)
+    purgeable_step(core, AGED_A_STEP)
     growth = growth if growth <= core.max_buffer_length else least
     resource = resource_new()
     if resource == NULL:

@@ -83,6 +83,8 @@ cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept
 cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
 cdef void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogil
 cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil
+# n bytes of the cache for a device call, after which limits_confirm says that they are held.
+cdef void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil
 
 # Blocks and idle resources changing hands. What is neither is slack.
 cdef void limits_activate(Limits *limits, uint64_t capacity) noexcept nogil

@@ -100,6 +100,11 @@ cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil:
     limits.footprint -= n
 
 
+cdef void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil:
+    limits.cache -= n
+    limits.pending += n
+
+
 cdef void limits_activate(Limits *limits, uint64_t capacity) noexcept nogil:
     limits.active += capacity
     if limits.active > limits.peak:

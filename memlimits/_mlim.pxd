@@ -2,6 +2,9 @@
 
 from libc.stdint cimport uint64_t, uintptr_t
 
+cdef extern from "<stdbool.h>":
+    ctypedef bint bool
+
 cdef extern from "mlim.h" nogil:
     ctypedef struct mlim_device:
         pass
@@ -40,6 +43,7 @@ cdef extern from "mlim.h" nogil:
         uint64_t max_buffer_length
         uint64_t resource_limit
         uint64_t wired_capacity
+        bool purgeable_lingers
 
     ctypedef struct mlim_range:
         uintptr_t start
@@ -62,13 +66,14 @@ cdef extern from "mlim.h" nogil:
     size_t mlim_buffer_allocated_size(const mlim_buffer *buffer)
     void *mlim_buffer_native(const mlim_buffer *buffer)
     mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
+    mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
 
     mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
     void mlim_residency_destroy(mlim_residency *set)
     void mlim_residency_add(mlim_residency *set, mlim_buffer *buffer)
     void mlim_residency_remove(mlim_residency *set, mlim_buffer *buffer)
     mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
-    bint mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer)
+    bool mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer)
     uint64_t mlim_residency_allocated_size(const mlim_residency *set)
 
     mlim_status mlim_queue_open(mlim_device *device, void *native, mlim_queue **out,

@@ -10,7 +10,7 @@ from memlimits._mlim cimport mlim_buffer
 cdef enum Use:
     TAKEN       # a caller holds it, or a part of it
     IDLE        # in the cache
-    DETACHED    # on its way back to the device; nobody takes it any more
+    DETACHED    # out of the cache for a device call: nobody takes it, and most go back
 
 cdef enum Wiring:
     OUTSIDE     # in no residency set
@@ -26,6 +26,9 @@ cdef struct Resource:
     Wiring wiring
     int residency_set       # which of the residency's sets it is in
     bint wire_refused       # counted as a wire failure under this wired limit
+    bint purgeable          # idle, and the system may take its pages
+    bint lingers            # was purgeable, and the system still counts its bytes as available
+    uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
     uint32_t block_size     # 0: the resource is one block
     uint32_t size_class
     uint32_t blocks         # how many the slab is cut into

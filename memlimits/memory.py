@@ -11,7 +11,7 @@ from memlimits.errors import MemoryLimitError
 
 TYPE_CHECKING = False  # typing's own would cost its import
 if TYPE_CHECKING:
-    from typing import SupportsIndex
+    from typing import SupportsFloat, SupportsIndex
 
 __all__ = [
     "Buffer",
@@ -21,6 +21,7 @@ __all__ = [
     "get_active_memory",
     "get_cache_limit",
     "get_cache_memory",
+    "get_idle_timeout",
     "get_memory_limit",
     "get_peak_memory",
     "get_wired_limit",
@@ -28,6 +29,7 @@ __all__ = [
     "last_refusal",
     "reset_peak_memory",
     "set_cache_limit",
+    "set_idle_timeout",
     "set_memory_limit",
     "set_memory_policy",
     "set_wired_limit",
@@ -145,6 +147,37 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
 def get_wired_limit() -> int:
     """Return the wired limit, in bytes."""
     return default_allocator().get_wired_limit()
+
+
+def set_idle_timeout(seconds: "SupportsFloat | None") -> float | None:
+    """Set after how long without use the system may take idle memory.
+
+    Such memory stays in the cache, and its bytes count there, but the system takes its pages when
+    it runs short; what is left of it is used again like any other. It becomes so when this is set
+    and whenever memory is allocated that the cache cannot serve, the oldest first, about 64 MiB at
+    a time. Wired memory does not.
+
+    Parameters
+    ----------
+    seconds : float or None
+        From 0 to 1e9. None, the default, is never.
+
+    Returns
+    -------
+    float or None
+        The previous time.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `seconds` is no such number; the time stays.
+    """
+    return default_allocator().set_idle_timeout(seconds)
+
+
+def get_idle_timeout() -> float | None:
+    """Return after how many seconds without use the system may take idle memory, or None."""
+    return default_allocator().get_idle_timeout()
 
 
 def set_memory_policy(policy: str) -> str:

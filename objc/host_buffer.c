@@ -123,3 +123,11 @@ mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
         return MLIM_OK;
     return mlim_fail(error, MLIM_NOT_RESIDENT, errno, "madvise(MADV_DONTNEED)");
 }
+
+mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
+{
+    /* The first write to a page ends it. Locked pages refuse with EINVAL. */
+    if (!purgeable || madvise(buffer->base, buffer->length, MADV_FREE) == 0)
+        return MLIM_OK;
+    return mlim_fail(error, MLIM_NOT_RESIDENT, errno, "madvise(MADV_FREE)");
+}

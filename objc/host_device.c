@@ -85,6 +85,8 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
         facts->wired_capacity = least(facts->wired_capacity, caps->wired_capacity);
     if (mlim_read_text("/proc/sys/vm/max_map_count", text, sizeof text))
         sscanf(text, "%" SCNu64, &facts->resource_limit);
+    /* Pages advised MADV_FREE stay in the list of file pages when they are written again. */
+    facts->purgeable_lingers = true;
     *out = device;
     return MLIM_OK;
 }
@@ -142,8 +144,9 @@ static uint64_t overlap(const mlim_range *ranges, size_t count, size_t *next, ui
 mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
                                 uint64_t *out, mlim_error *error)
 {
-    /* One pass over the mappings. "Anonymous" leaves out the pages of zeros that a mere read maps.
-     * Neighbouring buffers merge into one mapping: its figure is then theirs together. */
+    /* One pass over the mappings. "Anonymous" leaves out the pages of zeros that a mere read maps,
+     * and "LazyFree" is what of it the kernel may take. Neighbouring buffers merge into one mapping:
+     * its figure is then theirs together. */
     (void)device;
     char line[512];
     size_t next = 0;
@@ -162,6 +165,8 @@ mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, s
         } else if (ours && (sscanf(line, "Anonymous: %" SCNu64, &size) == 1 ||
                             sscanf(line, "Swap: %" SCNu64, &size) == 1)) {
             touched += size * 1024;
+        } else if (ours && sscanf(line, "LazyFree: %" SCNu64, &size) == 1) {
+            touched = minus(touched, size * 1024);
         }
     }
     *out += least(ours, touched);

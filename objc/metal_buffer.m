@@ -69,3 +69,14 @@ mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
     (void)buffer;
     return mlim_fail(error, MLIM_UNKNOWN, nil, "Metal drops no pages that read as zeros after");
 }
+
+mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
+{
+    if (mlim_is_forked(buffer->device))
+        return mlim_fail(error, MLIM_NO_DEVICE, nil, "Metal does not work in a forked child");
+    @autoreleasepool {
+        [buffer->metal setPurgeableState:purgeable ? MTLPurgeableStateVolatile
+                                                   : MTLPurgeableStateNonVolatile];
+        return MLIM_OK;
+    }
+}

@@ -55,6 +55,7 @@ typedef struct mlim_device_facts {
     uint64_t max_buffer_length;
     uint64_t resource_limit; /* how many resources the system allows */
     uint64_t wired_capacity; /* bytes this process could keep resident when the device was opened */
+    bool purgeable_lingers;  /* what was purgeable goes on to count as available to the process */
 } mlim_device_facts;
 
 typedef struct mlim_range {
@@ -96,6 +97,11 @@ void *mlim_buffer_native(const mlim_buffer *buffer);
 
 /* The whole buffer reads as zeros again, its pages returned. MLIM_NOT_RESIDENT while in a set. */
 mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error);
+
+/* Purgeable contents may be taken by the system when it runs short, and are not to be touched. Once
+ * they are not purgeable any more, which a usable device never refuses, they are undefined.
+ * MLIM_NOT_RESIDENT while in a set. */
+mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error);
 
 /* residency set: buffers to be kept resident. Adding and removing take effect at commit, which
  * removes first. After a failed commit mlim_residency_contains tells what is in the set. */

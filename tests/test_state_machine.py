@@ -85,6 +85,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         self.memory_limit = self.allocator.get_memory_limit()
         self.cache_limit = None
         self.wired_limit = 0
+        self.idle_timeout = None
         self.policy = "guideline"
         self.live = {}
         self.peak = 0
@@ -210,6 +211,11 @@ class AllocatorMachine(RuleBasedStateMachine):
     def set_wired_limit(self, worker, limit):
         assert self.on(worker, self.allocator.set_wired_limit, limit) == self.wired_limit
         self.wired_limit = limit
+
+    @rule(worker=workers, seconds=st.sampled_from([None, 0, 1e-4]))
+    def set_idle_timeout(self, worker, seconds):
+        assert self.on(worker, self.allocator.set_idle_timeout, seconds) == self.idle_timeout
+        self.idle_timeout = seconds
 
     @rule(policy=st.sampled_from(["guideline", "strict"]))
     def set_memory_policy(self, policy):

@@ -104,6 +104,18 @@ def is_locked(address):
     raise AssertionError(f"{address:#x} is not mapped")
 
 
+def lazily_free(address):
+    """Bytes that the kernel may take without asking, in the mapping that an address lies in."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first, dash, last = line.split()[0].partition("-")
+        if dash:
+            inside = int(first, 16) <= address < int(last, 16)
+        elif inside and line.startswith("LazyFree:"):
+            return int(line.split()[1]) * KIB
+    raise AssertionError(f"{address:#x} is not mapped")
+
+
 def resident_pages(address, length):
     pages = (length + PAGE - 1) // PAGE
     flags = (ctypes.c_ubyte * pages)()

@@ -32,6 +32,11 @@ def count(name):
     return stand_in().fake_metal_count(name.encode())
 
 
+def empty_volatile():
+    """Let the system take every buffer that is volatile. Returns how many."""
+    return stand_in().fake_metal_empty_volatile()
+
+
 def fail(name, nth):
     """Let the nth call from now fail; 0 takes that back."""
     assert stand_in().fake_metal_fail(name.encode(), nth) == 0

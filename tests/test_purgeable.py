@@ -1,0 +1,340 @@
+"""Idle memory that the system may take: its pages, as the kernel sees them, and its use again."""
+
+import threading
+import time
+
+import pytest
+
+import memlimits
+from memlimits._allocator import Allocator
+from memlimits._buffer import allocate_in
+from memlimits._device import Device
+from support.blocks import place, private
+from support.cgroup import inside, needs_groups, nested, set_limit
+from support.kernel import lazily_free, locked, needs_lockable, wholly_mapped
+from support.metal import count, empty_volatile, stand_in
+from support.process import run
+from support.threads import run_threads
+from support.units import KIB, MIB
+
+SIZE = 8 * MIB
+
+
+def purgeable_bytes(block):
+    """By the stand-in for Metal, anywhere; or by the kernel, in the block's mapping.
+
+    The kernel takes note of a batch of pages at a time: a last few may be missing.
+    """
+    if stand_in():
+        return count("volatile_bytes")
+    found = lazily_free(block[0])
+    return block[1] if block[1] - 128 * KIB <= found < block[1] else found
+
+
+def written_and_idle(allocator, n=SIZE):
+    block = allocate_in(allocator, n)
+    memoryview(block)[:] = b"x" * n
+    where = place(block)
+    block.release()
+    return where
+
+
+def slow_step(allocator):
+    """A request that no cache serves."""
+    return allocate_in(allocator, 3 * MIB)
+
+
+@pytest.mark.core
+def test_nothing_becomes_purgeable_by_itself():
+    allocator = private()
+    where = written_and_idle(allocator)
+    slow_step(allocator)
+    assert purgeable_bytes(where) == 0
+    assert memlimits.get_idle_timeout() is None
+
+
+@pytest.mark.core
+def test_idle_memory_becomes_purgeable_and_stays_in_the_cache():
+    allocator = private()
+    where = written_and_idle(allocator)
+    assert allocator.set_idle_timeout(0) is None
+    assert purgeable_bytes(where) == SIZE
+    assert wholly_mapped([where]) == [where]
+    assert allocator.get_cache_memory() == SIZE
+
+
+@pytest.mark.core
+def test_what_is_live_does_not_become_purgeable():
+    allocator = private()
+    live = allocate_in(allocator, SIZE)
+    memoryview(live)[:] = b"y" * SIZE
+    small = [allocate_in(allocator, 1000) for _ in range(100)]
+    del small[1:]
+    allocator.set_idle_timeout(0)
+    assert purgeable_bytes(place(live)) == 0
+    assert bytes(live) == b"y" * SIZE
+    assert len(small) == 1
+
+
+@pytest.mark.core
+def test_a_slow_step_makes_purgeable_what_was_idle_for_the_time():
+    allocator = private()
+    allocator.set_idle_timeout(0.05)
+    old = written_and_idle(allocator)
+    held = [slow_step(allocator)]  # sees it idle
+    assert purgeable_bytes(old) == 0
+    time.sleep(0.06)
+    recent = written_and_idle(allocator, 5 * MIB)
+    held.append(slow_step(allocator))
+    assert purgeable_bytes(old) == SIZE
+    assert stand_in() or purgeable_bytes(recent) == 0
+
+
+@pytest.mark.core
+def test_a_hit_keeps_memory_from_becoming_purgeable():
+    allocator = private()
+    allocator.set_idle_timeout(0.05)
+    where = written_and_idle(allocator)
+    held = [slow_step(allocator)]
+    time.sleep(0.06)
+    assert written_and_idle(allocator) == where
+    held.append(slow_step(allocator))
+    assert purgeable_bytes(where) == 0
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("emptied", [False, True])
+def test_purgeable_memory_is_used_again(emptied):
+    allocator = private()
+    where = written_and_idle(allocator)
+    allocator.set_idle_timeout(0)
+    if emptied and stand_in():
+        assert empty_volatile() == 1
+    allocator.set_idle_timeout(None)
+    block = allocate_in(allocator, SIZE)
+    assert place(block) == where
+    assert allocator.counters()["hits"] == 1
+    memoryview(block)[:] = b"z" * SIZE
+    assert purgeable_bytes(where) == 0
+    assert bytes(block) == b"z" * SIZE
+    assert allocator.get_cache_memory() == 0
+    assert allocator.get_active_memory() == SIZE
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("n", [100, 5000, SIZE])
+def test_purgeable_memory_used_as_zeroed_is_zero(n):
+    allocator = private()
+    block = allocate_in(allocator, n)
+    memoryview(block)[:] = b"x" * n
+    block.release()
+    allocator.set_idle_timeout(0)
+    block = allocate_in(allocator, n, zeroed=True)
+    assert bytes(block) == bytes(n)
+    assert allocator.counters()["misses"] == 1
+
+
+@pytest.mark.core
+def test_purgeable_memory_becomes_a_slab():
+    allocator = private()
+    where = written_and_idle(allocator, 64 * KIB)
+    allocator.set_idle_timeout(0)
+    blocks = [allocate_in(allocator, 100) for _ in range(100)]
+    assert all(where[0] <= block.ptr < sum(where) for block in blocks)
+    for i, block in enumerate(blocks):
+        memoryview(block)[:] = bytes([i]) * 100
+    assert all(bytes(block) == bytes([i]) * 100 for i, block in enumerate(blocks))
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("how", ["clear", "cache limit", "memory limit"])
+def test_purgeable_memory_goes_back_like_other_idle_memory(how):
+    allocator = private()
+    where = written_and_idle(allocator)
+    allocator.set_idle_timeout(0)
+    if how == "clear":
+        allocator.clear_cache()
+    elif how == "cache limit":
+        allocator.set_cache_limit(SIZE - 1)
+    else:
+        allocator.set_memory_limit(SIZE - 1)
+    assert wholly_mapped([where]) == []
+    assert allocator.counters()["footprint"] == 0
+
+
+@pytest.mark.core
+def test_the_purgeable_are_the_first_to_go():
+    allocator = private()
+    first = written_and_idle(allocator, 5 * MIB)
+    allocator.set_idle_timeout(0)
+    allocator.set_idle_timeout(None)
+    second = written_and_idle(allocator, SIZE)
+    allocator.set_cache_limit(SIZE)
+    assert wholly_mapped([first, second]) == [second]
+
+
+@needs_lockable(SIZE)
+def test_wired_memory_does_not_become_purgeable():
+    before = locked()
+    allocator = Allocator(Device(memory_size=1 << 30))
+    allocator.set_wired_limit(SIZE)
+    wired, other = allocate_in(allocator, SIZE), allocate_in(allocator, 5 * MIB)
+    memoryview(other)[:] = b"x" * (5 * MIB)
+    places = place(wired), place(other)
+    wired.release()
+    other.release()
+    allocator.set_idle_timeout(0)
+    assert locked() - before == SIZE
+    assert purgeable_bytes(places[1]) == 5 * MIB
+    assert stand_in() or purgeable_bytes(places[0]) == 0
+    allocator.set_wired_limit(0)
+
+
+@needs_lockable(SIZE)
+def test_purgeable_memory_that_is_used_again_is_wired():
+    before = locked()
+    allocator = Allocator(Device(memory_size=1 << 30))
+    written_and_idle(allocator)
+    allocator.set_idle_timeout(0)
+    allocator.set_wired_limit(SIZE)
+    assert locked() == before
+    block = allocate_in(allocator, SIZE)
+    assert locked() - before == SIZE
+    memoryview(block)[:] = b"x" * SIZE
+    allocator.set_wired_limit(0)
+
+
+@pytest.mark.core
+def test_threads():
+    """What a thread wrote into its blocks stays, whatever becomes purgeable around them."""
+    allocator = private()
+    allocator.set_idle_timeout(0)
+    done = threading.Event()
+
+    def work(seed):
+        for i in range(400):
+            n = (seed * 7 + i * 13) % 40 * 64 * KIB + 64
+            block = allocate_in(allocator, n, zeroed=i % 3 == 0)
+            view = memoryview(block)
+            if i % 3 == 0:
+                assert view[0] == view[n // 2] == view[n - 1] == 0
+            view[0] = view[n // 2] = view[n - 1] = seed
+            assert view[0] == view[n // 2] == view[n - 1] == seed
+            view.release()
+            block.release()
+
+    def clear():
+        while not done.wait(0.001):
+            allocator.clear_cache()
+
+    def all_work():
+        try:
+            run_threads(lambda: work(1), lambda: work(2), lambda: work(3))
+        finally:
+            done.set()
+
+    run_threads(all_work, clear)
+    allocator.clear_cache()
+    counters = allocator.counters()
+    assert [counters[name] for name in ("footprint", "active", "cache", "pending")] == [0] * 4
+
+
+@pytest.mark.core
+def test_round_trip():
+    allocator = private()
+    assert allocator.set_idle_timeout(1.5) is None
+    assert allocator.set_idle_timeout(0) == 1.5
+    assert allocator.set_idle_timeout(10**9) == 0
+    assert allocator.set_idle_timeout(None) == 10**9
+    assert allocator.get_idle_timeout() is None
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        (10**400, ValueError),
+        (1e9 + 1, ValueError),
+        ("1", TypeError),
+        (True, TypeError),
+        (1j, TypeError),
+        ([], TypeError),
+    ],
+)
+def test_bad_times(value, error):
+    allocator = private()
+    allocator.set_idle_timeout(2)
+    with pytest.raises(error, match="seconds must be"):
+        allocator.set_idle_timeout(value)
+    assert allocator.get_idle_timeout() == 2
+
+
+IN_A_GROUP = """
+    import mmap
+    memlimits.set_memory_limit(1 << 40)
+    def fill(memory):
+        for start in range(0, len(memory), MIB):
+            memory[start : start + MIB] = b"x" * MIB
+    cached = memlimits.allocate(150 * MIB)
+    fill(memoryview(cached))
+    where = cached.ptr
+    cached.release()
+"""
+
+
+@pytest.fixture
+def in_group():
+    """Words that start a command in a control group of 256 MiB."""
+    with nested() as (group,):
+        set_limit(group, 256 * MIB)
+        yield inside(group)
+
+
+@pytest.mark.host
+@needs_groups
+def test_the_system_takes_purgeable_memory_where_it_would_have_killed(in_group):
+    script = (
+        IN_A_GROUP
+        + """
+    memlimits.set_idle_timeout({timeout})
+    other = mmap.mmap(-1, 160 * MIB, flags=mmap.MAP_PRIVATE)
+    fill(other)
+    assert memlimits.get_cache_memory() == 150 * MIB
+    assert proc("RssAnon") < 256 * MIB
+    other.close()
+    again = memlimits.allocate(150 * MIB, zeroed=True)
+    assert again.ptr == where
+    with memoryview(again) as view:
+        assert all(view[i : i + MIB] == bytes(MIB) for i in range(0, 150 * MIB, MIB))
+    again.release()
+    again = memlimits.allocate(150 * MIB)
+    fill(memoryview(again))
+    """
+    )
+    run(script.format(timeout=0), words=in_group)
+    run(script.format(timeout=None), words=in_group, code=-9)
+
+
+@pytest.mark.host
+@needs_groups
+def test_purgeable_memory_is_not_used_again_where_the_system_has_not_got_it(in_group):
+    run(
+        IN_A_GROUP
+        + """
+    memlimits.set_idle_timeout(0)
+    other = mmap.mmap(-1, 160 * MIB, flags=mmap.MAP_PRIVATE)
+    fill(other)
+    assert refused_by(150 * MIB) == "system"
+    other.close()
+    again = memlimits.allocate(150 * MIB)
+    fill(memoryview(again))
+    assert refused_by(150 * MIB) == "system"
+    del again
+    memlimits.clear_cache()
+    consistent()
+        """,
+        words=in_group,
+    )
