@@ -58,7 +58,6 @@ CORE = [
     "_residency",
     "_core",
     "_purgeable",
-    "_purgeable",
     "_growth",
     "_allocator",
     "_dlpack",

@@ -5,7 +5,6 @@ mlx-metal carries its headers.
 """
 
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,8 @@ import tempfile
 from pathlib import Path
 from zipfile import ZipFile
 
-FAKE_METAL = Path(__file__).resolve().parents[1] / "fake_metal"
+from support.fake_metal import client_flags
+
 WHEEL = "mlx-metal==0.32.4"
 HEADERS = ("Metal/MTLHeaderBridge.hpp", "Foundation/NSPrivate.hpp")
 
@@ -63,15 +63,10 @@ def known(texts):
     return {selector or kind for text in texts for selector, kind in KNOWN.findall(text)}
 
 
-def client_flags():
-    make = ["make", "-s", "-C", FAKE_METAL, "client-cflags"]
-    return shlex.split(subprocess.run(make, capture_output=True, text=True, check=True).stdout)
-
-
 def syntax_tree(source):
     command = [
         "clang", "-x", "objective-c", "-std=gnu11", "-D_GNU_SOURCE", "-fsyntax-only",
-        *client_flags(), "-Xclang", "-ast-dump", "-fno-color-diagnostics", source,
+        *client_flags("cflags"), "-Xclang", "-ast-dump", "-fno-color-diagnostics", source,
     ]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
