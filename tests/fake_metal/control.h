@@ -32,6 +32,8 @@
  *   empty_at_once       1: what is made volatile is emptied on the spot
  *   fork_keeps_memory   0: buffers' contents are not mapped in a forked child
  *   leaks_allowed       1: no report and no exit status 99 for objects alive at exit
+ *   dead_kept           how many released objects stay where they were, so that their use aborts;
+ *                       of released contents as many, up to 1024
  */
 #ifndef FAKE_METAL_CONTROL_H
 #define FAKE_METAL_CONTROL_H
@@ -53,6 +55,7 @@ int fake_metal_fail(const char *name, long long nth);
  *                        each once
  *   volatile_buffers, empty_buffers, volatile_bytes   as they are now
  *   host_rights          mach_host_self's less mach_port_deallocate's
+ *   dead                 released objects that are kept, of any kind
  *   and since the last reset: commits_empty (nothing was staged), requests_before_commit,
  *   requests_repeated, sets_dropped_staged, sets_dropped_resident (released in that state),
  *   purges (buffers emptied while volatile)

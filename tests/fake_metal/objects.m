@@ -10,7 +10,6 @@
 #include "objects.h"
 #include "rules.h"
 
-#define ZOMBIES 262144 /* the oldest beyond these are freed */
 #define LEAKS_SHOWN 20
 
 struct header {
@@ -32,7 +31,6 @@ __attribute__((objc_root_class))
 
 static struct header living = {.next = &living, .previous = &living};
 static struct header *oldest_dead, *newest_dead;
-static long dead;
 
 static struct header *header_of(id object)
 {
@@ -77,9 +75,20 @@ id fake_make(Class class)
     return object;
 }
 
+/* Those beyond dead_kept, but never the newest: its dealloc is still running. */
+static void free_oldest_dead(void)
+{
+    while (fake_gauges.dead > fake_settings.dead_kept && oldest_dead != newest_dead) {
+        struct header *freed = oldest_dead;
+        oldest_dead = freed->next;
+        fake_gauges.dead--;
+        free(freed);
+    }
+}
+
 static void bury(id object)
 {
-    struct header *header = header_of(object), *freed = NULL;
+    struct header *header = header_of(object);
     fake_lock();
     header->previous->next = header->next;
     header->next->previous = header->previous;
@@ -90,15 +99,11 @@ static void bury(id object)
     else
         oldest_dead = header;
     newest_dead = header;
-    if (++dead > ZOMBIES) {
-        freed = oldest_dead;
-        oldest_dead = freed->next;
-        dead--;
-    }
+    fake_gauges.dead++;
     if (is_counted(header->made_as))
         fake_gauges.objects--;
+    free_oldest_dead();
     fake_unlock();
-    free(freed);
 }
 
 static IMP cannot_answer(id receiver, SEL selector)

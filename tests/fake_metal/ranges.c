@@ -140,9 +140,20 @@ static void check_tail(const fake_range *range)
             fake_break("%s were written past their length", range->what);
 }
 
+/* Under the lock. */
+static void forget_oldest_unmapped(void)
+{
+    while (unmapped_count > UNMAPPED || unmapped_count > fake_settings.dead_kept) {
+        fake_range *oldest = unmapped.next;
+        take_out(oldest);
+        unmapped_count--;
+        munmap(oldest->outer, oldest->outer_size);
+        free(oldest);
+    }
+}
+
 void fake_range_unmap(fake_range *range)
 {
-    fake_range *oldest = NULL;
     if (!range)
         return;
     if (!range->closed)
@@ -156,15 +167,9 @@ void fake_range_unmap(fake_range *range)
     take_out(range);
     range->mapped = false;
     append(&unmapped, range);
-    if (++unmapped_count > UNMAPPED) {
-        oldest = unmapped.next;
-        take_out(oldest);
-        unmapped_count--;
-    }
+    unmapped_count++;
+    forget_oldest_unmapped();
     fake_unlock();
-    if (oldest)
-        munmap(oldest->outer, oldest->outer_size);
-    free(oldest);
 }
 
 char *fake_range_start(const fake_range *range)

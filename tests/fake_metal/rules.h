@@ -14,14 +14,14 @@
     of(buffer_memory, 0) of(page_size, 16384) of(rsrc_limit, 0) of(wired_limit_mb, 0)   \
     of(available, -1) of(swap_total, -1) of(swap_free, -1) of(phys_footprint, -1)       \
     of(set_overhead, 0) of(resident_at_request, 0) of(empty_at_once, 0)                 \
-    of(fork_keeps_memory, 0) of(leaks_allowed, 0)
+    of(fork_keeps_memory, 0) of(leaks_allowed, 0) of(dead_kept, 262144)
 
 /* now: what is; since: what happened since the last reset; peak: the highest value of another. */
 #define GAUGES(now, since, peak)                                                        \
     now(objects) now(devices) now(buffers) now(sets) now(queues) now(buffer_bytes)      \
     peak(buffer_bytes_peak, buffer_bytes) now(resident_bytes)                           \
     peak(resident_bytes_peak, resident_bytes) now(volatile_buffers) now(empty_buffers)  \
-    now(volatile_bytes) now(host_rights) since(commits_empty)                           \
+    now(volatile_bytes) now(host_rights) now(dead) since(commits_empty)                 \
     since(requests_before_commit) since(requests_repeated) since(sets_dropped_staged)   \
     since(sets_dropped_resident) since(purges)
 

@@ -48,6 +48,19 @@ KEEPS(a_return_drains_the_pool)
     CHECK(fake_metal_count("objects") == 0);
 }
 
+KEEPS(the_oldest_dead_are_freed)
+{
+    for (int i = 0; i < 10; i++)
+        [[[NSObject alloc] init] release];
+    CHECK(fake_metal_count("dead") == 10);
+    fake_metal_set("dead_kept", 3);
+    [[[NSObject alloc] init] release];
+    CHECK(fake_metal_count("dead") == 3);
+    fake_metal_set("dead_kept", 0);
+    [[[NSObject alloc] init] release];
+    CHECK(fake_metal_count("dead") == 1); /* the newest, whose dealloc runs */
+}
+
 KEEPS(nil_answers_nothing)
 {
     id<MTLBuffer> nothing = nil;
