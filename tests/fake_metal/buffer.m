@@ -130,6 +130,17 @@ void *fake_metal_contents(const void *buffer)
     return contents;
 }
 
+long long fake_metal_state_at(const void *address)
+{
+    long long state = 0;
+    fake_lock();
+    for (FakeBuffer *buffer = first; buffer; buffer = buffer->_next)
+        if (fake_range_start(buffer->_range) == address)
+            state = (long long)buffer->_state;
+    fake_unlock();
+    return state;
+}
+
 @implementation FakeBuffer
 
 - (void)dealloc

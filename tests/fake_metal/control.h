@@ -83,4 +83,7 @@ int fake_metal_is_resident(const void *buffer);
 /* A live buffer's contents, without counting a call; NULL for anything else. */
 void *fake_metal_contents(const void *buffer);
 
+/* The MTLPurgeableState of the live buffer whose contents begin there; 0 where there is none. */
+long long fake_metal_state_at(const void *address);
+
 #endif

@@ -96,9 +96,12 @@ KEEPS(volatile_memory_may_be_intact)
     CHECK([buffer setPurgeableState:MTLPurgeableStateVolatile] == MTLPurgeableStateNonVolatile);
     CHECK([buffer setPurgeableState:MTLPurgeableStateKeepCurrent] == MTLPurgeableStateVolatile);
     CHECK(fake_metal_count("volatile_bytes") == MIB);
+    CHECK(fake_metal_state_at(bytes) == MTLPurgeableStateVolatile);
     CHECK([buffer setPurgeableState:MTLPurgeableStateNonVolatile] == MTLPurgeableStateVolatile);
     CHECK(bytes[5] == 7 && bytes[6] == 0 && fake_metal_count("volatile_buffers") == 0);
+    CHECK(fake_metal_state_at(bytes) == MTLPurgeableStateNonVolatile);
     [buffer release];
+    CHECK(fake_metal_state_at(bytes) == 0);
 }
 
 KEEPS(volatile_memory_may_be_emptied)

@@ -15,10 +15,10 @@ def stand_in():
     for line in Path("/proc/self/maps").read_text().splitlines():
         if line.endswith("/libfakemetal.so"):
             library = ctypes.CDLL(line.split()[-1])
-            for name in ("fake_metal_count", "fake_metal_get", "fake_metal_queue_sets"):
-                getattr(library, name).restype = ctypes.c_longlong
+            for name in ("count", "get", "queue_sets", "state_at"):
+                getattr(library, f"fake_metal_{name}").restype = ctypes.c_longlong
             library.fake_metal_queue_create.restype = ctypes.c_void_p
-            for name in ("queue_sets", "queue_destroy", "is_alive", "contents"):
+            for name in ("queue_sets", "queue_destroy", "is_alive", "contents", "state_at"):
                 getattr(library, f"fake_metal_{name}").argtypes = [ctypes.c_void_p]
             library.fake_metal_contents.restype = ctypes.c_void_p
             for name in ("fake_metal_set", "fake_metal_fail"):
@@ -76,6 +76,16 @@ def is_alive(object):
 def contents(buffer):
     """Where the contents of the buffer at an address are."""
     return stand_in().fake_metal_contents(buffer)
+
+
+def has_buffer_at(address):
+    """Whether the contents of a buffer begin there."""
+    return stand_in().fake_metal_state_at(address) != 0
+
+
+def is_purgeable_at(address):
+    """Whether the buffer whose contents begin there is volatile, or empty already."""
+    return stand_in().fake_metal_state_at(address) in (3, 4)
 
 
 def run_with(script, settings=""):
