@@ -2,11 +2,13 @@
 
 Environment: MEMLIMITS_WERROR=1 makes the C compiler's warnings errors (Cython's always are),
 MEMLIMITS_SANITIZE=address,undefined builds for those sanitizers, MEMLIMITS_DEBUG=1 for debuggers,
-MEMLIMITS_DEVICE=host or metal for another device than the platform's own.
+MEMLIMITS_DEVICE=host or metal for another device than the platform's own,
+MACOSX_DEPLOYMENT_TARGET for another oldest macOS than 13.3.
 """
 
 import os
 import sys
+import sysconfig
 from glob import glob
 
 import numpy
@@ -14,6 +16,15 @@ from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+
+OLDEST_MACOS = "13.3"
+
+
+def deployment_target():
+    """The oldest macOS that is built for. Extensions may not be for an older one than Python is."""
+    pythons = str(sysconfig.get_config_var("MACOSX_DEPLOYMENT_TARGET") or OLDEST_MACOS)
+    return max(OLDEST_MACOS, pythons, key=lambda version: [int(n) for n in version.split(".")])
+
 
 WARNINGS = ["-Wall", "-Wextra"]
 # What Cython writes by design: unused helpers and parameters, partly initialised type objects.
@@ -46,8 +57,12 @@ SOURCES = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m")
 HEADERS = ["objc/mlim.h", f"objc/{DEVICE}.h"]
 if DEVICE != "host":
     VARIANT += f"-{DEVICE}"
+FRAMEWORKS = []
 if sys.platform == "darwin":
-    LINK_FLAGS += ["-framework", "Metal", "-framework", "Foundation"]
+    # Neither is linked weakly: the oldest macOS aimed at has both. What came later, residency sets
+    # above all, is looked up by its name or guarded by @available; no symbol is linked for it.
+    FRAMEWORKS = ["-framework", "Metal", "-framework", "Foundation"]
+    os.environ.setdefault("MACOSX_DEPLOYMENT_TARGET", deployment_target())
 CORE = [
     "_device",
     "_limits",
@@ -83,7 +98,7 @@ def core_extension(name):
         include_dirs=["objc"],
         depends=[*HEADERS, *SOURCES] if name == "_device" else HEADERS[:1],
         extra_compile_args=[*FLAGS, *CYTHON_WARNINGS],
-        extra_link_args=LINK_FLAGS,
+        extra_link_args=[*LINK_FLAGS, *FRAMEWORKS] if name == "_device" else LINK_FLAGS,
     )
 
 

@@ -21,11 +21,15 @@ struct mlim_buffer {
     id<MTLBuffer> metal; /* retained */
 };
 
+/* An older macOS has no such protocol, but to hold a pointer needs none: what is sent is guarded. */
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wunguarded-availability-new"
 struct mlim_residency {
     mlim_device *device;
     id<MTLResidencySet> metal; /* retained */
     bool requested;
 };
+#pragma clang diagnostic pop
 
 /* Writes what failed, and why if the system said it, to a nullable error. Returns the status. */
 mlim_status mlim_fail(mlim_error *error, mlim_status status, NSError *reason, const char *what);

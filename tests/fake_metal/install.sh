@@ -1,11 +1,16 @@
 #!/bin/sh
-# Build the stand-in for Metal, and memlimits with the Metal device over it, into this Python; with
-# sanitizers, for clang's runtime to be loaded before it.
+# Build memlimits with the Metal device into this Python: on macOS over Metal itself, elsewhere over
+# the stand-in, which is built and has to pass its self-test; with sanitizers, for clang's runtime to
+# be loaded before it.
 # Usage: install.sh PYTHON [address,undefined]
 set -eu
 python=$1
 sanitizers=${2:-}
 cd "$(dirname "$0")/../.."
+export MEMLIMITS_DEVICE=metal MEMLIMITS_WERROR=1 MEMLIMITS_SANITIZE="$sanitizers"
+if [ "$(uname -s)" = Darwin ]; then
+    exec "$python" -m pip install --force-reinstall --no-deps .
+fi
 missing=
 packages="clang gobjc make"
 for need in clang make gcc; do
@@ -22,9 +27,8 @@ if [ "$missing" ]; then
     exit 1
 fi
 stand_in=$PWD/tests/fake_metal
-make -s -C "$stand_in" SANITIZE="$sanitizers" all
-MEMLIMITS_DEVICE=metal MEMLIMITS_WERROR=1 MEMLIMITS_SANITIZE=$sanitizers \
-    CC=clang LDSHARED="clang -shared" \
+make -s -C "$stand_in" SANITIZE="$sanitizers" all check
+CC=clang LDSHARED="clang -shared" \
     CFLAGS=$(make -s -C "$stand_in" client-cflags) \
     LDFLAGS=$(make -s -C "$stand_in" SANITIZE="$sanitizers" client-ldflags) \
     "$python" -m pip install --force-reinstall --no-deps .

@@ -14,6 +14,9 @@ typedef NSUInteger NSStringEncoding;
 
 enum { NSUTF8StringEncoding = 4 };
 
+/* As in Apple's headers: compiling for an older macOS, clang says what is used without a guard. */
+#define FROM_MACOS(version) __attribute__((availability(macos, introduced = version)))
+
 @class NSString;
 
 @protocol NSObject

@@ -29,17 +29,19 @@ typedef enum MTLResourceOptions : NSUInteger {
     MTLResourceHazardTrackingModeTracked = 1 << 9,
 } MTLResourceOptions;
 
-/* macOS 14 */
+FROM_MACOS(14.0)
 @interface MTLArchitecture : NSObject
 @property (readonly) NSString *name;
 @end
 
-/* macOS 15 */
+FROM_MACOS(15.0)
 @protocol MTLAllocation <NSObject>
 @property (readonly) NSUInteger allocatedSize;
 @end
 
+/* Older than what it adopts, and than another property of that name. */
 @protocol MTLResource <MTLAllocation>
+@property (readonly) NSUInteger allocatedSize;
 - (MTLPurgeableState)setPurgeableState:(MTLPurgeableState)state;
 @end
 
@@ -48,7 +50,7 @@ typedef enum MTLResourceOptions : NSUInteger {
 @property (readonly) NSUInteger length;
 @end
 
-/* macOS 15 */
+FROM_MACOS(15.0)
 @interface MTLResidencySetDescriptor : NSObject {
     NSString *_label;
     NSUInteger _initialCapacity;
@@ -57,7 +59,8 @@ typedef enum MTLResourceOptions : NSUInteger {
 @property NSUInteger initialCapacity;
 @end
 
-/* macOS 15; not thread-safe */
+/* Not thread-safe. */
+FROM_MACOS(15.0)
 @protocol MTLResidencySet <NSObject>
 @property (readonly) NSUInteger allocationCount;
 @property (readonly) uint64_t allocatedSize;
@@ -71,22 +74,24 @@ typedef enum MTLResourceOptions : NSUInteger {
 @end
 
 @protocol MTLCommandQueue <NSObject>
-- (void)addResidencySet:(id<MTLResidencySet>)set;
-- (void)addResidencySets:(const id<MTLResidencySet>[])sets count:(NSUInteger)count;
-- (void)removeResidencySet:(id<MTLResidencySet>)set;
-- (void)removeResidencySets:(const id<MTLResidencySet>[])sets count:(NSUInteger)count;
+- (void)addResidencySet:(id<MTLResidencySet>)set FROM_MACOS(15.0);
+- (void)addResidencySets:(const id<MTLResidencySet>[])sets
+                   count:(NSUInteger)count FROM_MACOS(15.0);
+- (void)removeResidencySet:(id<MTLResidencySet>)set FROM_MACOS(15.0);
+- (void)removeResidencySets:(const id<MTLResidencySet>[])sets
+                      count:(NSUInteger)count FROM_MACOS(15.0);
 @end
 
 @protocol MTLDevice <NSObject>
 @property (readonly) NSString *name;
-@property (readonly) MTLArchitecture *architecture;
+@property (readonly) MTLArchitecture *architecture FROM_MACOS(14.0);
 @property (readonly) uint64_t recommendedMaxWorkingSetSize;
 @property (readonly) NSUInteger maxBufferLength;
 @property (readonly) BOOL hasUnifiedMemory;
 - (BOOL)supportsFamily:(MTLGPUFamily)family;
 - (id<MTLBuffer>)newBufferWithLength:(NSUInteger)length options:(MTLResourceOptions)options;
 - (id<MTLResidencySet>)newResidencySetWithDescriptor:(MTLResidencySetDescriptor *)descriptor
-                                               error:(NSError **)error;
+                                               error:(NSError **)error FROM_MACOS(15.0);
 - (id<MTLCommandQueue>)newCommandQueue;
 @end
 
