@@ -6,7 +6,7 @@ import pytest
 
 import memlimits
 from memlimits.adapters._numpy import own_handler
-from support.kernel import mapped_bytes
+from support.kernel import mapped_bytes, needs_proc
 from support.units import MIB
 
 pytestmark = pytest.mark.usefixtures("plain_numpy")
@@ -85,6 +85,7 @@ def test_no_bytes_are_a_block_all_the_same(heap):
     heap.free(None, 0)
 
 
+@needs_proc
 def test_realloc_of_nothing_is_malloc_and_contents_move(heap):
     block = heap.realloc(None, 10)
     ctypes.memmove(block, b"0123456789", 10)

@@ -1,6 +1,7 @@
 """What the kernel says of this process's memory: /proc and mincore."""
 
 import ctypes
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,23 @@ from memlimits._device import Device
 from support.metal import count, stand_in
 from support.units import KIB, PAGE
 
+# A test that finds out in its midst that there is no /proc, is skipped then.
+needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="macOS has no /proc")
+
+
+def proc_file(path):
+    if needs_proc.args[0]:
+        pytest.skip(needs_proc.kwargs["reason"])
+    return Path(path)
+
+
+def proc_lines(path):
+    return proc_file(path).read_text().splitlines()
+
 
 def proc_bytes(key, path="/proc/self/status"):
     """A number that /proc gives in kB."""
-    for line in Path(path).read_text().splitlines():
+    for line in proc_lines(path):
         name, _, value = line.partition(":")
         if name == key:
             return int(value.removesuffix("kB")) * KIB
@@ -38,7 +52,7 @@ def locked():
 def writable_ranges():
     """The address ranges of this process that can be written, neighbours joined."""
     joined = []
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    for line in proc_lines("/proc/self/maps"):
         span, mode = line.split(maxsplit=2)[:2]
         if not mode.startswith("rw"):
             continue
@@ -83,7 +97,7 @@ def unmapped(place):
 
 def contents(address, length):
     """What stands at an address of this process; None where nothing is mapped."""
-    with open("/proc/self/mem", "rb", buffering=0) as memory:
+    with proc_file("/proc/self/mem").open("rb", buffering=0) as memory:
         try:
             memory.seek(address)
             return memory.read(length)
@@ -94,20 +108,19 @@ def contents(address, length):
 def is_locked(address):
     """Whether the mapping that an address lies in is locked."""
     inside = False
-    with open("/proc/self/smaps") as file:
-        for line in file:
-            first, dash, last = line.split()[0].partition("-")
-            if dash:
-                inside = int(first, 16) <= address < int(last, 16)
-            elif inside and line.startswith("VmFlags:"):
-                return "lo" in line.split()[1:]
+    for line in proc_lines("/proc/self/smaps"):
+        first, dash, last = line.split()[0].partition("-")
+        if dash:
+            inside = int(first, 16) <= address < int(last, 16)
+        elif inside and line.startswith("VmFlags:"):
+            return "lo" in line.split()[1:]
     raise AssertionError(f"{address:#x} is not mapped")
 
 
 def lazily_free(address):
     """Bytes that the kernel may take without asking, in the mapping that an address lies in."""
     inside = False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in proc_lines("/proc/self/smaps"):
         first, dash, last = line.split()[0].partition("-")
         if dash:
             inside = int(first, 16) <= address < int(last, 16)
@@ -129,6 +142,8 @@ def can_lock(n):
     """Whether n bytes can be locked. A sanitizer, for one, makes mlock do nothing."""
     if n == 0 or stand_in():
         return True
+    if sys.platform != "linux":
+        return False
     libc = ctypes.CDLL(None)
     libc.mlock.argtypes = libc.munlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     before = locked()
