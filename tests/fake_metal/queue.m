@@ -1,6 +1,8 @@
 /* Command queues, which residency sets are attached to. */
 #include "metal.h"
 
+#include <string.h>
+
 #define SETS 32
 
 @interface FakeQueue : NSObject <MTLCommandQueue> {
@@ -49,6 +51,8 @@ static size_t place_of(FakeQueue *queue, id set, const char *method)
 
 static void attach(FakeQueue *queue, id<MTLResidencySet> set, const char *method)
 {
+    if (!fake_has_residency())
+        fake_break("%s: not before macOS 15", method);
     fake_lock();
     if (place_of(queue, set, method) < queue->_count)
         fake_break("%s: the set is already attached to the queue", method);
@@ -84,6 +88,13 @@ static void check_sets(const id<MTLResidencySet>sets[], NSUInteger count, const 
     fake_gauges.queues--;
     [_device release];
     [super dealloc];
+}
+
+- (BOOL)respondsToSelector:(SEL)selector
+{
+    if (!fake_has_residency() && strstr(sel_getName(selector), "ResidencySet"))
+        return NO;
+    return [super respondsToSelector:selector];
 }
 
 - (void)addResidencySet:(id<MTLResidencySet>)set

@@ -88,6 +88,8 @@ KEEPS(classes_are_found_by_name)
     CHECK(NSClassFromString(@"MTLResidencySetDescriptor") != Nil);
     CHECK(NSClassFromString(@"MTLNothing") == Nil);
     CHECK(NSClassFromString(nil) == Nil);
+    fake_metal_fail("NSClassFromString", 1);
+    CHECK(NSClassFromString(@"MTLResidencySetDescriptor") == Nil);
     fake_metal_set("older_macos", 1);
     CHECK(NSClassFromString(@"MTLResidencySetDescriptor") == Nil);
     CHECK(NSClassFromString(@"MTLArchitecture") != Nil);

@@ -62,6 +62,8 @@ KEEPS(host_statistics_add_up)
     fake_metal_set("available", -1);
     CHECK(host_statistics64(host, HOST_VM_INFO64, (host_info64_t)&pages, &count) == KERN_SUCCESS);
     CHECK(pages.free_count > 100);
+    fake_metal_fail("host_page_size", 1);
+    CHECK(host_page_size(host, &page) == KERN_FAILURE);
     fake_metal_fail("host_statistics64", 1);
     CHECK(host_statistics64(host, HOST_VM_INFO64, (host_info64_t)&pages, &count) == KERN_FAILURE);
     CHECK(fake_metal_count("host_rights") == 1);
@@ -82,6 +84,8 @@ KEEPS(the_footprint_is_known)
     CHECK(proc_pid_rusage(getpid(), RUSAGE_INFO_V4, (rusage_info_t *)&usage) == 0);
     CHECK(usage.ri_phys_footprint == 12345);
     CHECK(proc_pid_rusage(1, RUSAGE_INFO_V4, (rusage_info_t *)&usage) == -1);
+    fake_metal_fail("proc_pid_rusage", 1);
+    CHECK(proc_pid_rusage(getpid(), RUSAGE_INFO_V4, (rusage_info_t *)&usage) == -1);
     fake_metal_fail("task_info", 1);
     CHECK(task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &count) == KERN_FAILURE);
 }

@@ -20,6 +20,29 @@ KEEPS(sets_are_attached_to_queues)
     CHECK(fake_metal_count("sets") == 0 && fake_metal_count("queues") == 0);
 }
 
+KEEPS(a_queue_may_not_be_made)
+{
+    @autoreleasepool {
+        id<MTLDevice> device = MTLCreateSystemDefaultDevice();
+        fake_metal_fail("newCommandQueue", 1);
+        CHECK([device newCommandQueue] == nil);
+        id<MTLCommandQueue> queue = [device newCommandQueue];
+        CHECK([queue respondsToSelector:@selector(addResidencySet:)]);
+        fake_metal_set("older_macos", 1);
+        CHECK(![queue respondsToSelector:@selector(addResidencySet:)]);
+        CHECK(![queue respondsToSelector:@selector(removeResidencySets:count:)]);
+        [queue release];
+    }
+}
+
+BREAKS(attached_before_macos_15, "addResidencySet:: not before macOS 15")
+{
+    id<MTLCommandQueue> queue = fake_metal_queue_create();
+    id<MTLResidencySet> set = a_set();
+    fake_metal_set("older_macos", 1);
+    [queue addResidencySet:set];
+}
+
 BREAKS(attached_twice, "addResidencySet:: the set is already attached to the queue")
 {
     id<MTLCommandQueue> queue = fake_metal_queue_create();
