@@ -44,23 +44,6 @@ def test_a_wired_limit_of_zero_touches_no_set(allocator):
     assert (count("commit"), count(NEW_SET)) == (commits, made)
 
 
-def test_many_blocks_stay_within_32_sets(allocator):
-    before = count("sets")
-    allocator.set_wired_limit(256 * MIB)
-    held = [allocate_in(allocator, 2 * MIB) for _ in range(64)]
-    assert count("resident_bytes") == allocator.get_wired_memory() == 128 * MIB
-    assert count("sets") - before == 32
-    held.clear()
-    allocator.clear_cache()
-    assert count("resident_bytes") == 0
-    held = [allocate_in(allocator, 2 * MIB) for _ in range(8)]
-    assert count("sets") - before == 32  # emptied ones are filled again
-    assert count("resident_bytes") == 16 * MIB
-    allocator.set_wired_limit(0)
-    assert count("resident_bytes") == 0
-    assert len(held) == 8
-
-
 def test_the_first_set_with_room_is_filled(allocator):
     before = count("sets")
     allocator.set_wired_limit(256 * MIB)
@@ -72,13 +55,6 @@ def test_the_first_set_with_room_is_filled(allocator):
     allocator.clear_cache()
     held.append(allocate_in(allocator, 512 * KIB))
     assert count("sets") - before == 2
-
-
-def test_a_block_longer_than_a_set_is_still_wired(allocator):
-    allocator.set_wired_limit(256 * MIB)
-    block = allocate_in(allocator, 100 * MIB)
-    assert count("resident_bytes") == allocator.get_wired_memory() == 100 * MIB
-    block.release()
 
 
 def test_one_commit_for_each_touched_set(allocator):

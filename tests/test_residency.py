@@ -1,4 +1,7 @@
-"""Which resources are wired, as the kernel counts it: VmLck, the mappings' flags, and mincore."""
+"""Which resources are wired, as the kernel counts it: VmLck, the mappings' flags, and mincore.
+
+Or as the stand-in for Metal does.
+"""
 
 import random
 import threading
@@ -9,12 +12,18 @@ import pytest
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
-from support.kernel import is_locked, locked, needs_lockable, resident_pages
-from support.process import watched
+from support.kernel import (
+    in_ram,
+    is_locked,
+    locked,
+    needs_lockable,
+    resident_pages,
+    watched_locked,
+)
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
-pytestmark = [pytest.mark.host, needs_lockable(8 * MIB)]
+pytestmark = needs_lockable(8 * MIB)
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def test_nothing_is_wired_at_first(allocator):
     block = allocate_in(allocator, MIB)
     assert allocator.get_wired_limit() == locked() == 0
     assert not is_locked(block.ptr)
-    assert resident_pages(block.ptr, block.nbytes) == 0
+    assert not in_ram(block)
 
 
 @pytest.mark.core
@@ -40,7 +49,7 @@ def test_a_new_block_is_wired_when_allocate_returns(allocator):
     block = allocate_in(allocator, MIB)
     assert locked() == allocator.get_wired_memory() == MIB
     assert is_locked(block.ptr)
-    assert resident_pages(block.ptr, block.nbytes) == MIB // PAGE
+    assert in_ram(block)
 
 
 @pytest.mark.core
@@ -61,7 +70,7 @@ def test_raising_the_limit_wires_what_lives(allocator):
     assert locked() == 0
     allocator.set_wired_limit(8 * MIB)
     assert locked() == 6 * MIB
-    assert all(resident_pages(block.ptr, block.nbytes) == block.nbytes // PAGE for block in blocks)
+    assert all(in_ram(block) for block in blocks)
 
 
 @pytest.mark.core
@@ -221,11 +230,12 @@ def test_a_wired_block_reused_as_zeroed_is_zero_and_stays_wired(allocator):
     assert again.ptr == where
     assert bytes(again) == bytes(4 * MIB)
     assert is_locked(again.ptr)
-    assert resident_pages(again.ptr, again.nbytes) == 4 * MIB // PAGE
+    assert in_ram(again)
     assert locked() == 4 * MIB
 
 
 @pytest.mark.core
+@pytest.mark.host
 def test_an_unwired_block_reused_as_zeroed_gives_its_pages_back(allocator):
     block = allocate_in(allocator, 4 * MIB)
     memoryview(block)[:] = b"\xff" * (4 * MIB)
@@ -246,11 +256,11 @@ def churn(allocator, seed, seconds):
             held.pop(rng.randrange(len(held))).release()
 
 
-def test_never_above_the_limit_as_another_process_sees_it(allocator):
+def test_never_above_the_limit(allocator):
     limit = 6 * MIB
     allocator.set_wired_limit(limit)
     allocator.set_cache_limit(4 * MIB)
-    with watched("VmLck") as watcher:
+    with watched_locked() as watcher:
         run_threads(*(lambda seed=seed: churn(allocator, seed, 0.5) for seed in range(3)))
     assert limit // 2 < watcher.highest <= limit
 

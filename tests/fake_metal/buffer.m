@@ -121,6 +121,19 @@ int fake_metal_is_resident(const void *buffer)
     return resident;
 }
 
+int fake_metal_is_resident_at(const void *address)
+{
+    bool resident = false;
+    fake_lock();
+    for (FakeBuffer *buffer = first; buffer; buffer = buffer->_next) {
+        const char *start = fake_range_start(buffer->_range);
+        if (start <= (const char *)address && (const char *)address < start + buffer->_length)
+            resident = buffer->_resident > 0;
+    }
+    fake_unlock();
+    return resident;
+}
+
 void *fake_metal_contents(const void *buffer)
 {
     fake_lock();

@@ -80,6 +80,9 @@ long long fake_metal_queue_sets(void *queue);
 int fake_metal_is_alive(const void *object);
 int fake_metal_is_resident(const void *buffer);
 
+/* The same of the live buffer that an address lies in. */
+int fake_metal_is_resident_at(const void *address);
+
 /* A live buffer's contents, without counting a call; NULL for anything else. */
 void *fake_metal_contents(const void *buffer);
 

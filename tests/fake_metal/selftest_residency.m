@@ -17,6 +17,8 @@ KEEPS(changes_take_effect_at_commit)
     [set commit];
     CHECK(set.allocatedSize == 2 * MIB && fake_metal_count("resident_bytes") == 2 * MIB);
     CHECK(fake_metal_is_resident(one));
+    CHECK(fake_metal_is_resident_at(one.contents));
+    CHECK(fake_metal_is_resident_at((char *)two.contents + MIB - 1));
     [set removeAllocation:one];
     CHECK(set.allocationCount == 1 && ![set containsAllocation:one]);
     CHECK(set.allocatedSize == 2 * MIB && fake_metal_is_resident(one));
@@ -24,6 +26,7 @@ KEEPS(changes_take_effect_at_commit)
     CHECK(fake_metal_count("buffers") == 2); /* until the removal is committed */
     [set commit];
     CHECK(set.allocatedSize == MIB && fake_metal_count("buffers") == 1);
+    CHECK(fake_metal_is_resident_at(two.contents) && !fake_metal_is_resident_at(&set));
     CHECK(fake_metal_count("commit") == 2 && fake_metal_count("commits_empty") == 0);
     [set removeAllAllocations];
     [set commit];

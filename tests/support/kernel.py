@@ -9,7 +9,8 @@ import pytest
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
-from support.metal import count, stand_in
+from support.metal import count, is_resident_at, stand_in, watched_resident
+from support.process import watched
 from support.units import KIB, PAGE
 
 # A test that finds out in its midst that there is no /proc, is skipped then.
@@ -106,7 +107,9 @@ def contents(address, length):
 
 
 def is_locked(address):
-    """Whether the mapping that an address lies in is locked."""
+    """Whether the mapping, or Metal's buffer, that an address lies in is kept resident."""
+    if stand_in():
+        return is_resident_at(address)
     inside = False
     for line in proc_lines("/proc/self/smaps"):
         first, dash, last = line.split()[0].partition("-")
@@ -136,6 +139,19 @@ def resident_pages(address, length):
     result = libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(pages * PAGE), flags)
     assert result == 0, ctypes.get_errno()
     return sum(flag & 1 for flag in flags)
+
+
+def in_ram(block):
+    """Whether all of a block is kept there: by the stand-in for Metal, which pages in nothing, or
+    by the kernel."""
+    if stand_in():
+        return is_locked(block.ptr) and is_locked(block.ptr + block.nbytes - 1)
+    return resident_pages(block.ptr, block.nbytes) == -(-block.nbytes // PAGE)
+
+
+def watched_locked():
+    """Have what is locked watched by another process, or by the stand-in as it changes."""
+    return watched_resident() if stand_in() else watched("VmLck")
 
 
 def can_lock(n):

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from support.process import execute
+from support.process import Watcher, execute
+
+# What takes one address.
+ADDRESS = ("queue_sets", "queue_destroy", "is_alive", "contents", "state_at", "is_resident_at")
 
 
 @cache
@@ -19,7 +22,7 @@ def stand_in():
             for name in ("count", "get", "queue_sets", "state_at"):
                 getattr(library, f"fake_metal_{name}").restype = ctypes.c_longlong
             library.fake_metal_queue_create.restype = ctypes.c_void_p
-            for name in ("queue_sets", "queue_destroy", "is_alive", "contents", "state_at"):
+            for name in ADDRESS:
                 getattr(library, f"fake_metal_{name}").argtypes = [ctypes.c_void_p]
             library.fake_metal_contents.restype = ctypes.c_void_p
             for name in ("fake_metal_set", "fake_metal_fail"):
@@ -87,6 +90,20 @@ def has_buffer_at(address):
 def is_purgeable_at(address):
     """Whether the buffer whose contents begin there is volatile, or empty already."""
     return stand_in().fake_metal_state_at(address) in (3, 4)
+
+
+def is_resident_at(address):
+    """Whether the buffer that an address lies in is kept resident."""
+    return bool(stand_in().fake_metal_is_resident_at(address))
+
+
+@contextmanager
+def watched_resident():
+    """Afterwards `highest` is the most bytes that were resident at any instant."""
+    watcher = Watcher()
+    stand_in().fake_metal_reset()
+    yield watcher
+    watcher.highest = count("resident_bytes_peak")
 
 
 def run_with(script, settings=""):
