@@ -4,6 +4,25 @@
 
 #import "metal.h"
 
+/* Alive, of every device: the system's limit is one for the process. It does not say why it made no
+ * buffer, nor what comes of more, so they are counted here. */
+static uint64_t buffers;
+
+static bool count_in(uint64_t limit)
+{
+    uint64_t n = __atomic_load_n(&buffers, __ATOMIC_RELAXED);
+    while (n < limit)
+        if (__atomic_compare_exchange_n(&buffers, &n, n + 1, true, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+            return true;
+    return false;
+}
+
+static void count_out(void)
+{
+    __atomic_fetch_sub(&buffers, 1, __ATOMIC_RELAXED);
+}
+
 mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
                                mlim_error *error)
 {
@@ -14,11 +33,16 @@ mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer *
         mlim_buffer *buffer = calloc(1, sizeof *buffer);
         if (!buffer)
             return mlim_fail(error, MLIM_NO_MEMORY, nil, "no memory for a buffer's handle");
+        if (!count_in(device->facts.resource_limit)) {
+            free(buffer);
+            return mlim_fail(error, MLIM_NO_RESOURCES, nil, "iogpu.rsrc_limit is reached");
+        }
         buffer->device = device;
         buffer->metal = [device->metal newBufferWithLength:length
                                                    options:MTLResourceStorageModeShared |
                                                            MTLResourceHazardTrackingModeUntracked];
         if (!buffer->metal) {
+            count_out();
             free(buffer);
             return mlim_fail(error, MLIM_NO_MEMORY, nil, "newBufferWithLength failed");
         }
@@ -35,6 +59,7 @@ void mlim_buffer_destroy(mlim_buffer *buffer)
         @autoreleasepool {
             [buffer->metal release];
         }
+    count_out();
     free(buffer);
 }
 

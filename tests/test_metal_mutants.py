@@ -16,6 +16,7 @@ TESTS = {
     "commits": "test_metal.py::test_one_commit_for_each_touched_set",
     "purgeable": "test_purgeable.py::test_purgeable_memory_is_used_again[False]",
     "queue": "test_metal_queue.py::test_a_queue_is_retained_until_it_is_detached",
+    "resources": "test_metal_refusals.py::test_a_buffer_that_was_not_made_is_not_counted",
     "facts": "test_metal.py::test_facts",
 }
 
@@ -119,6 +120,20 @@ MUTANTS = {
         "1 ? MTLPurgeableStateVolatile",
         "purgeable",
         r"a buffer's contents were touched while volatile or empty",
+    ),
+    "counted in twice": Mutant(
+        "metal_buffer.m",
+        "n + 1, true",
+        "n + 2, true",
+        "resources",
+        r"MemoryLimitError: .*the system allows no further resource",
+    ),
+    "counted in for ever": Mutant(
+        "metal_buffer.m",
+        "        if (!buffer->metal) {\n            count_out();",
+        "        if (!buffer->metal) {",
+        "resources",
+        r"AssertionError",
     ),
     "missing pool": Mutant(
         "metal_device.m",
