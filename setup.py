@@ -69,6 +69,7 @@ CORE = [
     "_resource",
     "_pagemap",
     "_cache",
+    "_heap",
     "_residency_sets",
     "_residency",
     "_core",

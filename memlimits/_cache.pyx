@@ -1,11 +1,4 @@
-from libc.stdint cimport uint32_t
-
-from memlimits._limits cimport (
-    limits_activate, limits_cached, limits_deactivate, limits_uncached,
-)
-from memlimits._resource cimport (
-    DETACHED, IDLE, OUTSIDE, TAKEN, slab_cut, slab_give, slab_is_full, slab_take,
-)
+from memlimits._resource cimport IDLE, TAKEN, slab_cut, slab_give, slab_is_full, slab_take
 
 cdef extern from *:
     int clz "__builtin_clzll"(unsigned long long number) nogil
@@ -48,20 +41,20 @@ cdef uint64_t slab_size(uint32_t block_size) noexcept nogil:
     return <uint64_t> 1 << (log2_floor(least - 1) + 1)
 
 
-cdef uint64_t cache_growth(const Cache *cache, uint64_t n) noexcept nogil:
+cdef uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil:
     if n <= LARGEST_SLAB_BLOCK:
         return slab_size(class_size(class_of(n)))
-    return round_up(n, cache.page_size)
+    return round_up(n, page_size)
 
 
-cdef uint64_t cache_least_growth(const Cache *cache, uint64_t n) noexcept nogil:
+cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil:
     if n <= LARGEST_SLAB_BLOCK:
         n = class_size(class_of(n))
-    return round_up(n, cache.page_size)
+    return round_up(n, page_size)
 
 
-cdef uint64_t cache_mapped(const Cache *cache, uint64_t n) noexcept nogil:
-    return n if n <= longest_for(LARGEST_SLAB) else cache.page_size
+cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil:
+    return n if n <= longest_for(LARGEST_SLAB) else page_size
 
 
 cdef inline uint64_t longest_for(uint64_t n) noexcept nogil:
@@ -100,6 +93,7 @@ cdef Resource **bin_for(Cache *cache, const Resource *resource) noexcept nogil:
 cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
     resource.use = IDLE
     resource.idle_since = 0
+    resource.idle_at = cache.time
     link(bin_for(cache, resource), resource)
     resource.newer = NULL
     resource.older = cache.newest
@@ -147,89 +141,118 @@ cdef Resource *find_serving(
     const Cache *cache, Resource *const *bins, uint64_t n
 ) noexcept nogil:
     """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
-    cdef Resource *resource = find_idle(bins, cache_growth(cache, n))
+    cdef Resource *resource = find_idle(bins, cache_growth(cache.page_size, n))
     if resource == NULL and n <= LARGEST_SLAB_BLOCK:
         # One that was made when a whole slab did not fit.
-        resource = find_idle(bins, cache_least_growth(cache, n))
+        resource = find_idle(bins, cache_least_growth(cache.page_size, n))
     return resource
 
 
-cdef void take_from_slab(
-    Cache *cache, Limits *limits, Resource *slab, Block *block
-) noexcept nogil:
+cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
+    cdef Resource *resource = NULL
+    if n <= LARGEST_SLAB_BLOCK:
+        resource = cache.slabs[class_of(n)]
+    return resource if resource != NULL else find_serving(cache, cache.bins, n)
+
+
+cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil:
+    resource.home = cache
+    resource.use = TAKEN
+    cache.idle += resource.bytes
+    cache.cached += resource.bytes
+    add_idle(cache, resource)
+
+
+cdef void cache_remove(Cache *cache, Resource *resource) noexcept nogil:
+    remove_idle(cache, resource)
+    cache.idle -= resource.bytes
+    cache.cached -= resource.bytes
+
+
+cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil:
+    if resource.block_size:
+        return resource.block_size
+    return class_size(class_of(n)) if n <= LARGEST_SLAB_BLOCK else resource.bytes
+
+
+cdef void take_from_slab(Cache *cache, Resource *slab, Block *block) noexcept nogil:
+    if slab.live == 0:
+        cache.cached -= slab.bytes
+        if cache.warm[slab.size_class] == slab:
+            cache.warm[slab.size_class] = NULL
+            cache.warm_count -= 1
     slab_take(slab, block)
     if slab_is_full(slab):
         unlink(&cache.slabs[slab.size_class], slab)
-    limits_activate(limits, slab.block_size)
+    cache.idle -= slab.block_size
 
 
-cdef bint cache_take(Cache *cache, Limits *limits, uint64_t n, Block *block) noexcept nogil:
-    cdef Resource *resource
-    if n <= LARGEST_SLAB_BLOCK:
-        resource = cache.slabs[class_of(n)]
-        if resource != NULL:
-            take_from_slab(cache, limits, resource, block)
-            return True
-    resource = find_serving(cache, cache.bins, n)
-    if resource == NULL:
-        return False
-    remove_idle(cache, resource)
-    limits_uncached(limits, resource.bytes)
-    cache_serve(cache, limits, resource, n, block)
-    return True
-
-
-cdef void cache_serve(
-    Cache *cache, Limits *limits, Resource *resource, uint64_t n, Block *block
-) noexcept nogil:
+cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil:
     cdef uint32_t size_class
+    if resource.block_size:
+        take_from_slab(cache, resource, block)
+        return
+    remove_idle(cache, resource)
     if n <= LARGEST_SLAB_BLOCK:
         size_class = class_of(n)
         slab_cut(resource, class_size(size_class), size_class)
         link(&cache.slabs[size_class], resource)
-        take_from_slab(cache, limits, resource, block)
+        take_from_slab(cache, resource, block)
         return
     block.resource = resource
     block.start = resource.base
     block.capacity = resource.bytes
     block.zeros = resource.zeros
-    limits_activate(limits, resource.bytes)
+    cache.idle -= resource.bytes
+    cache.cached -= resource.bytes
 
 
-cdef void cache_give(
-    Cache *cache, Limits *limits, Resource *resource, void *start
-) noexcept nogil:
+cdef int64_t cache_rise(const Resource *resource) noexcept nogil:
+    return 0 if resource.block_size and resource.live > 1 else resource.bytes
+
+
+cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil:
+    cdef uint32_t size_class = resource.size_class
     cdef bint was_full
     if resource.block_size:
-        limits_deactivate(limits, resource.block_size)
+        cache.idle += resource.block_size
         was_full = slab_is_full(resource)
         slab_give(resource, start)
         if was_full:
-            link(&cache.slabs[resource.size_class], resource)
+            link(&cache.slabs[size_class], resource)
         if resource.live:
             return
-        # The last block is back: the slab is a plain resource again, for any size class.
-        unlink(&cache.slabs[resource.size_class], resource)
-        resource.block_size = 0
-    else:
-        limits_deactivate(limits, resource.bytes)
+        cache.cached += resource.bytes
+        # One a class stays as it is: it is likely to be needed again at once.
+        if cache.warm[size_class] == NULL:
+            cache.warm[size_class] = resource
+            cache.warm_count += 1
+        else:
+            make_plain(cache, resource)
+        return
+    cache.idle += resource.bytes
+    cache.cached += resource.bytes
     resource.zeros = False
     add_idle(cache, resource)
-    limits_cached(limits, resource.bytes)
 
 
-cdef Resource *cache_detach(Cache *cache, uint64_t enough, uint64_t *detached) noexcept nogil:
-    cdef Resource *first = NULL
-    cdef Resource *resource
-    detached[0] = 0
-    while cache.oldest != NULL and detached[0] < enough:
-        resource = cache.oldest
-        remove_idle(cache, resource)
-        resource.use = DETACHED
-        detached[0] += resource.bytes
-        resource.next = first
-        first = resource
-    return first
+cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
+    """A slab without a live block becomes an idle resource again."""
+    unlink(&cache.slabs[slab.size_class], slab)
+    slab.block_size = 0
+    slab.zeros = False
+    add_idle(cache, slab)
+
+
+cdef void cache_cool(Cache *cache) noexcept nogil:
+    cdef int size_class
+    if cache.warm_count == 0:
+        return
+    for size_class in range(SIZE_CLASSES):
+        if cache.warm[size_class] != NULL:
+            make_plain(cache, cache.warm[size_class])
+            cache.warm[size_class] = NULL
+    cache.warm_count = 0
 
 
 cdef void cache_note_idle(Cache *cache, uint64_t now) noexcept nogil:
@@ -240,31 +263,14 @@ cdef void cache_note_idle(Cache *cache, uint64_t now) noexcept nogil:
         resource = resource.older
 
 
-cdef Resource *cache_age(
-    Cache *cache, uint64_t before, uint64_t enough, uint64_t *aged
-) noexcept nogil:
-    cdef Resource *first = NULL
-    cdef Resource *resource = cache.oldest
-    cdef Resource *newer
-    aged[0] = 0
-    while resource != NULL and resource.idle_since <= before and aged[0] < enough:
-        newer = resource.newer
-        if not resource.purgeable and resource.wiring == OUTSIDE:
-            remove_idle(cache, resource)
-            resource.use = DETACHED
-            aged[0] += resource.bytes
-            resource.next = first
-            first = resource
-        resource = newer
-    return first
-
-
-cdef void cache_put_back(Cache *cache, Limits *limits, Resource *resource) noexcept nogil:
-    limits_cached(limits, resource.bytes)
+cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil:
     if not resource.purgeable:
-        add_idle(cache, resource)
+        cache_add(cache, resource)
         return
+    resource.home = cache
     resource.use = IDLE
+    cache.idle += resource.bytes
+    cache.cached += resource.bytes
     cache.purgeable += resource.bytes
     link(bin_for(cache, resource), resource)
     resource.older = NULL
@@ -278,9 +284,3 @@ cdef void cache_put_back(Cache *cache, Limits *limits, Resource *resource) noexc
 
 cdef Resource *cache_find_purgeable(const Cache *cache, uint64_t n) noexcept nogil:
     return NULL if cache.purgeable == 0 else find_serving(cache, cache.purgeable_bins, n)
-
-
-cdef void cache_take_purgeable(Cache *cache, Resource *resource) noexcept nogil:
-    remove_idle(cache, resource)
-    resource.use = DETACHED
-    resource.purgeable = False

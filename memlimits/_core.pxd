@@ -1,20 +1,21 @@
 """The order of things: hit, reserve, trim, make, wire.
 
-Two locks. `Residency.mutex` is held across wiring and taken first; `Core.lock` is a leaf, held for
-arithmetic and list surgery only: no device call, no Python, no other lock inside it. Functions are
-called without either. The GIL is the outermost lock; functions that call the device can take long,
-and a caller from Python releases the GIL around them.
+`Residency.mutex` is held across wiring and taken first, then `Heaps.lock`, then those of heaps; under
+the latter two there is arithmetic and list surgery only: no device call, no Python. "The lock" is
+Heaps.lock; "stopped" means that every heap's is held, too. Functions are called without any. The GIL
+is the outermost lock; functions that call the device can take long, and a caller from Python
+releases the GIL around them.
 """
 
 from libc.stdint cimport uint64_t
 
-from memlimits._cache cimport Cache
+from memlimits._heap cimport Heap, Heaps
 from memlimits._limits cimport Blocker, Limits, Policy
 from memlimits._mlim cimport mlim_device, mlim_device_facts
 from memlimits._pagemap cimport PageMap
 from memlimits._residency cimport Residency
 from memlimits._resource cimport Block, Resource
-from memlimits._sync cimport pthread_cond_t, pthread_mutex_t
+from memlimits._sync cimport pthread_cond_t
 
 # A refused allocation, and the counters at that moment. Sizes in bytes.
 cdef struct Refusal:
@@ -30,14 +31,16 @@ cdef struct Refusal:
 cdef struct Core:
     mlim_device *device         # not owned
     uint64_t max_buffer_length
+    uint64_t page_size
     bint purgeable_lingers      # as in mlim_device_facts
     PageMap pages
     Residency residency
-    pthread_mutex_t lock        # guards all below
+    Heaps heaps                 # its lock guards all below
+    Heap *stopper               # whose step stopped the heaps
     pthread_cond_t settled      # pending fell
     int waiters                 # for settled
     Limits limits
-    Cache cache
+    uint64_t purgeable          # idle bytes that the system may take; they change while stopped only
     Resource *resources         # every resource held, the newest first
     uint64_t idle_timeout       # ns after which idle resources become purgeable; UINT64_MAX: never
     uint64_t clears             # counts core_clear_cache
@@ -84,13 +87,24 @@ cdef Refusal core_latest_refusal(Core *core) noexcept nogil
 cdef void core_before_fork(Core *core) noexcept nogil
 cdef void core_after_fork(Core *core, bint child) noexcept nogil
 
-# For _growth, under the lock unless it says otherwise.
+# Stops every heap, with no warm slab among them, and notes in `limits` what they hold; lets them go
+# on within new bounds. `took` says that a block was taken: only that can make a peak. To leave
+# without having changed anything, heaps_resume will do.
+cdef void core_stop(Core *core) noexcept nogil
+cdef void core_resume(Core *core, bint took) noexcept nogil
+cdef void core_note(Core *core) noexcept nogil      # what the heaps hold, after a change
+
+# For _growth and _purgeable. Under the lock: a resource is the core's from now on.
 cdef void core_hold(Core *core, Resource *resource) noexcept nogil
-# Takes the oldest idle resources, `enough` bytes of them, out of the cache: for core_return.
+# While stopped: takes the oldest idle resources, `enough` bytes of them or all there are, out of the
+# cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
+cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil
+cdef void core_set_aside(Resource *resource, Resource **first) noexcept nogil   # one of them
+# The same for core_return.
 cdef Resource *core_detach(Core *core, uint64_t enough) noexcept nogil
 # Without the lock, calls the device: destroys what was detached, then settles its bytes, less the
 # `growth` that was reserved with them.
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
-# Wakes whoever waits for pending to fall; waits for that, dropping the lock meanwhile.
+# Under the lock: wakes whoever waits for pending to fall. While stopped: waits for that.
 cdef void core_settle(Core *core) noexcept nogil
 cdef void core_wait(Core *core) noexcept nogil

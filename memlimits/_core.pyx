@@ -1,21 +1,29 @@
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
-from memlimits._cache cimport cache_detach, cache_give, cache_mapped, cache_take
+from memlimits._cache cimport (
+    cache_find, cache_give, cache_mapped, cache_remove, cache_serve,
+)
 from memlimits._device cimport buffer_discard, device_available, device_usable
+from memlimits._heap cimport (
+    BOUND, DONE, Outcome, Totals, heap_give, heap_of, heap_take, heaps_after_fork,
+    heaps_before_fork, heaps_borrow, heaps_close, heaps_cool, heaps_mine, heaps_next_idle,
+    heaps_open, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop,
+    heaps_stop_others, heaps_total,
+)
 from memlimits._limits cimport (
-    limits_cache_limit, limits_deactivate, limits_excess, limits_init, limits_promise,
-    limits_reserve, limits_returned,
+    limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
+    limits_note_peak, limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_find, pagemap_init, pagemap_remove
 from memlimits._residency cimport (
     residency_close, residency_forget, residency_init, residency_release, residency_set_limit,
 )
-from memlimits._resource cimport OUTSIDE, resource_destroy
+from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy
 from memlimits._sync cimport (
     pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init, pthread_cond_wait,
-    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    pthread_mutex_lock, pthread_mutex_unlock,
 )
 
 cdef enum:
@@ -30,16 +38,16 @@ cdef int core_open(
         return -1
     core.device = device
     core.idle_timeout = UINT64_MAX
-    core.cache.page_size = facts.page_size
+    core.page_size = facts.page_size
     core.max_buffer_length = facts.max_buffer_length
     core.purgeable_lingers = facts.purgeable_lingers
-    pthread_mutex_init(&core.lock, NULL)
+    heaps_open(&core.heaps, facts.page_size)
     pthread_cond_init(&core.settled, NULL)
     limits_init(&core.limits, <uint64_t> min(
         1.5 * <double> facts.max_recommended_working_set_size, 0.95 * <double> facts.memory_size))
     device_available(device, &core.limits.available)
-    residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.lock,
-                   &core.limits, &core.resources, &core.cache.oldest)
+    residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.heaps,
+                   &core.limits, &core.resources)
     return 0
 
 
@@ -52,7 +60,7 @@ cdef void core_close(Core *core) noexcept nogil:
         resource_destroy(resource)
     pagemap_close(&core.pages)
     pthread_cond_destroy(&core.settled)
-    pthread_mutex_destroy(&core.lock)
+    heaps_close(&core.heaps)
 
 
 # ---- resources coming and going ----
@@ -69,7 +77,7 @@ cdef void core_hold(Core *core, Resource *resource) noexcept nogil:
 
 cdef void let_go(Core *core, Resource *resource) noexcept nogil:
     """Under the lock."""
-    pagemap_remove(&core.pages, resource, cache_mapped(&core.cache, resource.bytes))
+    pagemap_remove(&core.pages, resource, cache_mapped(core.page_size, resource.bytes))
     if resource.above != NULL:
         resource.above.below = resource.below
     else:
@@ -85,30 +93,30 @@ cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexce
     cdef Resource *next
     cdef uint64_t returned = 0
     cdef bint wired = False
-    pthread_mutex_lock(&core.lock)
+    pthread_mutex_lock(&core.heaps.lock)
     while resource != NULL:
         # What is detached and outside is never wired again.
         wired = wired or resource.wiring != OUTSIDE
         resource = resource.next
-    pthread_mutex_unlock(&core.lock)
+    pthread_mutex_unlock(&core.heaps.lock)
     if wired:
         residency_release(&core.residency, detached)
     # Until now a lowered wired limit could find them here.
-    pthread_mutex_lock(&core.lock)
+    pthread_mutex_lock(&core.heaps.lock)
     resource = detached
     while resource != NULL:
         let_go(core, resource)
         resource = resource.next
-    pthread_mutex_unlock(&core.lock)
+    pthread_mutex_unlock(&core.heaps.lock)
     while detached != NULL:
         next = detached.next
         returned += detached.bytes
         resource_destroy(detached)
         detached = next
-    pthread_mutex_lock(&core.lock)
+    pthread_mutex_lock(&core.heaps.lock)
     limits_returned(&core.limits, growth, returned)
     core_settle(core)
-    pthread_mutex_unlock(&core.lock)
+    pthread_mutex_unlock(&core.heaps.lock)
 
 
 cdef void core_settle(Core *core) noexcept nogil:
@@ -117,9 +125,14 @@ cdef void core_settle(Core *core) noexcept nogil:
 
 
 cdef void core_wait(Core *core) noexcept nogil:
+    cdef Heap *stopper = core.stopper
     core.waiters += 1
-    pthread_cond_wait(&core.settled, &core.lock)
+    heaps_resume_others(&core.heaps)
+    pthread_cond_wait(&core.settled, &core.heaps.lock)
+    heaps_stop_others(&core.heaps)
     core.waiters -= 1
+    core.stopper = stopper
+    core_note(core)
 
 
 cdef void core_return(Core *core, Resource *detached) noexcept nogil:
@@ -127,42 +140,119 @@ cdef void core_return(Core *core, Resource *detached) noexcept nogil:
         core_give_back(core, detached, 0)
 
 
+cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil:
+    cdef Resource *first = NULL
+    cdef Resource *resource
+    taken[0] = 0
+    heaps_rewind(&core.heaps)
+    while taken[0] < enough:
+        resource = heaps_next_idle(&core.heaps)
+        if resource == NULL:
+            break
+        core_set_aside(resource, &first)
+        taken[0] += resource.bytes
+    return first
+
+
+cdef void core_set_aside(Resource *resource, Resource **first) noexcept nogil:
+    cache_remove(&heap_of(resource).cache, resource)
+    resource.use = DETACHED
+    resource.next = first[0]
+    first[0] = resource
+
+
 cdef Resource *core_detach(Core *core, uint64_t enough) noexcept nogil:
     cdef uint64_t returned
     cdef Resource *detached
     if enough == 0:
         return NULL
-    detached = cache_detach(&core.cache, enough, &returned)
+    detached = core_take_out(core, enough, &returned)
     limits_reserve(&core.limits, 0, returned)
     return detached
 
 
 cdef Resource *detach_excess(Core *core) noexcept nogil:
-    """Under the lock: what the limits no longer allow to stay in the cache."""
+    """While stopped: what the limits no longer allow to stay in the cache."""
     return core_detach(core, limits_excess(&core.limits))
+
+
+# ---- stopping ----
+
+cdef void core_note(Core *core) noexcept nogil:
+    cdef Totals totals
+    heaps_cool(&core.heaps)
+    heaps_total(&core.heaps, &totals)
+    limits_note(&core.limits, totals.idle, totals.cached)
+    core.purgeable = totals.purgeable
+
+
+cdef void core_stop(Core *core) noexcept nogil:
+    cdef Heap *mine = heaps_mine(&core.heaps)
+    heaps_stop(&core.heaps)
+    core.stopper = mine
+    core_note(core)
+
+
+cdef void core_resume(Core *core, bint took) noexcept nogil:
+    core_note(core)
+    if took:
+        limits_note_peak(&core.limits)
+    heaps_share(&core.heaps, core.stopper, limits_headroom(&core.limits),
+                limits_cache_room(&core.limits))
+    heaps_resume(&core.heaps)
 
 
 # ---- blocks ----
 
+cdef bint hit_slowly(Core *core, Heap *heap, uint64_t n, Block *block) noexcept nogil:
+    """A hit that could make a new peak: with other heaps' headroom, or one that does make it."""
+    cdef bint borrowed
+    cdef Outcome outcome
+    cdef Resource *resource
+    pthread_mutex_lock(&core.heaps.lock)
+    borrowed = core.limits.peak != 0 and heaps_borrow(&core.heaps, heap, n + n // 8 + 64)
+    pthread_mutex_unlock(&core.heaps.lock)
+    if borrowed:
+        outcome = heap_take(heap, n, block)
+        if outcome != BOUND:
+            return outcome == DONE
+    core_stop(core)
+    resource = cache_find(&heap.cache, n)
+    if resource != NULL:
+        cache_serve(&heap.cache, resource, n, block)
+        heap.hits += 1
+    core_resume(core, resource != NULL)
+    return resource != NULL
+
+
 cdef bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
-    cdef bint hit
-    pthread_mutex_lock(&core.lock)
-    hit = not core.lost and cache_take(&core.cache, &core.limits, n, block)
-    core.limits.hits += hit
-    pthread_mutex_unlock(&core.lock)
-    return hit
+    cdef Heap *heap
+    cdef Outcome outcome
+    if core.lost:
+        return False
+    heap = heaps_mine(&core.heaps)
+    outcome = heap_take(heap, n, block)
+    return outcome == DONE or (outcome == BOUND and hit_slowly(core, heap, n, block))
+
+
+cdef Resource *free_slowly(Core *core, Resource *resource, void *start) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    cdef Resource *detached = NULL
+    core_stop(core)
+    if core.lost:
+        heap.cache.idle += resource.block_size or resource.bytes
+    else:
+        cache_give(&heap.cache, resource, start)
+        core_note(core)
+        detached = detach_excess(core)
+    core_resume(core, False)
+    return detached
 
 
 cdef Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil:
-    cdef Resource *detached = NULL
-    pthread_mutex_lock(&core.lock)
-    if core.lost:
-        limits_deactivate(&core.limits, resource.block_size or resource.bytes)
-    else:
-        cache_give(&core.cache, &core.limits, resource, start)
-        detached = detach_excess(core)
-    pthread_mutex_unlock(&core.lock)
-    return detached
+    if not core.lost and heap_give(resource, start) == DONE:
+        return NULL
+    return free_slowly(core, resource, start)
 
 
 cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
@@ -170,9 +260,9 @@ cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
         return
     if block.resource.block_size == 0 and n >= DISCARD_FROM:
         if buffer_discard(block.resource.buffer) == MLIM_OK:
-            pthread_mutex_lock(&core.lock)
+            pthread_mutex_lock(&core.heaps.lock)
             limits_promise(&core.limits, block.resource.bytes)
-            pthread_mutex_unlock(&core.lock)
+            pthread_mutex_unlock(&core.heaps.lock)
             return
     memset(block.start, 0, n)
 
@@ -186,11 +276,11 @@ cdef Resource *core_find(const Core *core, const void *address) noexcept nogil:
 cdef uint64_t core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil:
     cdef uint64_t previous
     cdef Resource *detached
-    pthread_mutex_lock(&core.lock)
+    core_stop(core)
     previous = core.limits.memory_limit
     core.limits.memory_limit = limit
     detached = detach_excess(core)
-    pthread_mutex_unlock(&core.lock)
+    core_resume(core, False)
     core_return(core, detached)
     return previous
 
@@ -198,12 +288,12 @@ cdef uint64_t core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil:
 cdef uint64_t core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
     cdef uint64_t previous
     cdef Resource *detached
-    pthread_mutex_lock(&core.lock)
+    core_stop(core)
     previous = limits_cache_limit(&core.limits)
     core.limits.cache_limit = limit
     core.limits.cache_follows = follows
     detached = detach_excess(core)
-    pthread_mutex_unlock(&core.lock)
+    core_resume(core, False)
     core_return(core, detached)
     return previous
 
@@ -214,68 +304,72 @@ cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
 
 cdef Policy core_set_policy(Core *core, Policy policy) noexcept nogil:
     cdef Policy previous
-    pthread_mutex_lock(&core.lock)
+    pthread_mutex_lock(&core.heaps.lock)
     previous = core.limits.policy
     core.limits.policy = policy
-    pthread_mutex_unlock(&core.lock)
+    pthread_mutex_unlock(&core.heaps.lock)
     return previous
 
 
 cdef void core_clear_cache(Core *core) noexcept nogil:
     cdef Resource *detached
-    pthread_mutex_lock(&core.lock)
+    core_stop(core)
     detached = core_detach(core, UINT64_MAX)
     core.clears += 1
-    pthread_mutex_unlock(&core.lock)
+    core_resume(core, False)
     core_return(core, detached)
 
 
 cdef void core_reset_peak(Core *core) noexcept nogil:
-    pthread_mutex_lock(&core.lock)
+    core_stop(core)
     core.limits.peak = 0
-    pthread_mutex_unlock(&core.lock)
+    core_resume(core, False)
 
 
 cdef Limits core_limits(Core *core) noexcept nogil:
+    cdef Totals totals
     cdef Limits limits
-    pthread_mutex_lock(&core.lock)
+    heaps_stop(&core.heaps)
+    heaps_total(&core.heaps, &totals)
     limits = core.limits
-    pthread_mutex_unlock(&core.lock)
+    heaps_resume(&core.heaps)
+    limits_note(&limits, totals.idle, totals.cached)
+    limits.hits += totals.hits
     return limits
 
 
 cdef Refusal core_latest_refusal(Core *core) noexcept nogil:
     cdef Refusal refusal
-    pthread_mutex_lock(&core.lock)
+    pthread_mutex_lock(&core.heaps.lock)
     refusal = core.latest
-    pthread_mutex_unlock(&core.lock)
+    pthread_mutex_unlock(&core.heaps.lock)
     return refusal
 
 
 # ---- fork ----
 
 cdef void core_before_fork(Core *core) noexcept nogil:
+    heaps_before_fork()
     while True:
         pthread_mutex_lock(&core.residency.mutex)
-        pthread_mutex_lock(&core.lock)
+        heaps_stop(&core.heaps)
         if core.limits.pending == 0:
             return
         # A pending return may need the mutex to be done.
         pthread_mutex_unlock(&core.residency.mutex)
         core_wait(core)
-        pthread_mutex_unlock(&core.lock)
+        heaps_resume(&core.heaps)
 
 
 cdef void core_after_fork(Core *core, bint child) noexcept nogil:
-    if child:
-        # The threads that waited are gone, and so is their claim on these.
-        pthread_cond_init(&core.settled, NULL)
-        core.waiters = 0
-        pthread_mutex_init(&core.lock, NULL)
-        residency_forget(&core.residency)
-        core.lost = device_usable(core.device) != MLIM_OK
-        if core.lost:
-            core_clear_cache(core)
+    heaps_after_fork(&core.heaps, child)
+    if not child:
+        pthread_mutex_unlock(&core.residency.mutex)
         return
-    pthread_mutex_unlock(&core.lock)
-    pthread_mutex_unlock(&core.residency.mutex)
+    # The threads that waited are gone, and so is their claim on these.
+    pthread_cond_init(&core.settled, NULL)
+    core.waiters = 0
+    residency_forget(&core.residency)
+    core.lost = device_usable(core.device) != MLIM_OK
+    if core.lost:
+        core_clear_cache(core)

@@ -3,19 +3,23 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from memlimits._cache cimport (
-    cache_detach, cache_find_purgeable, cache_growth, cache_least_growth, cache_mapped, cache_serve,
-    cache_take, cache_take_purgeable,
+    cache_add, cache_find, cache_find_purgeable, cache_growth, cache_least_growth, cache_mapped,
+    cache_remove, cache_serve,
 )
 from memlimits._core cimport (
-    core_detach, core_give_back, core_hold, core_return, core_settle, core_wait,
+    core_detach, core_give_back, core_hold, core_note, core_resume, core_return, core_settle,
+    core_stop, core_take_out, core_wait,
 )
 from memlimits._device cimport (
     buffer_create, buffer_set_purgeable, device_available, device_touched,
 )
+from memlimits._heap cimport (
+    BOUND, Heap, heap_gain, heap_of, heaps_mine, heaps_resume, heaps_stop, heaps_stop_others,
+)
 from memlimits._limits cimport (
     DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
-    limits_cancel, limits_confirm, limits_extend_credit, limits_judge, limits_lower_promise,
-    limits_promise, limits_reserve, limits_room, limits_set_aside, limits_slack,
+    limits_cancel, limits_confirm, limits_easy_growth, limits_extend_credit, limits_judge,
+    limits_lower_promise,    limits_promise, limits_reserve, limits_room, limits_set_aside, limits_slack,
 )
 from memlimits._mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_range, mlim_status,
@@ -24,7 +28,7 @@ from memlimits._pagemap cimport pagemap_add
 from memlimits._purgeable cimport purgeable_step
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport (
-    DETACHED, TAKEN, Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
+    DETACHED, Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
 )
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -40,7 +44,7 @@ cdef extern from *:
 
 
 cdef void lower_promise(Core *core) noexcept nogil:
-    """Under the lock, which it drops: looks how much of our memory nobody has touched yet."""
+    """While stopped, which it is not meanwhile: how much of our memory has nobody touched yet?"""
     cdef uint64_t grown_then = core.limits.grown
     cdef uint64_t pending = core.limits.pending
     cdef uint64_t held = 0, touched = 0
@@ -61,10 +65,10 @@ cdef void lower_promise(Core *core) noexcept nogil:
                 ranges[count].end = <uintptr_t> resource.base + resource.bytes
                 count += 1
         resource = resource.below
-    pthread_mutex_unlock(&core.lock)
+    heaps_resume(&core.heaps)
     status = device_touched(core.device, ranges, count, &touched)
     free(ranges)
-    pthread_mutex_lock(&core.lock)
+    core_stop(core)
     if status == MLIM_OK:
         limits_lower_promise(&core.limits, held - touched + pending, grown_then)
 
@@ -78,7 +82,7 @@ cdef struct Reading:
 cdef bint read_system(
     Core *core, uint64_t n, Reading *reading, uint64_t *short_by
 ) noexcept nogil:
-    """Under the lock: how many of n bytes the system lacks. False: the lock was dropped for it.
+    """While stopped: how many of n bytes the system lacks. False: the heaps went on meanwhile.
 
     Then everything may have changed: look at it again.
     """
@@ -90,10 +94,10 @@ cdef bint read_system(
     if not reading.current or reading.epoch != limits.epoch:
         reading.epoch = limits.epoch
         reading.available = limits.available
-        pthread_mutex_unlock(&core.lock)
+        heaps_resume(&core.heaps)
         # What cannot be read now is taken to be as it was.
         device_available(core.device, &reading.available)
-        pthread_mutex_lock(&core.lock)
+        core_stop(core)
         limits.available = reading.available
         reading.current = True
         return False
@@ -113,10 +117,59 @@ cdef struct Plan:
     Resource *detached      # or else: to be given back before the growth
     bint overrun
 
+cdef Resource *find_elsewhere(Core *core, uint64_t n) noexcept nogil:
+    """While stopped: an idle resource of another heap moves to this one; or a slab stays there."""
+    cdef Heap *heap = core.heaps.first
+    cdef Resource *found
+    while heap != NULL:
+        found = cache_find(&heap.cache, n)
+        if found != NULL:
+            if found.block_size == 0:
+                cache_remove(&heap.cache, found)
+                cache_add(&core.stopper.cache, found)
+            return found
+        heap = heap.next
+    return NULL
+
+
+cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
+    cdef Heap *heap = core.heaps.first
+    cdef Resource *found = NULL
+    while core.purgeable and heap != NULL and found == NULL:
+        found = cache_find_purgeable(&heap.cache, n)
+        heap = heap.next
+    return found
+
+
+cdef bint hit(Core *core, uint64_t n, Block *block) noexcept nogil:
+    """While stopped: whatever any heap has."""
+    cdef Resource *found = cache_find(&core.stopper.cache, n)
+    if found == NULL:
+        found = find_elsewhere(core, n)
+    if found == NULL:
+        return False
+    cache_serve(&heap_of(found).cache, found, n, block)
+    core.limits.hits += 1
+    return True
+
+
+cdef bint reserve_easily(Core *core, uint64_t growth) noexcept nogil:
+    """Growth that needs no look at other heaps: they may go on, and keep what they have."""
+    cdef Limits *limits = &core.limits
+    cdef bint easy
+    pthread_mutex_lock(&core.heaps.lock)
+    easy = (growth <= limits.credit and core.purgeable == 0
+            and limits.footprint + growth <= limits_easy_growth(limits))
+    if easy:
+        limits_reserve(limits, growth, 0)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return easy
+
+
 cdef Blocker reserve(
     Core *core, uint64_t n, uint64_t growth, Plan *plan, Block *block
 ) noexcept nogil:
-    """Under the lock, which it may drop: a hit after all, a purgeable resource, or room to grow.
+    """While stopped, with pauses: a hit after all, a purgeable resource, or room to grow.
 
     The last look at the limits and the reservation are one step: what is `kept`, or the growth, is
     pending then.
@@ -130,17 +183,18 @@ cdef Blocker reserve(
     memset(&reading, 0, sizeof(reading))
     memset(plan, 0, sizeof(Plan))
     while True:
-        if cache_take(&core.cache, limits, n, block):
-            limits.hits += 1
+        if hit(core, n, block):
             return NOTHING
-        kept = cache_find_purgeable(&core.cache, n) if keep else NULL
+        kept = find_purgeable(core, n) if keep else NULL
         if kept != NULL:
             # The system may have its pages: to it, this is growth.
             if not read_system(core, kept.bytes, &reading, &short_by):
                 continue
             keep = short_by == 0
             if keep:
-                cache_take_purgeable(&core.cache, kept)
+                cache_remove(&heap_of(kept).cache, kept)
+                kept.use = DETACHED
+                kept.purgeable = False
                 kept.lingers = core.purgeable_lingers
                 limits_set_aside(limits, kept.bytes)
                 limits_promise(limits, kept.bytes)
@@ -158,14 +212,14 @@ cdef Blocker reserve(
             continue
         if short_by:
             # What is purgeable counts as available already, and is the first to go.
-            short_by += core.cache.purgeable
+            short_by += core.purgeable
             if short_by > limits.cache:
                 if short_by > limits.cache + limits.pending:
                     return SYSTEM
                 core_wait(core)
                 reading.current = False
                 continue
-        plan.detached = cache_detach(&core.cache, max(trim, short_by), &returned)
+        plan.detached = core_take_out(core, max(trim, short_by), &returned)
         plan.overrun = limits_reserve(limits, growth, returned)
         return NOTHING
 
@@ -176,28 +230,44 @@ cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcep
     cdef Resource *detached
     if status == MLIM_OK:
         return status
-    pthread_mutex_lock(&core.lock)
+    core_stop(core)
     detached = core_detach(core, UINT64_MAX)
-    pthread_mutex_unlock(&core.lock)
+    core_resume(core, False)
     if detached == NULL:
         return status
     core_return(core, detached)
     return buffer_create(core.device, growth, buffer)
 
 
+cdef void serve_fresh(Core *core, Resource *fresh, uint64_t n, Block *block) noexcept nogil:
+    """Under the lock, which it gives back: a resource whose bytes are not pending any more."""
+    cdef Heap *mine = core.stopper
+    cdef bint wire = core.limits.wired_limit > 0
+    core_settle(core)
+    if heap_gain(mine, fresh, n, block) == BOUND:
+        # It makes a new peak.
+        heaps_stop_others(&core.heaps)
+        cache_serve(&mine.cache, fresh, n, block)
+        core_resume(core, True)
+    else:
+        pthread_mutex_unlock(&core.heaps.lock)
+    if wire:
+        residency_update(&core.residency, fresh)
+
+
+cdef void lock_for_mine(Core *core) noexcept nogil:
+    """The lock, with `stopper` as core_stop sets it."""
+    cdef Heap *mine = heaps_mine(&core.heaps)
+    pthread_mutex_lock(&core.heaps.lock)
+    core.stopper = mine
+
+
 cdef void use_kept(Core *core, uint64_t n, Resource *kept, Block *block) noexcept nogil:
     """Serves n bytes from a purgeable resource, once the device has it back."""
-    cdef bint wire
     buffer_set_purgeable(kept.buffer, False)
-    pthread_mutex_lock(&core.lock)
-    kept.use = TAKEN
+    lock_for_mine(core)
     limits_confirm(&core.limits, kept.bytes, False)
-    cache_serve(&core.cache, &core.limits, kept, n, block)
-    wire = core.limits.wired_limit > 0
-    core_settle(core)
-    pthread_mutex_unlock(&core.lock)
-    if wire:
-        residency_update(&core.residency, kept)
+    serve_fresh(core, kept, n, block)
 
 
 cdef Blocker grow(
@@ -207,11 +277,12 @@ cdef Blocker grow(
     cdef Plan plan
     cdef mlim_buffer *buffer = NULL
     cdef mlim_status status
-    cdef Blocker blocker
-    cdef bint wire
-    pthread_mutex_lock(&core.lock)
-    blocker = reserve(core, n, growth, &plan, block)
-    pthread_mutex_unlock(&core.lock)
+    cdef Blocker blocker = NOTHING
+    memset(&plan, 0, sizeof(Plan))
+    if not reserve_easily(core, growth):
+        core_stop(core)
+        blocker = reserve(core, n, growth, &plan, block)
+        core_resume(core, block.resource != NULL)
     if blocker != NOTHING:
         return blocker
     if plan.kept != NULL:
@@ -224,32 +295,27 @@ cdef Blocker grow(
     status = make(core, growth, &buffer)
     if status == MLIM_OK:
         resource_adopt(resource, buffer, growth)
-    pthread_mutex_lock(&core.lock)
+    lock_for_mine(core)
     if status == MLIM_OK and pagemap_add(
-        &core.pages, resource, cache_mapped(&core.cache, growth)
+        &core.pages, resource, cache_mapped(core.page_size, growth)
     ) != 0:
         status = MLIM_NO_MEMORY
     if status == MLIM_OK:
         limits_confirm(&core.limits, growth, plan.overrun)
         core.limits.misses += 1
         core_hold(core, resource)
-        cache_serve(&core.cache, &core.limits, resource, n, block)
-    else:
-        limits_cancel(&core.limits, growth)
-    wire = status == MLIM_OK and core.limits.wired_limit > 0
-    core_settle(core)
-    pthread_mutex_unlock(&core.lock)
-    if wire:
-        residency_update(&core.residency, resource)
-    if status == MLIM_OK:
+        serve_fresh(core, resource, n, block)
         return NOTHING
+    limits_cancel(&core.limits, growth)
+    core_settle(core)
+    pthread_mutex_unlock(&core.heaps.lock)
     resource_disown(resource)
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 
 cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
-    cdef uint64_t growth = cache_growth(&core.cache, n)
-    cdef uint64_t least = cache_least_growth(&core.cache, n)
+    cdef uint64_t growth = cache_growth(core.page_size, n)
+    cdef uint64_t least = cache_least_growth(core.page_size, n)
     cdef Resource *resource
     cdef Blocker blocker
     block.resource = NULL
@@ -274,7 +340,7 @@ cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
 
 cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
     cdef Limits *limits = &core.limits
-    pthread_mutex_lock(&core.lock)
+    core_stop(core)
     limits.refusals[<int> blocker] += 1
     core.latest.requested = n
     core.latest.limit = limits.memory_limit
@@ -285,7 +351,7 @@ cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
     core.latest.number = last_refusal().number + 1
     core.latest.blocked_by = blocker
     memcpy(this_threads_refusal, &core.latest, sizeof(Refusal))
-    pthread_mutex_unlock(&core.lock)
+    core_resume(core, False)
     return blocker
 
 

@@ -5,7 +5,7 @@ owns the struct. `slack` is not stored: it is what remains, so that
 `active + cache + slack + pending == footprint` holds after every function below.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef enum Policy:
     GUIDELINE
@@ -37,8 +37,8 @@ cdef struct Limits:
     uint64_t footprint          # held from the device, or being asked of it or returned to it
     uint64_t pending            # the part of footprint whose device call is under way
     uint64_t returning          # the part of pending that will leave the footprint
-    uint64_t active             # blocks in callers' hands, at their capacity
-    uint64_t cache              # idle resources
+    uint64_t active             # blocks in callers' hands, at their capacity; as of the last time
+    uint64_t cache              # idle resources                                 all heaps stood still
     uint64_t peak               # highest active since the start or the last reset
     uint64_t wired              # kept resident, or being made so
     uint64_t resources          # how many the device made and has not taken back
@@ -86,8 +86,14 @@ cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil
 # n bytes of the cache for a device call, after which limits_confirm says that they are held.
 cdef void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil
 
-# Blocks and idle resources changing hands. What is neither is slack.
-cdef void limits_activate(Limits *limits, uint64_t capacity) noexcept nogil
-cdef void limits_deactivate(Limits *limits, uint64_t capacity) noexcept nogil
-cdef void limits_cached(Limits *limits, uint64_t n) noexcept nogil
-cdef void limits_uncached(Limits *limits, uint64_t n) noexcept nogil
+# What all heaps hold, while they stand still: `idle` in all, `cached` of it in idle resources.
+cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil
+# After a block was taken: active may be a new peak.
+cdef void limits_note_peak(Limits *limits) noexcept nogil
+
+# What may go on without a look at the limits. Bytes that may become active before there is a new
+# peak: below 0 while the peak waits for its first. Bytes that may become cached: INT64_MAX for no
+# bound. Up to which footprint growth is paid for without looking for idle memory elsewhere.
+cdef int64_t limits_headroom(const Limits *limits) noexcept nogil
+cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil
+cdef uint64_t limits_easy_growth(const Limits *limits) noexcept nogil

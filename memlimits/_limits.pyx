@@ -1,9 +1,12 @@
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport INT64_MAX, UINT64_MAX
 from libc.string cimport memset
 
 # Growth allowed between two readings of the system's room.
 cdef enum:
     READING_INTERVAL = 16 << 20
+# How far the footprint may grow above four thirds of the peak while other heaps hold idle memory.
+cdef enum:
+    SPREAD = 16 << 20
 # Left to the program itself: interpreter, libraries, page tables.
 cdef enum:
     MARGIN = 32 << 20
@@ -105,19 +108,29 @@ cdef void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil:
     limits.pending += n
 
 
-cdef void limits_activate(Limits *limits, uint64_t capacity) noexcept nogil:
-    limits.active += capacity
-    if limits.active > limits.peak:
-        limits.peak = limits.active
+cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil:
+    limits.active = limits.footprint - limits.pending - idle
+    limits.cache = cached
 
 
-cdef void limits_deactivate(Limits *limits, uint64_t capacity) noexcept nogil:
-    limits.active -= capacity
+cdef void limits_note_peak(Limits *limits) noexcept nogil:
+    limits.peak = max(limits.peak, limits.active)
 
 
-cdef void limits_cached(Limits *limits, uint64_t n) noexcept nogil:
-    limits.cache += n
+cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
+    if limits.peak == 0:
+        return -1
+    return minus(limits.peak, limits.active)
 
 
-cdef void limits_uncached(Limits *limits, uint64_t n) noexcept nogil:
-    limits.cache -= n
+cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
+    if limits.footprint <= min(limits.memory_limit, limits_cache_limit(limits)):
+        return INT64_MAX
+    if limits.footprint - limits.returning > limits.memory_limit:
+        return 0
+    return minus(limits_cache_limit(limits), limits.cache)
+
+
+cdef uint64_t limits_easy_growth(const Limits *limits) noexcept nogil:
+    cdef uint64_t spread = limits.peak + limits.peak // 3 + SPREAD
+    return min(min(limits.memory_limit, limits_cache_limit(limits)), min(limits.trim_limit, spread))

@@ -1,12 +1,15 @@
 from libc.stdint cimport UINT64_MAX
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from memlimits._cache cimport cache_age, cache_note_idle, cache_put_back
-from memlimits._core cimport core_detach, core_return, core_settle
+from memlimits._cache cimport cache_note_idle, cache_put_back
+from memlimits._core cimport (
+    core_detach, core_note, core_resume, core_return, core_set_aside, core_settle, core_stop,
+)
 from memlimits._device cimport buffer_set_purgeable
+from memlimits._heap cimport Heap, heap_of, heaps_next_idle, heaps_rewind
 from memlimits._limits cimport limits_confirm, limits_excess, limits_set_aside
 from memlimits._mlim cimport MLIM_OK
-from memlimits._resource cimport Resource
+from memlimits._resource cimport OUTSIDE, Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -17,56 +20,76 @@ cdef uint64_t clock() noexcept nogil:
 
 
 cdef Resource *set_aside(Core *core, uint64_t enough, uint64_t *aged) noexcept nogil:
-    """Under the lock: what is due, out of the cache for the device call."""
+    """While stopped: what is due, out of the cache for the device call, the newest first."""
     cdef uint64_t now = clock()
-    cdef Resource *due
-    cache_note_idle(&core.cache, now)
-    if now < core.idle_timeout:
-        return NULL
-    due = cache_age(&core.cache, now - core.idle_timeout, enough, aged)
+    cdef Heap *heap = core.heaps.first
+    cdef Resource *due = NULL
+    cdef Resource *resource
+    while heap != NULL:
+        cache_note_idle(&heap.cache, now)
+        heap = heap.next
+    heaps_rewind(&core.heaps)
+    while now >= core.idle_timeout and aged[0] < enough:
+        resource = heaps_next_idle(&core.heaps)
+        if resource == NULL or resource.idle_since > now - core.idle_timeout:
+            break
+        if not resource.purgeable and resource.wiring == OUTSIDE:
+            core_set_aside(resource, &due)
+            aged[0] += resource.bytes
     limits_set_aside(&core.limits, aged[0])
     return due
 
 
 cdef void put_back(Core *core, Resource *due) noexcept nogil:
-    """Under the lock. One that the system did not take stays as it was."""
+    """While stopped. One that the system did not take stays as it was."""
     cdef Resource *next
     while due != NULL:
         next = due.next
-        cache_put_back(&core.cache, &core.limits, due)
+        cache_put_back(&heap_of(due).cache, due)
         due = next
+
+
+cdef bint is_due(Core *core) noexcept nogil:
+    cdef bint due
+    pthread_mutex_lock(&core.heaps.lock)
+    due = core.idle_timeout != UINT64_MAX
+    pthread_mutex_unlock(&core.heaps.lock)
+    return due
 
 
 cdef void purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     cdef Resource *due
     cdef Resource *resource
     cdef uint64_t clears, aged = 0
-    pthread_mutex_lock(&core.lock)
+    if not is_due(core):
+        return
+    core_stop(core)
     clears = core.clears
-    due = NULL if core.idle_timeout == UINT64_MAX else set_aside(core, enough, &aged)
-    pthread_mutex_unlock(&core.lock)
+    due = set_aside(core, enough, &aged)
+    core_resume(core, False)
     if due == NULL:
         return
     resource = due
     while resource != NULL:
         resource.purgeable = buffer_set_purgeable(resource.buffer, True) == MLIM_OK
         resource = resource.next
-    pthread_mutex_lock(&core.lock)
+    core_stop(core)
     limits_confirm(&core.limits, aged, False)
     put_back(core, due)
     # The cache may have been cleared meanwhile, or a limit lowered.
+    core_note(core)
     due = core_detach(
         core, limits_excess(&core.limits) if core.clears == clears else UINT64_MAX)
     core_settle(core)
-    pthread_mutex_unlock(&core.lock)
+    core_resume(core, False)
     core_return(core, due)
 
 
 cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout) noexcept nogil:
     cdef uint64_t previous
-    pthread_mutex_lock(&core.lock)
+    pthread_mutex_lock(&core.heaps.lock)
     previous = core.idle_timeout
     core.idle_timeout = timeout
-    pthread_mutex_unlock(&core.lock)
+    pthread_mutex_unlock(&core.heaps.lock)
     purgeable_step(core, UINT64_MAX)
     return previous

@@ -1,12 +1,12 @@
 """Which resources stay wired, within a budget.
 
 One wiring operation runs at a time, under `mutex`; commits, which can take 0.1 s a GiB, happen
-under it and never under the allocator's lock. `mutex` is taken first, the allocator's lock inside
-it. A resource that is not OUTSIDE leaves through residency_release before it is destroyed.
+under it and never under the allocator's lock, Heaps.lock. `mutex` is taken first, that lock inside it. A resource that is not OUTSIDE leaves through residency_release before it is destroyed.
 """
 
 from libc.stdint cimport uint64_t
 
+from memlimits._heap cimport Heaps
 from memlimits._limits cimport Limits
 from memlimits._mlim cimport mlim_device, mlim_queue
 from memlimits._residency_sets cimport ResidencySets
@@ -23,16 +23,14 @@ cdef struct Residency:
     uint64_t capacity           # bytes the system lets this process keep resident
     pthread_mutex_t mutex
     uint64_t allowed            # capacity, or less once the system refused; under the mutex
-    # The allocator's, all under its lock.
-    pthread_mutex_t *lock
+    # The allocator's.
+    Heaps *heaps                # whose lock guards the two below
     Limits *limits
     Resource **resources        # the newest of all it holds
-    Resource **oldest_idle
 
 cdef void residency_init(
     Residency *residency, mlim_device *device, uint64_t capacity, uint64_t cap,
-    pthread_mutex_t *lock, Limits *limits, Resource **resources,
-    Resource **oldest_idle) noexcept nogil
+    Heaps *heaps, Limits *limits, Resource **resources) noexcept nogil
 cdef void residency_close(Residency *residency) noexcept nogil
 
 # Brings what is wired in line with the wired limit. First out with what is too much, and with idle

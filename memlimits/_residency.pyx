@@ -1,3 +1,4 @@
+from memlimits._heap cimport heaps_cool, heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
 from memlimits._residency_sets cimport (
     NO_SET, Queue, sets_add, sets_add_queue, sets_attach, sets_close, sets_commit,
     sets_find_queue, sets_init, sets_recheck, sets_remove, sets_remove_queue,
@@ -10,15 +11,14 @@ from memlimits._sync cimport (
 
 cdef void residency_init(
     Residency *residency, mlim_device *device, uint64_t capacity, uint64_t cap,
-    pthread_mutex_t *lock, Limits *limits, Resource **resources, Resource **oldest_idle
+    Heaps *heaps, Limits *limits, Resource **resources
 ) noexcept nogil:
     sets_init(&residency.sets, device, cap)
     residency.capacity = capacity
     residency.allowed = capacity
-    residency.lock = lock
+    residency.heaps = heaps
     residency.limits = limits
     residency.resources = resources
-    residency.oldest_idle = oldest_idle
     pthread_mutex_init(&residency.mutex, NULL)
 
 
@@ -38,22 +38,27 @@ cdef uint64_t pick_idle(
 ) noexcept nogil:
     """Marks idle wired resources, oldest first, until they hold enough. Returns their bytes."""
     cdef uint64_t picked = 0
-    cdef Resource *resource = residency.oldest_idle[0]
-    while resource != NULL and picked < enough:
+    cdef Resource *resource
+    heaps_rewind(residency.heaps)
+    while picked < enough:
+        resource = heaps_next_idle(residency.heaps)
+        if resource == NULL:
+            break
         if resource.wiring == INSIDE:
             mark_leaving(leaving, resource)
             picked += resource.bytes
-        resource = resource.newer
     return picked
 
 
-cdef uint64_t idle_wired(const Residency *residency) noexcept nogil:
+cdef uint64_t idle_wired(Residency *residency) noexcept nogil:
     cdef uint64_t total = 0
-    cdef const Resource *resource = residency.oldest_idle[0]
+    cdef Resource *resource
+    heaps_rewind(residency.heaps)
+    resource = heaps_next_idle(residency.heaps)
     while resource != NULL:
         if resource.wiring == INSIDE:
             total += resource.bytes
-        resource = resource.newer
+        resource = heaps_next_idle(residency.heaps)
     return total
 
 
@@ -79,7 +84,7 @@ cdef uint64_t wanted_by_live(
 cdef Resource *plan_removals(
     Residency *residency, const Resource *fresh, uint64_t allowed
 ) noexcept nogil:
-    """Under the lock: what is too much, and idle resources that stand in the way of live ones."""
+    """While stopped: what is too much, and idle resources that stand in the way of live ones."""
     cdef uint64_t wired = residency.limits.wired
     cdef uint64_t live = wired - idle_wired(residency)
     cdef uint64_t wanted = 0, picked, enough
@@ -122,7 +127,7 @@ cdef inline void count_refusal(Limits *limits, Resource *resource) noexcept nogi
 cdef Resource *plan_additions(
     Residency *residency, Resource *fresh, uint64_t allowed
 ) noexcept nogil:
-    """Under the lock: what joins, its bytes already counted as wired."""
+    """While stopped: what joins, its bytes already counted as wired."""
     cdef Resource *joining = NULL
     cdef Resource *resource = residency.resources[0]
     if fresh != NULL:
@@ -142,12 +147,12 @@ cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
         sets_remove(&residency.sets, resource)
         resource = resource.next_wiring
     sets_commit(&residency.sets)
-    pthread_mutex_lock(residency.lock)
+    pthread_mutex_lock(&residency.heaps.lock)
     while leaving != NULL:
         leaving.wiring = OUTSIDE
         residency.limits.wired -= leaving.bytes
         leaving = leaving.next_wiring
-    pthread_mutex_unlock(residency.lock)
+    pthread_mutex_unlock(&residency.heaps.lock)
 
 
 cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
@@ -164,7 +169,7 @@ cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
     while resource != NULL:
         sets_recheck(&residency.sets, resource)
         resource = resource.next_wiring
-    pthread_mutex_lock(residency.lock)
+    pthread_mutex_lock(&residency.heaps.lock)
     while joining != NULL:
         if joining.residency_set == NO_SET:
             joining.wiring = OUTSIDE
@@ -173,7 +178,7 @@ cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
         joining = joining.next_wiring
     # The system gives no more than this. Nothing beyond is tried until the limit is set again.
     residency.allowed = residency.limits.wired
-    pthread_mutex_unlock(residency.lock)
+    pthread_mutex_unlock(&residency.heaps.lock)
 
 
 cdef void bring_in_line(
@@ -183,14 +188,15 @@ cdef void bring_in_line(
     cdef uint64_t allowed = min(limit, residency.allowed)
     cdef Resource *leaving
     cdef Resource *joining
-    pthread_mutex_lock(residency.lock)
+    heaps_stop(residency.heaps)
     leaving = plan_removals(residency, fresh, allowed)
-    pthread_mutex_unlock(residency.lock)
+    heaps_resume(residency.heaps)
     take_out(residency, leaving)
-    pthread_mutex_lock(residency.lock)
+    heaps_stop(residency.heaps)
     residency.limits.wired_limit = limit
+    heaps_cool(residency.heaps)
     joining = plan_additions(residency, fresh, allowed)
-    pthread_mutex_unlock(residency.lock)
+    heaps_resume(residency.heaps)
     put_in(residency, joining)
     if limit:
         sets_attach(&residency.sets)
@@ -204,12 +210,12 @@ cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil
 
 cdef void forget_refusals(Residency *residency) noexcept nogil:
     cdef Resource *resource
-    pthread_mutex_lock(residency.lock)
+    pthread_mutex_lock(&residency.heaps.lock)
     resource = residency.resources[0]
     while resource != NULL:
         resource.wire_refused = False
         resource = resource.below
-    pthread_mutex_unlock(residency.lock)
+    pthread_mutex_unlock(&residency.heaps.lock)
 
 
 cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil:

@@ -28,6 +28,8 @@ cdef struct Resource:
     bint wire_refused       # counted as a wire failure under this wired limit
     bint purgeable          # idle, and the system may take its pages
     bint lingers            # was purgeable, and the system still counts its bytes as available
+    void *home              # the Cache that it, or what is free of it, lies in
+    uint64_t idle_at        # by the clock of its cache
     uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
     uint32_t block_size     # 0: the resource is one block
     uint32_t size_class

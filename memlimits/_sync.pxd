@@ -1,10 +1,12 @@
-"""The locks of pthread.h that the core uses."""
+"""The locks that the core uses: those of pthread.h, and one that costs less when it is free."""
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
     ctypedef struct pthread_cond_t:
         pass
+    ctypedef int pthread_once_t
+    ctypedef unsigned int pthread_key_t
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
     int pthread_mutex_destroy(pthread_mutex_t *mutex)
     int pthread_mutex_lock(pthread_mutex_t *mutex)
@@ -15,3 +17,29 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_broadcast(pthread_cond_t *condition)
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
                        void (*child)() noexcept nogil)
+    int pthread_once(pthread_once_t *once, void (*function)() noexcept nogil)
+    int pthread_key_create(pthread_key_t *key, void (*destructor)(void *) noexcept nogil)
+    int pthread_setspecific(pthread_key_t key, const void *value)
+
+cdef extern from *:
+    """
+    #include <sched.h>
+
+    typedef int spin_t;
+
+    static inline void spin_lock(spin_t *lock)
+    {
+        for (int tries = 0; __atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE);)
+            while (__atomic_load_n(lock, __ATOMIC_RELAXED))
+                if (++tries % 64 == 0)
+                    sched_yield(); /* its holder may wait for this core */
+    }
+
+    static inline void spin_unlock(spin_t *lock)
+    {
+        __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
+    }
+    """
+    ctypedef int spin_t     # 0: free
+    void spin_lock(spin_t *lock) nogil
+    void spin_unlock(spin_t *lock) nogil

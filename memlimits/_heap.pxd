@@ -1,0 +1,94 @@
+"""One thread's idle blocks, and all heaps of one allocator.
+
+A thread takes blocks from its own heap and gives blocks to the heap that they came from, under that
+heap's lock alone, which nobody else wants then: no line of memory is shared with other threads.
+What keeps every limit exact meanwhile is two bounds that others set for the heap:
+
+- `least_idle`: taking a block that would bring `idle` below it could make a new peak. Active memory
+  is what the footprint holds less what the heaps hold idle, and the sum of `least_idle` over all
+  heaps is the footprint, less what is pending, less the peak, or more.
+- `most_cached`: giving a block that would bring `cached` above it could pass the cache limit, or is
+  to be returned at once. The sum over all heaps is within the cache limit.
+
+A step that would cross one goes the slow way. `Heaps.lock` is taken first, heaps' locks inside it,
+in the order of the list; who holds none but one heap's lock takes no other. Where all are held,
+nothing moves: that is what "stopped" means.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from memlimits._cache cimport Cache
+from memlimits._resource cimport Block, Resource
+from memlimits._sync cimport pthread_mutex_t, spin_t
+
+cdef struct Heap:
+    Cache cache                 # the first field: Resource.home points at it
+    spin_t lock                 # guards the cache and the bounds
+    int64_t least_idle
+    int64_t most_cached
+    uint64_t hits
+    Heaps *heaps                # NULL once they are closed
+    Heap *next                  # of the same allocator
+    Heap *next_mine             # of the same thread
+    Resource *cursor            # for heaps_next_idle
+    bint orphaned               # its thread is gone; the next new one takes it over
+
+cdef struct Heaps:
+    pthread_mutex_t lock        # guards what all heaps share, and the list
+    Heap *first                 # the shared one, for when no other can be had; then the others
+    Heap shared
+
+cdef struct Totals:
+    int64_t idle
+    int64_t cached
+    uint64_t purgeable
+    uint64_t hits
+
+cdef enum Outcome:
+    DONE
+    EMPTY       # nothing fits
+    BOUND       # it would cross a bound; nothing was done
+
+cdef void heaps_open(Heaps *heaps, uint64_t page_size) noexcept nogil
+cdef void heaps_close(Heaps *heaps) noexcept nogil
+
+# This thread's heap; the shared one where there is no memory for one.
+cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil
+cdef Heap *heap_of(const Resource *resource) noexcept nogil
+
+# The fast path: under the heap's own lock.
+cdef Outcome heap_take(Heap *heap, uint64_t n, Block *block) noexcept nogil
+cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil
+
+# Under Heaps.lock alone: a fresh resource joins, once its bytes are not pending any more, and serves
+# n bytes. BOUND: it has joined only.
+cdef Outcome heap_gain(
+    Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
+
+# Takes every lock, and gives them back.
+cdef void heaps_stop(Heaps *heaps) noexcept nogil
+cdef void heaps_resume(Heaps *heaps) noexcept nogil
+# All but Heaps.lock: to wait on a condition of it.
+cdef void heaps_stop_others(Heaps *heaps) noexcept nogil
+cdef void heaps_resume_others(Heaps *heaps) noexcept nogil
+
+# While stopped. Makes warm slabs idle resources; adds up what all hold.
+cdef void heaps_cool(Heaps *heaps) noexcept nogil
+cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
+# While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
+# cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that
+# takes goes the slow way.
+cdef void heaps_share(
+    Heaps *heaps, Heap *favoured, int64_t headroom, int64_t room) noexcept nogil
+
+# Under Heaps.lock alone: headroom from others, one at a time, until `heap` has n bytes of it.
+cdef bint heaps_borrow(Heaps *heaps, Heap *heap, int64_t n) noexcept nogil
+
+# While stopped and cool: every idle resource, the oldest first, across all heaps. The one that was
+# given last may be taken out.
+cdef void heaps_rewind(Heaps *heaps) noexcept nogil
+cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil
+
+# Around a fork, with heaps_stop between the two: in the child only this thread is left.
+cdef void heaps_before_fork() noexcept nogil
+cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil

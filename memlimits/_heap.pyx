@@ -1,0 +1,310 @@
+from libc.stdint cimport INT64_MAX
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from memlimits._cache cimport (
+    cache_add, cache_capacity, cache_cool, cache_find, cache_give, cache_rise, cache_serve,
+)
+from memlimits._sync cimport (
+    pthread_key_create, pthread_key_t, pthread_mutex_destroy, pthread_mutex_init,
+    pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific, spin_lock, spin_unlock,
+)
+
+cdef extern from *:
+    """
+    /* This thread's heaps, the one used last first. Modules of a program that is running already get
+     * little room for such variables: one pointer. */
+    static __thread void *mine __attribute__((tls_model("initial-exec")));
+
+    /* Guards which thread and which allocator a heap belongs to. Taken before any other lock. */
+    static pthread_mutex_t owners = PTHREAD_MUTEX_INITIALIZER;
+    """
+    void *mine
+    pthread_mutex_t owners
+
+cdef pthread_key_t leaving          # its destructor runs when a thread ends
+pthread_key_create(&leaving, orphan_heaps)
+
+
+cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil:
+    memset(heap, 0, sizeof(Heap))
+    heap.heaps = heaps
+    heap.cache.page_size = page_size
+    heap.most_cached = INT64_MAX
+
+
+cdef void heaps_open(Heaps *heaps, uint64_t page_size) noexcept nogil:
+    pthread_mutex_init(&heaps.lock, NULL)
+    heap_init(&heaps.shared, heaps, page_size)
+    heaps.first = &heaps.shared
+
+
+cdef void heaps_close(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = heaps.shared.next
+    cdef Heap *next
+    pthread_mutex_lock(&owners)
+    while heap != NULL:
+        next = heap.next
+        heap.heaps = NULL
+        if heap.orphaned:
+            free(heap)      # else its thread frees it
+        heap = next
+    pthread_mutex_unlock(&owners)
+    pthread_mutex_destroy(&heaps.lock)
+
+
+cdef void orphan_heaps(void *_unused) noexcept nogil:
+    """At a thread's end: its heaps wait for another thread."""
+    global mine
+    cdef Heap *heap
+    cdef Heap *next
+    pthread_mutex_lock(&owners)
+    heap = <Heap *> mine
+    mine = NULL
+    while heap != NULL:
+        next = heap.next_mine
+        if heap.heaps == NULL:
+            free(heap)
+        else:
+            heap.orphaned = True
+        heap = next
+    pthread_mutex_unlock(&owners)
+
+
+cdef Heap *adopt(Heaps *heaps) noexcept nogil:
+    """Under `owners` and Heaps.lock: an orphaned heap, or a new one; NULL without memory."""
+    cdef Heap *heap = heaps.shared.next
+    while heap != NULL and not heap.orphaned:
+        heap = heap.next
+    if heap != NULL:
+        heap.orphaned = False
+        return heap
+    heap = <Heap *> calloc(1, sizeof(Heap))
+    if heap != NULL:
+        heap_init(heap, heaps, heaps.shared.cache.page_size)
+        # No headroom, and no room where there is a bound: its first steps ask for a share.
+        if heaps.shared.most_cached != INT64_MAX:
+            heap.most_cached = 0
+        heap.next = heaps.shared.next
+        heaps.shared.next = heap
+    return heap
+
+
+cdef Heap *find_mine(Heaps *heaps) noexcept nogil:
+    """The thread's heap of this allocator to the front of its list, or one for it."""
+    global mine
+    cdef Heap **link = <Heap **> &mine
+    cdef Heap *heap
+    pthread_mutex_lock(&owners)
+    while link[0] != NULL and link[0].heaps != heaps:
+        heap = link[0]
+        if heap.heaps == NULL:
+            link[0] = heap.next_mine
+            free(heap)
+        else:
+            link = &heap.next_mine
+    heap = link[0]
+    if heap != NULL:
+        link[0] = heap.next_mine
+    else:
+        pthread_setspecific(leaving, &owners)
+        pthread_mutex_lock(&heaps.lock)
+        heap = adopt(heaps)
+        pthread_mutex_unlock(&heaps.lock)
+    if heap != NULL:
+        heap.next_mine = <Heap *> mine
+        mine = heap
+    pthread_mutex_unlock(&owners)
+    return heap if heap != NULL else &heaps.shared
+
+
+cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = <Heap *> mine
+    return heap if heap != NULL and heap.heaps == heaps else find_mine(heaps)
+
+
+cdef Heap *heap_of(const Resource *resource) noexcept nogil:
+    return <Heap *> resource.home
+
+
+# ---- the fast path ----
+
+cdef Outcome heap_take(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+    cdef Outcome outcome = DONE
+    cdef Resource *resource
+    spin_lock(&heap.lock)
+    resource = cache_find(&heap.cache, n)
+    if resource == NULL:
+        outcome = EMPTY
+    elif heap.cache.idle - <int64_t> cache_capacity(resource, n) < heap.least_idle:
+        outcome = BOUND
+    else:
+        cache_serve(&heap.cache, resource, n, block)
+        heap.hits += 1
+    spin_unlock(&heap.lock)
+    return outcome
+
+
+cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    cdef Outcome outcome = DONE
+    cdef int64_t rise
+    spin_lock(&heap.lock)
+    rise = cache_rise(resource)
+    if rise and heap.cache.cached + rise > heap.most_cached:
+        outcome = BOUND
+    else:
+        cache_give(&heap.cache, resource, start)
+    spin_unlock(&heap.lock)
+    return outcome
+
+
+cdef Outcome heap_gain(
+    Heap *heap, Resource *resource, uint64_t n, Block *block
+) noexcept nogil:
+    cdef Outcome outcome = BOUND
+    spin_lock(&heap.lock)
+    cache_add(&heap.cache, resource)
+    if heap.least_idle != INT64_MAX:
+        heap.least_idle += resource.bytes
+        if heap.cache.idle - <int64_t> cache_capacity(resource, n) >= heap.least_idle:
+            cache_serve(&heap.cache, resource, n, block)
+            outcome = DONE
+    spin_unlock(&heap.lock)
+    return outcome
+
+
+# ---- all heaps ----
+
+cdef void heaps_stop(Heaps *heaps) noexcept nogil:
+    pthread_mutex_lock(&heaps.lock)
+    heaps_stop_others(heaps)
+
+
+cdef void heaps_resume(Heaps *heaps) noexcept nogil:
+    heaps_resume_others(heaps)
+    pthread_mutex_unlock(&heaps.lock)
+
+
+cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = heaps.first
+    cdef uint64_t time = heaps.shared.cache.time + 1
+    while heap != NULL:
+        spin_lock(&heap.lock)
+        heap.cache.time = time
+        heap = heap.next
+
+
+cdef void heaps_resume_others(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = heaps.first
+    while heap != NULL:
+        spin_unlock(&heap.lock)
+        heap = heap.next
+
+
+cdef void heaps_cool(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = heaps.first
+    while heap != NULL:
+        cache_cool(&heap.cache)
+        heap = heap.next
+
+
+cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
+    cdef const Heap *heap = heaps.first
+    memset(totals, 0, sizeof(Totals))
+    while heap != NULL:
+        totals.idle += heap.cache.idle
+        totals.cached += heap.cache.cached
+        totals.purgeable += heap.cache.purgeable
+        totals.hits += heap.hits
+        heap = heap.next
+
+
+cdef void heaps_share(
+    Heaps *heaps, Heap *favoured, int64_t headroom, int64_t room
+) noexcept nogil:
+    cdef Heap *heap = heaps.first
+    cdef int64_t count = 0
+    while heap != NULL:
+        count += 1
+        heap = heap.next
+    # The favoured one gets half, and all an equal part of the other.
+    cdef int64_t part = headroom // 2 // count
+    cdef int64_t place = room if room == INT64_MAX else room // 2 // count
+    heap = heaps.first
+    while heap != NULL:
+        heap.least_idle = INT64_MAX if headroom < 0 else heap.cache.idle - part
+        heap.most_cached = INT64_MAX if room == INT64_MAX else heap.cache.cached + place
+        heap = heap.next
+    if headroom >= 0:
+        favoured.least_idle -= headroom - part * count
+    if room != INT64_MAX:
+        favoured.most_cached += room - place * count
+
+
+cdef bint heaps_borrow(Heaps *heaps, Heap *heap, int64_t n) noexcept nogil:
+    cdef Heap *other = heaps.first
+    cdef int64_t has, lent
+    spin_lock(&heap.lock)
+    has = heap.cache.idle - heap.least_idle
+    spin_unlock(&heap.lock)
+    while other != NULL and has < n:
+        if other != heap:
+            spin_lock(&other.lock)
+            lent = (other.cache.idle - other.least_idle + 1) // 2
+            other.least_idle += lent
+            spin_unlock(&other.lock)
+            spin_lock(&heap.lock)
+            heap.least_idle -= lent
+            has = heap.cache.idle - heap.least_idle
+            spin_unlock(&heap.lock)
+        other = other.next
+    return has >= n
+
+
+cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = heaps.first
+    heaps_cool(heaps)
+    while heap != NULL:
+        heap.cursor = heap.cache.oldest
+        heap = heap.next
+
+
+cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = heaps.first
+    cdef Heap *at = NULL
+    cdef Resource *oldest
+    while heap != NULL:
+        if heap.cursor != NULL and (
+            at == NULL or heap.cursor.idle_at < at.cursor.idle_at
+        ):
+            at = heap
+        heap = heap.next
+    if at == NULL:
+        return NULL
+    oldest = at.cursor
+    at.cursor = oldest.newer
+    return oldest
+
+
+cdef void heaps_before_fork() noexcept nogil:
+    pthread_mutex_lock(&owners)
+
+
+cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
+    cdef Heap *heap
+    if child:
+        pthread_mutex_init(&heaps.lock, NULL)
+        pthread_mutex_init(&owners, NULL)
+        heap = heaps.shared.next
+        while heap != NULL:
+            heap.orphaned = True
+            heap = heap.next
+        heap = <Heap *> mine
+        while heap != NULL:
+            heap.orphaned = False
+            heap = heap.next_mine
+        heaps_resume_others(heaps)
+        return
+    heaps_resume(heaps)
+    pthread_mutex_unlock(&owners)
