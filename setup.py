@@ -55,6 +55,7 @@ DEVICE = os.environ.get("MEMLIMITS_DEVICE") or ("metal" if sys.platform == "darw
 LIBRARY = "mlim"
 SOURCES = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m"))
 HEADERS = ["objc/mlim.h", f"objc/{DEVICE}.h"]
+PUBLIC_HEADER = "memlimits/include/memlimits.h"
 if DEVICE != "host":
     VARIANT += f"-{DEVICE}"
 FRAMEWORKS = []
@@ -79,6 +80,7 @@ CORE = [
     "_dlpack",
     "_buffer",
     "_metal",
+    "_malloc",
 ]
 
 Options.warning_errors = True
@@ -96,8 +98,8 @@ def core_extension(name):
     return Extension(
         f"memlimits.{name}",
         [f"memlimits/{name}.pyx"],
-        include_dirs=["objc"],
-        depends=[*HEADERS, *SOURCES] if name == "_device" else HEADERS[:1],
+        include_dirs=["objc", "memlimits/include"],
+        depends=[*HEADERS, *SOURCES] if name == "_device" else [HEADERS[0], PUBLIC_HEADER],
         extra_compile_args=[*FLAGS, *CYTHON_WARNINGS],
         extra_link_args=[*LINK_FLAGS, *FRAMEWORKS] if name == "_device" else LINK_FLAGS,
     )

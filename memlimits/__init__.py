@@ -43,6 +43,7 @@ __all__ = [
     "get_cache_limit",
     "get_cache_memory",
     "get_idle_timeout",
+    "get_include",
     "get_memory_limit",
     "get_peak_memory",
     "get_wired_limit",
@@ -57,6 +58,15 @@ __all__ = [
     "set_wired_limit",
     "zeros",
 ]
+
+
+def get_include() -> str:
+    """Return the directory of ``memlimits.h``, for the include directories of a C extension.
+
+    Cython code needs none: ``cimport memlimits`` has the same functions.
+    """
+    return f"{__path__[0]}/include"
+
 
 _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
 

@@ -1,5 +1,5 @@
 cimport cython
-from memlimits cimport _mlim as mlim
+cimport memlimits._mlim as mlim
 from memlimits._mlim cimport MLIM_OK
 
 from memlimits.errors import DeviceError

@@ -15,21 +15,23 @@ OBJC = HOUSE / "objc"
 CORE = [
     "_sync", "_mlim", "_device", "_limits", "_resource", "_pagemap", "_cache", "_heap",
     "_residency_sets", "_residency", "_core", "_purgeable", "_growth", "_allocator",
-    "_dlpack", "_buffer", "_metal",
+    "_dlpack", "_buffer", "_metal", "_malloc",
 ]  # fmt: skip
 
 
+INTERFACE = PACKAGE / "__init__.pxd"
+
+
 def cython_sources():
-    return sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
+    sources = [*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")]
+    return sorted(path for path in sources if path != INTERFACE)
 
 
 def cimported(path):
     """The modules of memlimits that a source cimports."""
     text = path.read_text()
-    names = re.findall(r"^\s*from memlimits\.([\w.]+) cimport", text, re.MULTILINE)
-    for line in re.findall(r"^\s*from memlimits cimport (.+)$", text, re.MULTILINE):
-        names += re.findall(r"(\w+)(?: as \w+)?", line)[:1]
-    return set(names)
+    modules = r"^\s*(?:from|cimport) memlimits\.([\w.]+)(?: cimport| as|$)"
+    return set(re.findall(modules, text, re.MULTILINE))
 
 
 def imported(path):
@@ -45,6 +47,17 @@ def test_every_core_module_has_its_place():
 def test_modules_cimport_only_what_stands_above(path):
     above = CORE if path.parent.name == "adapters" else CORE[: CORE.index(path.stem)]
     assert cimported(path) - {path.stem} <= set(above)
+
+
+def test_no_module_cimports_the_package():
+    """It would import _malloc, and with it nearly all others, before itself."""
+    package = re.compile(r"^\s*(from memlimits cimport|cimport memlimits\b(?!\.))", re.MULTILINE)
+    assert [path.name for path in cython_sources() if package.search(path.read_text())] == []
+
+
+def test_whoever_cimports_the_package_needs_no_header_of_the_house():
+    assert cimported(INTERFACE) == {"_malloc"}
+    assert cimported(PACKAGE / "_malloc.pxd") == set()
 
 
 def test_limits_cimports_no_sibling():

@@ -1,4 +1,4 @@
-"""Everything README.md shows is run, and shows the same here."""
+"""Everything README.md shows is run, and shows the same here. (Its Cython: test_c_interface.)"""
 
 import doctest
 import os
@@ -28,7 +28,7 @@ def commands():
 
 def test_every_block_is_of_a_kind_that_is_tested():
     # "python" is Metal's: tests/test_metal_queue.py runs it.
-    assert {language for language, _ in BLOCKS} == {"console", "pycon", "python", "sh"}
+    assert {language for language, _ in BLOCKS} == {"console", "cython", "pycon", "python", "sh"}
 
 
 def test_tour(tmp_path):

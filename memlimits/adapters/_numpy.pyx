@@ -4,14 +4,12 @@ The functions below are called by NumPy, with the GIL or without; they never tak
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport INT64_MAX, uint8_t, uint64_t
-from libc.string cimport memcpy, strcpy
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport strcpy
 
 from memlimits._allocator cimport get_default, raise_refusal
-from memlimits._core cimport Core, core_clear, core_find, core_free, core_hit, core_return
-from memlimits._growth cimport core_miss, last_refusal
-from memlimits._limits cimport NOTHING
-from memlimits._resource cimport Block, Resource
+from memlimits._growth cimport last_refusal
+from memlimits._malloc cimport calloc, free, malloc, realloc
 
 import numpy
 
@@ -32,50 +30,20 @@ cdef extern from "numpy/arrayobject.h":
     object PyDataMem_SetHandler(object handler)
 
 
-cdef void *take(Core *core, uint64_t n, bint zeroed) noexcept nogil:
-    cdef Block block
-    n = max(n, <uint64_t> 1)        # NumPy takes NULL for a failure
-    if not core_hit(core, n, &block) and core_miss(core, n, &block) != NOTHING:
-        return NULL
-    if zeroed:
-        core_clear(core, &block, n)
-    return block.start
-
-
 cdef void *data_malloc(void *ctx, size_t size) noexcept nogil:
-    return take(<Core *> ctx, min(<uint64_t> size, <uint64_t> INT64_MAX), False)
+    return malloc(size)
 
 
 cdef void *data_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
-    # A product that overflows is longer than any buffer, and is refused as that.
-    if size != 0 and count > <uint64_t> INT64_MAX // size:
-        return take(<Core *> ctx, INT64_MAX, True)
-    return take(<Core *> ctx, count * size, True)
-
-
-cdef void data_free(void *ctx, void *start, size_t size) noexcept nogil:
-    cdef Core *core = <Core *> ctx
-    if start != NULL:
-        core_return(core, core_free(core, core_find(core, start), start))
+    return calloc(count, size)
 
 
 cdef void *data_realloc(void *ctx, void *start, size_t size) noexcept nogil:
-    cdef Core *core = <Core *> ctx
-    cdef Resource *resource
-    cdef uint64_t capacity
-    cdef void *moved
-    if start == NULL:
-        return data_malloc(ctx, size)
-    resource = core_find(core, start)
-    capacity = resource.block_size if resource.block_size else resource.bytes
-    if capacity // 2 <= size <= capacity:
-        return start
-    moved = data_malloc(ctx, size)
-    if moved == NULL:
-        return start if size <= capacity else NULL
-    memcpy(moved, start, min(capacity, <uint64_t> size))
-    data_free(ctx, start, 0)
-    return moved
+    return realloc(start, size)
+
+
+cdef void data_free(void *ctx, void *start, size_t size) noexcept nogil:
+    free(start)
 
 
 cdef PyDataMem_Handler handler
@@ -147,7 +115,6 @@ def zeros(shape, dtype=float, order="C"):
 _import_array()
 strcpy(handler.name, "memlimits")
 handler.version = 1
-handler.allocator.ctx = &get_default().core
 handler.allocator.malloc = data_malloc
 handler.allocator.calloc = data_calloc
 handler.allocator.realloc = data_realloc

@@ -1,0 +1,10 @@
+"""malloc, calloc, realloc and free, from the process's default allocator.
+
+memlimits.h has the same for C, and says what differs from C's own. This file names nothing else of
+memlimits', so that whoever cimports it needs no header.
+"""
+
+cdef void *malloc(size_t n) noexcept nogil
+cdef void *calloc(size_t count, size_t n) noexcept nogil
+cdef void *realloc(void *start, size_t n) noexcept nogil
+cdef void free(void *start) noexcept nogil

@@ -1,0 +1,68 @@
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport INT64_MAX, uint64_t
+from libc.string cimport memcpy
+
+from memlimits._allocator cimport get_default
+from memlimits._core cimport Core, core_clear, core_find, core_free, core_hit, core_return
+from memlimits._growth cimport core_miss
+from memlimits._limits cimport NOTHING
+from memlimits._resource cimport Block, Resource
+
+cdef extern from "memlimits.h":
+    ctypedef struct memlimits_functions:
+        void *(*malloc)(size_t n) noexcept nogil
+        void *(*calloc)(size_t count, size_t n) noexcept nogil
+        void *(*realloc)(void *start, size_t n) noexcept nogil
+        void (*free)(void *start) noexcept nogil
+    const char *MEMLIMITS_CAPSULE
+
+# The default one is never freed.
+cdef Core *core = &get_default().core
+
+
+cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
+    cdef Block block
+    n = max(n, <uint64_t> 1)        # NULL would be taken for a failure
+    if not core_hit(core, n, &block) and core_miss(core, n, &block) != NOTHING:
+        return NULL
+    if zeroed:
+        core_clear(core, &block, n)
+    return block.start
+
+
+cdef void *malloc(size_t n) noexcept nogil:
+    return take(min(<uint64_t> n, <uint64_t> INT64_MAX), False)
+
+
+cdef void *calloc(size_t count, size_t n) noexcept nogil:
+    # A product that overflows is longer than any buffer, and is refused as that.
+    if n != 0 and count > <uint64_t> INT64_MAX // n:
+        return take(INT64_MAX, True)
+    return take(count * n, True)
+
+
+cdef void free(void *start) noexcept nogil:
+    if start != NULL:
+        core_return(core, core_free(core, core_find(core, start), start))
+
+
+cdef void *realloc(void *start, size_t n) noexcept nogil:
+    cdef Resource *resource
+    cdef uint64_t capacity
+    cdef void *moved
+    if start == NULL:
+        return malloc(n)
+    resource = core_find(core, start)
+    capacity = resource.block_size if resource.block_size else resource.bytes
+    if capacity // 2 <= n <= capacity:
+        return start
+    moved = malloc(n)
+    if moved == NULL:
+        return start if n <= capacity else NULL
+    memcpy(moved, start, min(capacity, <uint64_t> n))
+    free(start)
+    return moved
+
+
+cdef memlimits_functions table = memlimits_functions(malloc, calloc, realloc, free)
+functions = PyCapsule_New(&table, MEMLIMITS_CAPSULE, NULL)      # what memlimits.h asks for
