@@ -5,13 +5,16 @@ Called under the lock of the heap that the cache belongs to.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from memlimits._resource cimport Block, Resource
+from memlimits._resource cimport Block, Resource, slab_is_full, slab_take
 
 cdef enum:
     SIZE_CLASSES = 57           # 1 to 8: multiples of 64 up to 512; then eight a power of two
     BINS = 416                  # eight a power of two from 4 KiB
     LARGEST_SLAB_BLOCK = 32768  # a longer block is a resource of its own
     LARGEST_SLAB = 262144
+
+cdef extern from *:
+    int clz "__builtin_clzll"(unsigned long long number) nogil
 
 cdef struct Cache:
     Resource *slabs[SIZE_CLASSES]   # slabs with a free block
@@ -27,6 +30,18 @@ cdef struct Cache:
     uint64_t time                   # of the last step at which all heaps stood still: a clock
     uint64_t page_size
 
+cdef inline int log2_floor(uint64_t number) noexcept nogil:
+    return 63 - clz(number)
+
+
+cdef inline uint32_t class_of(uint64_t n) noexcept nogil:
+    """The smallest size class that holds n bytes; n from 0 to LARGEST_SLAB_BLOCK."""
+    cdef int power
+    if n <= 512:
+        return <uint32_t> ((max(n, <uint64_t> 1) + 63) // 64)
+    power = log2_floor(n - 1)
+    return <uint32_t> ((power - 8) * 8 + ((n - 1 - (<uint64_t> 1 << power)) >> (power - 3)) + 1)
+
 # Bytes to ask the device for, to serve n: comfortably, and at the very least.
 cdef uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil
 cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil
@@ -34,15 +49,32 @@ cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil
 cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil
 
 # What could serve n bytes: a slab with a free block, or an idle resource. NULL where nothing fits.
-cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil
+cdef inline Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
+    cdef Resource *slab = cache.slabs[class_of(n)] if n <= LARGEST_SLAB_BLOCK else NULL
+    return slab if slab != NULL else cache_find_idle(cache, n)
+cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil
+
 # A resource that nobody holds a block of joins, fresh from the device or from another cache.
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil
 # The capacity that a block of n bytes has there, and handing it out.
 cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil
 cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
+# Hands out a slab's block.
+cdef inline void cache_take(Cache *cache, Resource *slab, Block *block) noexcept nogil:
+    if slab.live == 0:
+        cache_use(cache, slab)
+    slab_take(slab, block)
+    if slab_is_full(slab):
+        cache_drop_full(cache, slab)
+    cache.idle -= slab.block_size
+# Parts of that: the slab's first block, and its last.
+cdef void cache_use(Cache *cache, Resource *slab) noexcept nogil
+cdef void cache_drop_full(Cache *cache, Resource *slab) noexcept nogil
+
 # By how much `cached` rises when a block of the resource comes back, and taking it back.
-cdef int64_t cache_rise(const Resource *resource) noexcept nogil
+cdef inline int64_t cache_rise(const Resource *resource) noexcept nogil:
+    return 0 if resource.block_size and resource.live > 1 else resource.bytes
 cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil
 
 # Makes warm slabs plain idle resources, for any class or length.

@@ -1,29 +1,13 @@
 from memlimits._resource cimport IDLE, TAKEN, slab_cut, slab_give, slab_is_full, slab_take
 
-cdef extern from *:
-    int clz "__builtin_clzll"(unsigned long long number) nogil
-
 cdef enum:
     SMALLEST_SLAB = 65536
     BLOCKS_A_SLAB = 8       # at least
     PROBES = 8              # idle resources of a bin that a request looks at
 
 
-cdef inline int log2_floor(uint64_t number) noexcept nogil:
-    return 63 - clz(number)
-
-
 cdef inline uint64_t round_up(uint64_t n, uint64_t multiple) noexcept nogil:
     return (n + multiple - 1) // multiple * multiple
-
-
-cdef uint32_t class_of(uint64_t n) noexcept nogil:
-    """The smallest size class that holds n bytes; n from 0 to LARGEST_SLAB_BLOCK."""
-    cdef int power
-    if n <= 512:
-        return <uint32_t> ((max(n, <uint64_t> 1) + 63) // 64)
-    power = log2_floor(n - 1)
-    return <uint32_t> ((power - 8) * 8 + ((n - 1 - (<uint64_t> 1 << power)) >> (power - 3)) + 1)
 
 
 cdef uint32_t class_size(uint32_t size_class) noexcept nogil:
@@ -137,6 +121,10 @@ cdef Resource *find_idle(Resource *const *bins, uint64_t n) noexcept nogil:
     return NULL
 
 
+cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil:
+    return find_serving(cache, cache.bins, n)
+
+
 cdef Resource *find_serving(
     const Cache *cache, Resource *const *bins, uint64_t n
 ) noexcept nogil:
@@ -146,13 +134,6 @@ cdef Resource *find_serving(
         # One that was made when a whole slab did not fit.
         resource = find_idle(bins, cache_least_growth(cache.page_size, n))
     return resource
-
-
-cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
-    cdef Resource *resource = NULL
-    if n <= LARGEST_SLAB_BLOCK:
-        resource = cache.slabs[class_of(n)]
-    return resource if resource != NULL else find_serving(cache, cache.bins, n)
 
 
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil:
@@ -175,29 +156,28 @@ cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogi
     return class_size(class_of(n)) if n <= LARGEST_SLAB_BLOCK else resource.bytes
 
 
-cdef void take_from_slab(Cache *cache, Resource *slab, Block *block) noexcept nogil:
-    if slab.live == 0:
-        cache.cached -= slab.bytes
-        if cache.warm[slab.size_class] == slab:
-            cache.warm[slab.size_class] = NULL
-            cache.warm_count -= 1
-    slab_take(slab, block)
-    if slab_is_full(slab):
-        unlink(&cache.slabs[slab.size_class], slab)
-    cache.idle -= slab.block_size
+cdef void cache_use(Cache *cache, Resource *slab) noexcept nogil:
+    cache.cached -= slab.bytes
+    if cache.warm[slab.size_class] == slab:
+        cache.warm[slab.size_class] = NULL
+        cache.warm_count -= 1
+
+
+cdef void cache_drop_full(Cache *cache, Resource *slab) noexcept nogil:
+    unlink(&cache.slabs[slab.size_class], slab)
 
 
 cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil:
     cdef uint32_t size_class
     if resource.block_size:
-        take_from_slab(cache, resource, block)
+        cache_take(cache, resource, block)
         return
     remove_idle(cache, resource)
     if n <= LARGEST_SLAB_BLOCK:
         size_class = class_of(n)
         slab_cut(resource, class_size(size_class), size_class)
         link(&cache.slabs[size_class], resource)
-        take_from_slab(cache, resource, block)
+        cache_take(cache, resource, block)
         return
     block.resource = resource
     block.start = resource.base
@@ -205,10 +185,6 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
     block.zeros = resource.zeros
     cache.idle -= resource.bytes
     cache.cached -= resource.bytes
-
-
-cdef int64_t cache_rise(const Resource *resource) noexcept nogil:
-    return 0 if resource.block_size and resource.live > 1 else resource.bytes
 
 
 cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil:

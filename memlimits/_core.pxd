@@ -9,10 +9,10 @@ releases the GIL around them.
 
 from libc.stdint cimport uint64_t
 
-from memlimits._heap cimport Heap, Heaps
+from memlimits._heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
 from memlimits._limits cimport Blocker, Limits, Policy
 from memlimits._mlim cimport mlim_device, mlim_device_facts
-from memlimits._pagemap cimport PageMap
+from memlimits._pagemap cimport PageMap, pagemap_find
 from memlimits._residency cimport Residency
 from memlimits._resource cimport Block, Resource
 from memlimits._sync cimport pthread_cond_t
@@ -57,16 +57,30 @@ cdef int core_open(
 # Gives everything back, live blocks included: their holders keep the core open.
 cdef void core_close(Core *core) noexcept nogil
 
-# Serves n bytes from what is idle. False where nothing fits.
-cdef bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil
+# Serves n bytes from what this thread's heap has. False where nothing fits.
+cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
+    cdef Outcome outcome
+    if core.lost:
+        return False
+    outcome = heaps_take(&core.heaps, n, block)
+    return outcome == DONE or (outcome == BOUND and core_hit_slowly(core, n, block))
+# One that could make a new peak: with other heaps' headroom, or it does make it.
+cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil
+
 # Makes a block's first n bytes read as zeros. May call the device.
 cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil
 # Takes a block back. What it returns goes to core_return, unless it is NULL.
-cdef Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil
+cdef inline Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil:
+    if not core.lost and heap_give(resource, start) == DONE:
+        return NULL
+    return core_free_slowly(core, resource, start)
+cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil
+
 # Gives detached resources back. Calls the device.
 cdef void core_return(Core *core, Resource *detached) noexcept nogil
 # The resource that an address handed out by this core lies in.
-cdef Resource *core_find(const Core *core, const void *address) noexcept nogil
+cdef inline Resource *core_find(const Core *core, const void *address) noexcept nogil:
+    return pagemap_find(&core.pages, address)
 
 # Setters act before they return: the cache is trimmed, resources are unwired. They call the device
 # and return the previous value.

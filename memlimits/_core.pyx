@@ -6,17 +6,16 @@ from memlimits._cache cimport (
 )
 from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._heap cimport (
-    BOUND, DONE, Outcome, Totals, heap_give, heap_of, heap_take, heaps_after_fork,
-    heaps_before_fork, heaps_borrow, heaps_close, heaps_cool, heaps_mine, heaps_next_idle,
-    heaps_open, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop,
-    heaps_stop_others, heaps_total,
+    Totals, heap_of, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_close, heaps_cool, heaps_mine,
+    heaps_next_idle, heaps_open, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share,
+    heaps_stop, heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
     limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
     limits_note_peak, limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
-from memlimits._pagemap cimport pagemap_close, pagemap_find, pagemap_init, pagemap_remove
+from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
 from memlimits._residency cimport (
     residency_close, residency_forget, residency_init, residency_release, residency_set_limit,
 )
@@ -204,8 +203,8 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
 
 # ---- blocks ----
 
-cdef bint hit_slowly(Core *core, Heap *heap, uint64_t n, Block *block) noexcept nogil:
-    """A hit that could make a new peak: with other heaps' headroom, or one that does make it."""
+cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = heaps_mine(&core.heaps)
     cdef bint borrowed
     cdef Outcome outcome
     cdef Resource *resource
@@ -213,7 +212,7 @@ cdef bint hit_slowly(Core *core, Heap *heap, uint64_t n, Block *block) noexcept 
     borrowed = core.limits.peak != 0 and heaps_borrow(&core.heaps, heap, n + n // 8 + 64)
     pthread_mutex_unlock(&core.heaps.lock)
     if borrowed:
-        outcome = heap_take(heap, n, block)
+        outcome = heaps_take(&core.heaps, n, block)
         if outcome != BOUND:
             return outcome == DONE
     core_stop(core)
@@ -225,17 +224,7 @@ cdef bint hit_slowly(Core *core, Heap *heap, uint64_t n, Block *block) noexcept 
     return resource != NULL
 
 
-cdef bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
-    cdef Heap *heap
-    cdef Outcome outcome
-    if core.lost:
-        return False
-    heap = heaps_mine(&core.heaps)
-    outcome = heap_take(heap, n, block)
-    return outcome == DONE or (outcome == BOUND and hit_slowly(core, heap, n, block))
-
-
-cdef Resource *free_slowly(Core *core, Resource *resource, void *start) noexcept nogil:
+cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
     cdef Resource *detached = NULL
     core_stop(core)
@@ -249,12 +238,6 @@ cdef Resource *free_slowly(Core *core, Resource *resource, void *start) noexcept
     return detached
 
 
-cdef Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil:
-    if not core.lost and heap_give(resource, start) == DONE:
-        return NULL
-    return free_slowly(core, resource, start)
-
-
 cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
     if block.zeros:
         return
@@ -265,10 +248,6 @@ cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
             pthread_mutex_unlock(&core.heaps.lock)
             return
     memset(block.start, 0, n)
-
-
-cdef Resource *core_find(const Core *core, const void *address) noexcept nogil:
-    return pagemap_find(&core.pages, address)
 
 
 # ---- limits and counters ----

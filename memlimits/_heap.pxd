@@ -54,10 +54,11 @@ cdef void heaps_close(Heaps *heaps) noexcept nogil
 
 # This thread's heap; the shared one where there is no memory for one.
 cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil
-cdef Heap *heap_of(const Resource *resource) noexcept nogil
+cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
+    return <Heap *> resource.home
 
-# The fast path: under the heap's own lock.
-cdef Outcome heap_take(Heap *heap, uint64_t n, Block *block) noexcept nogil
+# The fast path, under one heap's lock: from this thread's heap, and back to the block's.
+cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil
 
 # Under Heaps.lock alone: a fresh resource joins, once its bytes are not pending any more, and serves

@@ -4,7 +4,9 @@ from libc.string cimport memset
 
 from memlimits._cache cimport (
     cache_add, cache_capacity, cache_cool, cache_find, cache_give, cache_rise, cache_serve,
+    cache_take,
 )
+from memlimits._resource cimport slab_give, slab_is_full
 from memlimits._sync cimport (
     pthread_key_create, pthread_key_t, pthread_mutex_destroy, pthread_mutex_init,
     pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific, spin_lock, spin_unlock,
@@ -123,24 +125,29 @@ cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil:
     return heap if heap != NULL and heap.heaps == heaps else find_mine(heaps)
 
 
-cdef Heap *heap_of(const Resource *resource) noexcept nogil:
-    return <Heap *> resource.home
-
-
 # ---- the fast path ----
 
-cdef Outcome heap_take(Heap *heap, uint64_t n, Block *block) noexcept nogil:
-    cdef Outcome outcome = DONE
-    cdef Resource *resource
-    spin_lock(&heap.lock)
-    resource = cache_find(&heap.cache, n)
+cdef inline Outcome take(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+    cdef Resource *resource = cache_find(&heap.cache, n)
     if resource == NULL:
-        outcome = EMPTY
-    elif heap.cache.idle - <int64_t> cache_capacity(resource, n) < heap.least_idle:
-        outcome = BOUND
+        return EMPTY
+    if resource.block_size:
+        if heap.cache.idle - <int64_t> resource.block_size < heap.least_idle:
+            return BOUND
+        cache_take(&heap.cache, resource, block)
     else:
+        if heap.cache.idle - <int64_t> cache_capacity(resource, n) < heap.least_idle:
+            return BOUND
         cache_serve(&heap.cache, resource, n, block)
-        heap.hits += 1
+    heap.hits += 1
+    return DONE
+
+
+cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = heaps_mine(heaps)
+    cdef Outcome outcome
+    spin_lock(&heap.lock)
+    outcome = take(heap, n, block)
     spin_unlock(&heap.lock)
     return outcome
 
@@ -151,7 +158,11 @@ cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
     cdef int64_t rise
     spin_lock(&heap.lock)
     rise = cache_rise(resource)
-    if rise and heap.cache.cached + rise > heap.most_cached:
+    if rise == 0 and not slab_is_full(resource):
+        # What happens most often, without a call.
+        slab_give(resource, start)
+        heap.cache.idle += resource.block_size
+    elif rise and heap.cache.cached + rise > heap.most_cached:
         outcome = BOUND
     else:
         cache_give(&heap.cache, resource, start)

@@ -9,6 +9,11 @@ from libc.stdint cimport uint64_t
 
 from memlimits._resource cimport Resource
 
+cdef enum:
+    PAGE_BITS = 12
+    LEVEL_BITS = 12
+    FANOUT = 1 << LEVEL_BITS
+
 cdef struct PageMap:
     void **root             # owned, with every node below it
 
@@ -17,5 +22,11 @@ cdef void pagemap_close(PageMap *pages) noexcept nogil
 # Makes [base, base + bytes) find the resource. -1 without memory, and then nothing is changed.
 cdef int pagemap_add(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
 cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
-# The resource that holds the page of an address; NULL where there is none.
-cdef Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil
+# The resource that holds the page of an address handed out; NULL for others below 2**48.
+cdef inline Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil:
+    cdef uint64_t page = <uint64_t> address >> PAGE_BITS
+    cdef void **node = <void **> pages.root[page >> (2 * LEVEL_BITS) & (FANOUT - 1)]
+    if node == NULL:
+        return NULL
+    node = <void **> node[page >> LEVEL_BITS & (FANOUT - 1)]
+    return NULL if node == NULL else <Resource *> node[page & (FANOUT - 1)]

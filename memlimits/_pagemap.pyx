@@ -1,9 +1,6 @@
 from libc.stdlib cimport calloc, free
 
 cdef enum:
-    PAGE_BITS = 12
-    LEVEL_BITS = 12
-    FANOUT = 1 << LEVEL_BITS
     ADDRESS_BITS = PAGE_BITS + 3 * LEVEL_BITS
 
 
@@ -64,8 +61,3 @@ cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcep
     cdef uint64_t page
     for page in range(n >> PAGE_BITS):
         entry(pages, <uint64_t> resource.base + (page << PAGE_BITS), False)[0] = NULL
-
-
-cdef Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil:
-    cdef void **at = entry(pages, <uint64_t> address, False)
-    return NULL if at == NULL else <Resource *> at[0]

@@ -18,29 +18,31 @@ cdef enum Wiring:
     LEAVING     # being taken out; counted until it is
 
 cdef struct Resource:
-    mlim_buffer *buffer     # owned
-    char *base
-    uint64_t bytes
-    Use use
-    bint zeros              # whole: all of it; slab: what lies beyond `fresh` was never written
-    Wiring wiring
-    int residency_set       # which of the residency's sets it is in
-    bint wire_refused       # counted as a wire failure under this wired limit
-    bint purgeable          # idle, and the system may take its pages
-    bint lingers            # was purgeable, and the system still counts its bytes as available
+    # What the fast path touches, one line of the processor's cache.
     void *home              # the Cache that it, or what is free of it, lies in
-    uint64_t idle_at        # by the clock of its cache
-    uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
+    void *free_blocks       # handed back, linked through their first bytes
+    Resource *previous      # idle: others of its bin; slab with a free block: others of its class;
+    Resource *next          # detached: the next to destroy
+    char *base
     uint32_t block_size     # 0: the resource is one block
     uint32_t size_class
     uint32_t blocks         # how many the slab is cut into
     uint32_t live           # how many of them callers hold
     uint32_t fresh          # the first that was never handed out; all after it neither
-    void *free_blocks       # handed back, linked through their first bytes
-    Resource *previous      # idle: others of its bin; slab with a free block: others of its class;
-    Resource *next          # detached: the next to destroy
+    bint zeros              # whole: all of it; slab: what lies beyond `fresh` was never written
+
+    uint64_t bytes
+    Use use
+    Wiring wiring
+    int residency_set       # which of the residency's sets it is in
+    bint wire_refused       # counted as a wire failure under this wired limit
+    bint purgeable          # idle, and the system may take its pages
+    bint lingers            # was purgeable, and the system still counts its bytes as available
+    uint64_t idle_at        # by the clock of its cache
+    uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
     Resource *older         # idle: by the time it became so
     Resource *newer
+    mlim_buffer *buffer     # owned
     Resource *above         # every resource the allocator holds
     Resource *below
     Resource *next_wiring   # one wiring operation's list
@@ -61,6 +63,26 @@ cdef void resource_disown(Resource *resource) noexcept nogil
 cdef void resource_destroy(Resource *resource) noexcept nogil
 
 cdef void slab_cut(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil
-cdef bint slab_is_full(const Resource *slab) noexcept nogil
-cdef void slab_take(Resource *slab, Block *block) noexcept nogil
-cdef void slab_give(Resource *slab, void *start) noexcept nogil
+
+cdef inline bint slab_is_full(const Resource *slab) noexcept nogil:
+    return slab.live == slab.blocks
+
+
+cdef inline void slab_take(Resource *slab, Block *block) noexcept nogil:
+    block.resource = slab
+    block.capacity = slab.block_size
+    if slab.free_blocks != NULL:
+        block.start = <char *> slab.free_blocks
+        block.zeros = False
+        slab.free_blocks = (<void **> slab.free_blocks)[0]
+    else:
+        block.start = slab.base + <uint64_t> slab.fresh * slab.block_size
+        block.zeros = slab.zeros
+        slab.fresh += 1
+    slab.live += 1
+
+
+cdef inline void slab_give(Resource *slab, void *start) noexcept nogil:
+    (<void **> start)[0] = slab.free_blocks
+    slab.free_blocks = start
+    slab.live -= 1

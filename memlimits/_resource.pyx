@@ -1,10 +1,20 @@
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
+from libc.string cimport memset
 
 from memlimits._device cimport buffer_contents, buffer_destroy
 
+cdef extern from "<stdlib.h>" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
+
+cdef enum:
+    LINE = 64       # of the processor's cache
+
 
 cdef Resource *resource_new() noexcept nogil:
-    return <Resource *> calloc(1, sizeof(Resource))
+    cdef Resource *resource = <Resource *> aligned_alloc(LINE, (sizeof(Resource) + LINE - 1) // LINE * LINE)
+    if resource != NULL:
+        memset(resource, 0, sizeof(Resource))
+    return resource
 
 
 cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) noexcept nogil:
@@ -31,27 +41,3 @@ cdef void slab_cut(Resource *slab, uint32_t block_size, uint32_t size_class) noe
     slab.live = 0
     slab.fresh = 0
     slab.free_blocks = NULL
-
-
-cdef bint slab_is_full(const Resource *slab) noexcept nogil:
-    return slab.live == slab.blocks
-
-
-cdef void slab_take(Resource *slab, Block *block) noexcept nogil:
-    block.resource = slab
-    block.capacity = slab.block_size
-    if slab.free_blocks != NULL:
-        block.start = <char *> slab.free_blocks
-        block.zeros = False
-        slab.free_blocks = (<void **> slab.free_blocks)[0]
-    else:
-        block.start = slab.base + <uint64_t> slab.fresh * slab.block_size
-        block.zeros = slab.zeros
-        slab.fresh += 1
-    slab.live += 1
-
-
-cdef void slab_give(Resource *slab, void *start) noexcept nogil:
-    (<void **> start)[0] = slab.free_blocks
-    slab.free_blocks = start
-    slab.live -= 1

@@ -24,11 +24,21 @@ cdef extern from "<pthread.h>" nogil:
 cdef extern from *:
     """
     #include <sched.h>
+    #if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
+    #include <sys/single_threaded.h>
+    #else
+    #define __libc_single_threaded 0
+    #endif
 
     typedef int spin_t;
 
     static inline void spin_lock(spin_t *lock)
     {
+        /* An atomic exchange costs more than all else on the fast path. */
+        if (__libc_single_threaded) {
+            __atomic_store_n(lock, 1, __ATOMIC_RELAXED);
+            return;
+        }
         for (int tries = 0; __atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE);)
             while (__atomic_load_n(lock, __ATOMIC_RELAXED))
                 if (++tries % 64 == 0)
