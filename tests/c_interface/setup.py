@@ -9,6 +9,12 @@ from setuptools import Extension, setup
 import memlimits
 
 HERE = Path(__file__).parent
+# What of these was copied here is built.
+IN_C = [
+    ("in_c", "in_c.c", "-std=c11"),
+    ("in_cpp", "in_cpp.cpp", "-std=c++11"),
+    ("storm", "storm.c", "-std=c11"),
+]
 STRICT = ["-O1", "-Wall", "-Wextra", "-Werror"]
 # What Cython writes by design.
 CYTHON = [
@@ -38,8 +44,7 @@ def in_cython(path):
 setup(
     name="users",
     ext_modules=[
-        in_c("in_c", "in_c.c", "-std=c11"),
-        in_c("in_cpp", "in_cpp.cpp", "-std=c++11"),
+        *(in_c(*words) for words in IN_C if (HERE / words[1]).exists()),
         *cythonize(
             [in_cython(path) for path in sorted(HERE.glob("*.pyx"))],
             compiler_directives={"language_level": "3"},
