@@ -7,7 +7,8 @@ cdef enum:
 
 
 cdef inline uint64_t round_up(uint64_t n, uint64_t multiple) noexcept nogil:
-    return (n + multiple - 1) // multiple * multiple
+    """`multiple` is a power of two."""
+    return (n + multiple - 1) & ~(multiple - 1)
 
 
 cdef uint32_t class_size(uint32_t size_class) noexcept nogil:
