@@ -1,4 +1,4 @@
-from memlimits._resource cimport IDLE, TAKEN, slab_cut, slab_give, slab_is_full, slab_take
+from memlimits._resource cimport IDLE, TAKEN, slab_cut, slab_give, slab_is_full
 
 cdef enum:
     SMALLEST_SLAB = 65536

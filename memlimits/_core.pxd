@@ -1,10 +1,10 @@
 """The order of things: hit, reserve, trim, make, wire.
 
-`Residency.mutex` is held across wiring and taken first, then `Heaps.lock`, then those of heaps; under
-the latter two there is arithmetic and list surgery only: no device call, no Python. "The lock" is
-Heaps.lock; "stopped" means that every heap's is held, too. Functions are called without any. The GIL
-is the outermost lock; functions that call the device can take long, and a caller from Python
-releases the GIL around them.
+`Residency.mutex` is held across wiring and taken first, then `Heaps.lock`, then those of heaps;
+under the latter two there is arithmetic and list surgery only: no device call, no Python. "The
+lock" is Heaps.lock; "stopped" means that every heap's is held, too. Functions are called without
+any. The GIL is the outermost lock; functions that call the device can take long, and a caller from
+Python releases the GIL around them.
 """
 
 from libc.stdint cimport uint64_t
@@ -40,7 +40,7 @@ cdef struct Core:
     pthread_cond_t settled      # pending fell
     int waiters                 # for settled
     Limits limits
-    uint64_t purgeable          # idle bytes that the system may take; they change while stopped only
+    uint64_t purgeable          # idle bytes that the system may take; set while stopped only
     Resource *resources         # every resource held, the newest first
     uint64_t idle_timeout       # ns after which idle resources become purgeable; UINT64_MAX: never
     uint64_t clears             # counts core_clear_cache
@@ -110,8 +110,8 @@ cdef void core_note(Core *core) noexcept nogil      # what the heaps hold, after
 
 # For _growth and _purgeable. Under the lock: a resource is the core's from now on.
 cdef void core_hold(Core *core, Resource *resource) noexcept nogil
-# While stopped: takes the oldest idle resources, `enough` bytes of them or all there are, out of the
-# cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
+# While stopped: takes the oldest idle resources, `enough` bytes of them or all there are, out of
+# the cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
 cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil
 cdef void core_set_aside(Resource *resource, Resource **first) noexcept nogil   # one of them
 # The same for core_return.

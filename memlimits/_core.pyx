@@ -6,7 +6,8 @@ from memlimits._cache cimport (
 )
 from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._heap cimport (
-    Totals, heap_of, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_close, heaps_cool, heaps_mine,
+    Totals, heap_of, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_close, heaps_cool,
+    heaps_mine,
     heaps_next_idle, heaps_open, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share,
     heaps_stop, heaps_stop_others, heaps_total,
 )

@@ -7,19 +7,20 @@ from memlimits._cache cimport (
     cache_remove, cache_serve,
 )
 from memlimits._core cimport (
-    core_detach, core_give_back, core_hold, core_note, core_resume, core_return, core_settle,
+    core_detach, core_give_back, core_hold, core_resume, core_return, core_settle,
     core_stop, core_take_out, core_wait,
 )
 from memlimits._device cimport (
     buffer_create, buffer_set_purgeable, device_available, device_touched,
 )
 from memlimits._heap cimport (
-    BOUND, Heap, heap_gain, heap_of, heaps_mine, heaps_resume, heaps_stop, heaps_stop_others,
+    BOUND, Heap, heap_gain, heap_of, heaps_mine, heaps_resume, heaps_stop_others,
 )
 from memlimits._limits cimport (
     DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
     limits_cancel, limits_confirm, limits_easy_growth, limits_extend_credit, limits_judge,
-    limits_lower_promise,    limits_promise, limits_reserve, limits_room, limits_set_aside, limits_slack,
+    limits_lower_promise, limits_promise, limits_reserve, limits_room, limits_set_aside,
+    limits_slack,
 )
 from memlimits._mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_range, mlim_status,

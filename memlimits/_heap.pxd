@@ -61,8 +61,8 @@ cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil
 
-# Under Heaps.lock alone: a fresh resource joins, once its bytes are not pending any more, and serves
-# n bytes. BOUND: it has joined only.
+# Under Heaps.lock alone: a fresh resource joins, its bytes not pending any more, and serves n.
+# BOUND: it has joined only.
 cdef Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
 

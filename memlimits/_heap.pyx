@@ -14,8 +14,8 @@ from memlimits._sync cimport (
 
 cdef extern from *:
     """
-    /* This thread's heaps, the one used last first. Modules of a program that is running already get
-     * little room for such variables: one pointer. */
+    /* This thread's heaps, the one used last first. A module that is loaded into a running program
+     * gets little room for such variables: one pointer. */
     static __thread void *mine __attribute__((tls_model("initial-exec")));
 
     /* Guards which thread and which allocator a heap belongs to. Taken before any other lock. */

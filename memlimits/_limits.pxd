@@ -37,8 +37,10 @@ cdef struct Limits:
     uint64_t footprint          # held from the device, or being asked of it or returned to it
     uint64_t pending            # the part of footprint whose device call is under way
     uint64_t returning          # the part of pending that will leave the footprint
-    uint64_t active             # blocks in callers' hands, at their capacity; as of the last time
-    uint64_t cache              # idle resources                                 all heaps stood still
+    # As of the last time that all heaps stood still.
+    uint64_t active             # blocks in callers' hands, at their capacity
+    uint64_t cache              # idle resources
+
     uint64_t peak               # highest active since the start or the last reset
     uint64_t wired              # kept resident, or being made so
     uint64_t resources          # how many the device made and has not taken back

@@ -1,7 +1,8 @@
 """Which resources stay wired, within a budget.
 
 One wiring operation runs at a time, under `mutex`; commits, which can take 0.1 s a GiB, happen
-under it and never under the allocator's lock, Heaps.lock. `mutex` is taken first, that lock inside it. A resource that is not OUTSIDE leaves through residency_release before it is destroyed.
+under it and never under the allocator's lock, Heaps.lock. `mutex` is taken first, that lock inside
+it. A resource that is not OUTSIDE leaves through residency_release before it is destroyed.
 """
 
 from libc.stdint cimport uint64_t

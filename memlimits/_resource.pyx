@@ -11,7 +11,8 @@ cdef enum:
 
 
 cdef Resource *resource_new() noexcept nogil:
-    cdef Resource *resource = <Resource *> aligned_alloc(LINE, (sizeof(Resource) + LINE - 1) // LINE * LINE)
+    cdef size_t whole_lines = (sizeof(Resource) + LINE - 1) // LINE * LINE
+    cdef Resource *resource = <Resource *> aligned_alloc(LINE, whole_lines)
     if resource != NULL:
         memset(resource, 0, sizeof(Resource))
     return resource
