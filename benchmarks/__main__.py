@@ -1,6 +1,8 @@
-"""Run every benchmark, print a table each, and write the samples as JSON.
+"""Measure memlimits against its targets, and print a figure and a verdict for each.
 
-python benchmarks [--quick] [NAME ...]
+python benchmarks [--quick] [--only THEME ...]
+
+Everything that is found also goes to benchmarks/results/, as JSON and as a plot.
 """
 
 import argparse
@@ -8,99 +10,59 @@ import importlib
 import json
 import os
 import platform
+import sys
 import time
 from pathlib import Path
-from types import ModuleType
-from typing import Any
-
-import numpy
-from timing import Comparison
-
-import memlimits
 
 HERE = Path(__file__).parent
-NAMES = [path.stem.removeprefix("bench_") for path in sorted(HERE.glob("bench_*.py"))]
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        huge_pages = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text().strip()
-    except OSError:
-        huge_pages = "unknown"
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "transparent_huge_pages": huge_pages,
-        "python": platform.python_version(),
-        "numpy": numpy.__version__,
-        "backend": memlimits.device_info()["backend"],
-    }
-
-
-def print_table(bench: ModuleType, results: dict[str, Comparison]) -> None:
-    """Print ns, spread, and the two ratios to the baseline, a line for each side."""
-    base = bench.BASELINE
-    width = max(map(len, results))
-    print(f"\n{bench.TITLE} ({base} takes so many times longer)")
-    head = f"{'ns':>14} {'spread':>7} {'of medians':>11} {'of rounds':>10}"
-    print(f"{'':{width}}  {'side':10} {head}")
-    for label, result in results.items():
-        for side in result.samples:
-            print(
-                f"{label:{width}}  {side:10} {result.median(side):14,.1f}"
-                f" {result.spread(side):7.1%}"
-                f" {result.ratio_of_medians(side, base):10.2f}x"
-                f" {result.median_of_ratios(side, base):9.2f}x"
-            )
-            label = ""
-
-
-def as_json(bench: ModuleType, results: dict[str, Comparison]) -> dict[str, Any]:
-    return {
-        label: {
-            side: {
-                "median_ns": result.median(side),
-                "spread": result.spread(side),
-                "ratio_of_medians": result.ratio_of_medians(side, bench.BASELINE),
-                "median_of_ratios": result.median_of_ratios(side, bench.BASELINE),
-                "samples_ns": samples,
-            }
-            for side, samples in result.samples.items()
-        }
-        for label, result in results.items()
-    }
+# In the order of the targets.
+THEMES = [
+    "python", "arrays", "heap", "threads", "scaling", "cached", "numpy", "import", "getters",
+    "limit",
+]  # fmt: skip
+# jemalloc's thread-local storage has to be set aside before a process starts.
+TUNABLES = "glibc.rtld.optional_static_tls=16384"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few and short rounds: under a minute")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--only", nargs="+", metavar="THEME", help=f"of {', '.join(THEMES)}")
     args = parser.parse_args()
-    if unknown := set(args.names) - set(NAMES):
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    rounds, seconds = (7, 0.005) if args.quick else (41, 0.02)
+    if unknown := set(args.only or []) - set(THEMES):
+        parser.error(f"no theme {', '.join(sorted(unknown))}; there are {', '.join(THEMES)}")
+    if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
+        words = [sys.executable, str(HERE), *sys.argv[1:]]
+        os.execve(sys.executable, words, {**os.environ, "GLIBC_TUNABLES": TUNABLES})
 
-    facts = machine()
-    print(", ".join(f"{name} {value}" for name, value in facts.items()))
-    report: dict[str, Any] = {"machine": facts, "rounds": rounds, "benchmarks": {}}
-    for name in args.names or NAMES:
-        bench = importlib.import_module(f"bench_{name}")
-        results = bench.run(rounds=rounds, seconds=seconds)
-        print_table(bench, results)
-        report["benchmarks"][name] = as_json(bench, results)
+    from session import Session
 
+    session = Session(quick=args.quick)
+    start = time.monotonic()
+    print(", ".join(f"{name} {value}" for name, value in session.report.facts.items()))
+    for name in args.only or THEMES:
+        theme = importlib.import_module(f"bench_{name}")
+        session.theme = name
+        print(f"\n{name}: {theme.TITLE} (after {time.monotonic() - start:.0f} s)", flush=True)
+        theme.run(session)
+    session.report.facts["seconds"] = round(time.monotonic() - start)
+    session.report.print_verdicts(everything=not args.only)
+    _write(session)
+
+
+def _write(session) -> None:
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
     path = folder / time.strftime("%Y%m%d-%H%M%S.json")
-    path.write_text(json.dumps(report, indent=1) + "\n")
+    path.write_text(json.dumps(session.report.as_json(), indent=1) + "\n")
     print(f"\nwritten to {path}")
+    try:
+        from plot import plot
+    except ImportError:
+        print("no plot: matplotlib is not installed (pip install matplotlib)")
+        return
+    plot(session.report, path.with_suffix(".png"))
+    print(f"plotted in {path.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time several statements against each other, alternately, in one process.
+"""Time several sides against each other, alternately, in one run.
 
 A machine's speed drifts while a benchmark runs. Sides that take turns (A B A B)
 meet the same drift, so their ratio holds where the times alone do not.
@@ -11,14 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Side:
-    """One statement to time; `prepare` makes its names, inside `context` like every run of it."""
-
-    statement: str
-    prepare: Callable[[], Mapping[str, Any]]
-    context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+# Performs an operation so many times, and returns the nanoseconds they took in all.
+Timed = Callable[[int], float]
 
 
 @dataclass
@@ -35,36 +29,56 @@ class Comparison:
         low, _, high = statistics.quantiles(self.samples[side], n=4, method="inclusive")
         return (high - low) / self.median(side)
 
-    def ratio_of_medians(self, side: str, other: str) -> float:
-        """Return how many times `other` takes longer than `side`."""
-        return self.median(other) / self.median(side)
-
-    def median_of_ratios(self, side: str, other: str) -> float:
-        """As `ratio_of_medians`, from the ratio within each round."""
+    def ratio(self, side: str, other: str) -> float:
+        """Return how many times longer `side` takes than `other`: the median of the rounds'."""
         pairs = zip(self.samples[side], self.samples[other], strict=True)
-        return statistics.median(theirs / ours for ours, theirs in pairs)
+        return statistics.median(ours / theirs for ours, theirs in pairs)
 
 
-def compare(sides: Mapping[str, Side], *, rounds: int, seconds: float) -> Comparison:
-    """Time each side in every round; a sample takes about `seconds` or one operation.
+def compare(
+    sides: Mapping[str, Timed],
+    *,
+    rounds: int,
+    seconds: float,
+    warm_up: int = 1,
+    most: int = 1 << 40,
+) -> Comparison:
+    """Time each side in every round; a sample takes about `seconds`, or one operation.
 
-    The loop that repeats the statement, a few ns an operation, is part of every
-    sample. `timeit` switches the garbage collector off while it times.
+    `warm_up` operations come first: they fault pages in and fill caches. `most` bounds the
+    operations of a sample, for those that take long outside their time.
     """
-    runs = {name: _prepare(side, seconds) for name, side in sides.items()}
+    numbers = {name: _calibrate(timed, seconds, warm_up, most) for name, timed in sides.items()}
     result = Comparison({name: [] for name in sides})
     for _ in range(rounds):
-        for name, (timer, number) in runs.items():
-            with sides[name].context():
-                result.samples[name].append(timer.timeit(number) / number * 1e9)
+        for name, timed in sides.items():
+            result.samples[name].append(timed(numbers[name]) / numbers[name])
     return result
 
 
-def _prepare(side: Side, seconds: float) -> tuple[timeit.Timer, int]:
-    with side.context():
-        timer = timeit.Timer(side.statement, globals=dict(side.prepare()))
-        timer.timeit(1)  # the first operation faults pages in and fills caches
-        number = 1
-        while (took := timer.timeit(number)) < seconds / 4:
-            number *= 4
-    return timer, max(1, round(number * seconds / took))
+def _calibrate(timed: Timed, seconds: float, warm_up: int, most: int) -> int:
+    """Return how many operations take about `seconds`."""
+    timed(warm_up)
+    number = 1
+    while number < most and (took := timed(number) / 1e9) < seconds / 4:
+        number *= 4
+    return most if number >= most else max(1, round(number * seconds / took))
+
+
+def statement(
+    source: str,
+    names: Mapping[str, Any],
+    context: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> Timed:
+    """Make a side of a Python statement, each sample inside `context`.
+
+    The loop that repeats it, a few ns an operation, is part of every sample.
+    `timeit` switches the garbage collector off while it times.
+    """
+    timer = timeit.Timer(source, globals=dict(names))
+
+    def timed(number: int) -> float:
+        with context():
+            return timer.timeit(number) * 1e9
+
+    return timed

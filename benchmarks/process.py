@@ -1,0 +1,68 @@
+"""Sides that are processes of their own: NumPy under one memory allocator each."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from timing import Timed
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+class Worker:
+    """A process that runs NumPy statements when it is told to, and says how long they took."""
+
+    def __init__(self, *, governed: bool = False, environment: Mapping[str, str] | None = None):
+        words = [sys.executable, str(WORKER), *(["governed"] if governed else [])]
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+
+    def side(self, source: str, setup: str = "pass", before: str = "") -> Timed:
+        """Return a statement as a side. What runs `before` it, each time, is not timed."""
+
+        def timed(number: int) -> float:
+            return float(self._ask(setup=setup, source=source, before=before, number=number))
+
+        return timed
+
+    def forget(self) -> None:
+        """Drop the names of the statements so far."""
+        self._ask(forget=True)
+
+    def peak_resident(self) -> int:
+        """Return the most bytes of RAM that the process has had."""
+        return int(self._ask(peak=True))
+
+    def _ask(self, **request: Any) -> Any:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{WORKER.name} ended: see its error above")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def workers(environments: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, Worker]]:
+    """Start a governed worker, and a plain one in each environment."""
+    with contextlib.ExitStack() as stack:
+        found = {"governed": Worker(governed=True)}
+        found |= {name: Worker(environment=values) for name, values in environments.items()}
+        for worker in found.values():
+            stack.callback(worker.close)
+        yield found
