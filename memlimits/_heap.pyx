@@ -231,21 +231,30 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
         heap = heap.next
 
 
+cdef inline bint in_use(const Heap *heap) noexcept nogil:
+    """Whether a thread takes from it: not the shared one, unless memory for heaps ran out."""
+    return not heap.orphaned and heap != &heap.heaps.shared
+
+
 cdef void heaps_share(
     Heaps *heaps, Heap *favoured, int64_t headroom, int64_t room
 ) noexcept nogil:
     cdef Heap *heap = heaps.first
     cdef int64_t count = 0
     while heap != NULL:
-        count += 1
+        count += in_use(heap)
         heap = heap.next
-    # The favoured one gets half, and all an equal part of the other.
-    cdef int64_t part = headroom // 2 // count
-    cdef int64_t place = room if room == INT64_MAX else room // 2 // count
+    # Half to the favoured one, and of the other an equal part to each in use.
+    cdef int64_t part = 0 if headroom < 0 else headroom // 2 // max(count, <int64_t> 1)
+    cdef int64_t place = 0 if room == INT64_MAX else room // 2 // max(count, <int64_t> 1)
     heap = heaps.first
     while heap != NULL:
-        heap.least_idle = INT64_MAX if headroom < 0 else heap.cache.idle - part
-        heap.most_cached = INT64_MAX if room == INT64_MAX else heap.cache.cached + place
+        heap.least_idle = INT64_MAX
+        if headroom >= 0:
+            heap.least_idle = heap.cache.idle - part * in_use(heap)
+        heap.most_cached = INT64_MAX
+        if room != INT64_MAX:
+            heap.most_cached = heap.cache.cached + place * in_use(heap)
         heap = heap.next
     if headroom >= 0:
         favoured.least_idle -= headroom - part * count
@@ -262,7 +271,9 @@ cdef bint heaps_borrow(Heaps *heaps, Heap *heap, int64_t n) noexcept nogil:
     while other != NULL and has < n:
         if other != heap:
             spin_lock(&other.lock)
-            lent = (other.cache.idle - other.least_idle + 1) // 2
+            lent = other.cache.idle - other.least_idle
+            if in_use(other):
+                lent = (lent + 1) // 2
             other.least_idle += lent
             spin_unlock(&other.lock)
             spin_lock(&heap.lock)
