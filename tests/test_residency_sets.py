@@ -8,7 +8,7 @@ import pytest
 from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
-from support.kernel import in_ram, locked, needs_lockable
+from support.kernel import in_ram, locked, needs_lockable, watched_locked
 from support.metal import count, stand_in
 from support.units import MIB
 
@@ -52,6 +52,21 @@ def test_emptied_sets_are_filled_again(allocator):
         held += [allocate_in(allocator, 2 * MIB) for _ in range(64 - len(held))]
         assert locked() == allocator.get_wired_memory() == 128 * MIB
         assert sets() == made
+
+
+@needs_lockable(6 * MIB)
+def test_never_above_the_limit_while_blocks_of_one_set_give_way_to_those_of_another(allocator):
+    allocator.set_wired_limit(6 * MIB)
+    with watched_locked() as watcher:
+        for first, second in 20 * [(2 * MIB, 3 * MIB), (3 * MIB, 2 * MIB)]:
+            idle = [allocate_in(allocator, first) for _ in range(6 * MIB // first)]
+            assert locked() == 6 * MIB
+            idle.clear()
+            live = [allocate_in(allocator, second) for _ in range(6 * MIB // second)]
+            assert locked() == 6 * MIB
+            live.clear()
+            allocator.clear_cache()
+    assert watcher.highest == 6 * MIB
 
 
 @needs_lockable(24 * MIB)
