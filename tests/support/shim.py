@@ -12,6 +12,7 @@ from support.fake_metal import client_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJC = ROOT / "objc"
+UNUSED = [f"-pno:{plugin}" for plugin in ("cacheprovider", "xdist", "hypothesispytest")]
 
 
 def execute(*words, **options):
@@ -55,9 +56,9 @@ class Copy:
 
     def pytest(self, *tests):
         """Run some of these tests with this copy. Leaks, too, end it with an error."""
-        words = [sys.executable, "-m", "pytest", "-x", "-s", "-p", "no:cacheprovider"]
+        words = [sys.executable, "-m", "pytest", "-x", "-s"]
         return subprocess.run(
-            [*words, *(ROOT / "tests" / test for test in tests)],
+            [*words, *UNUSED, *(ROOT / "tests" / test for test in tests)],
             env={**os.environ, "PYTHONPATH": str(self.folder), "FAKE_METAL": "page_size=4096"},
             cwd=self.folder,
             stdout=subprocess.PIPE,
