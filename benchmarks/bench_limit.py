@@ -41,7 +41,7 @@ def run(session: Session) -> None:
 
 def _ledger(session: Session) -> None:
     """Hold a strict limit against an account of blocks and one of mappings."""
-    steps = 100_000 if session.quick else 2_000_000
+    steps = 500_000 if session.quick else 2_000_000
     words = [sys.executable, str(Path(__file__).with_name("ledger.py")), str(steps)]
     environment = {**os.environ, "LD_PRELOAD": str(shared_library("mappings.c", "-ldl"))}
     done = subprocess.run(words, env=environment, capture_output=True, text=True)

@@ -203,17 +203,6 @@ double loop_growth(const heap *heap, const work *work, int threads, size_t steps
     return run(&growth, heap, work, threads, steps, refused);
 }
 
-/* The bytes that loop_growth asks for in all. */
-uint64_t growth_bytes(const work *work, int threads, size_t steps)
-{
-    uint64_t bytes = 0;
-    for (int thread = 0; thread < threads; thread++)
-        for (size_t i = 0; i < steps; i++)
-            bytes += work->sizes[(work->length / (size_t)threads * (size_t)thread + i) %
-                                 work->length];
-    return bytes;
-}
-
 /* ---- hand-over: one thread takes blocks, another gives them back ---- */
 
 enum { RING = 4096, BATCH = 64, SPINS = 1000 };
