@@ -3,23 +3,16 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._allocator cimport Allocator
-from memlimits._resource cimport Resource
+from memlimits._resource cimport Block
 
 
 cdef class Buffer:
     """While it is not released its block is its own. All fields under the GIL."""
     cdef readonly uint64_t nbytes
-    cdef uint64_t size              # capacity; 0 for no bytes
-    cdef char *start
-    cdef Resource *resource         # NULL: no bytes, or given back
+    cdef Block block                # its resource is NULL: no bytes, or given back
     cdef Allocator allocator
     cdef Py_ssize_t exports         # views that must end before the block can go
     cdef bint released              # no new views; the block goes with the last one
-
-    cdef Buffer copy(self)
-    cdef int require(self) except -1
-    cdef void give_back(self) noexcept
-    cdef void end_export(self) noexcept
 
 
 # A new Buffer from `allocator`; raises MemoryLimitError.

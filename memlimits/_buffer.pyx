@@ -1,36 +1,40 @@
+# Functions and methods as C would write them: the interpreter calls those directly.
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
+
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.object cimport PyObject, PyTypeObject, destructor
 from libc.string cimport memcpy
 
 from memlimits._allocator cimport as_nbytes, get_default, raise_refusal
-from memlimits._core cimport core_clear, core_free, core_hit, core_return
+from memlimits._core cimport Core, core_clear, core_free, core_hit, core_return
 from memlimits._device cimport buffer_native
 from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule
 from memlimits._growth cimport core_miss
 from memlimits._limits cimport NOTHING, Blocker
-from memlimits._resource cimport Block
+from memlimits._python cimport (
+    FastFunction, PyCFunction, PyCFunctionObject, revive, small_int,
+)
+from memlimits._resource cimport Resource
 
 
 cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed):
-    cdef Block block
     cdef Blocker blocker
     cdef Buffer buffer = Buffer.__new__(Buffer)
     buffer.nbytes = n
     buffer.allocator = allocator
     if n == 0:
         return buffer
-    if not core_hit(&allocator.core, n, &block):
+    if not core_hit(&allocator.core, n, &buffer.block):
         with nogil:
-            blocker = core_miss(&allocator.core, n, &block)
+            blocker = core_miss(&allocator.core, n, &buffer.block)
         if blocker != NOTHING:
+            buffer.block.resource = NULL
             raise_refusal(allocator)
         allocator.report_wire_failures()
-    buffer.resource = block.resource
-    buffer.start = block.start
-    buffer.size = block.capacity
-    if zeroed and not block.zeros:
+    if zeroed and not buffer.block.zeros:
         with nogil:
-            core_clear(&allocator.core, &block, n)
+            core_clear(&allocator.core, &buffer.block, n)
     return buffer
 
 
@@ -58,7 +62,10 @@ def allocate(nbytes, *, bint zeroed=False):
     TypeError, ValueError
         `nbytes` is no such integer.
     """
-    return allocate_from(get_default(), as_nbytes(nbytes, "nbytes"), zeroed)
+    global default_core
+    cdef Allocator allocator = get_default()
+    default_core = &allocator.core
+    return allocate_from(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
 
 
 def allocate_in(Allocator allocator not None, nbytes, *, bint zeroed=False):
@@ -70,7 +77,6 @@ def allocate_in(Allocator allocator not None, nbytes, *, bint zeroed=False):
 # must not clear `allocator` before the block has gone back.
 @cython.final
 @cython.no_gc
-@cython.freelist(64)
 cdef class Buffer:
     """A writable block of memory, made by `allocate`.
 
@@ -93,17 +99,14 @@ cdef class Buffer:
     def __init__(self, *args, **kwargs):
         raise TypeError("a Buffer is made by memlimits.allocate(nbytes)")
 
-    def __dealloc__(self):
-        self.give_back()
-
     @property
     def capacity(self):
-        return self.size
+        return self.block.capacity
 
     @property
     def ptr(self):
-        self.require()
-        return <uint64_t> self.start
+        require(self)
+        return <uint64_t> self.block.start
 
     @property
     def metal_buffer(self):
@@ -133,12 +136,12 @@ cdef class Buffer:
             raise AttributeError(
                 "no metal_buffer: there is no Metal here, the memory comes from the host device "
                 "(device_info()['backend'])")
-        self.require()
+        require(self)
         self.allocator.device.require()
-        if self.resource == NULL:
+        if self.block.resource == NULL:
             return (0, 0)
-        return (<uint64_t> buffer_native(self.resource.buffer),
-                <uint64_t> (self.start - self.resource.base))
+        return (<uint64_t> buffer_native(self.block.resource.buffer),
+                <uint64_t> (self.block.start - self.block.resource.base))
 
     def release(self):
         """Give the block back. A second call does nothing.
@@ -155,17 +158,17 @@ cdef class Buffer:
                 f"cannot release the buffer: {self.exports} view(s) of it are in use. "
                 "Delete or release them first.")
         self.released = True
-        self.give_back()
+        give_back(self)
 
     def __enter__(self):
-        self.require()
+        require(self)
         return self
 
     def __exit__(self, *exc_info):
         # Under a view the block goes with the last one, so that no exception is masked.
         self.released = True
         if not self.exports:
-            self.give_back()
+            give_back(self)
 
     def __len__(self):
         return self.nbytes
@@ -173,15 +176,15 @@ cdef class Buffer:
     def __repr__(self):
         if self.released:
             return f"<memlimits.Buffer of {self.nbytes} bytes, released>"
-        return f"<memlimits.Buffer of {self.nbytes} bytes at {<uint64_t> self.start:#x}>"
+        return f"<memlimits.Buffer of {self.nbytes} bytes at {<uint64_t> self.block.start:#x}>"
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        self.require()
-        PyBuffer_FillInfo(view, self, self.start, <Py_ssize_t> self.nbytes, False, flags)
+        require(self)
+        PyBuffer_FillInfo(view, self, self.block.start, <Py_ssize_t> self.nbytes, False, flags)
         self.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
-        self.end_export()
+        end_export(self)
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
         """Export the bytes, as a one-dimensional uint8 tensor on the CPU.
@@ -210,41 +213,93 @@ cdef class Buffer:
             raise BufferError(f"a buffer in CPU memory takes no stream, not {stream!r}")
         if dl_device is not None and tuple(dl_device) != (DL_CPU, 0):
             raise BufferError(f"a buffer is on the CPU, device (1, 0), not {dl_device!r}")
-        self.require()
-        cdef Buffer source = self.copy() if copied else self
+        require(self)
+        cdef Buffer source = copy_of(self) if copied else self
         return dlpack_capsule(source, versioned, copied)
 
     def __dlpack_device__(self):
         """The CPU: ``(1, 0)``."""
         return (DL_CPU, 0)
 
-    cdef Buffer copy(self):
-        cdef Buffer new
-        self.exports += 1   # Allocating gives other threads a turn: to release this, say.
-        try:
-            new = allocate_from(self.allocator, self.nbytes, False)
-            if self.nbytes:
-                memcpy(new.start, self.start, self.nbytes)
-            return new
-        finally:
-            self.end_export()
 
-    cdef int require(self) except -1:
-        if self.released:
-            raise ValueError("the buffer was released")
-        return 0
+cdef Buffer copy_of(Buffer self):
+    cdef Buffer new
+    self.exports += 1   # Allocating gives other threads a turn: to release this, say.
+    try:
+        new = allocate_from(self.allocator, self.nbytes, False)
+        if self.nbytes:
+            memcpy(new.block.start, self.block.start, self.nbytes)
+        return new
+    finally:
+        end_export(self)
 
-    cdef void give_back(self) noexcept:
-        cdef Resource *resource = self.resource
-        if resource == NULL:
-            return
-        self.resource = NULL
-        resource = core_free(&self.allocator.core, resource, self.start)
-        if resource != NULL:
-            with nogil:
-                core_return(&self.allocator.core, resource)
 
-    cdef void end_export(self) noexcept:
-        self.exports -= 1
-        if self.released and not self.exports:
-            self.give_back()
+cdef int require(Buffer self) except -1:
+    if self.released:
+        raise ValueError("the buffer was released")
+    return 0
+
+
+cdef void give_back(Buffer self) noexcept:
+    cdef Resource *resource = self.block.resource
+    if resource == NULL:
+        return
+    self.block.resource = NULL
+    resource = core_free(&self.allocator.core, resource, self.block.start)
+    if resource != NULL:
+        with nogil:
+            core_return(&self.allocator.core, resource)
+
+
+cdef void end_export(Buffer self) noexcept:
+    self.exports -= 1
+    if self.released and not self.exports:
+        give_back(self)
+
+
+# ---- the quick path: a hit with nothing around it (docs/design.md, "From Python") ----
+
+cdef enum:
+    MOST_SPARE = 64
+
+cdef Core *default_core = NULL          # NULL until it was first used
+# The default allocator's Buffers that were deallocated. They keep their reference to it.
+cdef PyObject *spare[MOST_SPARE]
+cdef int spares = 0
+
+
+cdef PyObject *allocate_quickly(
+    PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords
+) noexcept:
+    """`allocate` with one small int, as long as there is a spare Buffer and the core has a hit."""
+    global spares
+    cdef PyObject *buffer
+    cdef Py_ssize_t n
+    if nargs != 1 or keywords != NULL or spares == 0:
+        return allocate_slowly(module, args, nargs, keywords)
+    n = small_int(args[0])
+    buffer = spare[spares - 1]
+    if n <= 0 or not core_hit(default_core, n, &(<Buffer> buffer).block):
+        return allocate_slowly(module, args, 1, NULL)
+    spares -= 1
+    (<Buffer> buffer).nbytes = n
+    (<Buffer> buffer).released = False
+    return revive(buffer)
+
+
+cdef void deallocate(Buffer self) noexcept:
+    """Without what guards a `__dealloc__`: this raises nothing and makes no reference to `self`."""
+    global spares
+    give_back(self)
+    if spares < MOST_SPARE and &self.allocator.core == default_core:
+        spare[spares] = <PyObject *> self
+        spares += 1
+    else:
+        free_slowly(<PyObject *> self)
+
+
+# Each goes in front of what Cython made.
+cdef FastFunction allocate_slowly = <FastFunction> (<PyCFunctionObject *> allocate).m_ml.ml_meth
+(<PyCFunctionObject *> allocate).m_ml.ml_meth = <PyCFunction> allocate_quickly
+cdef destructor free_slowly = (<PyTypeObject *> Buffer).tp_dealloc
+(<PyTypeObject *> Buffer).tp_dealloc = <destructor> deallocate
