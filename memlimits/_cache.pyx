@@ -130,8 +130,11 @@ cdef Resource *find_serving(
     const Cache *cache, Resource *const *bins, uint64_t n
 ) noexcept nogil:
     """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
-    cdef Resource *resource = find_idle(bins, cache_growth(cache.page_size, n))
-    if resource == NULL and n <= LARGEST_SLAB_BLOCK:
+    cdef Resource *resource
+    if n > LARGEST_SLAB_BLOCK:
+        return find_idle(bins, n)
+    resource = find_idle(bins, cache_growth(cache.page_size, n))
+    if resource == NULL:
         # One that was made when a whole slab did not fit.
         resource = find_idle(bins, cache_least_growth(cache.page_size, n))
     return resource

@@ -272,3 +272,12 @@ def test_a_block_from_the_cache_is_at_most_an_eighth_longer():
         assert reused.capacity == pages
         reused.release()
         assert allocate_in(allocator, pages - pages // 8).capacity < pages
+
+
+def test_the_eighth_is_of_what_was_asked_for_not_of_whole_pages():
+    allocator = private()
+    idle = allocate_in(allocator, 10 * PAGE)
+    where = idle.ptr
+    idle.release()
+    block = allocate_in(allocator, 8 * PAGE + 1)
+    assert (block.ptr != where, block.capacity) == (True, 9 * PAGE)
