@@ -7,7 +7,7 @@ any. The GIL is the outermost lock; functions that call the device can take long
 Python releases the GIL around them.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
 from memlimits._limits cimport Blocker, Limits, Policy
@@ -37,6 +37,7 @@ cdef struct Core:
     Residency residency
     Heaps heaps                 # its lock guards all below
     Heap *stopper               # whose step stopped the heaps
+    int64_t takers              # heaps that threads took from at the last stop
     pthread_cond_t settled      # pending fell
     int waiters                 # for settled
     Limits limits

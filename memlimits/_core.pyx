@@ -6,10 +6,9 @@ from memlimits._cache cimport (
 )
 from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._heap cimport (
-    Totals, heap_of, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_close, heaps_cool,
-    heaps_mine,
-    heaps_next_idle, heaps_open, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share,
-    heaps_stop, heaps_stop_others, heaps_total,
+    Totals, heap_of, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_close,
+    heaps_mine, heaps_next_idle, heaps_open, heaps_resume, heaps_resume_others, heaps_rewind,
+    heaps_share, heaps_stop, heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
     limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
@@ -180,10 +179,10 @@ cdef Resource *detach_excess(Core *core) noexcept nogil:
 
 cdef void core_note(Core *core) noexcept nogil:
     cdef Totals totals
-    heaps_cool(&core.heaps)
     heaps_total(&core.heaps, &totals)
     limits_note(&core.limits, totals.idle, totals.cached)
     core.purgeable = totals.purgeable
+    core.takers = totals.in_use
 
 
 cdef void core_stop(Core *core) noexcept nogil:
@@ -197,7 +196,7 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
     core_note(core)
     if took:
         limits_note_peak(&core.limits)
-    heaps_share(&core.heaps, core.stopper, limits_headroom(&core.limits),
+    heaps_share(&core.heaps, core.stopper, core.takers, limits_headroom(&core.limits),
                 limits_cache_room(&core.limits))
     heaps_resume(&core.heaps)
 
@@ -210,13 +209,16 @@ cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef Outcome outcome
     cdef Resource *resource
     pthread_mutex_lock(&core.heaps.lock)
-    borrowed = core.limits.peak != 0 and heaps_borrow(&core.heaps, heap, n + n // 8 + 64)
-    pthread_mutex_unlock(&core.heaps.lock)
+    borrowed = (core.takers > 1 and core.limits.peak != 0
+                and heaps_borrow(&core.heaps, heap, n + n // 8 + 64))
     if borrowed:
+        pthread_mutex_unlock(&core.heaps.lock)
         outcome = heaps_take(&core.heaps, n, block)
         if outcome != BOUND:
             return outcome == DONE
-    core_stop(core)
+        pthread_mutex_lock(&core.heaps.lock)
+    heaps_stop_others(&core.heaps)
+    core.stopper = heap
     resource = cache_find(&heap.cache, n)
     if resource != NULL:
         cache_serve(&heap.cache, resource, n, block)

@@ -43,6 +43,7 @@ cdef struct Totals:
     int64_t cached
     uint64_t purgeable
     uint64_t hits
+    int64_t in_use              # heaps that a thread takes from
 
 cdef enum Outcome:
     DONE
@@ -67,25 +68,25 @@ cdef Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
 # Takes every lock, and gives them back.
-cdef void heaps_stop(Heaps *heaps) noexcept nogil
+cdef void heaps_stop(Heaps *heaps) noexcept nogil       # and no slab is warm
 cdef void heaps_resume(Heaps *heaps) noexcept nogil
 # All but Heaps.lock: to wait on a condition of it.
 cdef void heaps_stop_others(Heaps *heaps) noexcept nogil
 cdef void heaps_resume_others(Heaps *heaps) noexcept nogil
 
-# While stopped. Makes warm slabs idle resources; adds up what all hold.
-cdef void heaps_cool(Heaps *heaps) noexcept nogil
+# While stopped: adds up what all hold.
 cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
 # While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
 # cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that
 # takes goes the slow way.
 cdef void heaps_share(
-    Heaps *heaps, Heap *favoured, int64_t headroom, int64_t room) noexcept nogil
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom,
+    int64_t room) noexcept nogil
 
 # Under Heaps.lock alone: headroom from others, one at a time, until `heap` has n bytes of it.
 cdef bint heaps_borrow(Heaps *heaps, Heap *heap, int64_t n) noexcept nogil
 
-# While stopped and cool: every idle resource, the oldest first, across all heaps. The one that was
+# While stopped: every idle resource, the oldest first, across all heaps. The one that was
 # given last may be taken out.
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil
 cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil

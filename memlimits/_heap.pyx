@@ -203,6 +203,7 @@ cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
     while heap != NULL:
         spin_lock(&heap.lock)
         heap.cache.time = time
+        cache_cool(&heap.cache)
         heap = heap.next
 
 
@@ -213,11 +214,9 @@ cdef void heaps_resume_others(Heaps *heaps) noexcept nogil:
         heap = heap.next
 
 
-cdef void heaps_cool(Heaps *heaps) noexcept nogil:
-    cdef Heap *heap = heaps.first
-    while heap != NULL:
-        cache_cool(&heap.cache)
-        heap = heap.next
+cdef inline bint in_use(const Heap *heap) noexcept nogil:
+    """Whether a thread takes from it: not the shared one, unless memory for heaps ran out."""
+    return not heap.orphaned and heap != &heap.heaps.shared
 
 
 cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
@@ -228,26 +227,18 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
         totals.cached += heap.cache.cached
         totals.purgeable += heap.cache.purgeable
         totals.hits += heap.hits
+        totals.in_use += in_use(heap)
         heap = heap.next
-
-
-cdef inline bint in_use(const Heap *heap) noexcept nogil:
-    """Whether a thread takes from it: not the shared one, unless memory for heaps ran out."""
-    return not heap.orphaned and heap != &heap.heaps.shared
 
 
 cdef void heaps_share(
-    Heaps *heaps, Heap *favoured, int64_t headroom, int64_t room
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room
 ) noexcept nogil:
-    cdef Heap *heap = heaps.first
-    cdef int64_t count = 0
-    while heap != NULL:
-        count += in_use(heap)
-        heap = heap.next
     # Half to the favoured one, and of the other an equal part to each in use.
-    cdef int64_t part = 0 if headroom < 0 else headroom // 2 // max(count, <int64_t> 1)
-    cdef int64_t place = 0 if room == INT64_MAX else room // 2 // max(count, <int64_t> 1)
-    heap = heaps.first
+    cdef int64_t count = max(in_use_count, <int64_t> 1)
+    cdef int64_t part = 0 if headroom < 0 else headroom // 2 // count
+    cdef int64_t place = 0 if room == INT64_MAX else room // 2 // count
+    cdef Heap *heap = heaps.first
     while heap != NULL:
         heap.least_idle = INT64_MAX
         if headroom >= 0:
@@ -257,9 +248,9 @@ cdef void heaps_share(
             heap.most_cached = heap.cache.cached + place * in_use(heap)
         heap = heap.next
     if headroom >= 0:
-        favoured.least_idle -= headroom - part * count
+        favoured.least_idle -= headroom - part * in_use_count
     if room != INT64_MAX:
-        favoured.most_cached += room - place * count
+        favoured.most_cached += room - place * in_use_count
 
 
 cdef bint heaps_borrow(Heaps *heaps, Heap *heap, int64_t n) noexcept nogil:
@@ -286,8 +277,8 @@ cdef bint heaps_borrow(Heaps *heaps, Heap *heap, int64_t n) noexcept nogil:
 
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = heaps.first
-    heaps_cool(heaps)
     while heap != NULL:
+        cache_cool(&heap.cache)     # a step may have warmed some since the stop
         heap.cursor = heap.cache.oldest
         heap = heap.next
 

@@ -1,4 +1,4 @@
-from memlimits._heap cimport heaps_cool, heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
+from memlimits._heap cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
 from memlimits._residency_sets cimport (
     NO_SET, Queue, sets_add, sets_add_queue, sets_attach, sets_close, sets_commit,
     sets_find_queue, sets_init, sets_recheck, sets_remove, sets_remove_queue,
@@ -194,7 +194,6 @@ cdef void bring_in_line(
     take_out(residency, leaving)
     heaps_stop(residency.heaps)
     residency.limits.wired_limit = limit
-    heaps_cool(residency.heaps)
     joining = plan_additions(residency, fresh, allowed)
     heaps_resume(residency.heaps)
     put_in(residency, joining)
