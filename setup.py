@@ -80,6 +80,7 @@ CORE = [
     "_dlpack",
     "_buffer",
     "_metal",
+    "_getters",
     "_malloc",
 ]
 

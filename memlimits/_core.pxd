@@ -91,8 +91,10 @@ cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
 cdef Policy core_set_policy(Core *core, Policy policy) noexcept nogil
 cdef void core_clear_cache(Core *core) noexcept nogil
 cdef void core_reset_peak(Core *core) noexcept nogil
-# One consistent copy of the counters, and of the newest refusal of any thread.
+# One consistent copy: of every counter; of all but active, cache and hits, without a stop; and of
+# the newest refusal of any thread.
 cdef Limits core_limits(Core *core) noexcept nogil
+cdef Limits core_settings(Core *core) noexcept nogil
 cdef Refusal core_latest_refusal(Core *core) noexcept nogil
 
 # Around a fork. Before: waits until no device call is under way and takes the locks. After: gives

@@ -320,6 +320,14 @@ cdef Limits core_limits(Core *core) noexcept nogil:
     return limits
 
 
+cdef Limits core_settings(Core *core) noexcept nogil:
+    cdef Limits limits
+    pthread_mutex_lock(&core.heaps.lock)
+    limits = core.limits
+    pthread_mutex_unlock(&core.heaps.lock)
+    return limits
+
+
 cdef Refusal core_latest_refusal(Core *core) noexcept nogil:
     cdef Refusal refusal
     pthread_mutex_lock(&core.heaps.lock)

@@ -7,6 +7,15 @@ says where memlimits goes further. All sizes are in bytes. All are safe to call 
 
 from memlimits._allocator import default_allocator, this_threads_refusal
 from memlimits._buffer import Buffer, allocate
+from memlimits._getters import (
+    get_active_memory,
+    get_cache_limit,
+    get_cache_memory,
+    get_memory_limit,
+    get_peak_memory,
+    get_wired_limit,
+    get_wired_memory,
+)
 from memlimits.errors import MemoryLimitError
 
 TYPE_CHECKING = False  # typing's own would cost its import
@@ -64,14 +73,6 @@ def set_memory_limit(limit: "SupportsIndex") -> int:
     return default_allocator().set_memory_limit(limit)
 
 
-def get_memory_limit() -> int:
-    """Return the memory limit, in bytes.
-
-    After ``mlx.core.get_memory_limit``.
-    """
-    return default_allocator().get_memory_limit()
-
-
 def set_cache_limit(limit: "SupportsIndex | None") -> int:
     """Set how many idle bytes may be kept for reuse.
 
@@ -97,11 +98,6 @@ def set_cache_limit(limit: "SupportsIndex | None") -> int:
     After ``mlx.core.set_cache_limit``.
     """
     return default_allocator().set_cache_limit(limit)
-
-
-def get_cache_limit() -> int:
-    """Return the cache limit, in bytes."""
-    return default_allocator().get_cache_limit()
 
 
 def set_wired_limit(limit: "SupportsIndex") -> int:
@@ -142,11 +138,6 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
     After ``mlx.core.set_wired_limit``.
     """
     return default_allocator().set_wired_limit(limit)
-
-
-def get_wired_limit() -> int:
-    """Return the wired limit, in bytes."""
-    return default_allocator().get_wired_limit()
 
 
 def set_idle_timeout(seconds: "SupportsFloat | None") -> float | None:
@@ -203,41 +194,12 @@ def set_memory_policy(policy: str) -> str:
     return default_allocator().set_memory_policy(policy)
 
 
-def get_active_memory() -> int:
-    """Return the bytes in callers' hands, counted at the capacity of their blocks.
-
-    After ``mlx.core.get_active_memory``.
-    """
-    return default_allocator().get_active_memory()
-
-
-def get_cache_memory() -> int:
-    """Return the idle bytes kept for reuse, which `clear_cache` would return.
-
-    After ``mlx.core.get_cache_memory``.
-    """
-    return default_allocator().get_cache_memory()
-
-
-def get_peak_memory() -> int:
-    """Return the highest active memory, in bytes, since the start or `reset_peak_memory`.
-
-    After ``mlx.core.get_peak_memory``.
-    """
-    return default_allocator().get_peak_memory()
-
-
 def reset_peak_memory() -> None:
     """Set the peak to 0. It reads 0 until the next allocation.
 
     After ``mlx.core.reset_peak_memory``.
     """
     default_allocator().reset_peak_memory()
-
-
-def get_wired_memory() -> int:
-    """Return the bytes now kept resident."""
-    return default_allocator().get_wired_memory()
 
 
 def clear_cache() -> None:

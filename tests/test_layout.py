@@ -15,7 +15,7 @@ OBJC = HOUSE / "objc"
 CORE = [
     "_python", "_sync", "_mlim", "_device", "_limits", "_resource", "_pagemap", "_cache", "_heap",
     "_residency_sets", "_residency", "_core", "_purgeable", "_growth", "_allocator",
-    "_dlpack", "_buffer", "_metal", "_malloc",
+    "_dlpack", "_buffer", "_metal", "_getters", "_malloc",
 ]  # fmt: skip
 
 
