@@ -160,7 +160,7 @@ cdef bint reserve_easily(Core *core, uint64_t growth) noexcept nogil:
     cdef bint easy
     pthread_mutex_lock(&core.heaps.lock)
     easy = (growth <= limits.credit and core.purgeable == 0
-            and limits.footprint + growth <= limits_easy_growth(limits))
+            and limits.footprint + growth <= limits_easy_growth(limits, core.takers))
     if easy:
         limits_reserve(limits, growth, 0)
     pthread_mutex_unlock(&core.heaps.lock)

@@ -4,7 +4,8 @@ from libc.string cimport memset
 # Growth allowed between two readings of the system's room.
 cdef enum:
     READING_INTERVAL = 16 << 20
-# How far the footprint may grow above four thirds of the peak while other heaps hold idle memory.
+# How far the footprint may grow above four thirds of the peak, for each heap, while others hold idle
+# memory: some of every size is idle in each.
 cdef enum:
     SPREAD = 16 << 20
 # Left to the program itself: interpreter, libraries, page tables.
@@ -131,6 +132,6 @@ cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
     return minus(limits_cache_limit(limits), limits.cache)
 
 
-cdef uint64_t limits_easy_growth(const Limits *limits) noexcept nogil:
-    cdef uint64_t spread = limits.peak + limits.peak // 3 + SPREAD
+cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:
+    cdef uint64_t spread = limits.peak + limits.peak // 3 + SPREAD * heaps
     return min(min(limits.memory_limit, limits_cache_limit(limits)), min(limits.trim_limit, spread))
