@@ -28,7 +28,7 @@ def deployment_target():
 
 WARNINGS = ["-Wall", "-Wextra"]
 # What Cython writes by design: unused helpers and parameters, partly initialised type objects.
-CYTHON_WARNINGS = [
+CYTHON_FLAGS = [
     *WARNINGS,
     "-Wno-unused-parameter",
     "-Wno-unused-function",
@@ -45,6 +45,8 @@ if os.environ.get("MEMLIMITS_DEBUG") == "1":
 if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
     FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
     LINK_FLAGS += [f"-fsanitize={sanitizers}"]
+    # Cython adds 0 to the null pointer that stands for no arguments.
+    CYTHON_FLAGS += ["-fno-sanitize=pointer-overflow"]
 
 # A build of one kind reuses nothing of another.
 VARIANT = "build-debug" if os.environ.get("MEMLIMITS_DEBUG") == "1" else "build"
@@ -101,7 +103,7 @@ def core_extension(name):
         [f"memlimits/{name}.pyx"],
         include_dirs=["objc", "memlimits/include"],
         depends=[*HEADERS, *SOURCES] if name == "_device" else [HEADERS[0], PUBLIC_HEADER],
-        extra_compile_args=[*FLAGS, *CYTHON_WARNINGS],
+        extra_compile_args=[*FLAGS, *CYTHON_FLAGS],
         extra_link_args=[*LINK_FLAGS, *FRAMEWORKS] if name == "_device" else LINK_FLAGS,
     )
 

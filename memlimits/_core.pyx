@@ -205,18 +205,13 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
 
 cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = heaps_mine(&core.heaps)
-    cdef bint borrowed
     cdef Outcome outcome
     cdef Resource *resource
-    pthread_mutex_lock(&core.heaps.lock)
-    borrowed = (core.takers > 1 and core.limits.peak != 0
-                and heaps_borrow(&core.heaps, heap, n + n // 8 + 64))
-    if borrowed:
-        pthread_mutex_unlock(&core.heaps.lock)
+    if heaps_borrow(heap, n + n // 8 + 64):
         outcome = heaps_take(&core.heaps, n, block)
         if outcome != BOUND:
             return outcome == DONE
-        pthread_mutex_lock(&core.heaps.lock)
+    pthread_mutex_lock(&core.heaps.lock)
     heaps_stop_others(&core.heaps)
     core.stopper = heap
     resource = cache_find(&heap.cache, n)

@@ -83,8 +83,8 @@ cdef void heaps_share(
     Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom,
     int64_t room) noexcept nogil
 
-# Under Heaps.lock alone: headroom from others, one at a time, until `heap` has n bytes of it.
-cdef bint heaps_borrow(Heaps *heaps, Heap *heap, int64_t n) noexcept nogil
+# Without a lock: headroom from others, one at a time from the next on, until `heap` has n bytes.
+cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil
 
 # While stopped: every idle resource, the oldest first, across all heaps. The one that was
 # given last may be taken out.

@@ -8,8 +8,9 @@ from memlimits._cache cimport (
 )
 from memlimits._resource cimport slab_give, slab_is_full
 from memlimits._sync cimport (
-    pthread_key_create, pthread_key_t, pthread_mutex_destroy, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific, spin_lock, spin_unlock,
+    load_acquire, pthread_key_create, pthread_key_t, pthread_mutex_destroy, pthread_mutex_init,
+    pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific, spin_lock,
+    spin_unlock, store_release,
 )
 
 cdef extern from *:
@@ -68,7 +69,9 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
         if heap.heaps == NULL:
             free(heap)
         else:
+            spin_lock(&heap.lock)
             heap.orphaned = True
+            spin_unlock(&heap.lock)
         heap = next
     pthread_mutex_unlock(&owners)
 
@@ -79,7 +82,9 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
     while heap != NULL and not heap.orphaned:
         heap = heap.next
     if heap != NULL:
+        spin_lock(&heap.lock)
         heap.orphaned = False
+        spin_unlock(&heap.lock)
         return heap
     heap = <Heap *> calloc(1, sizeof(Heap))
     if heap != NULL:
@@ -88,7 +93,8 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
         if heaps.shared.most_cached != INT64_MAX:
             heap.most_cached = 0
         heap.next = heaps.shared.next
-        heaps.shared.next = heap
+        # heaps_borrow reads it without the lock.
+        store_release(<void **> &heaps.shared.next, heap)
     return heap
 
 
@@ -253,26 +259,44 @@ cdef void heaps_share(
         favoured.most_cached += room - place * in_use_count
 
 
-cdef bint heaps_borrow(Heaps *heaps, Heap *heap, int64_t n) noexcept nogil:
-    cdef Heap *other = heaps.first
-    cdef int64_t has, lent
-    spin_lock(&heap.lock)
-    has = heap.cache.idle - heap.least_idle
-    spin_unlock(&heap.lock)
-    while other != NULL and has < n:
-        if other != heap:
-            spin_lock(&other.lock)
-            lent = other.cache.idle - other.least_idle
-            if in_use(other):
-                lent = (lent + 1) // 2
-            other.least_idle += lent
-            spin_unlock(&other.lock)
-            spin_lock(&heap.lock)
+cdef int64_t headroom_of(const Heap *heap) noexcept nogil:
+    return 0 if heap.least_idle == INT64_MAX else heap.cache.idle - heap.least_idle
+
+
+cdef int64_t borrow_from(Heap *other, uint64_t *time) noexcept nogil:
+    """Takes half of its headroom, or all where no thread needs it; `time` is its last stop's."""
+    cdef int64_t lent
+    spin_lock(&other.lock)
+    time[0] = other.cache.time
+    lent = headroom_of(other)
+    if in_use(other):
+        lent = (lent + 1) // 2
+    if lent > 0:
+        other.least_idle += lent
+    spin_unlock(&other.lock)
+    return lent
+
+
+cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
+    cdef Heap *other = heap
+    cdef Heap *following
+    cdef int64_t lent, has = 0
+    cdef uint64_t time
+    while has < n:
+        following = <Heap *> load_acquire(<void **> &other.next)
+        other = following if following != NULL else heap.heaps.first
+        if other == heap:
+            return False
+        lent = borrow_from(other, &time)
+        if lent <= 0:
+            continue
+        spin_lock(&heap.lock)
+        # A stop in between has shared out what was on its way here.
+        if time == heap.cache.time:
             heap.least_idle -= lent
-            has = heap.cache.idle - heap.least_idle
-            spin_unlock(&heap.lock)
-        other = other.next
-    return has >= n
+        has = headroom_of(heap)
+        spin_unlock(&heap.lock)
+    return True
 
 
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil:

@@ -4,8 +4,8 @@ from libc.string cimport memset
 # Growth allowed between two readings of the system's room.
 cdef enum:
     READING_INTERVAL = 16 << 20
-# How far the footprint may grow above four thirds of the peak, for each heap, while others hold idle
-# memory: some of every size is idle in each.
+# How far the footprint may grow above four thirds of the peak, for each heap, while others hold
+# idle memory: some of every size is idle in each.
 cdef enum:
     SPREAD = 16 << 20
 # Left to the program itself: interpreter, libraries, page tables.

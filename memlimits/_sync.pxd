@@ -49,7 +49,19 @@ cdef extern from *:
     {
         __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
     }
+
+    static inline void *load_acquire(void **place)
+    {
+        return __atomic_load_n(place, __ATOMIC_ACQUIRE);
+    }
+
+    static inline void store_release(void **place, void *value)
+    {
+        __atomic_store_n(place, value, __ATOMIC_RELEASE);
+    }
     """
     ctypedef int spin_t     # 0: free
     void spin_lock(spin_t *lock) nogil
     void spin_unlock(spin_t *lock) nogil
+    void *load_acquire(void **place) nogil
+    void store_release(void **place, void *value) nogil
