@@ -17,3 +17,6 @@ cdef class Buffer:
 
 # A new Buffer from `allocator`; raises MemoryLimitError.
 cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed)
+
+# A block of n bytes, at least 1; raises MemoryLimitError. May give other threads a turn.
+cdef int take(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1

@@ -18,23 +18,27 @@ from memlimits._python cimport (
 from memlimits._resource cimport Resource
 
 
-cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed):
+cdef int take(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1:
     cdef Blocker blocker
+    if not core_hit(&allocator.core, n, block):
+        with nogil:
+            blocker = core_miss(&allocator.core, n, block)
+        if blocker != NOTHING:
+            block.resource = NULL
+            raise_refusal(allocator)
+        allocator.report_wire_failures()
+    if zeroed and not block.zeros:
+        with nogil:
+            core_clear(&allocator.core, block, n)
+    return 0
+
+
+cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed):
     cdef Buffer buffer = Buffer.__new__(Buffer)
     buffer.nbytes = n
     buffer.allocator = allocator
-    if n == 0:
-        return buffer
-    if not core_hit(&allocator.core, n, &buffer.block):
-        with nogil:
-            blocker = core_miss(&allocator.core, n, &buffer.block)
-        if blocker != NOTHING:
-            buffer.block.resource = NULL
-            raise_refusal(allocator)
-        allocator.report_wire_failures()
-    if zeroed and not buffer.block.zeros:
-        with nogil:
-            core_clear(&allocator.core, &buffer.block, n)
+    if n:
+        take(allocator, n, zeroed, &buffer.block)
     return buffer
 
 

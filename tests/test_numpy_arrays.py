@@ -1,10 +1,15 @@
 """`empty` and `zeros`: NumPy's arrays in memlimits' memory."""
 
+import gc
+import sys
+import tracemalloc
+
 import numpy
 import pytest
 from numpy._core.multiarray import get_handler_name
 
 import memlimits
+from memlimits.adapters._numpy import own_handler
 from support.governed import GOVERNED, PLAIN, handler_here
 from support.kernel import mapped_bytes, resident
 from support.units import KIB, MIB
@@ -32,11 +37,13 @@ DTYPES = [
     numpy.dtypes.StringDType(),
 ]
 
-SHAPES = [(), 0, 7, (3, 0, 2), (4, 5), numpy.int64(6), [2, 3]]
+SHAPES = [(), 0, 7, (7,), (3, 0, 2), (4, 5), (1, 4, 1), (1,) * 40, numpy.int64(6), [2, 3]]
+SHAPES += [(numpy.int8(2), 3)]
 
 
 def layout(array):
-    return array.shape, array.dtype, array.strides
+    owned = type(array), array.base, array.flags.owndata
+    return array.shape, array.dtype, array.strides, array.flags.num, array.nbytes, owned
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -45,30 +52,136 @@ def test_zeros_is_what_numpy_makes(dtype, order):
     for shape in SHAPES:
         ours = memlimits.zeros(shape, dtype, order)
         theirs = numpy.zeros(shape, dtype, order)
-        assert (ours.shape, ours.dtype, ours.strides) == (
-            theirs.shape,
-            theirs.dtype,
-            theirs.strides,
-        )
+        assert layout(ours) == layout(theirs)
         assert numpy.array_equal(ours, theirs)
-        assert (type(ours), ours.base, ours.flags.owndata) == (numpy.ndarray, None, True)
         assert get_handler_name(ours) == GOVERNED
         assert ours.ctypes.data % 64 == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_empty_is_a_writable_array_of_its_own(dtype):
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_empty_is_a_writable_array_of_its_own(dtype, order):
     for shape in SHAPES:
-        ours, theirs = memlimits.empty(shape, dtype), numpy.empty(shape, dtype)
-        assert (ours.shape, ours.dtype, ours.strides) == (
-            theirs.shape,
-            theirs.dtype,
-            theirs.strides,
-        )
-        assert (ours.base, ours.flags.owndata, ours.flags.writeable) == (None, True, True)
+        ours, theirs = memlimits.empty(shape, dtype, order), numpy.empty(shape, dtype, order)
+        assert layout(ours) == layout(theirs)
         assert get_handler_name(ours) == GOVERNED
+        assert ours.ctypes.data % 64 == 0
         ours[...] = numpy.zeros(shape, dtype)
         assert numpy.array_equal(ours, numpy.zeros(shape, dtype))
+
+
+PLAIN_TYPES = [numpy.dtype(code) for code in "?bBhHiIlLqQefdgFDG"]
+NAMES = [bool, int, float, complex, None, "<f4", ">f4", "=i8", "|b1", "b1", "f8", "double", "int_"]
+NAMES += [numpy.dtype("f4", metadata={"unit": "m"}), numpy.dtype(">c16"), numpy.dtype("M8[s]")]
+NAMES += map(numpy.dtype, DTYPES)
+NAMES += [numpy.int_, numpy.bool_, numpy.dtypes.Float32DType, numpy.dtype("f4").type]
+for _dtype in PLAIN_TYPES:
+    NAMES += [_dtype, _dtype.char, _dtype.str, _dtype.name, _dtype.type, _dtype.newbyteorder()]
+
+
+@pytest.mark.parametrize("name", ["empty", "zeros"])
+def test_every_name_of_a_type_means_what_it_means_to_numpy(name):
+    for dtype in NAMES:
+        for shape in (5, (2, 3)):
+            ours = getattr(memlimits, name)(shape, dtype)
+            theirs = getattr(numpy, name)(shape, dtype)
+            assert layout(ours) == layout(theirs), dtype
+            assert ours.dtype.char == theirs.dtype.char
+            assert ours.dtype.metadata == theirs.dtype.metadata
+            assert get_handler_name(ours) == GOVERNED
+
+
+@pytest.mark.parametrize(
+    "dtype", [object, numpy.dtype(object), numpy.dtype("O,i4"), numpy.dtypes.StringDType()]
+)
+def test_what_needs_its_memory_initialised_gets_it(dtype):
+    for n in (1, 100, 10_000):
+        size = n * numpy.empty(1, dtype).nbytes
+        memlimits.empty(size, "u1").fill(0xAA)
+        ours, theirs = memlimits.empty(n, dtype), numpy.zeros(n, dtype)
+        assert get_handler_name(ours) == GOVERNED
+        if ours.dtype.kind == "O":
+            assert ours.tolist() == [None] * n
+        ours[...] = theirs
+        assert ours.tolist() == theirs.tolist()
+
+
+def test_shape_and_type_may_be_anything_that_numpy_takes():
+    class Shape(tuple):
+        pass
+
+    class Int(int):
+        pass
+
+    class Typed:
+        dtype = numpy.dtype("i2")
+
+    for shape in (Shape((2, 3)), Int(3), (Int(3), 2), range(1, 4), numpy.array([2, 3]), bytes(3)):
+        assert layout(memlimits.empty(shape)) == layout(numpy.empty(shape))
+    for dtype in (Typed, [("a", "i4")], {"names": ["a"], "formats": ["f4"]}, "i4,f8", "2f4"):
+        assert layout(memlimits.zeros(3, dtype)) == layout(numpy.zeros(3, dtype))
+
+
+@pytest.mark.parametrize("order", ["c", "f", None])
+def test_orders_that_numpy_takes(order):
+    assert layout(memlimits.empty((2, 3), "f4", order)) == layout(numpy.empty((2, 3), "f4", order))
+
+
+def test_resize_keeps_contents():
+    for n in (1, 500, 5000, 300_000):
+        array = memlimits.empty(n)
+        array[:] = numpy.arange(n)
+        for new in (2 * n, n // 2 + 1, 40 * n, 1):
+            known = min(len(array), new)
+            expected = numpy.concatenate([array[:known].copy(), numpy.zeros(new - known)])
+            array.resize(new, refcheck=False)
+            assert numpy.array_equal(array, expected)
+            assert get_handler_name(array) == GOVERNED
+
+
+def traced():
+    snapshot = tracemalloc.take_snapshot()
+    inside = tracemalloc.DomainFilter(inclusive=True, domain=numpy.lib.tracemalloc_domain)
+    return sum(trace.size for trace in snapshot.filter_traces([inside]).traces)
+
+
+@pytest.mark.parametrize("shape", [(), 1000, (3, 4), 0, MIB])
+def test_tracemalloc_sees_what_numpy_would_show_it(shape):
+    tracemalloc.start()
+    try:
+        before = traced()
+        theirs = numpy.empty(shape, "f4")
+        size = traced() - before
+        ours = memlimits.empty(shape, "f4"), memlimits.zeros(shape, "f4", "F")
+        assert traced() - before == 3 * size > 0
+        del ours, theirs
+        assert traced() == before
+    finally:
+        tracemalloc.stop()
+
+
+def test_arrays_leave_nothing_behind():
+    types = numpy.dtype("f8"), numpy.dtype("i2")
+
+    def cycle():
+        memlimits.empty(10)
+        memlimits.zeros((3, 4), types[1], "F")
+        memlimits.empty((2, 2), dtype="f4")
+        memlimits.empty([2], "i2")
+        with pytest.raises(ValueError, match="negative"):
+            memlimits.empty(-1, "f8")
+
+    def held():
+        gc.collect()
+        return sys.getrefcount(own_handler()), *map(sys.getrefcount, types)
+
+    for _ in range(50):
+        cycle()
+    before, blocks = held(), sys.getallocatedblocks()
+    for _ in range(400):
+        cycle()
+    assert all(abs(now - then) < 10 for now, then in zip(held(), before, strict=True))
+    assert sys.getallocatedblocks() - blocks < 100
 
 
 def test_arguments_by_keyword_and_by_default():
@@ -93,6 +206,16 @@ def test_arguments_by_keyword_and_by_default():
         ((2**40, 2**40), "i1", "C"),
         ((2**32, 2**32, 0, 2), "i1", "C"),
         ((1,) * 65, float, "C"),
+        ((2**29, 2**29, 2**29), float, "C"),
+        ((2**29,) * 32, float, "F"),
+        ((2**29, -1), float, "C"),
+        ((2, "3"), float, "C"),
+        ((), "nonsense", "C"),
+        (-1, "nonsense", "C"),
+        (3, [], "Z"),
+        (3, float, "K"),
+        (True, float, "C"),
+        ((2, True), float, "C"),
         (2**60, "S16", "C"),
     ],
 )
@@ -112,8 +235,11 @@ def test_a_refusal_has_numbers_and_leaves_no_trace(name):
     active, size = memlimits.get_active_memory(), resident()
     memlimits.set_memory_policy("strict")
     memlimits.set_memory_limit(active + 8 * MIB - 1)
+    handlers = sys.getrefcount(own_handler())
     with pytest.raises(memlimits.MemoryLimitError) as caught:
         getattr(memlimits, name)((1024, 1024), "f8")
+    handlers_then = sys.getrefcount(own_handler())
+    assert handlers_then == handlers
     assert (caught.value.requested, caught.value.blocked_by) == (8 * MIB, "limit")
     assert caught.value.limit == active + 8 * MIB - 1
     assert caught.value.__cause__ is None

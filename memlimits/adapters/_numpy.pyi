@@ -5,12 +5,12 @@ from numpy.typing import DTypeLike
 
 def empty(
     shape: SupportsIndex | tuple[SupportsIndex, ...],
-    dtype: DTypeLike = ...,
+    dtype: DTypeLike | None = ...,
     order: Literal["C", "F"] = "C",
 ) -> numpy.ndarray[Any, Any]: ...
 def zeros(
     shape: SupportsIndex | tuple[SupportsIndex, ...],
-    dtype: DTypeLike = ...,
+    dtype: DTypeLike | None = ...,
     order: Literal["C", "F"] = "C",
 ) -> numpy.ndarray[Any, Any]: ...
 def set_handler(new: object) -> object: ...

@@ -1,15 +1,25 @@
-"""NumPy's data memory from memlimits: the C side of NEP 49.
+# Functions as C would write them: the interpreter calls those directly.
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
 
-The functions below are called by NumPy, with the GIL or without; they never take it nor give it up.
+"""NumPy's data memory from memlimits: the C side of NEP 49, and arrays that own such memory.
+
+The data functions are called by NumPy, with the GIL or without; they never take it nor give it up.
 """
 
+from cpython.dict cimport PyDict_GetItemWithError
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport uint8_t, uint64_t
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
+from libc.stdint cimport uint8_t, uint64_t, uintptr_t
 from libc.string cimport strcpy
 
-from memlimits._allocator cimport get_default, raise_refusal
+from memlimits._allocator cimport Allocator, get_default, raise_refusal
+from memlimits._buffer cimport take
 from memlimits._growth cimport last_refusal
 from memlimits._malloc cimport calloc, free, malloc, realloc
+from memlimits._python cimport FastFunction, PyCFunction, PyCFunctionObject, small_int
+from memlimits._resource cimport Block
 
 import numpy
 
@@ -28,6 +38,30 @@ cdef extern from "numpy/arrayobject.h":
 
     int _import_array() except -1
     object PyDataMem_SetHandler(object handler)
+
+    ctypedef Py_ssize_t npy_intp
+    ctypedef struct PyArray_Descr:
+        int type_num
+    ctypedef struct PyArrayObject_fields:
+        char *data
+        int flags
+        PyObject *mem_handler
+    int NPY_CLONGDOUBLE, NPY_HALF, NPY_ARRAY_CARRAY, NPY_ARRAY_FARRAY, NPY_ARRAY_OWNDATA
+    PyTypeObject PyArray_Type
+    bint PyArray_DescrCheck(object op)
+    npy_intp PyDataType_ELSIZE(const PyArray_Descr *descr)
+    object PyArray_NewFromDescr(
+        PyTypeObject *subtype, PyArray_Descr *descr, int nd, const npy_intp *dims,
+        const npy_intp *strides, void *data, int flags, PyObject *obj)
+
+cdef extern from "Python.h":
+    PyObject *PyTuple_GET_ITEM(object tuple, Py_ssize_t i)
+    int PyTraceMalloc_Track(unsigned int domain, uintptr_t address, size_t size)
+
+cdef enum:
+    MOST_DIMENSIONS = 32
+    ALIGNMENT = 64              # of every block
+    TRACE_DOMAIN = 389047       # numpy.lib.tracemalloc_domain
 
 
 cdef void *data_malloc(void *ctx, size_t size) noexcept nogil:
@@ -60,7 +94,96 @@ def own_handler():
     return capsule
 
 
-cdef object make_array(function, tuple arguments):
+# ---- arrays ----
+
+# Plain types are booleans and numbers: nothing to initialise, no length, no fields.
+cdef dict named_types():
+    """The plain types by the classes and strings that name them."""
+    types = {name: numpy.dtype(name) for name in (bool, int, float, complex)}
+    for dtype in map(numpy.dtype, "?bBhHiIlLqQefdgFDG"):
+        for name in (dtype.type, dtype.char, dtype.str, dtype.str[1:], dtype.name):
+            types[name] = numpy.dtype(name)
+    return types
+
+
+cdef inline bint is_plain(const PyArray_Descr *descr) noexcept:
+    return 0 <= descr.type_num <= NPY_CLONGDOUBLE or descr.type_num == NPY_HALF
+
+
+cdef PyArray_Descr *plain_descr(object dtype) except? NULL:
+    """A borrowed reference; NULL for any other type, and for names that only NumPy knows."""
+    if dtype is None or dtype is float:
+        return float64
+    if type(dtype) is type or type(dtype) is str:
+        return <PyArray_Descr *> PyDict_GetItemWithError(types_by_name, dtype)
+    if PyArray_DescrCheck(dtype) and is_plain(<PyArray_Descr *> dtype):
+        return <PyArray_Descr *> dtype
+    return NULL
+
+
+cdef int small_shape(object shape, npy_intp *dims) noexcept:
+    """The number of dimensions, each from 1 to 2^30 - 1; -1 for any other shape."""
+    cdef Py_ssize_t i, nd
+    dims[0] = small_int(<PyObject *> shape)
+    if dims[0] > 0:
+        return 1
+    if not PyTuple_CheckExact(shape):
+        return -1
+    nd = PyTuple_GET_SIZE(shape)
+    if nd > MOST_DIMENSIONS:
+        return -1
+    for i in range(nd):
+        dims[i] = small_int(PyTuple_GET_ITEM(shape, i))
+        if dims[i] <= 0:
+            return -1
+    return <int> nd
+
+
+# Ours, so that references can be borrowed.
+cdef dict types_by_name = named_types()
+cdef PyArray_Descr *float64 = <PyArray_Descr *> types_by_name[float]
+cdef object numpy_empty = numpy.empty, numpy_zeros = numpy.zeros
+cdef object C_ORDER = "C", F_ORDER = "F"
+cdef Allocator allocator = get_default()
+
+
+cdef object make_plain(object shape, PyArray_Descr *descr, int flags, bint zeroed):
+    """The array that NumPy would make under our handler; None for what only NumPy can make."""
+    cdef npy_intp dims[MOST_DIMENSIONS]
+    cdef int i, nd = small_shape(shape, dims)
+    cdef uint64_t n = PyDataType_ELSIZE(descr)
+    cdef Block block
+    cdef PyArrayObject_fields *fields
+    if nd < 0:
+        return None
+    # Until it has its block the array owns nothing, so that a refusal leaves nothing behind.
+    Py_INCREF(<object> descr)
+    array = PyArray_NewFromDescr(
+        &PyArray_Type, descr, nd, dims, NULL, <void *> ALIGNMENT, flags, NULL)
+    for i in range(nd):     # a product that does not fit was NumPy's error just now
+        n *= dims[i]
+    take(allocator, n, zeroed, &block)
+    fields = <PyArrayObject_fields *> array
+    fields.data = block.start
+    fields.flags |= NPY_ARRAY_OWNDATA
+    fields.mem_handler = <PyObject *> capsule
+    Py_INCREF(capsule)
+    PyTraceMalloc_Track(TRACE_DOMAIN, <uintptr_t> block.start, n)
+    return array
+
+
+cdef object make_array(object function, object shape, object dtype, object order):
+    cdef PyArray_Descr *descr = plain_descr(dtype)
+    if descr != NULL and (order is C_ORDER or order is F_ORDER):
+        array = make_plain(
+            shape, descr, NPY_ARRAY_CARRAY if order is C_ORDER else NPY_ARRAY_FARRAY,
+            function is numpy_zeros)
+        if array is not None:
+            return array
+    return make_by_numpy(function, (shape, dtype, order))
+
+
+cdef object make_by_numpy(function, tuple arguments):
     """An array of NumPy's own making whose data is ours."""
     cdef uint64_t number = last_refusal().number
     previous = PyDataMem_SetHandler(capsule)
@@ -75,7 +198,7 @@ cdef object make_array(function, tuple arguments):
     raise_refusal(get_default())
 
 
-def empty(shape, dtype=float, order="C"):
+def empty(shape, dtype=None, order="C"):
     """Return a new array of memlimits' memory, its elements not set.
 
     Parameters
@@ -101,16 +224,31 @@ def empty(shape, dtype=float, order="C"):
     TypeError, ValueError
         As ``numpy.empty``.
     """
-    return make_array(numpy.empty, (shape, dtype, order))
+    return make_array(numpy_empty, shape, dtype, order)
 
 
-def zeros(shape, dtype=float, order="C"):
+def zeros(shape, dtype=None, order="C"):
     """Return a new array of memlimits' memory, filled with zeros.
 
     Parameters, result and errors are those of `empty`.
     """
-    return make_array(numpy.zeros, (shape, dtype, order))
+    return make_array(numpy_zeros, shape, dtype, order)
 
+
+cdef PyObject *empty_quickly(
+    PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords
+) except? NULL:
+    """`empty` of a shape alone, without what Cython does for arguments."""
+    if nargs == 1 and keywords == NULL:
+        array = make_plain(<object> args[0], float64, NPY_ARRAY_CARRAY, False)
+        if array is not None:
+            Py_INCREF(array)
+            return <PyObject *> array
+    return empty_slowly(module, args, nargs, keywords)
+
+
+cdef FastFunction empty_slowly = <FastFunction> (<PyCFunctionObject *> empty).m_ml.ml_meth
+(<PyCFunctionObject *> empty).m_ml.ml_meth = <PyCFunction> empty_quickly
 
 _import_array()
 strcpy(handler.name, "memlimits")
