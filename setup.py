@@ -77,6 +77,7 @@ CORE = [
     "_residency",
     "_core",
     "_purgeable",
+    "_room",
     "_growth",
     "_allocator",
     "_dlpack",

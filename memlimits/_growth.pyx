@@ -1,5 +1,4 @@
-from libc.stdint cimport UINT64_MAX, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.string cimport memcpy, memset
 
 from memlimits._cache cimport (
@@ -10,23 +9,19 @@ from memlimits._core cimport (
     core_detach, core_give_back, core_hold, core_resume, core_return, core_settle,
     core_stop, core_take_out, core_wait,
 )
-from memlimits._device cimport (
-    buffer_create, buffer_set_purgeable, device_available, device_touched,
-)
-from memlimits._heap cimport (
-    BOUND, Heap, heap_gain, heap_of, heaps_mine, heaps_resume, heaps_stop_others,
-)
+from memlimits._device cimport buffer_create, buffer_set_purgeable
+from memlimits._heap cimport BOUND, Heap, heap_gain, heap_of, heaps_mine, heaps_stop_others
 from memlimits._limits cimport (
     DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
-    limits_cancel, limits_confirm, limits_easy_growth, limits_extend_credit, limits_judge,
-    limits_lower_promise, limits_promise, limits_reserve, limits_room, limits_set_aside,
-    limits_slack,
+    limits_cancel, limits_confirm, limits_easy_growth, limits_judge, limits_promise, limits_reserve,
+    limits_set_aside, limits_slack,
 )
 from memlimits._mlim cimport (
-    MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_range, mlim_status,
+    MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_status,
 )
 from memlimits._pagemap cimport pagemap_add
 from memlimits._purgeable cimport purgeable_step
+from memlimits._room cimport Reading, room_extend_credit, room_read
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport (
     DETACHED, Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
@@ -42,75 +37,6 @@ cdef extern from *:
     static _Thread_local char this_threads_refusal[64];
     """
     char this_threads_refusal[64]
-
-
-cdef void lower_promise(Core *core) noexcept nogil:
-    """While stopped, which it is not meanwhile: how much of our memory has nobody touched yet?"""
-    cdef uint64_t grown_then = core.limits.grown
-    cdef uint64_t pending = core.limits.pending
-    cdef uint64_t held = 0, touched = 0
-    cdef size_t count = 0
-    cdef mlim_status status
-    cdef Resource *resource = core.resources
-    cdef mlim_range *ranges = <mlim_range *> malloc(
-        (core.limits.resources + 1) * sizeof(mlim_range))
-    if ranges == NULL:
-        return
-    while resource != NULL:
-        # What is purgeable promises nothing: using it again is growth. What lingers takes nothing
-        # from the system's figure, as if it were untouched.
-        if resource.use != DETACHED and not resource.purgeable:
-            held += resource.bytes
-            if not resource.lingers:
-                ranges[count].start = <uintptr_t> resource.base
-                ranges[count].end = <uintptr_t> resource.base + resource.bytes
-                count += 1
-        resource = resource.below
-    heaps_resume(&core.heaps)
-    status = device_touched(core.device, ranges, count, &touched)
-    free(ranges)
-    core_stop(core)
-    if status == MLIM_OK:
-        limits_lower_promise(&core.limits, held - touched + pending, grown_then)
-
-
-cdef struct Reading:
-    bint current            # `available` was read just now, when the epoch was `epoch`
-    bint looked             # at what of ours is touched
-    uint64_t available
-    uint64_t epoch
-
-cdef bint read_system(
-    Core *core, uint64_t n, Reading *reading, uint64_t *short_by
-) noexcept nogil:
-    """While stopped: how many of n bytes the system lacks. False: the heaps went on meanwhile.
-
-    Then everything may have changed: look at it again.
-    """
-    cdef Limits *limits = &core.limits
-    cdef uint64_t room
-    short_by[0] = 0
-    if n <= limits.credit:
-        return True
-    if not reading.current or reading.epoch != limits.epoch:
-        reading.epoch = limits.epoch
-        reading.available = limits.available
-        heaps_resume(&core.heaps)
-        # What cannot be read now is taken to be as it was.
-        device_available(core.device, &reading.available)
-        core_stop(core)
-        limits.available = reading.available
-        reading.current = True
-        return False
-    room = limits_room(limits, reading.available)
-    if n > room and limits.promised and not reading.looked:
-        lower_promise(core)
-        reading.looked = True
-        reading.current = False
-        return False
-    short_by[0] = n - room if n > room else 0
-    limits_extend_credit(limits, room)
-    return True
 
 
 cdef struct Plan:
@@ -154,15 +80,20 @@ cdef bint hit(Core *core, uint64_t n, Block *block) noexcept nogil:
     return True
 
 
+cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
+    """Under the lock: whether growth is far from every limit, and needs nothing of other heaps."""
+    return core.purgeable == 0 and (
+        core.limits.footprint + growth <= limits_easy_growth(&core.limits, core.takers))
+
+
 cdef bint reserve_easily(Core *core, uint64_t growth) noexcept nogil:
-    """Growth that needs no look at other heaps: they may go on, and keep what they have."""
-    cdef Limits *limits = &core.limits
+    """Growth for which other heaps need not stop; they keep what they have."""
     cdef bint easy
     pthread_mutex_lock(&core.heaps.lock)
-    easy = (growth <= limits.credit and core.purgeable == 0
-            and limits.footprint + growth <= limits_easy_growth(limits, core.takers))
+    easy = is_easy(core, growth) and (
+        growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
     if easy:
-        limits_reserve(limits, growth, 0)
+        limits_reserve(&core.limits, growth, 0)
     pthread_mutex_unlock(&core.heaps.lock)
     return easy
 
@@ -189,7 +120,7 @@ cdef Blocker reserve(
         kept = find_purgeable(core, n) if keep else NULL
         if kept != NULL:
             # The system may have its pages: to it, this is growth.
-            if not read_system(core, kept.bytes, &reading, &short_by):
+            if not room_read(core, kept.bytes, &reading, &short_by):
                 continue
             keep = short_by == 0
             if keep:
@@ -209,7 +140,7 @@ cdef Blocker reserve(
             core_wait(core)
             reading.current = False
             continue
-        if not read_system(core, growth, &reading, &short_by):
+        if not room_read(core, growth, &reading, &short_by):
             continue
         if short_by:
             # What is purgeable counts as available already, and is the first to go.

@@ -1,0 +1,82 @@
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+
+from memlimits._core cimport core_stop
+from memlimits._device cimport device_available, device_touched
+from memlimits._heap cimport heaps_resume
+from memlimits._limits cimport Limits, limits_extend_credit, limits_lower_promise, limits_room
+from memlimits._mlim cimport MLIM_OK, mlim_range, mlim_status
+from memlimits._resource cimport DETACHED, Resource
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
+
+
+cdef void lower_promise(Core *core) noexcept nogil:
+    """While stopped, which it is not meanwhile: how much of our memory has nobody touched yet?"""
+    cdef uint64_t grown_then = core.limits.grown
+    cdef uint64_t pending = core.limits.pending
+    cdef uint64_t held = 0, touched = 0
+    cdef size_t count = 0
+    cdef mlim_status status
+    cdef Resource *resource = core.resources
+    cdef mlim_range *ranges = <mlim_range *> malloc(
+        (core.limits.resources + 1) * sizeof(mlim_range))
+    if ranges == NULL:
+        return
+    while resource != NULL:
+        # What is purgeable promises nothing: using it again is growth. What lingers takes nothing
+        # from the system's figure, as if it were untouched.
+        if resource.use != DETACHED and not resource.purgeable:
+            held += resource.bytes
+            if not resource.lingers:
+                ranges[count].start = <uintptr_t> resource.base
+                ranges[count].end = <uintptr_t> resource.base + resource.bytes
+                count += 1
+        resource = resource.below
+    heaps_resume(&core.heaps)
+    status = device_touched(core.device, ranges, count, &touched)
+    free(ranges)
+    core_stop(core)
+    if status == MLIM_OK:
+        limits_lower_promise(&core.limits, held - touched + pending, grown_then)
+
+
+cdef bint room_read(
+    Core *core, uint64_t n, Reading *reading, uint64_t *short_by
+) noexcept nogil:
+    cdef Limits *limits = &core.limits
+    cdef uint64_t room
+    short_by[0] = 0
+    if n <= limits.credit:
+        return True
+    if not reading.current or reading.epoch != limits.epoch:
+        reading.epoch = limits.epoch
+        reading.available = limits.available
+        heaps_resume(&core.heaps)
+        # What cannot be read now is taken to be as it was.
+        device_available(core.device, &reading.available)
+        core_stop(core)
+        limits.available = reading.available
+        reading.current = True
+        return False
+    room = limits_room(limits, reading.available)
+    if n > room and limits.promised and not reading.looked:
+        lower_promise(core)
+        reading.looked = True
+        reading.current = False
+        return False
+    short_by[0] = n - room if n > room else 0
+    limits_extend_credit(limits, room)
+    return True
+
+
+cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
+    cdef Limits *limits = &core.limits
+    cdef uint64_t epoch = limits.epoch
+    cdef uint64_t available = limits.available
+    pthread_mutex_unlock(&core.heaps.lock)
+    device_available(core.device, &available)
+    pthread_mutex_lock(&core.heaps.lock)
+    limits.available = available
+    if epoch == limits.epoch:
+        limits_extend_credit(limits, limits_room(limits, available))
+    return n <= limits.credit
