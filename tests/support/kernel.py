@@ -106,30 +106,27 @@ def contents(address, length):
             return None
 
 
-def is_locked(address):
-    """Whether the mapping, or Metal's buffer, that an address lies in is kept resident."""
-    if stand_in():
-        return is_resident_at(address)
+def mapping_says(address, key):
+    """The words behind a key of /proc/self/smaps, for the mapping that an address lies in."""
     inside = False
     for line in proc_lines("/proc/self/smaps"):
-        first, dash, last = line.split()[0].partition("-")
+        name, *words = line.split()
+        first, dash, last = name.partition("-")
         if dash:
             inside = int(first, 16) <= address < int(last, 16)
-        elif inside and line.startswith("VmFlags:"):
-            return "lo" in line.split()[1:]
+        elif inside and name == key + ":":
+            return words
     raise AssertionError(f"{address:#x} is not mapped")
+
+
+def is_locked(address):
+    """Whether the mapping, or Metal's buffer, that an address lies in is kept resident."""
+    return is_resident_at(address) if stand_in() else "lo" in mapping_says(address, "VmFlags")
 
 
 def lazily_free(address):
     """Bytes that the kernel may take without asking, in the mapping that an address lies in."""
-    inside = False
-    for line in proc_lines("/proc/self/smaps"):
-        first, dash, last = line.split()[0].partition("-")
-        if dash:
-            inside = int(first, 16) <= address < int(last, 16)
-        elif inside and line.startswith("LazyFree:"):
-            return int(line.split()[1]) * KIB
-    raise AssertionError(f"{address:#x} is not mapped")
+    return int(mapping_says(address, "LazyFree")[0]) * KIB
 
 
 def resident_pages(address, length):
