@@ -40,6 +40,13 @@ static uint64_t system_number(const char *name)
     return sysctlbyname(name, &number, &size, NULL, 0) == 0 ? number : 0;
 }
 
+/* A name's bytes, for as long as the pool is open. */
+static const char *bytes_of(NSString *name)
+{
+    const char *bytes = name.UTF8String;
+    return bytes ? bytes : "unknown";
+}
+
 static bool has_residency(id<MTLDevice> metal)
 {
     if (@available(macOS 15.0, *))
@@ -51,17 +58,18 @@ static bool has_residency(id<MTLDevice> metal)
 static void describe(id<MTLDevice> metal, const mlim_capacities *capacities,
                      mlim_device_facts *facts)
 {
-    const char *architecture = "unknown";
+    NSString *architecture = nil;
     vm_size_t page_size = 0;
     mach_port_t host = mach_host_self();
-    host_page_size(host, &page_size);
+    if (host_page_size(host, &page_size) != KERN_SUCCESS)
+        page_size = (vm_size_t)sysconf(_SC_PAGESIZE);
     mach_port_deallocate(mach_task_self(), host);
     if (@available(macOS 14.0, *))
         if ([metal respondsToSelector:@selector(architecture)])
-            architecture = metal.architecture.name.UTF8String;
+            architecture = metal.architecture.name;
     snprintf(facts->backend, sizeof facts->backend, "metal");
-    snprintf(facts->device_name, sizeof facts->device_name, "%s", metal.name.UTF8String);
-    snprintf(facts->architecture, sizeof facts->architecture, "%s", architecture);
+    snprintf(facts->device_name, sizeof facts->device_name, "%s", bytes_of(metal.name));
+    snprintf(facts->architecture, sizeof facts->architecture, "%s", bytes_of(architecture));
     facts->page_size = page_size;
     facts->memory_size = system_number("hw.memsize");
     facts->max_recommended_working_set_size = metal.recommendedMaxWorkingSetSize;

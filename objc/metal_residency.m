@@ -19,7 +19,8 @@ mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mli
             MTLResidencySetDescriptor *descriptor =
                 [[NSClassFromString(@"MTLResidencySetDescriptor") alloc] init];
             set->device = device;
-            set->metal = [device->metal newResidencySetWithDescriptor:descriptor error:&reason];
+            if (descriptor)
+                set->metal = [device->metal newResidencySetWithDescriptor:descriptor error:&reason];
             [descriptor release];
             if (!set->metal) {
                 free(set);
