@@ -1,11 +1,50 @@
-/* Objects, pools, strings. */
+/* Objects and pools. */
 #include <pthread.h>
-#include <string.h>
 
 #include "selftest.h"
 
 @interface NSObject (NotThere)
 - (void)frobnicate;
+@end
+
+/* These do in dealloc what may not be done there. */
+@interface Clinging : NSObject
+@end
+
+@implementation Clinging
+
+- (void)dealloc
+{
+    [self retain];
+    [super dealloc];
+}
+
+@end
+
+@interface Eager : NSObject
+@end
+
+@implementation Eager
+
+- (void)dealloc
+{
+    [self release];
+    [super dealloc];
+}
+
+@end
+
+@interface Careless : NSObject
+@end
+
+@implementation Careless
+
+- (void)dealloc
+{
+    [[NSAutoreleasePool alloc] init];
+    [super dealloc];
+}
+
 @end
 
 KEEPS(objects_are_retained_and_released)
@@ -66,35 +105,6 @@ KEEPS(nil_answers_nothing)
     id<MTLBuffer> nothing = nil;
     CHECK(nothing.length == 0 && nothing.contents == NULL);
     [nothing release];
-}
-
-KEEPS(strings_have_bytes)
-{
-    @autoreleasepool {
-        CHECK(strcmp(@"constant".UTF8String, "constant") == 0);
-        NSString *made = [NSString stringWithCString:"made" encoding:NSUTF8StringEncoding];
-        CHECK(strcmp(made.UTF8String, "made") == 0);
-        [[@"constant" retain] release];
-        fake_metal_fail("UTF8String", 1);
-        CHECK(made.UTF8String == NULL);
-        CHECK(made.UTF8String != NULL);
-        fake_metal_fail("stringWithCString:encoding:", 1);
-        CHECK([NSString stringWithCString:"" encoding:NSUTF8StringEncoding] == nil);
-    }
-}
-
-KEEPS(classes_are_found_by_name)
-{
-    CHECK(NSClassFromString(@"MTLResidencySetDescriptor") != Nil);
-    CHECK(NSClassFromString(@"MTLNothing") == Nil);
-    CHECK(NSClassFromString(nil) == Nil);
-    fake_metal_fail("NSClassFromString", 1);
-    CHECK(NSClassFromString(@"MTLResidencySetDescriptor") == Nil);
-    fake_metal_set("older_macos", 1);
-    CHECK(NSClassFromString(@"MTLResidencySetDescriptor") == Nil);
-    CHECK(NSClassFromString(@"MTLArchitecture") != Nil);
-    fake_metal_set("older_macos", 13);
-    CHECK(NSClassFromString(@"MTLArchitecture") == Nil);
 }
 
 KEEPS(alloc_may_fail)
@@ -161,6 +171,16 @@ BREAKS(over_release_in_a_pool, "-[NSObject release] was sent to a released objec
     }
 }
 
+BREAKS(retain_in_dealloc, "-[Clinging retain] while it is deallocated")
+{
+    [[[Clinging alloc] init] release];
+}
+
+BREAKS(release_in_dealloc, "over-release: -[Eager release]")
+{
+    [[[Eager alloc] init] release];
+}
+
 BREAKS(dealloc_by_hand, "-[NSObject dealloc] sent by hand")
 {
     [[[NSObject alloc] init] dealloc];
@@ -186,30 +206,25 @@ BREAKS(autorelease_without_a_pool, "autorelease with no autorelease pool open")
     [[[NSObject alloc] init] autorelease];
 }
 
-BREAKS(utf8string_without_a_pool, "UTF8String with no autorelease pool open")
-{
-    (void)@"constant".UTF8String;
-}
-
-BREAKS(string_without_a_pool, "stringWithCString:encoding: with no autorelease pool open")
-{
-    (void)[NSString stringWithCString:"made" encoding:NSUTF8StringEncoding];
-}
-
-BREAKS(characters_outlive_no_pool, "the characters of UTF8String were touched after")
-{
-    const char *bytes;
-    @autoreleasepool {
-        bytes = @"constant".UTF8String;
-    }
-    CHECK(strlen(bytes) == 99);
-}
-
 BREAKS(pools_out_of_order, "not this thread's innermost")
 {
     NSAutoreleasePool *outer = [[NSAutoreleasePool alloc] init];
     [[NSAutoreleasePool alloc] init];
     [outer drain];
+}
+
+BREAKS(pool_left_open_in_a_pool, "an autorelease pool was left open inside another one")
+{
+    @autoreleasepool {
+        [[[Careless alloc] init] autorelease];
+    }
+}
+
+BREAKS(pool_autoreleased, "cannot be autoreleased")
+{
+    @autoreleasepool {
+        [[[NSAutoreleasePool alloc] init] autorelease];
+    }
 }
 
 BREAKS(pool_retained, "cannot be retained")

@@ -111,6 +111,25 @@ BREAKS(wrong_count, "*count is 0, to begin with")
     host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t)&pages, &count);
 }
 
+BREAKS(wrong_count_of_a_task, "task_info: *count is 1, to begin with")
+{
+    task_vm_info_data_t info;
+    mach_msg_type_number_t count = 1;
+    task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &count);
+}
+
+BREAKS(sysctl_without_a_size, "sysctlbyname: a place for the value, but not its size")
+{
+    uint64_t size;
+    sysctlbyname("hw.memsize", &size, NULL, NULL, 0);
+}
+
+BREAKS(wrong_environment, "FAKE_METAL=older_makos=1")
+{
+    setenv("FAKE_METAL", "older_makos=1", 1);
+    execl("/proc/self/exe", "selftest", "leak", NULL);
+}
+
 BREAKS(wrong_port, "port 0x103 is not the one it works on")
 {
     vm_size_t page;

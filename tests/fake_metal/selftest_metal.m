@@ -129,6 +129,11 @@ BREAKS(wrong_options, "buffers are to be shared and untracked")
     }
 }
 
+BREAKS(no_such_family, "supportsFamily:5002: the stand-in knows no such family")
+{
+    [a_device() supportsFamily:(MTLGPUFamily)5002];
+}
+
 BREAKS(buffer_without_a_pool, "newBufferWithLength:options: with no autorelease pool")
 {
     [a_device() newBufferWithLength:MIB options:SHARED];

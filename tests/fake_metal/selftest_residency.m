@@ -192,6 +192,15 @@ BREAKS(volatile_in_a_set, "setPurgeableState:3 for a buffer in a residency set")
     [buffer setPurgeableState:MTLPurgeableStateVolatile]; /* the removal is not committed */
 }
 
+BREAKS(over_released_in_a_set, "a buffer was deallocated that is still in 1 residency sets")
+{
+    id<MTLResidencySet> set = a_set();
+    id<MTLBuffer> buffer = a_buffer(MIB);
+    [set addAllocation:buffer];
+    [buffer release];
+    [buffer release]; /* this one is the set's */
+}
+
 BREAKS(ended_without_request, "endResidency without requestResidency")
 {
     [a_set() endResidency];
@@ -242,6 +251,16 @@ BREAKS(error_read_after_success, "the error was looked at, although the call suc
         NSError *error = nil;
         [a_device() newResidencySetWithDescriptor:descriptor error:&error];
         (void)error.code;
+    }
+}
+
+BREAKS(description_read_after_success, "the error was looked at, although the call succeeded")
+{
+    @autoreleasepool {
+        MTLResidencySetDescriptor *descriptor = [[MTLResidencySetDescriptor alloc] init];
+        NSError *error = nil;
+        [a_device() newResidencySetWithDescriptor:descriptor error:&error];
+        (void)error.localizedDescription;
     }
 }
 
