@@ -113,7 +113,7 @@ def test_capacity_and_alignment_of_every_size():
     sizes += [n + d for n in (512, 4096, 32768, 1 << 16, 1 << 20) for d in (-1, 0, 1)]
     for n in sizes:
         block = allocate_in(allocator, n)
-        assert n <= block.capacity <= 1.125 * n + 64
+        assert block.capacity == expected_capacity(n)
         assert block.ptr % (PAGE if n >= 32 * KIB else 64) == 0
         assert len(memoryview(block)) == block.nbytes == n
         if n > 32 * KIB:

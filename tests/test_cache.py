@@ -265,7 +265,7 @@ def test_sizes_that_grow_step_by_step_keep_hitting():
 
 def test_a_block_from_the_cache_is_at_most_an_eighth_longer():
     allocator = Allocator()
-    for n in (100_000, 4 * MIB):
+    for n in (32 * PAGE - 100, 4 * MIB):
         allocate_in(allocator, n).release()
         pages = -(-n // PAGE) * PAGE
         reused = allocate_in(allocator, pages - pages // 9)

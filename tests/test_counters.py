@@ -26,7 +26,7 @@ def test_every_snapshot_under_load_is_consistent():
     allocator.set_cache_limit(2 * MIB)
     ledger = Ledger()
     done = threading.Event()
-    sizes = [64, 3072, 40 * KIB, 256 * KIB, MIB, 3 * MIB]
+    sizes = [64, 3072, 48 * KIB, 256 * KIB, MIB, 3 * MIB]
 
     def sample():
         snapshots = 0

@@ -23,15 +23,15 @@ def allocator():
 
 
 def test_a_refusal_says_exactly_what_was_in_use(allocator):
-    live, small, idle = (allocate_in(allocator, size) for size in (300 * KIB, 100, 200 * KIB))
+    live, small, idle = (allocate_in(allocator, size) for size in (320 * KIB, 100, 208 * KIB))
     idle.release()
     made_strict(allocator, MIB)
     refusal = refusal_of(allocator, MIB + 1)
     assert (refusal.requested, refusal.limit) == (MIB + 1, MIB)
-    assert refusal.active == 300 * KIB + 128
-    assert refusal.cache == 200 * KIB
+    assert refusal.active == 320 * KIB + 128
+    assert refusal.cache == 208 * KIB
     assert refusal.slack == 64 * KIB - 128
-    assert refusal.footprint == 564 * KIB
+    assert refusal.footprint == 592 * KIB
     assert refusal.blocked_by == "limit"
     assert isinstance(refusal, MemoryError)
     for buffer in (live, small):

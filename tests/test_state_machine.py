@@ -26,7 +26,7 @@ from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from support.blocks import place, private
 from support.kernel import can_lock, locked, wholly_mapped
-from support.units import KIB, MIB
+from support.units import KIB, MIB, in_pages
 
 WORKERS = 3
 WIREABLE = min(8 * MIB, Device().info()["wired_capacity"] // 2)
@@ -48,6 +48,11 @@ limits = st.one_of(st.just(0), st.integers(1, 300 * KIB), st.integers(300 * KIB,
 workers = st.integers(0, WORKERS - 1)
 
 LOCKS = can_lock(WIREABLE)
+
+
+def longest_capacity(n):
+    """An eighth more and 64 bytes; above 32 KiB also its own pages, where these are longer."""
+    return max(1.125 * n + 64, in_pages(n) if n > 32 * KIB else 0)
 
 
 class Held:
@@ -124,7 +129,7 @@ class AllocatorMachine(RuleBasedStateMachine):
             return []
         self.grows = True
         assert buffer.nbytes == n
-        assert n <= buffer.capacity <= 1.125 * n + 64
+        assert n <= buffer.capacity <= longest_capacity(n)
         if zeroed:
             assert bytes(buffer).count(0) == n
         self.stamp = self.stamp % 255 + 1
@@ -142,7 +147,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         assert error.active == self.active()
         slack = before["footprint"] - before["active"] - before["cache"]
         # What growing takes at the least: the capacity, in whole pages.
-        assert self.active() + slack + (1.125 * n + 64 + 4095) // 4096 * 4096 > self.memory_limit
+        assert self.active() + slack + in_pages(1.125 * n + 64) > self.memory_limit
         after = self.allocator.counters()
         assert after == {**before, "refusals": before["refusals"] + 1}
 

@@ -171,10 +171,11 @@ def test_on_the_host_nothing_but_the_limit_trims():
 @pytest.mark.core
 def test_where_a_slab_does_not_fit_a_page_does():
     allocator = strict(3 * PAGE)
-    blocks = [allocate_in(allocator, 2000) for _ in range(3)]
-    blocks += [allocate_in(allocator, 2000) for _ in range(3)]
+    half = PAGE // 2 - 48
+    blocks = [allocate_in(allocator, half) for _ in range(3)]
+    blocks += [allocate_in(allocator, half) for _ in range(3)]
     with pytest.raises(memlimits.MemoryLimitError) as caught:
-        allocate_in(allocator, 2000)
+        allocate_in(allocator, half)
     assert caught.value.blocked_by == "limit"
     assert len({block.ptr // PAGE for block in blocks}) == 3
 

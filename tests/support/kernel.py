@@ -11,7 +11,7 @@ from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from support.metal import count, is_resident_at, stand_in, watched_resident
 from support.process import watched
-from support.units import KIB, PAGE
+from support.units import KIB, MACHINES_PAGE
 
 # A test that finds out in its midst that there is no /proc, is skipped then.
 needs_proc = pytest.mark.skipif(not Path("/proc/self").exists(), reason="macOS has no /proc")
@@ -130,10 +130,10 @@ def lazily_free(address):
 
 
 def resident_pages(address, length):
-    pages = (length + PAGE - 1) // PAGE
+    pages = -(-length // MACHINES_PAGE)
     flags = (ctypes.c_ubyte * pages)()
     libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(pages * PAGE), flags)
+    result = libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(pages * MACHINES_PAGE), flags)
     assert result == 0, ctypes.get_errno()
     return sum(flag & 1 for flag in flags)
 
@@ -143,7 +143,7 @@ def in_ram(block):
     by the kernel."""
     if stand_in():
         return is_locked(block.ptr) and is_locked(block.ptr + block.nbytes - 1)
-    return resident_pages(block.ptr, block.nbytes) == -(-block.nbytes // PAGE)
+    return resident_pages(block.ptr, block.nbytes) == -(-block.nbytes // MACHINES_PAGE)
 
 
 def watched_locked():

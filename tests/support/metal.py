@@ -31,6 +31,11 @@ def stand_in():
     return None
 
 
+def page_size():
+    """The stand-in's page; None without it."""
+    return stand_in() and stand_in().fake_metal_get(b"page_size")
+
+
 def count(name):
     """A gauge or a number of calls, as tests/fake_metal/control.h lists them."""
     return stand_in().fake_metal_count(name.encode())

@@ -2,5 +2,13 @@
 
 import os
 
-PAGE = os.sysconf("SC_PAGESIZE")
+from support.metal import page_size
+
+MACHINES_PAGE = os.sysconf("SC_PAGESIZE")
+PAGE = page_size() or MACHINES_PAGE
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+def in_pages(n):
+    """The bytes of the whole pages that n bytes take."""
+    return int(-(-n // PAGE) * PAGE)
