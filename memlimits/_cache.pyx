@@ -105,9 +105,10 @@ cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
     resource.older = resource.newer = NULL
 
 
-cdef Resource *find_idle(Resource *const *bins, uint64_t n) noexcept nogil:
-    """An idle resource of n bytes or up to one eighth more; NULL without one."""
-    cdef uint64_t longest = longest_for(n)
+cdef Resource *find_idle(
+    Resource *const *bins, uint64_t n, uint64_t longest
+) noexcept nogil:
+    """An idle resource of n to `longest` bytes; NULL without one."""
     cdef uint32_t b
     cdef int _probe
     cdef Resource *resource
@@ -131,12 +132,15 @@ cdef Resource *find_serving(
 ) noexcept nogil:
     """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
     cdef Resource *resource
+    cdef uint64_t growth = cache_growth(cache.page_size, n)
     if n > LARGEST_SLAB_BLOCK:
-        return find_idle(bins, n)
-    resource = find_idle(bins, cache_growth(cache.page_size, n))
+        # Its own pages serve it, even where they are more than an eighth longer.
+        return find_idle(bins, n, max(longest_for(n), growth))
+    resource = find_idle(bins, growth, longest_for(growth))
     if resource == NULL:
         # One that was made when a whole slab did not fit.
-        resource = find_idle(bins, cache_least_growth(cache.page_size, n))
+        growth = cache_least_growth(cache.page_size, n)
+        resource = find_idle(bins, growth, longest_for(growth))
     return resource
 
 

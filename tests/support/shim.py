@@ -59,7 +59,7 @@ class Copy:
         words = [sys.executable, "-m", "pytest", "-x", "-s"]
         return subprocess.run(
             [*words, *UNUSED, *(ROOT / "tests" / test for test in tests)],
-            env={**os.environ, "PYTHONPATH": str(self.folder), "FAKE_METAL": "page_size=4096"},
+            env={**os.environ, "PYTHONPATH": str(self.folder), "FAKE_METAL": ""},
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
