@@ -2,14 +2,13 @@ cimport cython
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.ref cimport Py_INCREF
-
 from libc.math cimport INFINITY
 from libc.stdint cimport UINT64_MAX
 
 from memlimits._core cimport (
     core_after_fork, core_before_fork, core_clear_cache, core_close, core_latest_refusal,
     core_limits, core_open, core_reset_peak, core_set_cache_limit, core_set_memory_limit,
-    core_set_policy, core_set_wired_limit,
+    core_set_policy, core_set_wired_limit, core_settings,
 )
 from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
@@ -81,6 +80,7 @@ cdef int64_t as_nanoseconds(object value) except -1:
 
 
 cdef str shown(object number):
+    """An integer for an error message, however long it is."""
     if number.bit_length() <= 128:
         return str(number)
     return f"an integer of {number.bit_length()} bits"
@@ -137,7 +137,7 @@ cdef class Allocator:
         return n
 
     def get_memory_limit(self):
-        return core_limits(&self.core).memory_limit
+        return core_settings(&self.core).memory_limit
 
     def set_cache_limit(self, limit):
         cdef bint follows = limit is None
@@ -147,7 +147,7 @@ cdef class Allocator:
         return n
 
     def get_cache_limit(self):
-        cdef Limits limits = core_limits(&self.core)
+        cdef Limits limits = core_settings(&self.core)
         return limits_cache_limit(&limits)
 
     def set_wired_limit(self, limit):
@@ -170,7 +170,7 @@ cdef class Allocator:
         return n
 
     def get_wired_limit(self):
-        return core_limits(&self.core).wired_limit
+        return core_settings(&self.core).wired_limit
 
     def set_idle_timeout(self, seconds):
         cdef uint64_t timeout = UINT64_MAX if seconds is None else as_nanoseconds(seconds)
@@ -190,7 +190,7 @@ cdef class Allocator:
             &self.core, STRICT if policy == "strict" else GUIDELINE)]
 
     def get_memory_policy(self):
-        return POLICIES[<int> core_limits(&self.core).policy]
+        return POLICIES[<int> core_settings(&self.core).policy]
 
     def get_active_memory(self):
         return core_limits(&self.core).active
@@ -199,10 +199,10 @@ cdef class Allocator:
         return core_limits(&self.core).cache
 
     def get_peak_memory(self):
-        return core_limits(&self.core).peak
+        return core_settings(&self.core).peak
 
     def get_wired_memory(self):
-        return core_limits(&self.core).wired
+        return core_settings(&self.core).wired
 
     def reset_peak_memory(self):
         core_reset_peak(&self.core)
@@ -254,7 +254,7 @@ cdef class Allocator:
         return "It is three quarters of the memory this process may use: set it no higher."
 
     cdef void report_wire_failures(self) noexcept:
-        if self.reported_failures or core_limits(&self.core).wire_failures == 0:
+        if self.reported_failures or core_settings(&self.core).wire_failures == 0:
             return
         self.reported_failures = True
         # Where warnings are errors it cannot be raised: a failed wire fails no allocation.
