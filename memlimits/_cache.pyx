@@ -146,7 +146,6 @@ cdef Resource *find_serving(
 
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil:
     resource.home = cache
-    resource.use = TAKEN
     cache.idle += resource.bytes
     cache.cached += resource.bytes
     add_idle(cache, resource)

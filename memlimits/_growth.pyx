@@ -46,7 +46,7 @@ cdef struct Plan:
 
 cdef Resource *find_elsewhere(Core *core, uint64_t n) noexcept nogil:
     """While stopped: an idle resource of another heap moves to this one; or a slab stays there."""
-    cdef Heap *heap = core.heaps.first
+    cdef Heap *heap = &core.heaps.shared
     cdef Resource *found
     while heap != NULL:
         found = cache_find(&heap.cache, n)
@@ -60,7 +60,7 @@ cdef Resource *find_elsewhere(Core *core, uint64_t n) noexcept nogil:
 
 
 cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
-    cdef Heap *heap = core.heaps.first
+    cdef Heap *heap = &core.heaps.shared
     cdef Resource *found = NULL
     while core.purgeable and heap != NULL and found == NULL:
         found = cache_find_purgeable(&heap.cache, n)

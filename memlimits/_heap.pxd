@@ -35,8 +35,7 @@ cdef struct Heap:
 
 cdef struct Heaps:
     pthread_mutex_t lock        # guards what all heaps share, and the list
-    Heap *first                 # the shared one, for when no other can be had; then the others
-    Heap shared
+    Heap shared                 # for when no other can be had; the first of the list
 
 cdef struct Totals:
     int64_t idle

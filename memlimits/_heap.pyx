@@ -39,7 +39,6 @@ cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil
 cdef void heaps_open(Heaps *heaps, uint64_t page_size) noexcept nogil:
     pthread_mutex_init(&heaps.lock, NULL)
     heap_init(&heaps.shared, heaps, page_size)
-    heaps.first = &heaps.shared
 
 
 cdef void heaps_close(Heaps *heaps) noexcept nogil:
@@ -204,7 +203,7 @@ cdef void heaps_resume(Heaps *heaps) noexcept nogil:
 
 
 cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
-    cdef Heap *heap = heaps.first
+    cdef Heap *heap = &heaps.shared
     cdef uint64_t time = heaps.shared.cache.time + 1
     while heap != NULL:
         spin_lock(&heap.lock)
@@ -214,7 +213,7 @@ cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
 
 
 cdef void heaps_resume_others(Heaps *heaps) noexcept nogil:
-    cdef Heap *heap = heaps.first
+    cdef Heap *heap = &heaps.shared
     while heap != NULL:
         spin_unlock(&heap.lock)
         heap = heap.next
@@ -226,7 +225,7 @@ cdef inline bint in_use(const Heap *heap) noexcept nogil:
 
 
 cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
-    cdef const Heap *heap = heaps.first
+    cdef const Heap *heap = &heaps.shared
     memset(totals, 0, sizeof(Totals))
     while heap != NULL:
         totals.idle += heap.cache.idle
@@ -244,7 +243,7 @@ cdef void heaps_share(
     cdef int64_t count = max(in_use_count, <int64_t> 1)
     cdef int64_t part = 0 if headroom < 0 else headroom // 2 // count
     cdef int64_t place = 0 if room == INT64_MAX else room // 2 // count
-    cdef Heap *heap = heaps.first
+    cdef Heap *heap = &heaps.shared
     while heap != NULL:
         heap.least_idle = INT64_MAX
         if headroom >= 0:
@@ -284,7 +283,7 @@ cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
     cdef uint64_t time
     while has < n:
         following = <Heap *> load_acquire(<void **> &other.next)
-        other = following if following != NULL else heap.heaps.first
+        other = following if following != NULL else &heap.heaps.shared
         if other == heap:
             return False
         lent = borrow_from(other, &time)
@@ -300,7 +299,7 @@ cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
 
 
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
-    cdef Heap *heap = heaps.first
+    cdef Heap *heap = &heaps.shared
     while heap != NULL:
         cache_cool(&heap.cache)     # a step may have warmed some since the stop
         heap.cursor = heap.cache.oldest
@@ -308,7 +307,7 @@ cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
 
 
 cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil:
-    cdef Heap *heap = heaps.first
+    cdef Heap *heap = &heaps.shared
     cdef Heap *at = NULL
     cdef Resource *oldest
     while heap != NULL:

@@ -22,7 +22,7 @@ cdef uint64_t clock() noexcept nogil:
 cdef Resource *set_aside(Core *core, uint64_t enough, uint64_t *aged) noexcept nogil:
     """While stopped: what is due, out of the cache for the device call, the newest first."""
     cdef uint64_t now = clock()
-    cdef Heap *heap = core.heaps.first
+    cdef Heap *heap = &core.heaps.shared
     cdef Resource *due = NULL
     cdef Resource *resource
     while heap != NULL:
