@@ -17,16 +17,18 @@ cdef extern from *:
     int clz "__builtin_clzll"(unsigned long long number) nogil
 
 cdef struct Cache:
+    int64_t idle                    # bytes that are in no caller's hands
+    int64_t cached                  # the part of them in resources without a live block
     Resource *slabs[SIZE_CLASSES]   # slabs with a free block
-    Resource *warm[SIZE_CLASSES]    # the one among them without a live block, if there is one
-    uint32_t warm_count
+    # The slab that lost its last live block most lately: it is cut already, should it be needed.
+    # It may have live blocks again.
+    Resource *warm[SIZE_CLASSES]
+    uint64_t warm_classes           # a bit for each class that has one
     Resource *bins[BINS]            # idle resources by size, the newest first
     Resource *purgeable_bins[BINS]  # those whose pages the system may take
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
-    int64_t idle                    # bytes that are in no caller's hands
-    int64_t cached                  # the part of them in resources without a live block
-    uint64_t purgeable              # the part of those that the system may take
+    uint64_t purgeable              # bytes of those that the system may take
     uint64_t time                   # of the last step at which all heaps stood still: a clock
     uint64_t page_size
 
@@ -36,11 +38,9 @@ cdef inline int log2_floor(uint64_t number) noexcept nogil:
 
 cdef inline uint32_t class_of(uint64_t n) noexcept nogil:
     """The smallest size class that holds n bytes; n from 0 to LARGEST_SLAB_BLOCK."""
-    cdef int power
-    if n <= 512:
-        return <uint32_t> ((max(n, <uint64_t> 1) + 63) // 64)
-    power = log2_floor(n - 1)
-    return <uint32_t> ((power - 8) * 8 + ((n - 1 - (<uint64_t> 1 << power)) >> (power - 3)) + 1)
+    cdef uint64_t last = n - (n > 0)            # of the bytes, counted from 0
+    cdef int power = log2_floor(last | 512)     # up to 512 the steps are those from 512 on
+    return <uint32_t> ((power - 9) * 8 + (last >> (power - 3)) + 1)
 
 # Bytes to ask the device for, to serve n: comfortably, and at the very least.
 cdef uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil
@@ -48,11 +48,11 @@ cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil
 # How much of a resource the page map must know: all of what can be a slab, else its first page.
 cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil
 
-# What could serve n bytes: a slab with a free block, or an idle resource. NULL where nothing fits.
-cdef inline Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
-    cdef Resource *slab = cache.slabs[class_of(n)] if n <= LARGEST_SLAB_BLOCK else NULL
-    return slab if slab != NULL else cache_find_idle(cache, n)
-cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil
+# A slab with a free block for n bytes.
+cdef inline Resource *cache_slab(const Cache *cache, uint64_t n) noexcept nogil:
+    return cache.slabs[class_of(n)] if n <= LARGEST_SLAB_BLOCK else NULL
+# What could serve n bytes: such a slab, or an idle resource. NULL where nothing fits.
+cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil
 
 # A resource that nobody holds a block of joins, fresh from the device or from another cache.
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil
@@ -60,17 +60,31 @@ cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil
 cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil
 cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
+cdef inline void link(Resource **first, Resource *resource) noexcept nogil:
+    resource.previous = NULL
+    resource.next = first[0]
+    if first[0] != NULL:
+        first[0].previous = resource
+    first[0] = resource
+
+
+cdef inline void unlink(Resource **first, Resource *resource) noexcept nogil:
+    if resource.previous != NULL:
+        resource.previous.next = resource.next
+    else:
+        first[0] = resource.next
+    if resource.next != NULL:
+        resource.next.previous = resource.previous
+    resource.previous = resource.next = NULL
+
 # Hands out a slab's block.
 cdef inline void cache_take(Cache *cache, Resource *slab, Block *block) noexcept nogil:
     if slab.live == 0:
-        cache_use(cache, slab)
+        cache.cached -= slab.bytes
     slab_take(slab, block)
     if slab_is_full(slab):
-        cache_drop_full(cache, slab)
+        unlink(&cache.slabs[slab.size_class], slab)
     cache.idle -= slab.block_size
-# Parts of that: the slab's first block, and its last.
-cdef void cache_use(Cache *cache, Resource *slab) noexcept nogil
-cdef void cache_drop_full(Cache *cache, Resource *slab) noexcept nogil
 
 # By how much `cached` rises when a block of the resource comes back, and taking it back.
 cdef inline int64_t cache_rise(const Resource *resource) noexcept nogil:

@@ -52,24 +52,6 @@ cdef inline uint32_t bin_of(uint64_t n) noexcept nogil:
     return <uint32_t> ((power - 12) * 8 + ((n >> (power - 3)) & 7))
 
 
-cdef void link(Resource **first, Resource *resource) noexcept nogil:
-    resource.previous = NULL
-    resource.next = first[0]
-    if first[0] != NULL:
-        first[0].previous = resource
-    first[0] = resource
-
-
-cdef void unlink(Resource **first, Resource *resource) noexcept nogil:
-    if resource.previous != NULL:
-        resource.previous.next = resource.next
-    else:
-        first[0] = resource.next
-    if resource.next != NULL:
-        resource.next.previous = resource.previous
-    resource.previous = resource.next = NULL
-
-
 cdef Resource **bin_for(Cache *cache, const Resource *resource) noexcept nogil:
     cdef uint32_t b = bin_of(resource.bytes)
     return &cache.purgeable_bins[b] if resource.purgeable else &cache.bins[b]
@@ -123,8 +105,9 @@ cdef Resource *find_idle(
     return NULL
 
 
-cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil:
-    return find_serving(cache, cache.bins, n)
+cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
+    cdef Resource *slab = cache_slab(cache, n)
+    return slab if slab != NULL else find_serving(cache, cache.bins, n)
 
 
 cdef Resource *find_serving(
@@ -163,17 +146,6 @@ cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogi
     return class_size(class_of(n)) if n <= LARGEST_SLAB_BLOCK else resource.bytes
 
 
-cdef void cache_use(Cache *cache, Resource *slab) noexcept nogil:
-    cache.cached -= slab.bytes
-    if cache.warm[slab.size_class] == slab:
-        cache.warm[slab.size_class] = NULL
-        cache.warm_count -= 1
-
-
-cdef void cache_drop_full(Cache *cache, Resource *slab) noexcept nogil:
-    unlink(&cache.slabs[slab.size_class], slab)
-
-
 cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil:
     cdef uint32_t size_class
     if resource.block_size:
@@ -196,6 +168,7 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
 
 cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil:
     cdef uint32_t size_class = resource.size_class
+    cdef Resource *warm
     cdef bint was_full
     if resource.block_size:
         cache.idle += resource.block_size
@@ -207,10 +180,11 @@ cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nog
             return
         cache.cached += resource.bytes
         # One a class stays as it is: it is likely to be needed again at once.
-        if cache.warm[size_class] == NULL:
+        warm = cache.warm[size_class]
+        if warm == NULL or warm.live:
             cache.warm[size_class] = resource
-            cache.warm_count += 1
-        else:
+            cache.warm_classes |= <uint64_t> 1 << size_class
+        elif warm != resource:
             make_plain(cache, resource)
         return
     cache.idle += resource.bytes
@@ -228,14 +202,13 @@ cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
 
 
 cdef void cache_cool(Cache *cache) noexcept nogil:
-    cdef int size_class
-    if cache.warm_count == 0:
-        return
-    for size_class in range(SIZE_CLASSES):
-        if cache.warm[size_class] != NULL:
+    cdef uint32_t size_class
+    while cache.warm_classes:
+        size_class = log2_floor(cache.warm_classes)
+        cache.warm_classes ^= <uint64_t> 1 << size_class
+        if cache.warm[size_class].live == 0:
             make_plain(cache, cache.warm[size_class])
-            cache.warm[size_class] = NULL
-    cache.warm_count = 0
+        cache.warm[size_class] = NULL
 
 
 cdef void cache_note_idle(Cache *cache, uint64_t now) noexcept nogil:

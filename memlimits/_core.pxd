@@ -46,9 +46,6 @@ cdef struct Core:
     uint64_t idle_timeout       # ns after which idle resources become purgeable; UINT64_MAX: never
     uint64_t clears             # counts core_clear_cache
     Refusal latest              # of any thread
-    # A forked child whose device did not survive: contents are not there to be touched, so nothing
-    # is served, and what comes back only ceases to be active.
-    bint lost
 
 # -1 without memory. A core stays where it was opened: its parts point at each other. `set_cap` is
 # how many bytes one residency set takes.
@@ -60,10 +57,7 @@ cdef void core_close(Core *core) noexcept nogil
 
 # Serves n bytes from what this thread's heap has. False where nothing fits.
 cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
-    cdef Outcome outcome
-    if core.lost:
-        return False
-    outcome = heaps_take(&core.heaps, n, block)
+    cdef Outcome outcome = heaps_take(&core.heaps, n, block)
     return outcome == DONE or (outcome == BOUND and core_hit_slowly(core, n, block))
 # One that could make a new peak: with other heaps' headroom, or it does make it.
 cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil
@@ -72,13 +66,15 @@ cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil
 cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil
 # Takes a block back. What it returns goes to core_return, unless it is NULL.
 cdef inline Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil:
-    if not core.lost and heap_give(resource, start) == DONE:
+    if heap_give(resource, start) == DONE:
         return NULL
     return core_free_slowly(core, resource, start)
 cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil
 
 # Gives detached resources back. Calls the device.
-cdef void core_return(Core *core, Resource *detached) noexcept nogil
+cdef inline void core_return(Core *core, Resource *detached) noexcept nogil:
+    if detached != NULL:
+        core_give_back(core, detached, 0)
 # The resource that an address handed out by this core lies in.
 cdef inline Resource *core_find(const Core *core, const void *address) noexcept nogil:
     return pagemap_find(&core.pages, address)
@@ -100,7 +96,7 @@ cdef Refusal core_latest_refusal(Core *core) noexcept nogil
 # Around a fork. Before: waits until no device call is under way and takes the locks. After: gives
 # them back; in the child nothing is wired and the wired limit is 0, since locked pages are not
 # inherited and locking them anew would copy every page the two share; and where the device did not
-# survive, the core is lost.
+# survive, the heaps are lost.
 cdef void core_before_fork(Core *core) noexcept nogil
 cdef void core_after_fork(Core *core, bint child) noexcept nogil
 

@@ -6,7 +6,7 @@ from memlimits._cache cimport (
 )
 from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._heap cimport (
-    Totals, heap_of, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_close,
+    Totals, heap_of, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_close, heaps_lose,
     heaps_mine, heaps_next_idle, heaps_open, heaps_resume, heaps_resume_others, heaps_rewind,
     heaps_share, heaps_stop, heaps_stop_others, heaps_total,
 )
@@ -134,11 +134,6 @@ cdef void core_wait(Core *core) noexcept nogil:
     core_note(core)
 
 
-cdef void core_return(Core *core, Resource *detached) noexcept nogil:
-    if detached != NULL:
-        core_give_back(core, detached, 0)
-
-
 cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil:
     cdef Resource *first = NULL
     cdef Resource *resource
@@ -226,7 +221,7 @@ cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noe
     cdef Heap *heap = heap_of(resource)
     cdef Resource *detached = NULL
     core_stop(core)
-    if core.lost:
+    if core.heaps.lost:
         heap.cache.idle += resource.block_size or resource.bytes
     else:
         cache_give(&heap.cache, resource, start)
@@ -355,6 +350,6 @@ cdef void core_after_fork(Core *core, bint child) noexcept nogil:
     pthread_cond_init(&core.settled, NULL)
     core.waiters = 0
     residency_forget(&core.residency)
-    core.lost = device_usable(core.device) != MLIM_OK
-    if core.lost:
+    if device_usable(core.device) != MLIM_OK:
+        heaps_lose(&core.heaps)
         core_clear_cache(core)

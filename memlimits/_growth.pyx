@@ -251,7 +251,7 @@ cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef Resource *resource
     cdef Blocker blocker
     block.resource = NULL
-    if core.lost:
+    if core.heaps.lost:
         return refuse(core, n, FORK)
     if least > core.max_buffer_length:
         return refuse(core, n, LENGTH)

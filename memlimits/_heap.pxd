@@ -18,12 +18,13 @@ nothing moves: that is what "stopped" means.
 from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._cache cimport Cache
+from memlimits._lock cimport owned_lock
 from memlimits._resource cimport Block, Resource
-from memlimits._sync cimport pthread_mutex_t, spin_t
+from memlimits._sync cimport pthread_mutex_t
 
 cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
-    spin_t lock                 # guards the cache and the bounds
+    owned_lock lock             # its thread's; guards the cache and the bounds
     int64_t least_idle
     int64_t most_cached
     uint64_t hits
@@ -36,6 +37,9 @@ cdef struct Heap:
 cdef struct Heaps:
     pthread_mutex_t lock        # guards what all heaps share, and the list
     Heap shared                 # for when no other can be had; the first of the list
+    # In a forked child whose device did not survive: contents are not there to be touched, so
+    # nothing is served (EMPTY), and what comes back is for the slow way (BOUND).
+    bint lost
 
 cdef struct Totals:
     int64_t idle
@@ -93,3 +97,4 @@ cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil
 # Around a fork, with heaps_stop between the two: in the child only this thread is left.
 cdef void heaps_before_fork() noexcept nogil
 cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil
+cdef void heaps_lose(Heaps *heaps) noexcept nogil       # in the child, once it is sure

@@ -1,22 +1,26 @@
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from memlimits._cache cimport (
     cache_add, cache_capacity, cache_cool, cache_find, cache_give, cache_rise, cache_serve,
-    cache_take,
+    cache_slab, cache_take,
 )
-from memlimits._resource cimport slab_give, slab_is_full
+from memlimits._lock cimport (
+    all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
+    owned_lock_set_owner, owned_lock_take, owned_lock_try, owned_lock_wait,
+)
+from memlimits._resource cimport slab_give
 from memlimits._sync cimport (
     load_acquire, pthread_key_create, pthread_key_t, pthread_mutex_destroy, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific, spin_lock,
-    spin_unlock, store_release,
+    pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific, store_release,
 )
 
 cdef extern from *:
     """
-    /* This thread's heaps, the one used last first. A module that is loaded into a running program
-     * gets little room for such variables: one pointer. */
+    /* This thread's heaps, the one used last first. Its address tells the thread from others. A
+     * module that is loaded into a running program gets little room for such variables: one
+     * pointer. */
     static __thread void *mine __attribute__((tls_model("initial-exec")));
 
     /* Guards which thread and which allocator a heap belongs to. Taken before any other lock. */
@@ -24,6 +28,7 @@ cdef extern from *:
     """
     void *mine
     pthread_mutex_t owners
+    bint unlikely(bint condition) nogil     # keeps what seldom happens out of the way
 
 cdef pthread_key_t leaving          # its destructor runs when a thread ends
 pthread_key_create(&leaving, orphan_heaps)
@@ -68,11 +73,18 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
         if heap.heaps == NULL:
             free(heap)
         else:
-            spin_lock(&heap.lock)
+            owned_lock_take(&heap.lock)
             heap.orphaned = True
-            spin_unlock(&heap.lock)
+            owned_lock_set_owner(&heap.lock, NULL)
+            owned_lock_give(&heap.lock)
         heap = next
     pthread_mutex_unlock(&owners)
+
+
+cdef void own(Heap *heap) noexcept nogil:
+    """It is this thread's. Without an owner every step asks for the lock, as it must when lost."""
+    if not heap.heaps.lost:
+        owned_lock_set_owner(&heap.lock, &mine)
 
 
 cdef Heap *adopt(Heaps *heaps) noexcept nogil:
@@ -81,13 +93,15 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
     while heap != NULL and not heap.orphaned:
         heap = heap.next
     if heap != NULL:
-        spin_lock(&heap.lock)
+        owned_lock_take(&heap.lock)
         heap.orphaned = False
-        spin_unlock(&heap.lock)
+        own(heap)
+        owned_lock_give(&heap.lock)
         return heap
     heap = <Heap *> calloc(1, sizeof(Heap))
     if heap != NULL:
         heap_init(heap, heaps, heaps.shared.cache.page_size)
+        own(heap)
         # No headroom, and no room where there is a bound: its first steps ask for a share.
         if heaps.shared.most_cached != INT64_MAX:
             heap.most_cached = 0
@@ -132,61 +146,105 @@ cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil:
 
 # ---- the fast path ----
 
-cdef inline Outcome take(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+cdef Outcome take(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil:
+    """Whatever there is, once the heap's lock was entered; leaves it."""
+    cdef Outcome outcome = DONE
     cdef Resource *resource = cache_find(&heap.cache, n)
-    if resource == NULL:
-        return EMPTY
-    if resource.block_size:
-        if heap.cache.idle - <int64_t> resource.block_size < heap.least_idle:
-            return BOUND
-        cache_take(&heap.cache, resource, block)
+    if resource == NULL or heap.heaps.lost:
+        outcome = EMPTY
+    elif heap.cache.idle - <int64_t> cache_capacity(resource, n) < heap.least_idle:
+        outcome = BOUND
     else:
-        if heap.cache.idle - <int64_t> cache_capacity(resource, n) < heap.least_idle:
-            return BOUND
         cache_serve(&heap.cache, resource, n, block)
-    heap.hits += 1
-    return DONE
+        heap.hits += 1
+    owned_lock_leave(&heap.lock, within)
+    return outcome
+
+
+cdef Outcome enter_and_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = heaps_mine(heaps)
+    return take(heap, n, block, owned_lock_enter(&heap.lock, &mine))
+
+
+cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexcept nogil:
+    """Any block, once the heap's lock was entered; leaves it."""
+    cdef Outcome outcome = DONE
+    cdef int64_t rise = cache_rise(resource)
+    if heap.heaps.lost or rise and heap.cache.cached + rise > heap.most_cached:
+        outcome = BOUND
+    else:
+        cache_give(&heap.cache, resource, start)
+    owned_lock_leave(&heap.lock, within)
+    return outcome
+
+
+cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    return give(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
+
+
+# Called through pointers, so that the compiler keeps them apart, and with them the registers that
+# they need: what the next two functions do themselves is what happens most often.
+cdef struct Slowly:
+    Outcome (*take)(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil
+    Outcome (*enter_and_take)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+    Outcome (*give)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
+    Outcome (*enter_and_give)(Resource *resource, void *start) noexcept nogil
+
+cdef Slowly slowly = Slowly(take, enter_and_take, give, enter_and_give)
 
 
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
-    cdef Heap *heap = heaps_mine(heaps)
-    cdef Outcome outcome
-    spin_lock(&heap.lock)
-    outcome = take(heap, n, block)
-    spin_unlock(&heap.lock)
-    return outcome
+    cdef Heap *heap = <Heap *> mine
+    cdef Resource *slab
+    if unlikely(heap == NULL or heap.heaps != heaps):
+        return slowly.enter_and_take(heaps, n, block)
+    if unlikely(not owned_lock_try(&heap.lock)):
+        return slowly.enter_and_take(heaps, n, block)
+    slab = cache_slab(&heap.cache, n)
+    if unlikely(
+        slab == NULL or heap.cache.idle - <int64_t> slab.block_size < heap.least_idle
+    ):
+        return slowly.take(heap, n, block, True)
+    cache_take(&heap.cache, slab, block)
+    heap.hits += 1
+    owned_lock_leave(&heap.lock, True)
+    return DONE
 
 
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
-    cdef Outcome outcome = DONE
-    cdef int64_t rise
-    spin_lock(&heap.lock)
-    rise = cache_rise(resource)
-    if rise == 0 and not slab_is_full(resource):
-        # What happens most often, without a call.
-        slab_give(resource, start)
-        heap.cache.idle += resource.block_size
-    elif rise and heap.cache.cached + rise > heap.most_cached:
-        outcome = BOUND
-    else:
-        cache_give(&heap.cache, resource, start)
-    spin_unlock(&heap.lock)
-    return outcome
+    cdef uint32_t live
+    if unlikely(heap.lock.owner != &mine or not owned_lock_try(&heap.lock)):
+        return slowly.enter_and_give(resource, start)
+    live = resource.live
+    if live <= 1:
+        # A slab's last block stays within the heap only where that keeps the slab cut.
+        if live == 0 or heap.cache.warm[resource.size_class] != resource or (
+            heap.cache.cached + <int64_t> resource.bytes > heap.most_cached
+        ):
+            return slowly.give(heap, resource, start, True)
+        heap.cache.cached += resource.bytes
+    elif unlikely(live == resource.blocks):
+        return slowly.give(heap, resource, start, True)
+    slab_give(resource, start)
+    heap.cache.idle += resource.block_size
+    owned_lock_leave(&heap.lock, True)
+    return DONE
 
 
 cdef Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block
 ) noexcept nogil:
     cdef Outcome outcome = BOUND
-    spin_lock(&heap.lock)
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
     cache_add(&heap.cache, resource)
     if heap.least_idle != INT64_MAX:
         heap.least_idle += resource.bytes
         if heap.cache.idle - <int64_t> cache_capacity(resource, n) >= heap.least_idle:
             cache_serve(&heap.cache, resource, n, block)
             outcome = DONE
-    spin_unlock(&heap.lock)
+    owned_lock_leave(&heap.lock, within)
     return outcome
 
 
@@ -204,9 +262,20 @@ cdef void heaps_resume(Heaps *heaps) noexcept nogil:
 
 cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
-    cdef uint64_t time = heaps.shared.cache.time + 1
+    cdef uint64_t time
+    cdef bint biased = False
     while heap != NULL:
-        spin_lock(&heap.lock)
+        owned_lock_take(&heap.lock)
+        # What only this thread ever takes without the lock is at rest.
+        if heap.lock.owner != &mine:
+            biased |= owned_lock_end_bias(&heap.lock)
+        heap = heap.next
+    if biased:
+        all_threads_barrier()
+    heap = &heaps.shared
+    time = heap.cache.time + 1
+    while heap != NULL:
+        owned_lock_wait(&heap.lock)
         heap.cache.time = time
         cache_cool(&heap.cache)
         heap = heap.next
@@ -215,7 +284,7 @@ cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
 cdef void heaps_resume_others(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
     while heap != NULL:
-        spin_unlock(&heap.lock)
+        owned_lock_give(&heap.lock)
         heap = heap.next
 
 
@@ -265,14 +334,14 @@ cdef int64_t headroom_of(const Heap *heap) noexcept nogil:
 cdef int64_t borrow_from(Heap *other, uint64_t *time) noexcept nogil:
     """Takes half of its headroom, or all where no thread needs it; `time` is its last stop's."""
     cdef int64_t lent
-    spin_lock(&other.lock)
+    cdef int within = owned_lock_enter(&other.lock, &mine)
     time[0] = other.cache.time
     lent = headroom_of(other)
     if in_use(other):
         lent = (lent + 1) // 2
     if lent > 0:
         other.least_idle += lent
-    spin_unlock(&other.lock)
+    owned_lock_leave(&other.lock, within)
     return lent
 
 
@@ -281,6 +350,7 @@ cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
     cdef Heap *following
     cdef int64_t lent, has = 0
     cdef uint64_t time
+    cdef int within
     while has < n:
         following = <Heap *> load_acquire(<void **> &other.next)
         other = following if following != NULL else &heap.heaps.shared
@@ -289,12 +359,12 @@ cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
         lent = borrow_from(other, &time)
         if lent <= 0:
             continue
-        spin_lock(&heap.lock)
+        within = owned_lock_enter(&heap.lock, &mine)
         # A stop in between has shared out what was on its way here.
         if time == heap.cache.time:
             heap.least_idle -= lent
         has = headroom_of(heap)
-        spin_unlock(&heap.lock)
+        owned_lock_leave(&heap.lock, within)
     return True
 
 
@@ -334,13 +404,19 @@ cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
         pthread_mutex_init(&owners, NULL)
         heap = heaps.shared.next
         while heap != NULL:
-            heap.orphaned = True
+            heap.orphaned = heap.lock.owner != &mine
+            if heap.orphaned:
+                owned_lock_set_owner(&heap.lock, NULL)
             heap = heap.next
-        heap = <Heap *> mine
-        while heap != NULL:
-            heap.orphaned = False
-            heap = heap.next_mine
         heaps_resume_others(heaps)
         return
     heaps_resume(heaps)
     pthread_mutex_unlock(&owners)
+
+
+cdef void heaps_lose(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    heaps.lost = True
+    while heap != NULL:
+        owned_lock_set_owner(&heap.lock, NULL)
+        heap = heap.next

@@ -22,8 +22,8 @@ cdef Core *core = &get_default().core
 
 cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
     cdef Block block
-    n = max(n, <uint64_t> 1)        # NULL would be taken for a failure
-    if not core_hit(core, n, &block) and core_miss(core, n, &block) != NOTHING:
+    # A refusal names at least a byte, since there is a block for none, too.
+    if not core_hit(core, n, &block) and core_miss(core, n or 1, &block) != NOTHING:
         return NULL
     if zeroed:
         core_clear(core, &block, n)

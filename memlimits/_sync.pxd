@@ -1,4 +1,4 @@
-"""The locks that the core uses: those of pthread.h, and one that costs less when it is free."""
+"""What the core uses of pthread.h."""
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -23,33 +23,6 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef extern from *:
     """
-    #include <sched.h>
-    #if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
-    #include <sys/single_threaded.h>
-    #else
-    #define __libc_single_threaded 0
-    #endif
-
-    typedef int spin_t;
-
-    static inline void spin_lock(spin_t *lock)
-    {
-        /* An atomic exchange costs more than all else on the fast path. */
-        if (__libc_single_threaded) {
-            __atomic_store_n(lock, 1, __ATOMIC_RELAXED);
-            return;
-        }
-        for (int tries = 0; __atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE);)
-            while (__atomic_load_n(lock, __ATOMIC_RELAXED))
-                if (++tries % 64 == 0)
-                    sched_yield(); /* its holder may wait for this core */
-    }
-
-    static inline void spin_unlock(spin_t *lock)
-    {
-        __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
-    }
-
     static inline void *load_acquire(void **place)
     {
         return __atomic_load_n(place, __ATOMIC_ACQUIRE);
@@ -60,8 +33,5 @@ cdef extern from *:
         __atomic_store_n(place, value, __ATOMIC_RELEASE);
     }
     """
-    ctypedef int spin_t     # 0: free
-    void spin_lock(spin_t *lock) nogil
-    void spin_unlock(spin_t *lock) nogil
     void *load_acquire(void **place) nogil
     void store_release(void **place, void *value) nogil
