@@ -48,10 +48,7 @@ cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil
 # How much of a resource the page map must know: all of what can be a slab, else its first page.
 cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil
 
-# A slab with a free block for n bytes.
-cdef inline Resource *cache_slab(const Cache *cache, uint64_t n) noexcept nogil:
-    return cache.slabs[class_of(n)] if n <= LARGEST_SLAB_BLOCK else NULL
-# What could serve n bytes: such a slab, or an idle resource. NULL where nothing fits.
+# What could serve n bytes: a slab with a free block, or an idle resource. NULL where nothing fits.
 cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil
 
 # A resource that nobody holds a block of joins, fresh from the device or from another cache.
@@ -78,13 +75,15 @@ cdef inline void unlink(Resource **first, Resource *resource) noexcept nogil:
     resource.previous = resource.next = NULL
 
 # Hands out a slab's block.
-cdef inline void cache_take(Cache *cache, Resource *slab, Block *block) noexcept nogil:
+cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
+    cdef char *start
     if slab.live == 0:
         cache.cached -= slab.bytes
-    slab_take(slab, block)
+    start = slab_take(slab)
     if slab_is_full(slab):
         unlink(&cache.slabs[slab.size_class], slab)
     cache.idle -= slab.block_size
+    return start
 
 # By how much `cached` rises when a block of the resource comes back, and taking it back.
 cdef inline int64_t cache_rise(const Resource *resource) noexcept nogil:

@@ -106,7 +106,7 @@ cdef Resource *find_idle(
 
 
 cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
-    cdef Resource *slab = cache_slab(cache, n)
+    cdef Resource *slab = cache.slabs[class_of(n)] if n <= LARGEST_SLAB_BLOCK else NULL
     return slab if slab != NULL else find_serving(cache, cache.bins, n)
 
 
@@ -148,22 +148,22 @@ cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogi
 
 cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil:
     cdef uint32_t size_class
-    if resource.block_size:
-        cache_take(cache, resource, block)
-        return
-    remove_idle(cache, resource)
-    if n <= LARGEST_SLAB_BLOCK:
+    block.resource = resource
+    if resource.block_size == 0:
+        remove_idle(cache, resource)
+        if n > LARGEST_SLAB_BLOCK:
+            block.start = resource.base
+            block.capacity = resource.bytes
+            block.zeros = resource.zeros
+            cache.idle -= resource.bytes
+            cache.cached -= resource.bytes
+            return
         size_class = class_of(n)
         slab_cut(resource, class_size(size_class), size_class)
         link(&cache.slabs[size_class], resource)
-        cache_take(cache, resource, block)
-        return
-    block.resource = resource
-    block.start = resource.base
-    block.capacity = resource.bytes
-    block.zeros = resource.zeros
-    cache.idle -= resource.bytes
-    cache.cached -= resource.bytes
+    block.capacity = resource.block_size
+    block.zeros = resource.zeros and resource.free_blocks == NULL
+    block.start = cache_take(cache, resource)
 
 
 cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil:

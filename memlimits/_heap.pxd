@@ -63,6 +63,8 @@ cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
 
 # The fast path, under one heap's lock: from this thread's heap, and back to the block's.
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+# The same where that takes no more than a look at this thread's slabs; else NULL.
+cdef void *heaps_malloc(Heaps *heaps, uint64_t n) noexcept nogil
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil
 
 # Under Heaps.lock alone: a fresh resource joins, its bytes not pending any more, and serves n.

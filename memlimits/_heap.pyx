@@ -1,10 +1,10 @@
-from libc.stdint cimport INT64_MAX, uint32_t
+from libc.stdint cimport INT64_MAX, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from memlimits._cache cimport (
-    cache_add, cache_capacity, cache_cool, cache_find, cache_give, cache_rise, cache_serve,
-    cache_slab, cache_take,
+    LARGEST_SLAB_BLOCK, cache_add, cache_capacity, cache_cool, cache_find, cache_give, cache_rise,
+    cache_serve, cache_take, class_of,
 )
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -29,6 +29,17 @@ cdef extern from *:
     void *mine
     pthread_mutex_t owners
     bint unlikely(bint condition) nogil     # keeps what seldom happens out of the way
+
+# The size class of a block, by its length in units of 64 bytes.
+cdef uint8_t classes[(LARGEST_SLAB_BLOCK >> 6) + 1]
+
+
+cdef void list_classes() noexcept nogil:
+    cdef int units
+    for units in range((LARGEST_SLAB_BLOCK >> 6) + 1):
+        classes[units] = <uint8_t> class_of(<uint64_t> units << 6)
+
+list_classes()
 
 cdef pthread_key_t leaving          # its destructor runs when a thread ends
 pthread_key_create(&leaving, orphan_heaps)
@@ -194,28 +205,53 @@ cdef struct Slowly:
 cdef Slowly slowly = Slowly(take, enter_and_take, give, enter_and_give)
 
 
+cdef inline Resource *slab_within(Heap *heap, uint64_t n) noexcept nogil:
+    """A slab of which a block may be taken with no look elsewhere; NULL if there is none."""
+    cdef Resource *slab = NULL
+    if n <= LARGEST_SLAB_BLOCK:
+        slab = heap.cache.slabs[classes[(n + 63) >> 6]]
+        if slab != NULL and heap.cache.idle - <int64_t> slab.block_size < heap.least_idle:
+            slab = NULL
+    return slab
+
+
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
     cdef Resource *slab
-    if unlikely(heap == NULL or heap.heaps != heaps):
+    if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
         return slowly.enter_and_take(heaps, n, block)
-    if unlikely(not owned_lock_try(&heap.lock)):
-        return slowly.enter_and_take(heaps, n, block)
-    slab = cache_slab(&heap.cache, n)
-    if unlikely(
-        slab == NULL or heap.cache.idle - <int64_t> slab.block_size < heap.least_idle
-    ):
+    slab = slab_within(heap, n)
+    if unlikely(slab == NULL):
         return slowly.take(heap, n, block, True)
-    cache_take(&heap.cache, slab, block)
+    block.resource = slab
+    block.capacity = slab.block_size
+    block.zeros = slab.zeros and slab.free_blocks == NULL
+    block.start = cache_take(&heap.cache, slab)
     heap.hits += 1
     owned_lock_leave(&heap.lock, True)
     return DONE
 
 
+cdef void *heaps_malloc(Heaps *heaps, uint64_t n) noexcept nogil:
+    cdef Heap *heap = <Heap *> mine
+    cdef Resource *slab
+    cdef void *start
+    if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
+        return NULL
+    slab = slab_within(heap, n)
+    if unlikely(slab == NULL):
+        owned_lock_leave(&heap.lock, True)
+        return NULL
+    start = cache_take(&heap.cache, slab)
+    heap.hits += 1
+    owned_lock_leave(&heap.lock, True)
+    return start
+
+
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
     cdef uint32_t live
-    if unlikely(heap.lock.owner != &mine or not owned_lock_try(&heap.lock)):
+    if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
         return slowly.enter_and_give(resource, start)
     live = resource.live
     if live <= 1:

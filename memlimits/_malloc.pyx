@@ -3,8 +3,11 @@ from libc.stdint cimport INT64_MAX, uint64_t
 from libc.string cimport memcpy
 
 from memlimits._allocator cimport get_default
-from memlimits._core cimport Core, core_clear, core_find, core_free, core_hit, core_return
+from memlimits._core cimport (
+    Core, core_clear, core_find, core_free_slowly, core_hit, core_return,
+)
 from memlimits._growth cimport core_miss
+from memlimits._heap cimport DONE, heap_give, heaps_malloc
 from memlimits._limits cimport NOTHING
 from memlimits._resource cimport Block, Resource
 
@@ -15,6 +18,10 @@ cdef extern from "memlimits.h":
         void *(*realloc)(void *start, size_t n) noexcept nogil
         void (*free)(void *start) noexcept nogil
     const char *MEMLIMITS_CAPSULE
+
+cdef extern from *:
+    bint likely(bint condition) nogil
+    bint unlikely(bint condition) nogil
 
 # The default one is never freed.
 cdef Core *core = &get_default().core
@@ -31,7 +38,8 @@ cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
 
 
 cdef void *malloc(size_t n) noexcept nogil:
-    return take(min(<uint64_t> n, <uint64_t> INT64_MAX), False)
+    cdef void *start = heaps_malloc(&core.heaps, n)
+    return start if likely(start != NULL) else take(min(<uint64_t> n, <uint64_t> INT64_MAX), False)
 
 
 cdef void *calloc(size_t count, size_t n) noexcept nogil:
@@ -41,9 +49,13 @@ cdef void *calloc(size_t count, size_t n) noexcept nogil:
     return take(count * n, True)
 
 
+cdef void free_slowly(void *start) noexcept nogil:
+    core_return(core, core_free_slowly(core, core_find(core, start), start))
+
+
 cdef void free(void *start) noexcept nogil:
-    if start != NULL:
-        core_return(core, core_free(core, core_find(core, start), start))
+    if likely(start != NULL) and unlikely(heap_give(core_find(core, start), start) != DONE):
+        free_slowly(start)
 
 
 cdef void *realloc(void *start, size_t n) noexcept nogil:

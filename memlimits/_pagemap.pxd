@@ -1,7 +1,7 @@
 """The page map: which resource an address belongs to.
 
-A radix tree over 48-bit addresses, three levels of 4,096 entries, one entry a 4 KiB page. Entries
-are written under the allocator's lock before the block is handed out and cleared after it came
+A radix tree over 48-bit addresses, two levels of 2^18 entries, one entry a 4 KiB page; the system
+gives what of a node is used. Entries are written under the allocator's lock before the block is handed out and cleared after it came
 back, so whoever holds a block may look its address up without the lock.
 """
 
@@ -11,7 +11,7 @@ from memlimits._resource cimport Resource
 
 cdef enum:
     PAGE_BITS = 12
-    LEVEL_BITS = 12
+    LEVEL_BITS = 18
     FANOUT = 1 << LEVEL_BITS
 
 cdef struct PageMap:
@@ -25,8 +25,5 @@ cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcep
 # The resource that holds the page of an address handed out; NULL for others below 2**48.
 cdef inline Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil:
     cdef uint64_t page = <uint64_t> address >> PAGE_BITS
-    cdef void **node = <void **> pages.root[page >> (2 * LEVEL_BITS) & (FANOUT - 1)]
-    if node == NULL:
-        return NULL
-    node = <void **> node[page >> LEVEL_BITS & (FANOUT - 1)]
+    cdef void **node = <void **> pages.root[page >> LEVEL_BITS & (FANOUT - 1)]
     return NULL if node == NULL else <Resource *> node[page & (FANOUT - 1)]

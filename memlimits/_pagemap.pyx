@@ -1,7 +1,7 @@
 from libc.stdlib cimport calloc, free
 
 cdef enum:
-    ADDRESS_BITS = PAGE_BITS + 3 * LEVEL_BITS
+    ADDRESS_BITS = PAGE_BITS + 2 * LEVEL_BITS
 
 
 cdef int pagemap_init(PageMap *pages) noexcept nogil:
@@ -10,38 +10,25 @@ cdef int pagemap_init(PageMap *pages) noexcept nogil:
 
 
 cdef void pagemap_close(PageMap *pages) noexcept nogil:
-    cdef int i, j
-    cdef void **middle
+    cdef int i
     if pages.root == NULL:
         return
     for i in range(FANOUT):
-        middle = <void **> pages.root[i]
-        if middle != NULL:
-            for j in range(FANOUT):
-                free(middle[j])
-            free(middle)
+        free(pages.root[i])
     free(pages.root)
     pages.root = NULL
-
-
-cdef inline void **step(void **node, uint64_t index, bint make) noexcept nogil:
-    """The node below, made when it is missing and `make` says so."""
-    if node[index] == NULL and make:
-        node[index] = calloc(FANOUT, sizeof(void *))
-    return <void **> node[index]
 
 
 cdef void **entry(const PageMap *pages, uint64_t address, bint make) noexcept nogil:
     """Where the entry of an address stands; NULL where there is none (to be had)."""
     cdef uint64_t page = address >> PAGE_BITS
-    cdef void **middle
     cdef void **leaf
     if address >> ADDRESS_BITS:
         return NULL
-    middle = step(pages.root, page >> (2 * LEVEL_BITS), make)
-    if middle == NULL:
-        return NULL
-    leaf = step(middle, page >> LEVEL_BITS & (FANOUT - 1), make)
+    leaf = <void **> pages.root[page >> LEVEL_BITS]
+    if leaf == NULL and make:
+        leaf = <void **> calloc(FANOUT, sizeof(void *))
+        pages.root[page >> LEVEL_BITS] = leaf
     return NULL if leaf == NULL else &leaf[page & (FANOUT - 1)]
 
 

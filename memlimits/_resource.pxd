@@ -68,18 +68,15 @@ cdef inline bint slab_is_full(const Resource *slab) noexcept nogil:
     return slab.live == slab.blocks
 
 
-cdef inline void slab_take(Resource *slab, Block *block) noexcept nogil:
-    block.resource = slab
-    block.capacity = slab.block_size
-    if slab.free_blocks != NULL:
-        block.start = <char *> slab.free_blocks
-        block.zeros = False
-        slab.free_blocks = (<void **> slab.free_blocks)[0]
+cdef inline char *slab_take(Resource *slab) noexcept nogil:
+    cdef char *start = <char *> slab.free_blocks
+    if start != NULL:
+        slab.free_blocks = (<void **> start)[0]
     else:
-        block.start = slab.base + <uint64_t> slab.fresh * slab.block_size
-        block.zeros = slab.zeros
+        start = slab.base + <uint64_t> slab.fresh * slab.block_size
         slab.fresh += 1
     slab.live += 1
+    return start
 
 
 cdef inline void slab_give(Resource *slab, void *start) noexcept nogil:
