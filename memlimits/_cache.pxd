@@ -5,7 +5,7 @@ Called under the lock of the heap that the cache belongs to.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from memlimits._resource cimport Block, Resource, slab_is_full, slab_take
+from memlimits._resource cimport IDLE, TAKEN, Block, Resource, slab_is_full, slab_take
 
 cdef enum:
     SIZE_CLASSES = 57           # 1 to 8: multiples of 64 up to 512; then eight a power of two
@@ -84,6 +84,70 @@ cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
         unlink(&cache.slabs[slab.size_class], slab)
     cache.idle -= slab.block_size
     return start
+
+# ---- idle resources: by size, and by the time they became idle ----
+
+cdef inline uint64_t longest_for(uint64_t n) noexcept nogil:
+    """A request may take a block up to one eighth longer: sizes that grow step by step then hit."""
+    return n + n // 8
+
+
+cdef inline uint32_t bin_of(uint64_t n) noexcept nogil:
+    cdef int power = log2_floor(n)
+    return <uint32_t> ((power - 12) * 8 + ((n >> (power - 3)) & 7))
+
+
+cdef inline void count_idle(Cache *cache, int64_t n) noexcept nogil:
+    cache.idle += n
+    cache.cached += n
+
+
+cdef inline void queue_newest(Cache *cache, Resource *resource) noexcept nogil:
+    resource.use = IDLE
+    resource.idle_since = 0
+    resource.idle_at = cache.time
+    resource.newer = NULL
+    resource.older = cache.newest
+    if cache.newest != NULL:
+        cache.newest.newer = resource
+    else:
+        cache.oldest = resource
+    cache.newest = resource
+
+
+cdef inline void unqueue(Cache *cache, Resource *resource) noexcept nogil:
+    resource.use = TAKEN
+    if resource.older != NULL:
+        resource.older.newer = resource.newer
+    else:
+        cache.oldest = resource.newer
+    if resource.newer != NULL:
+        resource.newer.older = resource.older
+    else:
+        cache.newest = resource.older
+    resource.older = resource.newer = NULL
+
+# The newest of its bin, for n bytes above LARGEST_SLAB_BLOCK; NULL where that does not fit.
+cdef inline Resource *cache_newest(const Cache *cache, uint64_t n) noexcept nogil:
+    cdef Resource *resource = cache.bins[bin_of(n)]
+    if resource == NULL or resource.bytes < n or resource.bytes > longest_for(n):
+        return NULL
+    return resource
+
+# Hands that out, and takes a whole resource back.
+cdef inline char *cache_take_newest(Cache *cache, Resource *resource, uint64_t n) noexcept nogil:
+    unlink(&cache.bins[bin_of(n)], resource)
+    unqueue(cache, resource)
+    count_idle(cache, -<int64_t> resource.bytes)
+    return resource.base
+
+cdef inline void cache_give_whole(Cache *cache, Resource *resource) noexcept nogil:
+    resource.zeros = False
+    queue_newest(cache, resource)
+    link(&cache.bins[bin_of(resource.bytes)], resource)
+    count_idle(cache, resource.bytes)
+
+# ---- any resource ----
 
 # By how much `cached` rises when a block of the resource comes back, and taking it back.
 cdef inline int64_t cache_rise(const Resource *resource) noexcept nogil:

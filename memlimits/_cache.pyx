@@ -1,4 +1,4 @@
-from memlimits._resource cimport IDLE, TAKEN, slab_cut, slab_give, slab_is_full
+from memlimits._resource cimport IDLE, slab_cut, slab_give, slab_is_full
 
 cdef enum:
     SMALLEST_SLAB = 65536
@@ -42,49 +42,21 @@ cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil:
     return n if n <= longest_for(LARGEST_SLAB) else page_size
 
 
-cdef inline uint64_t longest_for(uint64_t n) noexcept nogil:
-    """A request may take a block up to one eighth longer: sizes that grow step by step then hit."""
-    return n + n // 8
-
-
-cdef inline uint32_t bin_of(uint64_t n) noexcept nogil:
-    cdef int power = log2_floor(n)
-    return <uint32_t> ((power - 12) * 8 + ((n >> (power - 3)) & 7))
-
-
 cdef Resource **bin_for(Cache *cache, const Resource *resource) noexcept nogil:
     cdef uint32_t b = bin_of(resource.bytes)
     return &cache.purgeable_bins[b] if resource.purgeable else &cache.bins[b]
 
 
 cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
-    resource.use = IDLE
-    resource.idle_since = 0
-    resource.idle_at = cache.time
+    queue_newest(cache, resource)
     link(bin_for(cache, resource), resource)
-    resource.newer = NULL
-    resource.older = cache.newest
-    if cache.newest != NULL:
-        cache.newest.newer = resource
-    else:
-        cache.oldest = resource
-    cache.newest = resource
 
 
 cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
-    resource.use = TAKEN
     unlink(bin_for(cache, resource), resource)
     if resource.purgeable:
         cache.purgeable -= resource.bytes
-    if resource.older != NULL:
-        resource.older.newer = resource.newer
-    else:
-        cache.oldest = resource.newer
-    if resource.newer != NULL:
-        resource.newer.older = resource.older
-    else:
-        cache.newest = resource.older
-    resource.older = resource.newer = NULL
+    unqueue(cache, resource)
 
 
 cdef Resource *find_idle(
@@ -129,15 +101,13 @@ cdef Resource *find_serving(
 
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil:
     resource.home = cache
-    cache.idle += resource.bytes
-    cache.cached += resource.bytes
+    count_idle(cache, resource.bytes)
     add_idle(cache, resource)
 
 
 cdef void cache_remove(Cache *cache, Resource *resource) noexcept nogil:
     remove_idle(cache, resource)
-    cache.idle -= resource.bytes
-    cache.cached -= resource.bytes
+    count_idle(cache, -<int64_t> resource.bytes)
 
 
 cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil:
@@ -155,8 +125,7 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
             block.start = resource.base
             block.capacity = resource.bytes
             block.zeros = resource.zeros
-            cache.idle -= resource.bytes
-            cache.cached -= resource.bytes
+            count_idle(cache, -<int64_t> resource.bytes)
             return
         size_class = class_of(n)
         slab_cut(resource, class_size(size_class), size_class)
@@ -187,10 +156,7 @@ cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nog
         elif warm != resource:
             make_plain(cache, resource)
         return
-    cache.idle += resource.bytes
-    cache.cached += resource.bytes
-    resource.zeros = False
-    add_idle(cache, resource)
+    cache_give_whole(cache, resource)
 
 
 cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
@@ -225,8 +191,7 @@ cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil:
         return
     resource.home = cache
     resource.use = IDLE
-    cache.idle += resource.bytes
-    cache.cached += resource.bytes
+    count_idle(cache, resource.bytes)
     cache.purgeable += resource.bytes
     link(bin_for(cache, resource), resource)
     resource.older = NULL

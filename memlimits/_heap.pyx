@@ -1,10 +1,11 @@
-from libc.stdint cimport INT64_MAX, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from memlimits._cache cimport (
-    LARGEST_SLAB_BLOCK, cache_add, cache_capacity, cache_cool, cache_find, cache_give, cache_rise,
-    cache_serve, cache_take, class_of,
+    LARGEST_SLAB_BLOCK, Cache, cache_add, cache_capacity, cache_cool, cache_find, cache_give,
+    cache_give_whole, cache_newest, cache_rise, cache_serve, cache_take, cache_take_newest,
+    class_of,
 )
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -28,6 +29,7 @@ cdef extern from *:
     """
     void *mine
     pthread_mutex_t owners
+    bint likely(bint condition) nogil
     bint unlikely(bint condition) nogil     # keeps what seldom happens out of the way
 
 # The size class of a block, by its length in units of 64 bytes.
@@ -205,66 +207,78 @@ cdef struct Slowly:
 cdef Slowly slowly = Slowly(take, enter_and_take, give, enter_and_give)
 
 
-cdef inline Resource *slab_within(Heap *heap, uint64_t n) noexcept nogil:
-    """A slab of which a block may be taken with no look elsewhere; NULL if there is none."""
-    cdef Resource *slab = NULL
+cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
+    """What serves n bytes with no look elsewhere: a slab, or the newest of a bin; or NULL."""
+    cdef Resource *resource
+    cdef int64_t bytes
     if n <= LARGEST_SLAB_BLOCK:
-        slab = heap.cache.slabs[classes[(n + 63) >> 6]]
-        if slab != NULL and heap.cache.idle - <int64_t> slab.block_size < heap.least_idle:
-            slab = NULL
-    return slab
+        resource = heap.cache.slabs[classes[(n + 63) >> 6]]
+        if resource == NULL:
+            return NULL
+        bytes = resource.block_size
+    else:
+        resource = cache_newest(&heap.cache, n)
+        if resource == NULL:
+            return NULL
+        bytes = resource.bytes
+    return resource if heap.cache.idle - bytes >= heap.least_idle else NULL
+
+
+cdef inline char *take_at_once(Heap *heap, Resource *resource, uint64_t n) noexcept nogil:
+    heap.hits += 1
+    if n <= LARGEST_SLAB_BLOCK:
+        return cache_take(&heap.cache, resource)
+    return cache_take_newest(&heap.cache, resource, n)
 
 
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
-    cdef Resource *slab
+    cdef Resource *resource
     if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
         return slowly.enter_and_take(heaps, n, block)
-    slab = slab_within(heap, n)
-    if unlikely(slab == NULL):
+    resource = find_at_once(heap, n)
+    if unlikely(resource == NULL):
         return slowly.take(heap, n, block, True)
-    block.resource = slab
-    block.capacity = slab.block_size
-    block.zeros = slab.zeros and slab.free_blocks == NULL
-    block.start = cache_take(&heap.cache, slab)
-    heap.hits += 1
+    block.resource = resource
+    block.capacity = resource.block_size if n <= LARGEST_SLAB_BLOCK else resource.bytes
+    block.zeros = resource.zeros and (resource.free_blocks == NULL or n > LARGEST_SLAB_BLOCK)
+    block.start = take_at_once(heap, resource, n)
     owned_lock_leave(&heap.lock, True)
     return DONE
 
 
 cdef void *heaps_malloc(Heaps *heaps, uint64_t n) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
-    cdef Resource *slab
-    cdef void *start
+    cdef Resource *resource
+    cdef void *start = NULL
     if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
         return NULL
-    slab = slab_within(heap, n)
-    if unlikely(slab == NULL):
-        owned_lock_leave(&heap.lock, True)
-        return NULL
-    start = cache_take(&heap.cache, slab)
-    heap.hits += 1
+    resource = find_at_once(heap, n)
+    if resource != NULL:
+        start = take_at_once(heap, resource, n)
     owned_lock_leave(&heap.lock, True)
     return start
 
 
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
-    cdef uint32_t live
+    cdef Cache *cache = &heap.cache
     if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
         return slowly.enter_and_give(resource, start)
-    live = resource.live
-    if live <= 1:
-        # A slab's last block stays within the heap only where that keeps the slab cut.
-        if live == 0 or heap.cache.warm[resource.size_class] != resource or (
-            heap.cache.cached + <int64_t> resource.bytes > heap.most_cached
-        ):
-            return slowly.give(heap, resource, start, True)
-        heap.cache.cached += resource.bytes
-    elif unlikely(live == resource.blocks):
+    if likely(1 < resource.live < resource.blocks):
+        slab_give(resource, start)
+        cache.idle += resource.block_size
+    elif unlikely(cache.cached + <int64_t> resource.bytes > heap.most_cached):
         return slowly.give(heap, resource, start, True)
-    slab_give(resource, start)
-    heap.cache.idle += resource.block_size
+    elif resource.block_size == 0:
+        cache_give_whole(cache, resource)
+    elif resource.live == 1 and cache.warm[resource.size_class] == resource:
+        # Its last block, and it stays cut.
+        slab_give(resource, start)
+        cache.idle += resource.block_size
+        cache.cached += resource.bytes
+    else:
+        return slowly.give(heap, resource, start, True)
     owned_lock_leave(&heap.lock, True)
     return DONE
 
