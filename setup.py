@@ -71,6 +71,7 @@ CORE = [
     "_limits",
     "_resource",
     "_pagemap",
+    "_bins",
     "_cache",
     "_heap",
     "_residency_sets",

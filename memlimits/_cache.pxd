@@ -5,16 +5,15 @@ Called under the lock of the heap that the cache belongs to.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from memlimits._resource cimport IDLE, TAKEN, Block, Resource, slab_is_full, slab_take
+from memlimits._bins cimport Bins, bins_add, bins_closest, bins_remove, log2_floor
+from memlimits._resource cimport (
+    IDLE, TAKEN, Block, Resource, slab_is_full, slab_take, unlink,
+)
 
 cdef enum:
     SIZE_CLASSES = 57           # 1 to 8: multiples of 64 up to 512; then eight a power of two
-    BINS = 416                  # eight a power of two from 4 KiB
     LARGEST_SLAB_BLOCK = 32768  # a longer block is a resource of its own
     LARGEST_SLAB = 262144
-
-cdef extern from *:
-    int clz "__builtin_clzll"(unsigned long long number) nogil
 
 cdef struct Cache:
     int64_t idle                    # bytes that are in no caller's hands
@@ -24,17 +23,13 @@ cdef struct Cache:
     # It may have live blocks again.
     Resource *warm[SIZE_CLASSES]
     uint64_t warm_classes           # a bit for each class that has one
-    Resource *bins[BINS]            # idle resources by size, the newest first
-    Resource *purgeable_bins[BINS]  # those whose pages the system may take
+    Bins bins                       # idle resources
+    Bins purgeable_bins             # those whose pages the system may take
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
     uint64_t purgeable              # bytes of those that the system may take
     uint64_t time                   # of the last step at which all heaps stood still: a clock
     uint64_t page_size
-
-cdef inline int log2_floor(uint64_t number) noexcept nogil:
-    return 63 - clz(number)
-
 
 cdef inline uint32_t class_of(uint64_t n) noexcept nogil:
     """The smallest size class that holds n bytes; n from 0 to LARGEST_SLAB_BLOCK."""
@@ -57,23 +52,6 @@ cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil
 cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil
 cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
-cdef inline void link(Resource **first, Resource *resource) noexcept nogil:
-    resource.previous = NULL
-    resource.next = first[0]
-    if first[0] != NULL:
-        first[0].previous = resource
-    first[0] = resource
-
-
-cdef inline void unlink(Resource **first, Resource *resource) noexcept nogil:
-    if resource.previous != NULL:
-        resource.previous.next = resource.next
-    else:
-        first[0] = resource.next
-    if resource.next != NULL:
-        resource.next.previous = resource.previous
-    resource.previous = resource.next = NULL
-
 # Hands out a slab's block.
 cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
     cdef char *start
@@ -90,11 +68,6 @@ cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
 cdef inline uint64_t longest_for(uint64_t n) noexcept nogil:
     """A request may take a block up to one eighth longer: sizes that grow step by step then hit."""
     return n + n // 8
-
-
-cdef inline uint32_t bin_of(uint64_t n) noexcept nogil:
-    cdef int power = log2_floor(n)
-    return <uint32_t> ((power - 12) * 8 + ((n >> (power - 3)) & 7))
 
 
 cdef inline void count_idle(Cache *cache, int64_t n) noexcept nogil:
@@ -125,18 +98,14 @@ cdef inline void unqueue(Cache *cache, Resource *resource) noexcept nogil:
         resource.newer.older = resource.older
     else:
         cache.newest = resource.older
-    resource.older = resource.newer = NULL
 
-# The newest of its bin, for n bytes above LARGEST_SLAB_BLOCK; NULL where that does not fit.
-cdef inline Resource *cache_newest(const Cache *cache, uint64_t n) noexcept nogil:
-    cdef Resource *resource = cache.bins[bin_of(n)]
-    if resource == NULL or resource.bytes < n or resource.bytes > longest_for(n):
-        return NULL
-    return resource
+# What serves n bytes above LARGEST_SLAB_BLOCK best; NULL where that takes another look.
+cdef inline Resource *cache_closest(const Cache *cache, uint64_t n) noexcept nogil:
+    return bins_closest(&cache.bins, n, longest_for(n))
 
 # Hands that out, and takes a whole resource back.
-cdef inline char *cache_take_newest(Cache *cache, Resource *resource, uint64_t n) noexcept nogil:
-    unlink(&cache.bins[bin_of(n)], resource)
+cdef inline char *cache_take_whole(Cache *cache, Resource *resource) noexcept nogil:
+    bins_remove(&cache.bins, resource)
     unqueue(cache, resource)
     count_idle(cache, -<int64_t> resource.bytes)
     return resource.base
@@ -144,7 +113,7 @@ cdef inline char *cache_take_newest(Cache *cache, Resource *resource, uint64_t n
 cdef inline void cache_give_whole(Cache *cache, Resource *resource) noexcept nogil:
     resource.zeros = False
     queue_newest(cache, resource)
-    link(&cache.bins[bin_of(resource.bytes)], resource)
+    bins_add(&cache.bins, resource)
     count_idle(cache, resource.bytes)
 
 # ---- any resource ----

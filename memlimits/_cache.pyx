@@ -1,9 +1,9 @@
-from memlimits._resource cimport IDLE, slab_cut, slab_give, slab_is_full
+from memlimits._bins cimport bins_find, bins_step
+from memlimits._resource cimport IDLE, link, slab_cut, slab_give, slab_is_full
 
 cdef enum:
     SMALLEST_SLAB = 65536
     BLOCKS_A_SLAB = 8       # at least
-    PROBES = 8              # idle resources of a bin that a request looks at
 
 
 cdef inline uint64_t round_up(uint64_t n, uint64_t multiple) noexcept nogil:
@@ -29,7 +29,8 @@ cdef uint64_t slab_size(uint32_t block_size) noexcept nogil:
 cdef uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil:
     if n <= LARGEST_SLAB_BLOCK:
         return slab_size(class_size(class_of(n)))
-    return round_up(n, page_size)
+    # All of one bin serve the same requests.
+    return round_up(n, max(page_size, bins_step(n)))
 
 
 cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil:
@@ -42,60 +43,39 @@ cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil:
     return n if n <= longest_for(LARGEST_SLAB) else page_size
 
 
-cdef Resource **bin_for(Cache *cache, const Resource *resource) noexcept nogil:
-    cdef uint32_t b = bin_of(resource.bytes)
-    return &cache.purgeable_bins[b] if resource.purgeable else &cache.bins[b]
+cdef Bins *bins_for(Cache *cache, const Resource *resource) noexcept nogil:
+    return &cache.purgeable_bins if resource.purgeable else &cache.bins
 
 
 cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
     queue_newest(cache, resource)
-    link(bin_for(cache, resource), resource)
+    bins_add(bins_for(cache, resource), resource)
 
 
 cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
-    unlink(bin_for(cache, resource), resource)
+    bins_remove(bins_for(cache, resource), resource)
     if resource.purgeable:
         cache.purgeable -= resource.bytes
     unqueue(cache, resource)
 
 
-cdef Resource *find_idle(
-    Resource *const *bins, uint64_t n, uint64_t longest
-) noexcept nogil:
-    """An idle resource of n to `longest` bytes; NULL without one."""
-    cdef uint32_t b
-    cdef int _probe
-    cdef Resource *resource
-    for b in range(bin_of(n), bin_of(longest) + 1):
-        resource = bins[b]
-        for _probe in range(PROBES):
-            if resource == NULL:
-                break
-            if n <= resource.bytes <= longest:
-                return resource
-            resource = resource.next
-    return NULL
-
-
 cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
     cdef Resource *slab = cache.slabs[class_of(n)] if n <= LARGEST_SLAB_BLOCK else NULL
-    return slab if slab != NULL else find_serving(cache, cache.bins, n)
+    return slab if slab != NULL else find_serving(cache, &cache.bins, n)
 
 
-cdef Resource *find_serving(
-    const Cache *cache, Resource *const *bins, uint64_t n
-) noexcept nogil:
+cdef Resource *find_serving(const Cache *cache, const Bins *bins, uint64_t n) noexcept nogil:
     """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
     cdef Resource *resource
     cdef uint64_t growth = cache_growth(cache.page_size, n)
     if n > LARGEST_SLAB_BLOCK:
         # Its own pages serve it, even where they are more than an eighth longer.
-        return find_idle(bins, n, max(longest_for(n), growth))
-    resource = find_idle(bins, growth, longest_for(growth))
+        return bins_find(bins, n, max(longest_for(n), growth))
+    resource = bins_find(bins, growth, longest_for(growth))
     if resource == NULL:
         # One that was made when a whole slab did not fit.
         growth = cache_least_growth(cache.page_size, n)
-        resource = find_idle(bins, growth, longest_for(growth))
+        resource = bins_find(bins, growth, longest_for(growth))
     return resource
 
 
@@ -193,7 +173,7 @@ cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil:
     resource.use = IDLE
     count_idle(cache, resource.bytes)
     cache.purgeable += resource.bytes
-    link(bin_for(cache, resource), resource)
+    bins_add(&cache.purgeable_bins, resource)
     resource.older = NULL
     resource.newer = cache.oldest
     if cache.oldest != NULL:
@@ -204,4 +184,4 @@ cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil:
 
 
 cdef Resource *cache_find_purgeable(const Cache *cache, uint64_t n) noexcept nogil:
-    return NULL if cache.purgeable == 0 else find_serving(cache, cache.purgeable_bins, n)
+    return NULL if cache.purgeable == 0 else find_serving(cache, &cache.purgeable_bins, n)

@@ -4,7 +4,7 @@ from libc.string cimport memset
 
 from memlimits._cache cimport (
     LARGEST_SLAB_BLOCK, Cache, cache_add, cache_capacity, cache_cool, cache_find, cache_give,
-    cache_give_whole, cache_newest, cache_rise, cache_serve, cache_take, cache_take_newest,
+    cache_closest, cache_give_whole, cache_rise, cache_serve, cache_take, cache_take_whole,
     class_of,
 )
 from memlimits._lock cimport (
@@ -208,7 +208,7 @@ cdef Slowly slowly = Slowly(take, enter_and_take, give, enter_and_give)
 
 
 cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
-    """What serves n bytes with no look elsewhere: a slab, or the newest of a bin; or NULL."""
+    """What serves n bytes with no look elsewhere: a slab, or a whole resource; or NULL."""
     cdef Resource *resource
     cdef int64_t bytes
     if n <= LARGEST_SLAB_BLOCK:
@@ -217,7 +217,7 @@ cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
             return NULL
         bytes = resource.block_size
     else:
-        resource = cache_newest(&heap.cache, n)
+        resource = cache_closest(&heap.cache, n)
         if resource == NULL:
             return NULL
         bytes = resource.bytes
@@ -228,7 +228,7 @@ cdef inline char *take_at_once(Heap *heap, Resource *resource, uint64_t n) noexc
     heap.hits += 1
     if n <= LARGEST_SLAB_BLOCK:
         return cache_take(&heap.cache, resource)
-    return cache_take_newest(&heap.cache, resource, n)
+    return cache_take_whole(&heap.cache, resource)
 
 
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:

@@ -34,6 +34,7 @@ cdef struct Resource:
     uint64_t bytes
     Use use
     Wiring wiring
+    uint32_t bin            # idle: which of its cache's
     int residency_set       # which of the residency's sets it is in
     bint wire_refused       # counted as a wire failure under this wired limit
     bint purgeable          # idle, and the system may take its pages
@@ -61,6 +62,23 @@ cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) no
 cdef void resource_disown(Resource *resource) noexcept nogil
 # Frees the descriptor and, if there is one, the buffer. Calls the device: not under a lock.
 cdef void resource_destroy(Resource *resource) noexcept nogil
+
+# Lists through `previous` and `next`.
+cdef inline void link(Resource **first, Resource *resource) noexcept nogil:
+    resource.previous = NULL
+    resource.next = first[0]
+    if first[0] != NULL:
+        first[0].previous = resource
+    first[0] = resource
+
+
+cdef inline void unlink(Resource **first, Resource *resource) noexcept nogil:
+    if resource.previous != NULL:
+        resource.previous.next = resource.next
+    else:
+        first[0] = resource.next
+    if resource.next != NULL:
+        resource.next.previous = resource.previous
 
 cdef void slab_cut(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil
 

@@ -18,13 +18,14 @@ SIZES += [32 * KIB + 1, 100_000, MIB - 1, MIB, MIB + 1, 5 * MIB]
 
 
 def expected_capacity(n):
-    """Multiples of 64 up to 512, eight sizes a power of two up to 32 KiB, then pages."""
+    """Multiples of 64 up to 512, eight sizes a power of two up to 32 KiB, then 32, in pages."""
+    power = 1 << (n - 1).bit_length() - 1 if n > 1 else 0
     if n <= 512:
         step = 64
     elif n <= 32 * KIB:
-        step = (1 << (n - 1).bit_length() - 1) // 8
+        step = power // 8
     else:
-        step = PAGE
+        step = max(power // 32, PAGE)
     return -(-n // step) * step
 
 

@@ -1,0 +1,78 @@
+"""Idle resources by size, so that one that fits is found in constant time.
+
+Thirty-two bins a power of two. A bin has resources from its own size up to that of the next, and a
+bit that says whether there are any.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from memlimits._resource cimport Resource, link, unlink
+
+cdef enum:
+    SMALLEST_POWER = 12         # the smallest bin has resources of 4 KiB
+    BINS = 1152                 # and the last ones of up to 2**48 bytes
+    BIN_WORDS = 18              # 64 bits each
+    LONGEST_POWER = 46          # of a request that is looked up
+
+cdef extern from *:
+    int clz "__builtin_clzll"(unsigned long long number) nogil
+    int ctz "__builtin_ctzll"(unsigned long long number) nogil
+
+cdef struct Bins:
+    uint64_t used[BIN_WORDS]
+    Resource *first[BINS]       # the newest first
+
+cdef inline int log2_floor(uint64_t number) noexcept nogil:
+    return 63 - clz(number)
+
+
+cdef inline uint32_t bin_of(uint64_t n) noexcept nogil:
+    cdef int power = log2_floor(n)
+    return <uint32_t> ((power - SMALLEST_POWER) * 32 + ((n >> (power - 5)) & 31))
+
+
+cdef inline uint64_t bins_step(uint64_t n) noexcept nogil:
+    """From a bin's size to the next one's, where n bytes are at most the latter and above the first."""
+    return <uint64_t> 1 << (log2_floor(n - 1) - 5)
+
+
+cdef inline void bins_add(Bins *bins, Resource *resource) noexcept nogil:
+    cdef uint32_t b = bin_of(resource.bytes)
+    resource.bin = b
+    link(&bins.first[b], resource)
+    bins.used[b >> 6] |= <uint64_t> 1 << (b & 63)
+
+
+cdef inline void bins_remove(Bins *bins, Resource *resource) noexcept nogil:
+    cdef uint32_t b = resource.bin
+    unlink(&bins.first[b], resource)
+    if bins.first[b] == NULL:
+        bins.used[b >> 6] &= ~(<uint64_t> 1 << (b & 63))
+
+
+# The newest resource of the first bin in which all have at least n bytes, n from 4 KiB on; NULL if
+# that has more than `longest`.
+cdef inline Resource *bins_closest(
+    const Bins *bins, uint64_t n, uint64_t longest
+) noexcept nogil:
+    cdef uint32_t b, last
+    cdef uint64_t used
+    cdef Resource *resource
+    if n > <uint64_t> 1 << LONGEST_POWER:
+        return NULL
+    b = bin_of(n - 1) + 1
+    last = bin_of(longest)
+    used = bins.used[b >> 6] >> (b & 63)
+    while used == 0:
+        b = (b | 63) + 1
+        if b > last:
+            return NULL
+        used = bins.used[b >> 6]
+    b += ctz(used)
+    if b > last:
+        return NULL
+    resource = bins.first[b]
+    return resource if resource.bytes <= longest else NULL
+
+# That, or one of n to `longest` bytes in the bin below.
+cdef Resource *bins_find(const Bins *bins, uint64_t n, uint64_t longest) noexcept nogil
