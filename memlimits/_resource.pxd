@@ -18,7 +18,7 @@ cdef enum Wiring:
     LEAVING     # being taken out; counted until it is
 
 cdef struct Resource:
-    # What the fast path touches, one line of the processor's cache.
+    # A line of the processor's cache: what the fast path touches of a slab.
     void *home              # the Cache that it, or what is free of it, lies in
     void *free_blocks       # handed back, linked through their first bytes
     Resource *previous      # idle: others of its bin; slab with a free block: others of its class;
@@ -31,19 +31,21 @@ cdef struct Resource:
     uint32_t fresh          # the first that was never handed out; all after it neither
     bint zeros              # whole: all of it; slab: what lies beyond `fresh` was never written
 
+    # And one more of a whole resource.
     uint64_t bytes
+    Resource *older         # idle: by the time it became so
+    Resource *newer
+    uint64_t idle_at        # by the clock of its cache
+    uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
+    uint32_t bin            # idle: which of its cache's
     Use use
     Wiring wiring
-    uint32_t bin            # idle: which of its cache's
     int residency_set       # which of the residency's sets it is in
+    mlim_buffer *buffer     # owned
+
     bint wire_refused       # counted as a wire failure under this wired limit
     bint purgeable          # idle, and the system may take its pages
     bint lingers            # was purgeable, and the system still counts its bytes as available
-    uint64_t idle_at        # by the clock of its cache
-    uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
-    Resource *older         # idle: by the time it became so
-    Resource *newer
-    mlim_buffer *buffer     # owned
     Resource *above         # every resource the allocator holds
     Resource *below
     Resource *next_wiring   # one wiring operation's list
