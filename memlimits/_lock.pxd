@@ -39,10 +39,14 @@ cdef extern from *:
     #define __libc_single_threaded 0
     #endif
 
+    /* Times that an owner takes the lock before it is biased: ending that costs the two threads
+     * about as much, 1 to 10 us and more where many are running. */
+    #ifndef MEMLIMITS_TIMES_ALONE
+    #define MEMLIMITS_TIMES_ALONE (1 << 14)
+    #endif
+
     enum {
-        /* Times that an owner takes the lock before it is biased: ending that costs the two threads
-         * about as much, 1 to 10 us and more where many are running. */
-        TIMES_ALONE = 1 << 14,
+        TIMES_ALONE = MEMLIMITS_TIMES_ALONE,
         /* And before a process with several threads asks for membarrier at all, which takes
          * the kernel 10 ms and more. With one thread it is nothing. */
         TIMES_TO_REGISTER = 1 << 20,
