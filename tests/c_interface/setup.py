@@ -38,7 +38,13 @@ def in_c(name, source, standard):
 
 
 def in_cython(path):
-    return Extension(path.stem, [path.name], extra_compile_args=[*STRICT, *CYTHON])
+    return Extension(
+        path.stem,
+        [path.name],
+        # For the test of the lock.
+        define_macros=[("MEMLIMITS_TIMES_ALONE", "64")],
+        extra_compile_args=[*STRICT, *CYTHON],
+    )
 
 
 setup(
