@@ -76,6 +76,7 @@ CORE = [
     "_bins",
     "_cache",
     "_heap",
+    "_heaps",
     "_residency_sets",
     "_residency",
     "_core",

@@ -32,7 +32,7 @@ cdef inline uint32_t bin_of(uint64_t n) noexcept nogil:
 
 
 cdef inline uint64_t bins_step(uint64_t n) noexcept nogil:
-    """From a bin's size to the next one's, where n bytes are at most the latter and above the first."""
+    """From a bin's size to the next one's, where n bytes are more than that and at most this."""
     return <uint64_t> 1 << (log2_floor(n - 1) - 5)
 
 

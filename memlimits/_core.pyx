@@ -5,10 +5,11 @@ from memlimits._cache cimport (
     cache_find, cache_give, cache_mapped, cache_remove, cache_serve,
 )
 from memlimits._device cimport buffer_discard, device_available, device_usable
-from memlimits._heap cimport (
-    Totals, heap_of, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_close, heaps_lose,
-    heaps_mine, heaps_next_idle, heaps_open, heaps_resume, heaps_resume_others, heaps_rewind,
-    heaps_share, heaps_stop, heaps_stop_others, heaps_total,
+from memlimits._heap cimport heap_of, heaps_close, heaps_mine, heaps_open
+from memlimits._heaps cimport (
+    Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_lose, heaps_next_idle,
+    heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop, heaps_stop_others,
+    heaps_total,
 )
 from memlimits._limits cimport (
     limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,

@@ -10,7 +10,8 @@ from memlimits._core cimport (
     core_stop, core_take_out, core_wait,
 )
 from memlimits._device cimport buffer_create, buffer_set_purgeable
-from memlimits._heap cimport BOUND, Heap, heap_gain, heap_of, heaps_mine, heaps_stop_others
+from memlimits._heap cimport BOUND, Heap, heap_gain, heap_of, heaps_mine
+from memlimits._heaps cimport heaps_stop_others
 from memlimits._limits cimport (
     DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
     limits_cancel, limits_confirm, limits_easy_growth, limits_judge, limits_promise, limits_reserve,

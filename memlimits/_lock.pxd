@@ -1,8 +1,8 @@
 """The lock of what one thread, its owner, wants all the time and others seldom do.
 
-Taken as a spin lock it costs an atomic exchange, which costs more than all else on the fast path. So
-an owner that was left alone for long enough stops taking it (the lock is *biased*): it says that it
-is inside with a plain store. Whoever else wants the lock takes it, ends the bias, and makes the
+Taken as a spin lock it costs an atomic exchange, which costs more than all else on the fast path.
+So an owner that was left alone for long enough stops taking it (the lock is *biased*): it says in a
+plain store that it is inside. Whoever else wants the lock takes it, ends the bias, and makes the
 kernel put a memory barrier into every running thread of the process (membarrier): then either the
 owner has seen that the bias is over, or its store is to be seen, and is waited for.
 
@@ -74,7 +74,7 @@ cdef extern from *:
         __atomic_store_n(&lock->locked, 0, __ATOMIC_RELEASE);
     }
 
-    /* With the lock taken by another than the owner: whether a barrier is needed, and then a wait. */
+    /* With the lock taken by another than the owner: whether it takes a barrier and a wait. */
     static inline int owned_lock_end_bias(owned_lock *lock)
     {
         int biased = __atomic_load_n(&lock->biased, __ATOMIC_RELAXED);

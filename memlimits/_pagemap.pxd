@@ -1,8 +1,9 @@
 """The page map: which resource an address belongs to.
 
 A radix tree over 48-bit addresses, two levels of 2^18 entries, one entry a 4 KiB page; the system
-gives what of a node is used. Entries are written under the allocator's lock before the block is handed out and cleared after it came
-back, so whoever holds a block may look its address up without the lock.
+gives what of a node is used. Entries are written under the allocator's lock before the block is
+handed out and cleared after it came back, so whoever holds a block may look its address up without
+the lock.
 """
 
 from libc.stdint cimport uint64_t

@@ -6,7 +6,8 @@ from memlimits._core cimport (
     core_detach, core_note, core_resume, core_return, core_set_aside, core_settle, core_stop,
 )
 from memlimits._device cimport buffer_set_purgeable
-from memlimits._heap cimport Heap, heap_of, heaps_next_idle, heaps_rewind
+from memlimits._heap cimport Heap, heap_of
+from memlimits._heaps cimport heaps_next_idle, heaps_rewind
 from memlimits._limits cimport limits_confirm, limits_excess, limits_set_aside
 from memlimits._mlim cimport MLIM_OK
 from memlimits._resource cimport OUTSIDE, Resource

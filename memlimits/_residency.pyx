@@ -1,4 +1,4 @@
-from memlimits._heap cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
+from memlimits._heaps cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
 from memlimits._residency_sets cimport (
     NO_SET, Queue, sets_add, sets_add_queue, sets_attach, sets_close, sets_commit,
     sets_find_queue, sets_init, sets_recheck, sets_remove, sets_remove_queue,

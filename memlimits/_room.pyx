@@ -3,7 +3,7 @@ from libc.stdlib cimport free, malloc
 
 from memlimits._core cimport core_stop
 from memlimits._device cimport device_available, device_touched
-from memlimits._heap cimport heaps_resume
+from memlimits._heaps cimport heaps_resume
 from memlimits._limits cimport Limits, limits_extend_credit, limits_lower_promise, limits_room
 from memlimits._mlim cimport MLIM_OK, mlim_range, mlim_status
 from memlimits._resource cimport DETACHED, Resource

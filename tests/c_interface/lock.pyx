@@ -48,13 +48,13 @@ cdef class Count:
     def raise_as_another(self, long times, long pause):
         """Until the value is so high; return how often."""
         cdef int within
-        cdef long other, waited, done = 0
+        cdef long other, _turn, done = 0
         with nogil:
             while self.value < times:
                 done += 1
                 within = owned_lock_enter(self.lock, &other)
                 self.value += 1
                 owned_lock_leave(self.lock, within)
-                for waited in range(pause):
+                for _turn in range(pause):
                     wait()
         return done

@@ -1,0 +1,45 @@
+"""All heaps of one allocator: stopped, added up, given new bounds.
+
+"Stopped" means that every heap's lock is held, inside Heaps.lock: nothing moves then.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from memlimits._heap cimport Heap, Heaps
+from memlimits._resource cimport Resource
+
+cdef struct Totals:
+    int64_t idle
+    int64_t cached
+    uint64_t purgeable
+    uint64_t hits
+    int64_t in_use              # heaps that a thread takes from
+
+# Takes every lock, and gives them back.
+cdef void heaps_stop(Heaps *heaps) noexcept nogil       # and no slab is warm
+cdef void heaps_resume(Heaps *heaps) noexcept nogil
+# All but Heaps.lock: to wait on a condition of it.
+cdef void heaps_stop_others(Heaps *heaps) noexcept nogil
+cdef void heaps_resume_others(Heaps *heaps) noexcept nogil
+
+# While stopped: adds up what all hold.
+cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
+# While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
+# cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that
+# takes goes the slow way.
+cdef void heaps_share(
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom,
+    int64_t room) noexcept nogil
+
+# Without a lock: headroom from others, one at a time from the next on, until `heap` has n bytes.
+cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil
+
+# While stopped: every idle resource, the oldest first, across all heaps. The one that was
+# given last may be taken out.
+cdef void heaps_rewind(Heaps *heaps) noexcept nogil
+cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil
+
+# Around a fork, with heaps_stop between the two: in the child only this thread is left.
+cdef void heaps_before_fork() noexcept nogil
+cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil
+cdef void heaps_lose(Heaps *heaps) noexcept nogil       # in the child, once it is sure

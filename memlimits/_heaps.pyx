@@ -1,0 +1,183 @@
+from libc.stdint cimport INT64_MAX
+from libc.string cimport memset
+
+from memlimits._cache cimport cache_cool
+from memlimits._heap cimport heap_self, owners_lock, owners_unlock
+from memlimits._lock cimport (
+    all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
+    owned_lock_set_owner, owned_lock_take, owned_lock_wait,
+)
+from memlimits._sync cimport (
+    load_acquire, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+)
+
+
+cdef void heaps_stop(Heaps *heaps) noexcept nogil:
+    pthread_mutex_lock(&heaps.lock)
+    heaps_stop_others(heaps)
+
+
+cdef void heaps_resume(Heaps *heaps) noexcept nogil:
+    heaps_resume_others(heaps)
+    pthread_mutex_unlock(&heaps.lock)
+
+
+cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
+    cdef const void *self = heap_self()
+    cdef Heap *heap = &heaps.shared
+    cdef uint64_t time
+    cdef bint biased = False
+    while heap != NULL:
+        owned_lock_take(&heap.lock)
+        # What only this thread ever takes without the lock is at rest.
+        if heap.lock.owner != self:
+            biased |= owned_lock_end_bias(&heap.lock)
+        heap = heap.next
+    if biased:
+        all_threads_barrier()
+    heap = &heaps.shared
+    time = heap.cache.time + 1
+    while heap != NULL:
+        owned_lock_wait(&heap.lock)
+        heap.cache.time = time
+        cache_cool(&heap.cache)
+        heap = heap.next
+
+
+cdef void heaps_resume_others(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        owned_lock_give(&heap.lock)
+        heap = heap.next
+
+
+cdef inline bint in_use(const Heap *heap) noexcept nogil:
+    """Whether a thread takes from it: not the shared one, unless memory for heaps ran out."""
+    return not heap.orphaned and heap != &heap.heaps.shared
+
+
+cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
+    cdef const Heap *heap = &heaps.shared
+    memset(totals, 0, sizeof(Totals))
+    while heap != NULL:
+        totals.idle += heap.cache.idle
+        totals.cached += heap.cache.cached
+        totals.purgeable += heap.cache.purgeable
+        totals.hits += heap.hits
+        totals.in_use += in_use(heap)
+        heap = heap.next
+
+
+cdef void heaps_share(
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room
+) noexcept nogil:
+    # Half to the favoured one, and of the other an equal part to each in use.
+    cdef int64_t count = max(in_use_count, <int64_t> 1)
+    cdef int64_t part = 0 if headroom < 0 else headroom // 2 // count
+    cdef int64_t place = 0 if room == INT64_MAX else room // 2 // count
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        heap.least_idle = INT64_MAX
+        if headroom >= 0:
+            heap.least_idle = heap.cache.idle - part * in_use(heap)
+        heap.most_cached = INT64_MAX
+        if room != INT64_MAX:
+            heap.most_cached = heap.cache.cached + place * in_use(heap)
+        heap = heap.next
+    if headroom >= 0:
+        favoured.least_idle -= headroom - part * in_use_count
+    if room != INT64_MAX:
+        favoured.most_cached += room - place * in_use_count
+
+
+cdef int64_t headroom_of(const Heap *heap) noexcept nogil:
+    return 0 if heap.least_idle == INT64_MAX else heap.cache.idle - heap.least_idle
+
+
+cdef int64_t borrow_from(Heap *other, uint64_t *time) noexcept nogil:
+    """Takes half of its headroom, or all where no thread needs it; `time` is its last stop's."""
+    cdef int64_t lent
+    cdef int within = owned_lock_enter(&other.lock, heap_self())
+    time[0] = other.cache.time
+    lent = headroom_of(other)
+    if in_use(other):
+        lent = (lent + 1) // 2
+    if lent > 0:
+        other.least_idle += lent
+    owned_lock_leave(&other.lock, within)
+    return lent
+
+
+cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
+    cdef Heap *other = heap
+    cdef Heap *following
+    cdef int64_t lent, has = 0
+    cdef uint64_t time
+    cdef int within
+    while has < n:
+        following = <Heap *> load_acquire(<void **> &other.next)
+        other = following if following != NULL else &heap.heaps.shared
+        if other == heap:
+            return False
+        lent = borrow_from(other, &time)
+        if lent <= 0:
+            continue
+        within = owned_lock_enter(&heap.lock, heap_self())
+        # A stop in between has shared out what was on its way here.
+        if time == heap.cache.time:
+            heap.least_idle -= lent
+        has = headroom_of(heap)
+        owned_lock_leave(&heap.lock, within)
+    return True
+
+
+cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        cache_cool(&heap.cache)     # a step may have warmed some since the stop
+        heap.cursor = heap.cache.oldest
+        heap = heap.next
+
+
+cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    cdef Heap *at = NULL
+    cdef Resource *oldest
+    while heap != NULL:
+        if heap.cursor != NULL and (
+            at == NULL or heap.cursor.idle_at < at.cursor.idle_at
+        ):
+            at = heap
+        heap = heap.next
+    if at == NULL:
+        return NULL
+    oldest = at.cursor
+    at.cursor = oldest.newer
+    return oldest
+
+
+cdef void heaps_before_fork() noexcept nogil:
+    owners_lock()
+
+
+cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    if child:
+        pthread_mutex_init(&heaps.lock, NULL)
+        while heap != NULL:
+            if heap.lock.owner != heap_self():
+                heap.orphaned = heap != &heaps.shared
+                owned_lock_set_owner(&heap.lock, NULL)
+            heap = heap.next
+        heaps_resume_others(heaps)
+    else:
+        heaps_resume(heaps)
+    owners_unlock(child)
+
+
+cdef void heaps_lose(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    heaps.lost = True
+    while heap != NULL:
+        owned_lock_set_owner(&heap.lock, NULL)
+        heap = heap.next
