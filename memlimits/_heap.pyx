@@ -286,8 +286,8 @@ cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
         return slowly.give(heap, resource, start, True)
     elif resource.block_size == 0:
         cache_give_whole(cache, resource)
-    elif resource.live == 1 and cache.warm[resource.size_class] == resource:
-        # Its last block, and it stays cut.
+    elif 1 == resource.live < resource.blocks and cache.warm[resource.size_class] == resource:
+        # Its last block, it was not full, and it stays cut.
         slab_give(resource, start)
         cache.idle += resource.block_size
         cache.cached += resource.bytes

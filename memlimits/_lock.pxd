@@ -39,8 +39,8 @@ cdef extern from *:
     #define __libc_single_threaded 0
     #endif
 
-    /* Times that an owner takes the lock before it is biased: ending that costs the two threads
-     * about as much, 1 to 10 us and more where many are running. */
+    /* Times that an owner takes the lock before it is biased again: ending that costs the two
+     * threads about as much, 1 to 10 us and more where many are running. */
     #ifndef MEMLIMITS_TIMES_ALONE
     #define MEMLIMITS_TIMES_ALONE (1 << 14)
     #endif
@@ -59,6 +59,8 @@ cdef extern from *:
         int busy;          /* the owner is inside, or looks whether the lock is biased */
         int times;         /* that the owner took it since a bias ended */
     } owned_lock;
+
+    static int barriers; /* 0: not asked for; 1: to be had; -1: not to be had */
 
     /* Spins; for the lock alone. */
     static inline void owned_lock_take(owned_lock *lock)
@@ -101,7 +103,6 @@ cdef extern from *:
     /* The lock, for its owner, who is about to be without it if others let it. */
     __attribute__((noinline, cold, unused)) static void owned_lock_take_often(owned_lock *lock)
     {
-        static int barriers; /* 0: not asked for; 1: to be had; -1: not to be had */
         int state = __atomic_load_n(&barriers, __ATOMIC_RELAXED);
         if (state == 0 && (__libc_single_threaded || lock->times >= TIMES_TO_REGISTER)) {
             state = register_membarrier() == 0 ? 1 : -1;
@@ -144,12 +145,13 @@ cdef extern from *:
         __atomic_store_n(without ? &lock->busy : &lock->locked, 0, __ATOMIC_RELEASE);
     }
 
-    /* With the lock taken by the thread itself, or by nobody else to be: a new owner, or none. */
+    /* With the lock taken, or nobody else about: a new owner, which is this thread, or none. */
     static inline void owned_lock_set_owner(owned_lock *lock, const void *owner)
     {
+        int biased = owner && __atomic_load_n(&barriers, __ATOMIC_RELAXED) > 0;
         lock->times = 0;
         __atomic_store_n(&lock->busy, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&lock->biased, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&lock->biased, biased, __ATOMIC_RELAXED);
         __atomic_store_n(&lock->owner, owner, __ATOMIC_RELAXED);
     }
     """

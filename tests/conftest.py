@@ -28,6 +28,15 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def many_steps():
+    """From here on every heap's thread does without its lock, as in a program that runs for long."""
+    for _ in range(600_000):
+        memlimits.allocate(64)
+    memlimits.clear_cache()
+    memlimits.reset_peak_memory()
+
+
 @pytest.fixture(autouse=True)
 def fresh_limits():
     """Leave the default allocator as it was: the same active bytes, default limits, no cache."""

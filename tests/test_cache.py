@@ -281,3 +281,34 @@ def test_the_eighth_is_of_what_was_asked_for_not_of_whole_pages():
     idle.release()
     block = allocate_in(allocator, 8 * PAGE + 1)
     assert (block.ptr != where, block.capacity) == (True, 9 * PAGE)
+
+
+def test_pages_that_stand_in_for_slabs_come_and_go():
+    """Where no whole slab fits, a page does: it may have one block, its first and its last.
+
+    A second whole one does not fit here.
+    """
+    allocator = strict(64 * KIB + 4 * PAGE)
+    rng = random.Random(1)
+    held = {}
+    refused = 0
+    for step in range(20_000):
+        if held and rng.random() < 0.5:
+            number, block = held.popitem() if rng.random() < 0.5 else pop_any(held, rng)
+            assert bytes(block[:8]) == number.to_bytes(8)
+            block.release()
+            continue
+        try:
+            block = allocate_in(allocator, PAGE)
+        except memlimits.MemoryLimitError:
+            refused += 1
+            continue
+        held[step] = memoryview(block)
+        held[step][:8] = step.to_bytes(8)
+    assert refused
+    assert allocator.counters()["footprint"] <= 64 * KIB + 4 * PAGE
+
+
+def pop_any(held, rng):
+    number = rng.choice(list(held))
+    return number, held.pop(number)
