@@ -16,6 +16,7 @@ from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 OLDEST_MACOS = "13.3"
 
@@ -68,8 +69,9 @@ if sys.platform == "darwin":
     # above all, is looked up by its name or guarded by @available; no symbol is linked for it.
     FRAMEWORKS = ["-framework", "Metal", "-framework", "Foundation"]
     os.environ.setdefault("MACOSX_DEPLOYMENT_TARGET", deployment_target())
-CORE = [
-    "_device",
+# Linked into one file: memlimits/_modules.pyx says why, and makes them from it.
+TOGETHER = [
+    "_modules",
     "_limits",
     "_resource",
     "_pagemap",
@@ -86,10 +88,10 @@ CORE = [
     "_allocator",
     "_dlpack",
     "_buffer",
-    "_metal",
     "_getters",
-    "_malloc",
 ]
+# The one that links libmlim, and those that not every program imports.
+ALONE = ["_device", "_metal", "_malloc"]
 
 Options.warning_errors = True
 
@@ -100,6 +102,17 @@ class BuildExtensions(build_ext):
     def run(self):
         self.run_command("build_clib")
         super().run()
+
+    def build_extensions(self):
+        """Compile what changed. By itself all of an extension would be compiled anew."""
+        compile_one = self.compiler._compile
+
+        def compile_changed(made, source, *options):
+            if self.force or newer_group([source, *HEADERS, PUBLIC_HEADER], made):
+                compile_one(made, source, *options)
+
+        self.compiler._compile = compile_changed
+        super().build_extensions()
 
 
 def core_extension(name):
@@ -113,6 +126,12 @@ def core_extension(name):
     )
 
 
+def linked_together(extensions):
+    """Give the first the sources of all."""
+    extensions[0].sources = [source for extension in extensions for source in extension.sources]
+    return extensions[0]
+
+
 def numpy_extension():
     extension = core_extension("adapters._numpy")
     extension.sources = ["memlimits/adapters/_numpy.pyx"]
@@ -122,6 +141,10 @@ def numpy_extension():
         ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
     ]
     return extension
+
+
+def in_c(*extensions):
+    return cythonize(extensions, compiler_directives={"language_level": "3", "auto_pickle": False})
 
 
 setup(
@@ -136,10 +159,10 @@ setup(
             },
         )
     ],
-    ext_modules=cythonize(
-        [*(core_extension(name) for name in CORE), numpy_extension()],
-        compiler_directives={"language_level": "3", "auto_pickle": False},
-    ),
+    ext_modules=[
+        linked_together(in_c(*map(core_extension, TOGETHER))),
+        *in_c(*map(core_extension, ALONE), numpy_extension()),
+    ],
     cmdclass={"build_ext": BuildExtensions},
     options={"build": {"build_base": VARIANT}},
 )

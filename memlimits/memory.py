@@ -5,6 +5,7 @@ documents (https://ml-explore.github.io/mlx/build/html/python/memory_management.
 says where memlimits goes further. All sizes are in bytes. All are safe to call from any thread.
 """
 
+from memlimits import _modules  # noqa: F401 - makes the modules below
 from memlimits._allocator import default_allocator, this_threads_refusal
 from memlimits._buffer import Buffer, allocate
 from memlimits._getters import (

@@ -7,6 +7,7 @@ to be had.
 
 from types import TracebackType
 
+from memlimits import _modules  # noqa: F401 - makes the modules below
 from memlimits._allocator import default_allocator
 from memlimits._metal import attach as _attach
 from memlimits._metal import detach as _detach

@@ -30,7 +30,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True, scope="session")
 def many_steps():
-    """From here on every heap's thread does without its lock, as in a program that runs for long."""
+    """Every heap's thread does without its lock from here on, as in a program that runs long."""
     for _ in range(600_000):
         memlimits.allocate(64)
     memlimits.clear_cache()

@@ -13,9 +13,9 @@ OBJC = HOUSE / "objc"
 
 # A module cimports only what stands above it.
 CORE = [
-    "_python", "_sync", "_lock", "_mlim", "_device", "_limits", "_resource", "_pagemap", "_bins",
-    "_cache", "_heap", "_heaps", "_residency_sets", "_residency", "_core", "_purgeable", "_room",
-    "_growth", "_allocator", "_dlpack", "_buffer", "_metal", "_getters", "_malloc",
+    "_python", "_sync", "_lock", "_mlim", "_device", "_modules", "_limits", "_resource", "_pagemap",
+    "_bins", "_cache", "_heap", "_heaps", "_residency_sets", "_residency", "_core", "_purgeable",
+    "_room", "_growth", "_allocator", "_dlpack", "_buffer", "_metal", "_getters", "_malloc",
 ]  # fmt: skip
 
 

@@ -1,8 +1,12 @@
 """The package as a module: its names, and what importing it imports."""
 
+import importlib
+import sys
+
 import pytest
 
 import memlimits
+from memlimits import _modules
 from support.process import execute
 
 pytestmark = pytest.mark.core
@@ -34,4 +38,39 @@ def test_import_and_core_functions_import_no_numpy():
         "memlimits.empty\n"
         "assert 'numpy' in sys.modules\n"
     )
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_modules_in_one_file_are_as_if_each_had_its_own():
+    core = {name: module for name, module in sys.modules.items() if name.startswith("memlimits._")}
+    made = [name for name, module in core.items() if module.__file__ == _modules.__file__]
+    assert len(made) > 10
+    for name in made:
+        module = core[name]
+        assert importlib.import_module(name) is getattr(memlimits, name.split(".")[1]) is module
+        spec = module.__spec__
+        assert (spec.name, spec.parent, spec.origin) == (name, "memlimits", module.__file__)
+        assert spec.loader is module.__loader__
+        assert spec.loader.get_filename(name) == module.__file__
+        assert module.__package__ == "memlimits"
+
+
+@pytest.mark.parametrize("name", ["_malloc", "_metal", "metal", "adapters.numpy"])
+def test_a_thread_imports_a_part_while_another_imports_the_package(name):
+    result = execute(f"""
+        import importlib, sys, threading
+        from importlib.machinery import ExtensionFileLoader as Loader
+
+        def exec_module(self, module, execute=Loader.exec_module):
+            if module.__name__ == "memlimits._modules":
+                thread.start()
+                thread.join(0.2)  # it gets as far as it can
+            execute(self, module)
+
+        Loader.exec_module = exec_module
+        thread = threading.Thread(target=importlib.import_module, args=["memlimits.{name}"])
+        import memlimits
+        thread.join()
+        assert "memlimits.{name}" in sys.modules
+    """)
     assert (result.stderr, result.returncode) == ("", 0)

@@ -1,0 +1,1 @@
+# Nothing to use: importing it makes the modules of the core.
