@@ -49,7 +49,7 @@ cdef extern from *:
         TIMES_ALONE = MEMLIMITS_TIMES_ALONE,
         /* And before a process with several threads asks for membarrier at all, which takes
          * the kernel 10 ms and more. With one thread it is nothing. */
-        TIMES_TO_REGISTER = 64 * TIMES_ALONE,
+        TIMES_TO_REGISTER = 4 * TIMES_ALONE,
     };
 
     typedef struct owned_lock {

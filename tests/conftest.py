@@ -31,7 +31,7 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True, scope="session")
 def many_steps():
     """Every heap's thread does without its lock from here on, as in a program that runs long."""
-    for _ in range(600_000):
+    for _ in range(40_000):
         memlimits.allocate(64)
     memlimits.clear_cache()
     memlimits.reset_peak_memory()
