@@ -6,9 +6,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport UINT64_MAX
 
 from memlimits._core cimport (
-    core_after_fork, core_before_fork, core_clear_cache, core_close, core_latest_refusal,
-    core_limits, core_open, core_reset_peak, core_set_cache_limit, core_set_memory_limit,
-    core_set_policy, core_set_wired_limit, core_settings,
+    core_active, core_after_fork, core_before_fork, core_cached, core_clear_cache, core_close,
+    core_latest_refusal, core_limits, core_open, core_reset_peak, core_set_cache_limit,
+    core_set_memory_limit, core_set_policy, core_set_wired_limit, core_settings,
 )
 from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
@@ -193,10 +193,10 @@ cdef class Allocator:
         return POLICIES[<int> core_settings(&self.core).policy]
 
     def get_active_memory(self):
-        return core_limits(&self.core).active
+        return core_active(&self.core)
 
     def get_cache_memory(self):
-        return core_limits(&self.core).cache
+        return core_cached(&self.core)
 
     def get_peak_memory(self):
         return core_settings(&self.core).peak

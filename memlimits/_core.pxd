@@ -90,6 +90,8 @@ cdef void core_reset_peak(Core *core) noexcept nogil
 # One consistent copy: of every counter; of all but active, cache and hits, without a stop; and of
 # the newest refusal of any thread.
 cdef Limits core_limits(Core *core) noexcept nogil
+cdef uint64_t core_active(Core *core) noexcept nogil    # two of them alone
+cdef uint64_t core_cached(Core *core) noexcept nogil
 cdef Limits core_settings(Core *core) noexcept nogil
 cdef Refusal core_latest_refusal(Core *core) noexcept nogil
 

@@ -7,9 +7,9 @@ from memlimits._cache cimport (
 from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._heap cimport heap_of, heaps_close, heaps_mine, heaps_open
 from memlimits._heaps cimport (
-    Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_lose, heaps_next_idle,
-    heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop, heaps_stop_others,
-    heaps_total,
+    Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_look, heaps_lose,
+    heaps_next_idle, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop,
+    heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
     limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
@@ -302,13 +302,31 @@ cdef void core_reset_peak(Core *core) noexcept nogil:
 cdef Limits core_limits(Core *core) noexcept nogil:
     cdef Totals totals
     cdef Limits limits
-    heaps_stop(&core.heaps)
-    heaps_total(&core.heaps, &totals)
+    pthread_mutex_lock(&core.heaps.lock)
+    heaps_look(&core.heaps, &totals)
     limits = core.limits
-    heaps_resume(&core.heaps)
+    pthread_mutex_unlock(&core.heaps.lock)
     limits_note(&limits, totals.idle, totals.cached)
     limits.hits += totals.hits
     return limits
+
+
+cdef uint64_t core_active(Core *core) noexcept nogil:
+    cdef Totals totals
+    cdef uint64_t active
+    pthread_mutex_lock(&core.heaps.lock)
+    heaps_look(&core.heaps, &totals)
+    active = core.limits.footprint - core.limits.pending - totals.idle
+    pthread_mutex_unlock(&core.heaps.lock)
+    return active
+
+
+cdef uint64_t core_cached(Core *core) noexcept nogil:
+    cdef Totals totals
+    pthread_mutex_lock(&core.heaps.lock)
+    heaps_look(&core.heaps, &totals)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return totals.cached
 
 
 cdef Limits core_settings(Core *core) noexcept nogil:

@@ -3,7 +3,7 @@
 """The documented getters, on the default allocator."""
 
 from memlimits._allocator cimport get_default
-from memlimits._core cimport core_limits, core_settings
+from memlimits._core cimport core_active, core_cached, core_settings
 from memlimits._limits cimport Limits, limits_cache_limit
 
 
@@ -31,7 +31,7 @@ def get_active_memory():
 
     After ``mlx.core.get_active_memory``.
     """
-    return core_limits(&get_default().core).active
+    return core_active(&get_default().core)
 
 
 def get_cache_memory():
@@ -39,7 +39,7 @@ def get_cache_memory():
 
     After ``mlx.core.get_cache_memory``.
     """
-    return core_limits(&get_default().core).cache
+    return core_cached(&get_default().core)
 
 
 def get_peak_memory():

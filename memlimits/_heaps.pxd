@@ -24,6 +24,8 @@ cdef void heaps_resume_others(Heaps *heaps) noexcept nogil
 
 # While stopped: adds up what all hold.
 cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
+# Under Heaps.lock: the same at one instant, and nothing else changes.
+cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil
 # While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
 # cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that
 # takes goes the slow way.

@@ -22,10 +22,10 @@ cdef void heaps_resume(Heaps *heaps) noexcept nogil:
     pthread_mutex_unlock(&heaps.lock)
 
 
-cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
+cdef void hold(Heaps *heaps) noexcept nogil:
+    """Takes every heap's lock."""
     cdef const void *self = heap_self()
     cdef Heap *heap = &heaps.shared
-    cdef uint64_t time
     cdef bint biased = False
     while heap != NULL:
         owned_lock_take(&heap.lock)
@@ -36,9 +36,16 @@ cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
     if biased:
         all_threads_barrier()
     heap = &heaps.shared
-    time = heap.cache.time + 1
     while heap != NULL:
         owned_lock_wait(&heap.lock)
+        heap = heap.next
+
+
+cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    cdef uint64_t time = heap.cache.time + 1
+    hold(heaps)
+    while heap != NULL:
         heap.cache.time = time
         cache_cool(&heap.cache)
         heap = heap.next
@@ -66,6 +73,13 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
         totals.hits += heap.hits
         totals.in_use += in_use(heap)
         heap = heap.next
+
+
+cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil:
+    # No tick of the clock: what is on its way from one heap to another arrives.
+    hold(heaps)
+    heaps_total(heaps, totals)
+    heaps_resume_others(heaps)
 
 
 cdef void heaps_share(
