@@ -288,6 +288,7 @@ cdef void core_clear_cache(Core *core) noexcept nogil:
     cdef Resource *detached
     core_stop(core)
     detached = core_detach(core, UINT64_MAX)
+    core.limits.highest = core.limits.active
     core.clears += 1
     core_resume(core, False)
     core_return(core, detached)

@@ -134,7 +134,7 @@ cdef Blocker reserve(
                 limits.hits += 1
                 plan.kept = kept
                 return NOTHING
-        verdict = limits_judge(limits, growth, &trim)
+        verdict = limits_judge(limits, growth, core.takers, &trim)
         if verdict == REFUSE:
             return LIMIT
         if verdict == WAIT:

@@ -42,6 +42,8 @@ cdef struct Limits:
     uint64_t cache              # idle resources
 
     uint64_t peak               # highest active since the start or the last reset
+    # The same since the start; or, as far as stops have seen it, since the last core_clear_cache.
+    uint64_t highest
     uint64_t wired              # kept resident, or being made so
     uint64_t resources          # how many the device made and has not taken back
 
@@ -65,8 +67,10 @@ cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil
 # Bytes of the cache to return now: above the cache limit, or holding the footprint above the limit.
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil
 
-# Whether the footprint may grow by n, and how much of the cache must be returned for it.
-cdef Verdict limits_judge(const Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil
+# Whether the footprint may grow by n, and how much of the cache must be returned for it. Threads
+# take from so many heaps.
+cdef Verdict limits_judge(
+    const Limits *limits, uint64_t n, uint64_t heaps, uint64_t *trim) noexcept nogil
 # What the system still has for us, given what it said it could give when `epoch` was current.
 cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil
 # After a reading that allows n: how far the next growth may go without another.

@@ -4,8 +4,8 @@ from libc.string cimport memset
 # Growth allowed between two readings of the system's room.
 cdef enum:
     READING_INTERVAL = 16 << 20
-# How far the footprint may grow above four thirds of the peak, for each heap, while others hold
-# idle memory: some of every size is idle in each.
+# How far the footprint may grow above five quarters of the highest active, for each heap, before
+# idle memory is returned: some of every size is idle in each.
 cdef enum:
     SPREAD = 16 << 20
 # Left to the program itself: interpreter, libraries, page tables.
@@ -40,10 +40,23 @@ cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
     return max(over_cache, over_memory)
 
 
-cdef Verdict limits_judge(const Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil:
-    cdef uint64_t kept = limits.footprint - limits.cache
+cdef uint64_t untrimmed(const Limits *limits, uint64_t highest, uint64_t heaps) noexcept nogil:
+    """Up to which footprint nothing idle is in the way, with `highest` bytes active at once."""
+    return min(limits.trim_limit, highest + highest // 4 + SPREAD * heaps)
+
+
+cdef uint64_t over_untrimmed(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
     cdef uint64_t stays = limits.footprint - limits.returning
-    trim[0] = min(minus(stays + n, limits.trim_limit), limits.cache)
+    # What is pending and stays is about to be active.
+    cdef uint64_t used = limits.active + limits.pending - limits.returning + n
+    return minus(stays + n, untrimmed(limits, max(limits.highest, used), heaps))
+
+
+cdef Verdict limits_judge(
+    const Limits *limits, uint64_t n, uint64_t heaps, uint64_t *trim
+) noexcept nogil:
+    cdef uint64_t kept = limits.footprint - limits.cache
+    trim[0] = min(over_untrimmed(limits, n, heaps), limits.cache)
     if n <= minus(limits.memory_limit, limits.footprint):
         return FITS
     if n <= minus(limits.memory_limit, kept):
@@ -112,6 +125,7 @@ cdef void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil:
 cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil:
     limits.active = limits.footprint - limits.pending - idle
     limits.cache = cached
+    limits.highest = max(limits.highest, limits.active)
 
 
 cdef void limits_note_peak(Limits *limits) noexcept nogil:
@@ -133,5 +147,5 @@ cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
 
 
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:
-    cdef uint64_t spread = limits.peak + limits.peak // 3 + SPREAD * heaps
-    return min(min(limits.memory_limit, limits_cache_limit(limits)), min(limits.trim_limit, spread))
+    return min(min(limits.memory_limit, limits_cache_limit(limits)),
+               untrimmed(limits, limits.highest, heaps))

@@ -77,8 +77,10 @@ def set_memory_limit(limit: "SupportsIndex") -> int:
 def set_cache_limit(limit: "SupportsIndex | None") -> int:
     """Set how many idle bytes may be kept for reuse.
 
-    What is above a lower limit is returned to the system before the function returns. On Metal idle
-    bytes are returned, too, when memory grows above 0.95 of the recommended working set.
+    What is above a lower limit is returned to the system before the function returns. Idle bytes
+    are returned, too, before memory grows a quarter, and 16 MiB a thread, above the most that was
+    in use since the last `clear_cache`; and, on Metal, before it grows above 0.95 of the
+    recommended working set.
 
     Parameters
     ----------
