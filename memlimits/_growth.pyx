@@ -1,9 +1,10 @@
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.string cimport memcpy, memset
 
+from memlimits._bins cimport bins_find
 from memlimits._cache cimport (
-    cache_add, cache_find, cache_find_purgeable, cache_growth, cache_least_growth, cache_mapped,
-    cache_remove, cache_serve,
+    LARGEST_SLAB_BLOCK, cache_add, cache_find, cache_find_purgeable, cache_growth,
+    cache_least_growth, cache_mapped, cache_remove, cache_serve,
 )
 from memlimits._core cimport (
     core_detach, core_give_back, core_hold, core_resume, core_return, core_settle,
@@ -14,8 +15,8 @@ from memlimits._heap cimport BOUND, Heap, heap_gain, heap_of, heaps_mine
 from memlimits._heaps cimport heaps_stop_others
 from memlimits._limits cimport (
     DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
-    limits_cancel, limits_confirm, limits_easy_growth, limits_judge, limits_promise, limits_reserve,
-    limits_set_aside, limits_slack,
+    limits_cancel, limits_confirm, limits_easy_growth, limits_judge, limits_longest, limits_promise,
+    limits_reserve, limits_set_aside, limits_slack,
 )
 from memlimits._mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_status,
@@ -45,12 +46,16 @@ cdef struct Plan:
     Resource *detached      # or else: to be given back before the growth
     bint overrun
 
-cdef Resource *find_elsewhere(Core *core, uint64_t n) noexcept nogil:
+cdef inline Resource *find_in(const Heap *heap, uint64_t n, uint64_t longest) noexcept nogil:
+    return bins_find(&heap.cache.bins, n, longest) if longest else cache_find(&heap.cache, n)
+
+
+cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept nogil:
     """While stopped: an idle resource of another heap moves to this one; or a slab stays there."""
     cdef Heap *heap = &core.heaps.shared
     cdef Resource *found
     while heap != NULL:
-        found = cache_find(&heap.cache, n)
+        found = find_in(heap, n, longest)
         if found != NULL:
             if found.block_size == 0:
                 cache_remove(&heap.cache, found)
@@ -69,11 +74,11 @@ cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
     return found
 
 
-cdef bint hit(Core *core, uint64_t n, Block *block) noexcept nogil:
-    """While stopped: whatever any heap has."""
-    cdef Resource *found = cache_find(&core.stopper.cache, n)
+cdef bint hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
+    """While stopped: whatever any heap has; where `longest` is not 0, up to so many bytes."""
+    cdef Resource *found = find_in(core.stopper, n, longest)
     if found == NULL:
-        found = find_elsewhere(core, n)
+        found = find_elsewhere(core, n, longest)
     if found == NULL:
         return False
     cache_serve(&heap_of(found).cache, found, n, block)
@@ -111,12 +116,12 @@ cdef Blocker reserve(
     cdef Reading reading
     cdef Resource *kept
     cdef Verdict verdict
-    cdef uint64_t trim, short_by, returned
+    cdef uint64_t longest, trim, short_by, returned
     cdef bint keep = True
     memset(&reading, 0, sizeof(reading))
     memset(plan, 0, sizeof(Plan))
     while True:
-        if hit(core, n, block):
+        if hit(core, n, 0, block):
             return NOTHING
         kept = find_purgeable(core, n) if keep else NULL
         if kept != NULL:
@@ -134,6 +139,9 @@ cdef Blocker reserve(
                 limits.hits += 1
                 plan.kept = kept
                 return NOTHING
+        longest = limits_longest(limits, n, core.takers) if n > LARGEST_SLAB_BLOCK else 0
+        if longest and hit(core, n, longest, block):
+            return NOTHING
         verdict = limits_judge(limits, growth, core.takers, &trim)
         if verdict == REFUSE:
             return LIMIT

@@ -70,6 +70,18 @@ cdef Verdict limits_judge(
     return FITS
 
 
+cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
+    # What is too long counts as active: it is to make no peak, and near the memory limit no refusal
+    # or overrun.
+    cdef uint64_t room = limits.highest - limits.active
+    if (
+        limits.policy == STRICT or n > minus(limits.memory_limit, limits.footprint) or n > room
+        or over_untrimmed(limits, n, heaps) == 0
+    ):
+        return 0
+    return min(3 * n, room)
+
+
 cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
     return minus(minus(available, limits.promised), MARGIN)
 

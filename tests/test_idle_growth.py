@@ -1,18 +1,25 @@
 """How far idle memory lets the footprint grow: a quarter above what was in use, 16 MiB a heap."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from memlimits._buffer import allocate_in
 from support.blocks import place, private
 from support.kernel import wholly_mapped, writable
-from support.threads import in_thread
 from support.units import KIB, MIB, PAGE
 
 HEAP = 16 * MIB
 
 pytestmark = pytest.mark.core
+
+
+@pytest.fixture
+def other():
+    """A thread that stays, to run functions on."""
+    with ThreadPoolExecutor(1) as thread:
+        yield lambda f, *a: thread.submit(f, *a).result(30)
 
 
 def allowed(highest, heaps=1):
@@ -40,23 +47,24 @@ def left(places, *new):
 
 def test_the_oldest_go_and_just_enough_before_the_footprint_passes_it():
     allocator = private()
-    places = cycle(allocator, 8 * MIB, 12 * MIB, 40 * MIB)
+    places = cycle(allocator, 4 * MIB, 6 * MIB, 50 * MIB)
     assert allowed(60 * MIB) == 91 * MIB
     cycle(allocator, 31 * MIB)
     assert allocator.counters()["footprint"] == 91 * MIB
     assert wholly_mapped(places) == places
-    block = allocate_in(allocator, 18 * MIB)
+    block = allocate_in(allocator, 9 * MIB)
     assert left(places, block) == places[2:]
-    assert allocator.counters()["footprint"] == (91 - 8 - 12 + 18) * MIB
+    assert allocator.counters()["footprint"] == (91 - 4 - 6 + 9) * MIB
 
 
-def test_what_is_idle_in_another_thread_goes_too():
+def test_what_is_idle_in_another_thread_goes_too(other):
     allocator = private()
-    (where,) = in_thread(lambda: cycle(allocator, 60 * MIB))
-    allocate_in(allocator, 20 * MIB).release()
-    assert wholly_mapped([where])
-    block = allocate_in(allocator, 30 * MIB)
-    assert not left([where], block)
+    places = other(cycle, allocator, 60 * MIB)
+    cycle(allocator, 41 * MIB)
+    assert (60 + 41) * MIB < allowed(60 * MIB, heaps=2) < (60 + 41 + 7) * MIB
+    assert wholly_mapped(places) == places
+    block = allocate_in(allocator, 7 * MIB)
+    assert left(places, block) == []
 
 
 def test_growth_to_a_new_peak_returns_nothing_that_this_peak_allows():
@@ -106,3 +114,93 @@ def test_sizes_that_come_and_go_do_not_add_up(policy):
         assert writable() - before <= allowed(highest) + 4 * MIB
     assert had > 8 * allowed(highest)
     assert allocator.get_peak_memory() == highest
+
+
+# ---- longer ones instead ----
+
+
+def spread_out(allocator):
+    """Idle blocks of 10 and 20 MiB, older than others that leave no room to grow by 3 MiB."""
+    places = cycle(allocator, 20 * MIB, 10 * MIB, 14 * MIB)
+    cycle(allocator, 25 * MIB)
+    assert allowed(44 * MIB) - allocator.counters()["footprint"] < 3 * MIB
+    return places
+
+
+@pytest.mark.parametrize("n", [3.5 * MIB, 6 * MIB, 10 * MIB])
+def test_an_idle_block_of_up_to_three_times_the_length_is_taken_before_others_go(n):
+    allocator = private()
+    places = spread_out(allocator)
+    footprint = allocator.counters()["footprint"]
+    block = allocate_in(allocator, int(n))
+    assert place(block) == places[1]
+    assert allocator.get_active_memory() == 10 * MIB
+    assert allocator.counters()["footprint"] == footprint
+
+
+def test_one_that_is_longer_than_that_is_not():
+    allocator = private()
+    spread_out(allocator)
+    assert allocate_in(allocator, 3 * MIB).capacity == 3 * MIB
+
+
+def test_nor_one_while_there_is_room_to_grow():
+    allocator = private()
+    cycle(allocator, 20 * MIB, 10 * MIB)
+    assert allocate_in(allocator, 6 * MIB).capacity == 6 * MIB
+
+
+@pytest.mark.parametrize(("held", "capacity"), [([20, 14], 10), ([25, 14], 6)])
+def test_nor_one_that_would_make_a_peak(held, capacity):
+    allocator = private()
+    spread_out(allocator)
+    blocks = [allocate_in(allocator, n * MIB) for n in held]
+    blocks.append(allocate_in(allocator, 6 * MIB))
+    assert blocks[-1].capacity == capacity * MIB
+    assert allocator.get_peak_memory() == max(44, sum(held) + capacity) * MIB
+
+
+def test_nor_one_under_a_strict_limit():
+    """There, what is longer than it has to be may stand in the way of the next."""
+    allocator = private()
+    allocator.set_memory_policy("strict")
+    spread_out(allocator)
+    assert allocate_in(allocator, 6 * MIB).capacity == 6 * MIB
+
+
+def test_nor_one_near_the_memory_limit():
+    allocator = private()
+    spread_out(allocator)
+    allocator.set_memory_limit(allocator.counters()["footprint"] + 6 * MIB - PAGE)
+    assert allocate_in(allocator, 6 * MIB).capacity == 6 * MIB
+
+
+def test_one_of_another_thread_is_taken(other):
+    allocator = private()
+    places = other(spread_out, allocator)
+    cycle(allocator, 16 * MIB)
+    assert (69 + 16) * MIB < allowed(44 * MIB, heaps=2) < (69 + 16 + 5) * MIB
+    assert place(allocate_in(allocator, 5 * MIB)) == places[1]
+
+
+def test_random_sizes_settle_on_the_blocks_that_are_there():
+    """After a while nothing is made or returned: what is idle serves, none of it too short."""
+    allocator = private()
+    rng = random.Random(1)
+    sizes = [round(MIB * 2 ** rng.uniform(-2, 2)) for _ in range(6000)]
+    held = [(allocate_in(allocator, n), n) for n in sizes[:100]]
+    misses, long = [], 0
+    for start in (0, 2000, 4000):
+        for n in sizes[start : start + 2000]:
+            held.pop(rng.randrange(100))[0].release()
+            peak = allocator.get_peak_memory()
+            block = allocate_in(allocator, n)
+            held.append((block, n))
+            if block.capacity > n * 9 // 8 + PAGE:
+                long += 1
+                assert block.capacity <= 3 * n
+                assert allocator.get_peak_memory() == peak
+        misses.append(allocator.counters()["misses"])
+    assert misses[2] - misses[1] < 2000 // 100 < long
+    asked = sum(n for _, n in held)
+    assert asked <= allocator.get_active_memory() < 1.25 * asked
