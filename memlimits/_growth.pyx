@@ -25,9 +25,7 @@ from memlimits._pagemap cimport pagemap_add
 from memlimits._purgeable cimport purgeable_step
 from memlimits._room cimport Reading, room_extend_credit, room_read
 from memlimits._residency cimport residency_update
-from memlimits._resource cimport (
-    DETACHED, Resource, resource_adopt, resource_destroy, resource_disown, resource_new,
-)
+from memlimits._resource cimport DETACHED, Resource, resource_adopt, resource_destroy, resource_new
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 cdef enum:
@@ -211,11 +209,10 @@ cdef void use_kept(Core *core, uint64_t n, Resource *kept, Block *block) noexcep
     serve_fresh(core, kept, n, block)
 
 
-cdef Blocker grow(
-    Core *core, uint64_t n, uint64_t growth, Resource *resource, Block *block
-) noexcept nogil:
-    """Serves n bytes from a new resource of `growth` bytes. On success it owns `resource`."""
+cdef Blocker grow(Core *core, uint64_t n, uint64_t growth, Block *block) noexcept nogil:
+    """Serves n bytes, from a new resource of `growth` bytes where nothing else is found."""
     cdef Plan plan
+    cdef Resource *resource
     cdef mlim_buffer *buffer = NULL
     cdef mlim_status status
     cdef Blocker blocker = NOTHING
@@ -229,11 +226,11 @@ cdef Blocker grow(
     if plan.kept != NULL:
         use_kept(core, n, plan.kept, block)
     if block.resource != NULL:
-        resource_destroy(resource)
         return NOTHING
     if plan.detached != NULL:
         core_give_back(core, plan.detached, growth)
-    status = make(core, growth, &buffer)
+    resource = resource_new()
+    status = MLIM_NO_MEMORY if resource == NULL else make(core, growth, &buffer)
     if status == MLIM_OK:
         resource_adopt(resource, buffer, growth)
     lock_for_mine(core)
@@ -250,14 +247,13 @@ cdef Blocker grow(
     limits_cancel(&core.limits, growth)
     core_settle(core)
     pthread_mutex_unlock(&core.heaps.lock)
-    resource_disown(resource)
+    resource_destroy(resource)
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 
 cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef uint64_t growth = cache_growth(core.page_size, n)
     cdef uint64_t least = cache_least_growth(core.page_size, n)
-    cdef Resource *resource
     cdef Blocker blocker
     block.resource = NULL
     if core.heaps.lost:
@@ -266,17 +262,11 @@ cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
         return refuse(core, n, LENGTH)
     purgeable_step(core, AGED_A_STEP)
     growth = growth if growth <= core.max_buffer_length else least
-    resource = resource_new()
-    if resource == NULL:
-        return refuse(core, n, DEVICE)
-    blocker = grow(core, n, growth, resource, block)
+    blocker = grow(core, n, growth, block)
     if blocker != NOTHING and least < growth:
         # Where a whole slab does not fit, a page may.
-        blocker = grow(core, n, least, resource, block)
-    if blocker != NOTHING:
-        resource_destroy(resource)
-        return refuse(core, n, blocker)
-    return NOTHING
+        blocker = grow(core, n, least, block)
+    return NOTHING if blocker == NOTHING else refuse(core, n, blocker)
 
 
 cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:

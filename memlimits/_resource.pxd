@@ -60,9 +60,8 @@ cdef struct Block:
 # NULL without memory for the descriptor. The buffer is filled in by resource_adopt.
 cdef Resource *resource_new() noexcept nogil
 cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) noexcept nogil
-# Destroys the buffer and leaves the descriptor as resource_new made it. Calls the device.
-cdef void resource_disown(Resource *resource) noexcept nogil
-# Frees the descriptor and, if there is one, the buffer. Calls the device: not under a lock.
+# Frees the descriptor, if it is not NULL, and the buffer, if there is one. Calls the device: not
+# under a lock.
 cdef void resource_destroy(Resource *resource) noexcept nogil
 
 # Lists through `previous` and `next`.

@@ -25,14 +25,10 @@ cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) no
     resource.zeros = True
 
 
-cdef void resource_disown(Resource *resource) noexcept nogil:
-    buffer_destroy(resource.buffer)
-    resource.buffer = NULL
-
-
 cdef void resource_destroy(Resource *resource) noexcept nogil:
-    buffer_destroy(resource.buffer)
-    free(resource)
+    if resource != NULL:
+        buffer_destroy(resource.buffer)
+        free(resource)
 
 
 cdef void slab_cut(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil:
