@@ -11,8 +11,8 @@ from memlimits._core cimport (
     core_stop, core_take_out, core_wait,
 )
 from memlimits._device cimport buffer_create, buffer_set_purgeable
-from memlimits._heap cimport BOUND, Heap, heap_gain, heap_of, heaps_mine
-from memlimits._heaps cimport heaps_stop_others
+from memlimits._heap cimport BOUND, DONE, Heap, Outcome, heap_gain, heap_of, heaps_mine
+from memlimits._heaps cimport heaps_steal, heaps_stop_others
 from memlimits._limits cimport (
     DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
     limits_cancel, limits_confirm, limits_easy_growth, limits_judge, limits_longest, limits_promise,
@@ -100,6 +100,17 @@ cdef bint reserve_easily(Core *core, uint64_t growth) noexcept nogil:
         limits_reserve(&core.limits, growth, 0)
     pthread_mutex_unlock(&core.heaps.lock)
     return easy
+
+
+cdef bint steal(Core *core, uint64_t n, Block *block) noexcept nogil:
+    """A block of another heap's, where none has to stop for it."""
+    cdef Heap *mine = heaps_mine(&core.heaps)
+    cdef Outcome outcome
+    pthread_mutex_lock(&core.heaps.lock)
+    outcome = heaps_steal(mine, n, block)
+    core.limits.hits += outcome == DONE
+    pthread_mutex_unlock(&core.heaps.lock)
+    return outcome == DONE
 
 
 cdef Blocker reserve(
@@ -218,6 +229,8 @@ cdef Blocker grow(Core *core, uint64_t n, uint64_t growth, Block *block) noexcep
     cdef Blocker blocker = NOTHING
     memset(&plan, 0, sizeof(Plan))
     if not reserve_easily(core, growth):
+        if steal(core, n, block):
+            return NOTHING
         core_stop(core)
         blocker = reserve(core, n, growth, &plan, block)
         core_resume(core, block.resource != NULL)

@@ -27,6 +27,7 @@ cdef struct Heap:
     owned_lock lock             # its thread's; guards the cache and the bounds
     int64_t least_idle
     int64_t most_cached
+    bint none_shared            # the last stop had no headroom for any heap
     uint64_t hits
     Heaps *heaps                # NULL once they are closed
     Heap *next                  # of the same allocator

@@ -5,8 +5,8 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from memlimits._heap cimport Heap, Heaps
-from memlimits._resource cimport Resource
+from memlimits._heap cimport Heap, Heaps, Outcome
+from memlimits._resource cimport Block, Resource
 
 cdef struct Totals:
     int64_t idle
@@ -34,7 +34,12 @@ cdef void heaps_share(
     int64_t room) noexcept nogil
 
 # Without a lock: headroom from others, one at a time from the next on, until `heap` has n bytes.
+# Where the last stop had none to share nobody is asked.
 cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil
+
+# Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it. BOUND:
+# what serves them has joined `heap`, and nothing more.
+cdef Outcome heaps_steal(Heap *heap, uint64_t n, Block *block) noexcept nogil
 
 # While stopped: every idle resource, the oldest first, across all heaps. The one that was
 # given last may be taken out.

@@ -1,8 +1,8 @@
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
-from memlimits._cache cimport cache_cool
-from memlimits._heap cimport heap_self, owners_lock, owners_unlock
+from memlimits._cache cimport cache_cool, cache_find, cache_remove, cache_serve
+from memlimits._heap cimport BOUND, DONE, EMPTY, heap_gain, heap_self, owners_lock, owners_unlock
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
     owned_lock_set_owner, owned_lock_take, owned_lock_wait,
@@ -97,6 +97,7 @@ cdef void heaps_share(
         heap.most_cached = INT64_MAX
         if room != INT64_MAX:
             heap.most_cached = heap.cache.cached + place * in_use(heap)
+        heap.none_shared = headroom <= 0
         heap = heap.next
     if headroom >= 0:
         favoured.least_idle -= headroom - part * in_use_count
@@ -127,8 +128,10 @@ cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
     cdef Heap *following
     cdef int64_t lent, has = 0
     cdef uint64_t time
-    cdef int within
-    while has < n:
+    cdef int within = owned_lock_enter(&heap.lock, heap_self())
+    cdef bint none = heap.none_shared
+    owned_lock_leave(&heap.lock, within)
+    while has < n and not none:
         following = <Heap *> load_acquire(<void **> &other.next)
         other = following if following != NULL else &heap.heaps.shared
         if other == heap:
@@ -142,7 +145,38 @@ cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
             heap.least_idle -= lent
         has = headroom_of(heap)
         owned_lock_leave(&heap.lock, within)
-    return True
+    return not none
+
+
+cdef Outcome heaps_steal(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *other = heap
+    cdef Resource *found
+    cdef Outcome outcome
+    cdef int within
+    while True:
+        other = other.next if other.next != NULL else &heap.heaps.shared
+        if other == heap:
+            return EMPTY
+        within = owned_lock_enter(&other.lock, heap_self())
+        outcome = EMPTY
+        found = cache_find(&other.cache, n)
+        if found != NULL and found.block_size == 0:
+            # It moves here, and the bounds with it.
+            outcome = BOUND
+            cache_remove(&other.cache, found)
+            if other.least_idle != INT64_MAX:
+                other.least_idle -= found.bytes
+            if other.most_cached != INT64_MAX:
+                other.most_cached -= found.bytes
+        elif found != NULL and (
+            other.cache.idle - <int64_t> found.block_size >= other.least_idle
+        ):
+            # Its slab stays, for the sake of the blocks that its thread has of it.
+            outcome = DONE
+            cache_serve(&other.cache, found, n, block)
+        owned_lock_leave(&other.lock, within)
+        if outcome != EMPTY:
+            return outcome if outcome == DONE else heap_gain(heap, found, n, block)
 
 
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
