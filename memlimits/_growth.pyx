@@ -11,7 +11,9 @@ from memlimits._core cimport (
     core_stop, core_take_out, core_wait,
 )
 from memlimits._device cimport buffer_create, buffer_set_purgeable
-from memlimits._heap cimport BOUND, DONE, Heap, Outcome, heap_gain, heap_of, heaps_mine
+from memlimits._heap cimport (
+    BOUND, DONE, Heap, Outcome, heap_gain, heap_of, heaps_mine, heaps_take_longer,
+)
 from memlimits._heaps cimport heaps_steal, heaps_stop_others
 from memlimits._limits cimport (
     DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
@@ -90,14 +92,23 @@ cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
         core.limits.footprint + growth <= limits_easy_growth(&core.limits, core.takers))
 
 
-cdef bint reserve_easily(Core *core, uint64_t growth) noexcept nogil:
-    """Growth for which other heaps need not stop; they keep what they have."""
+cdef uint64_t longest_for(const Core *core, uint64_t n) noexcept nogil:
+    """Under the lock: how long what serves n bytes may be instead of growth, or 0."""
+    return limits_longest(&core.limits, n, core.takers) if n > LARGEST_SLAB_BLOCK else 0
+
+
+cdef bint reserve_easily(
+    Core *core, uint64_t n, uint64_t growth, uint64_t *longest
+) noexcept nogil:
+    """Growth for which other heaps need not stop; they keep what they have. Else `longest_for`."""
     cdef bint easy
     pthread_mutex_lock(&core.heaps.lock)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
     if easy:
         limits_reserve(&core.limits, growth, 0)
+    else:
+        longest[0] = longest_for(core, n)
     pthread_mutex_unlock(&core.heaps.lock)
     return easy
 
@@ -148,8 +159,8 @@ cdef Blocker reserve(
                 limits.hits += 1
                 plan.kept = kept
                 return NOTHING
-        longest = limits_longest(limits, n, core.takers) if n > LARGEST_SLAB_BLOCK else 0
-        if longest and hit(core, n, longest, block):
+        longest = min(longest_for(core, n), limits.highest - limits.active)
+        if longest >= n and hit(core, n, longest, block):
             return NOTHING
         verdict = limits_judge(limits, growth, core.takers, &trim)
         if verdict == REFUSE:
@@ -227,8 +238,11 @@ cdef Blocker grow(Core *core, uint64_t n, uint64_t growth, Block *block) noexcep
     cdef mlim_buffer *buffer = NULL
     cdef mlim_status status
     cdef Blocker blocker = NOTHING
+    cdef uint64_t longest
     memset(&plan, 0, sizeof(Plan))
-    if not reserve_easily(core, growth):
+    if not reserve_easily(core, n, growth, &longest):
+        if longest and heaps_take_longer(&core.heaps, n, longest, block) == DONE:
+            return NOTHING
         if steal(core, n, block):
             return NOTHING
         core_stop(core)

@@ -57,6 +57,9 @@ cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
 
 # The fast path, under one heap's lock: from this thread's heap, and back to the block's.
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+# Where nothing fits: a whole resource of n to `longest` bytes.
+cdef Outcome heaps_take_longer(
+    Heaps *heaps, uint64_t n, uint64_t longest, Block *block) noexcept nogil
 # The same where that takes no more than a look at this thread's slabs; else NULL.
 cdef void *heaps_malloc(Heaps *heaps, uint64_t n) noexcept nogil
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil

@@ -2,6 +2,7 @@ from libc.stdint cimport INT64_MAX, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from memlimits._bins cimport bins_find
 from memlimits._cache cimport (
     LARGEST_SLAB_BLOCK, Cache, cache_add, cache_capacity, cache_closest, cache_find, cache_give,
     cache_give_whole, cache_rise, cache_serve, cache_take, cache_take_whole, class_of,
@@ -173,10 +174,11 @@ cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil:
 
 # ---- the fast path ----
 
-cdef Outcome take(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil:
-    """Whatever there is, once the heap's lock was entered; leaves it."""
+cdef Outcome serve(
+    Heap *heap, Resource *resource, uint64_t n, Block *block, int within
+) noexcept nogil:
+    """What was found once the heap's lock was entered, or NULL; leaves it."""
     cdef Outcome outcome = DONE
-    cdef Resource *resource = cache_find(&heap.cache, n)
     if resource == NULL or heap.heaps.lost:
         outcome = EMPTY
     elif heap.cache.idle - <int64_t> cache_capacity(resource, n) < heap.least_idle:
@@ -188,9 +190,21 @@ cdef Outcome take(Heap *heap, uint64_t n, Block *block, int within) noexcept nog
     return outcome
 
 
+cdef Outcome take(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil:
+    return serve(heap, cache_find(&heap.cache, n), n, block, within)
+
+
 cdef Outcome enter_and_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = heaps_mine(heaps)
     return take(heap, n, block, owned_lock_enter(&heap.lock, &mine))
+
+
+cdef Outcome heaps_take_longer(
+    Heaps *heaps, uint64_t n, uint64_t longest, Block *block
+) noexcept nogil:
+    cdef Heap *heap = heaps_mine(heaps)
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    return serve(heap, bins_find(&heap.cache.bins, n, longest), n, block, within)
 
 
 cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexcept nogil:

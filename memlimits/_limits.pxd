@@ -71,8 +71,8 @@ cdef uint64_t limits_excess(const Limits *limits) noexcept nogil
 # take from so many heaps.
 cdef Verdict limits_judge(
     const Limits *limits, uint64_t n, uint64_t heaps, uint64_t *trim) noexcept nogil
-# How long an idle resource may be to serve n bytes, where growth would return others instead; 0 for
-# no longer than a hit may take.
+# How long an idle resource may be to serve n bytes, where growth would return others instead, and
+# where it makes no peak: that is for the caller to see. 0 for no longer than a hit may take.
 cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil
 # What the system still has for us, given what it said it could give when `epoch` was current.
 cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil

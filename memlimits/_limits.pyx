@@ -71,15 +71,13 @@ cdef Verdict limits_judge(
 
 
 cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
-    # What is too long counts as active: it is to make no peak, and near the memory limit no refusal
-    # or overrun.
-    cdef uint64_t room = limits.highest - limits.active
+    # What is too long counts as active: near the memory limit it could make a refusal or overrun.
     if (
-        limits.policy == STRICT or n > minus(limits.memory_limit, limits.footprint) or n > room
+        limits.policy == STRICT or n > minus(limits.memory_limit, limits.footprint)
         or over_untrimmed(limits, n, heaps) == 0
     ):
         return 0
-    return min(3 * n, room)
+    return 3 * n
 
 
 cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
