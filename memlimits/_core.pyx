@@ -12,8 +12,8 @@ from memlimits._heaps cimport (
     heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
-    limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
-    limits_note_peak, limits_promise, limits_reserve, limits_returned,
+    limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_kept,
+    limits_note, limits_note_peak, limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
@@ -193,7 +193,7 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
     if took:
         limits_note_peak(&core.limits)
     heaps_share(&core.heaps, core.stopper, core.takers, limits_headroom(&core.limits),
-                limits_cache_room(&core.limits))
+                limits_cache_room(&core.limits), limits_kept(&core.limits, core.takers))
     heaps_resume(&core.heaps)
 
 

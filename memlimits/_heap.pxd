@@ -7,6 +7,8 @@ What keeps every limit exact meanwhile is two bounds that others set for the hea
 - `least_idle`: taking a block that would bring `idle` below it could make a new peak. Active memory
   is what the footprint holds less what the heaps hold idle, and the sum of `least_idle` over all
   heaps is the footprint, less what is pending, less the peak, or more.
+  A heap with more headroom than it needs makes some `spare`, which other heaps take when they have
+  none.
 - `most_cached`: giving a block that would bring `cached` above it could pass the cache limit, or is
   to be returned at once. The sum over all heaps is within the cache limit.
 
@@ -15,7 +17,7 @@ in the order of the list; who holds none but one heap's lock takes no other. Whe
 nothing moves: that is what "stopped" means.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from memlimits._cache cimport Cache
 from memlimits._lock cimport owned_lock
@@ -27,13 +29,15 @@ cdef struct Heap:
     owned_lock lock             # its thread's; guards the cache and the bounds
     int64_t least_idle
     int64_t most_cached
-    bint none_shared            # the last stop had no headroom for any heap
+    int64_t most_kept           # headroom, idle - least_idle, from which on some is made spare
     uint64_t hits
     Heaps *heaps                # NULL once they are closed
     Heap *next                  # of the same allocator
     Heap *next_mine             # of the same thread
     Resource *cursor            # for heaps_next_idle
     bint orphaned               # its thread is gone; the next new one takes it over
+    char apart[64]              # others write below, under their own heap's lock alone
+    int64_t spare               # headroom that any heap may take, atomically
 
 cdef struct Heaps:
     pthread_mutex_t lock        # guards what all heaps share, and the list
@@ -68,6 +72,10 @@ cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil
 # BOUND: it has joined only.
 cdef Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
+
+# With the heap's lock: how much it may take without a new peak.
+cdef inline int64_t headroom_of(const Heap *heap) noexcept nogil:
+    return 0 if heap.least_idle == INT64_MAX else heap.cache.idle - heap.least_idle
 
 # What tells this thread from others, as an owner of locks.
 cdef const void *heap_self() noexcept nogil

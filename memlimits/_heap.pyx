@@ -13,7 +13,7 @@ from memlimits._lock cimport (
 )
 from memlimits._resource cimport slab_give
 from memlimits._sync cimport (
-    pthread_key_create, pthread_key_t, pthread_mutex_destroy, pthread_mutex_init,
+    add_atomically, pthread_key_create, pthread_key_t, pthread_mutex_destroy, pthread_mutex_init,
     pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific, store_release,
 )
 
@@ -207,6 +207,23 @@ cdef Outcome heaps_take_longer(
     return serve(heap, bins_find(&heap.cache.bins, n, longest), n, block, within)
 
 
+cdef void lend(Heap *heap) noexcept nogil:
+    """With the lock of a heap that has too much headroom: half of what it may keep is enough."""
+    cdef int64_t more = headroom_of(heap) - heap.most_kept // 2
+    heap.least_idle += more
+    add_atomically(&heap.spare, more)
+
+
+cdef Outcome lend_and_leave(Heap *heap) noexcept nogil:
+    lend(heap)
+    owned_lock_leave(&heap.lock, True)
+    return DONE
+
+
+cdef inline bint has_too_much(const Heap *heap) noexcept nogil:
+    return heap.cache.idle - heap.least_idle > heap.most_kept
+
+
 cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexcept nogil:
     """Any block, once the heap's lock was entered; leaves it."""
     cdef Outcome outcome = DONE
@@ -215,6 +232,8 @@ cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexc
         outcome = BOUND
     else:
         cache_give(&heap.cache, resource, start)
+        if has_too_much(heap):
+            lend(heap)
     owned_lock_leave(&heap.lock, within)
     return outcome
 
@@ -231,8 +250,9 @@ cdef struct Slowly:
     Outcome (*enter_and_take)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
     Outcome (*give)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
     Outcome (*enter_and_give)(Resource *resource, void *start) noexcept nogil
+    Outcome (*lend_and_leave)(Heap *heap) noexcept nogil
 
-cdef Slowly slowly = Slowly(take, enter_and_take, give, enter_and_give)
+cdef Slowly slowly = Slowly(take, enter_and_take, give, enter_and_give, lend_and_leave)
 
 
 cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
@@ -307,6 +327,8 @@ cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
         cache.cached += resource.bytes
     else:
         return slowly.give(heap, resource, start, True)
+    if unlikely(has_too_much(heap)):
+        return slowly.lend_and_leave(heap)
     owned_lock_leave(&heap.lock, True)
     return DONE
 

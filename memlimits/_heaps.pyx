@@ -2,13 +2,15 @@ from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
 from memlimits._cache cimport cache_cool, cache_find, cache_remove, cache_serve
-from memlimits._heap cimport BOUND, DONE, EMPTY, heap_gain, heap_self, owners_lock, owners_unlock
+from memlimits._heap cimport (
+    BOUND, DONE, EMPTY, heap_gain, heap_self, headroom_of, owners_lock, owners_unlock,
+)
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
     owned_lock_set_owner, owned_lock_take, owned_lock_wait,
 )
 from memlimits._sync cimport (
-    load_acquire, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    load_acquire, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, take_atomically,
 )
 
 
@@ -82,8 +84,17 @@ cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil:
     heaps_resume_others(heaps)
 
 
+cdef void share(Heap *heap, int64_t headroom, int64_t kept) noexcept nogil:
+    """Its part of the headroom. What is more than `kept` is for whichever heap needs it."""
+    heap.most_kept = 2 * kept if in_use(heap) else 0
+    kept = min(headroom, kept)
+    heap.least_idle = heap.cache.idle - kept
+    heap.spare = headroom - kept
+
+
 cdef void heaps_share(
-    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room,
+    int64_t kept
 ) noexcept nogil:
     # Half to the favoured one, and of the other an equal part to each in use.
     cdef int64_t count = max(in_use_count, <int64_t> 1)
@@ -91,61 +102,38 @@ cdef void heaps_share(
     cdef int64_t place = 0 if room == INT64_MAX else room // 2 // count
     cdef Heap *heap = &heaps.shared
     while heap != NULL:
-        heap.least_idle = INT64_MAX
-        if headroom >= 0:
-            heap.least_idle = heap.cache.idle - part * in_use(heap)
+        if headroom < 0:
+            heap.least_idle = INT64_MAX
+            heap.spare = 0
+        else:
+            share(heap, part * in_use(heap), kept)
         heap.most_cached = INT64_MAX
         if room != INT64_MAX:
             heap.most_cached = heap.cache.cached + place * in_use(heap)
-        heap.none_shared = headroom <= 0
         heap = heap.next
     if headroom >= 0:
-        favoured.least_idle -= headroom - part * in_use_count
+        share(favoured, headroom - part * (in_use_count - in_use(favoured)), kept)
     if room != INT64_MAX:
         favoured.most_cached += room - place * in_use_count
 
 
-cdef int64_t headroom_of(const Heap *heap) noexcept nogil:
-    return 0 if heap.least_idle == INT64_MAX else heap.cache.idle - heap.least_idle
-
-
-cdef int64_t borrow_from(Heap *other, uint64_t *time) noexcept nogil:
-    """Takes half of its headroom, or all where no thread needs it; `time` is its last stop's."""
-    cdef int64_t lent
-    cdef int within = owned_lock_enter(&other.lock, heap_self())
-    time[0] = other.cache.time
-    lent = headroom_of(other)
-    if in_use(other):
-        lent = (lent + 1) // 2
-    if lent > 0:
-        other.least_idle += lent
-    owned_lock_leave(&other.lock, within)
-    return lent
-
-
 cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
     cdef Heap *other = heap
-    cdef Heap *following
-    cdef int64_t lent, has = 0
-    cdef uint64_t time
+    cdef int64_t lent, missing
     cdef int within = owned_lock_enter(&heap.lock, heap_self())
-    cdef bint none = heap.none_shared
-    owned_lock_leave(&heap.lock, within)
-    while has < n and not none:
-        following = <Heap *> load_acquire(<void **> &other.next)
-        other = following if following != NULL else &heap.heaps.shared
+    missing = n - headroom_of(heap) if heap.least_idle != INT64_MAX else 0
+    while missing > 0:
+        # Its own, too: first, and all of it.
+        lent = take_atomically(&other.spare, missing if other != heap else INT64_MAX)
+        heap.least_idle -= lent
+        missing -= lent
+        other = <Heap *> load_acquire(<void **> &other.next)
+        if other == NULL:
+            other = &heap.heaps.shared
         if other == heap:
-            return False
-        lent = borrow_from(other, &time)
-        if lent <= 0:
-            continue
-        within = owned_lock_enter(&heap.lock, heap_self())
-        # A stop in between has shared out what was on its way here.
-        if time == heap.cache.time:
-            heap.least_idle -= lent
-        has = headroom_of(heap)
-        owned_lock_leave(&heap.lock, within)
-    return not none
+            break
+    owned_lock_leave(&heap.lock, within)
+    return missing <= 0
 
 
 cdef Outcome heaps_steal(Heap *heap, uint64_t n, Block *block) noexcept nogil:

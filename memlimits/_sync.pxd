@@ -1,5 +1,7 @@
 """What the core uses of pthread.h."""
 
+from libc.stdint cimport int64_t
+
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
         pass
@@ -32,6 +34,26 @@ cdef extern from *:
     {
         __atomic_store_n(place, value, __ATOMIC_RELEASE);
     }
+
+    static inline void add_atomically(int64_t *to, int64_t n)
+    {
+        __atomic_fetch_add(to, n, __ATOMIC_RELAXED);
+    }
+
+    static inline int64_t take_atomically(int64_t *from, int64_t least)
+    {
+        int64_t taken, there = __atomic_load_n(from, __ATOMIC_RELAXED);
+        do {
+            if (there == 0)
+                return 0;
+            taken = there <= least ? there : least > there / 2 ? least : there / 2;
+        } while (!__atomic_compare_exchange_n(from, &there, there - taken, 1, __ATOMIC_RELAXED,
+                                              __ATOMIC_RELAXED));
+        return taken;
+    }
     """
     void *load_acquire(void **place) nogil
+    void add_atomically(int64_t *to, int64_t n) nogil
+    # Takes `least` and up to half of what is more; all, where there is less.
+    int64_t take_atomically(int64_t *from_, int64_t least) nogil
     void store_release(void **place, void *value) nogil
