@@ -7,13 +7,13 @@ from memlimits._cache cimport (
 from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._heap cimport heap_of, heaps_close, heaps_mine, heaps_open
 from memlimits._heaps cimport (
-    Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_look, heaps_lose,
-    heaps_next_idle, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop,
+    Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_headroom, heaps_keep_least,
+    heaps_look, heaps_lose, heaps_next_idle, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop,
     heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
-    limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_kept,
-    limits_note, limits_note_peak, limits_promise, limits_reserve, limits_returned,
+    limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
+    limits_note_peak, limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
@@ -193,7 +193,7 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
     if took:
         limits_note_peak(&core.limits)
     heaps_share(&core.heaps, core.stopper, core.takers, limits_headroom(&core.limits),
-                limits_cache_room(&core.limits), limits_kept(&core.limits, core.takers))
+                limits_cache_room(&core.limits))
     heaps_resume(&core.heaps)
 
 
@@ -210,6 +210,9 @@ cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
     pthread_mutex_lock(&core.heaps.lock)
     heaps_stop_others(&core.heaps)
     core.stopper = heap
+    if heaps_headroom(&core.heaps) >= <int64_t> n:
+        # It was there, out of reach.
+        heaps_keep_least(&core.heaps)
     resource = cache_find(&heap.cache, n)
     if resource != NULL:
         cache_serve(&heap.cache, resource, n, block)

@@ -24,12 +24,16 @@ from memlimits._lock cimport owned_lock
 from memlimits._resource cimport Block, Resource
 from memlimits._sync cimport pthread_mutex_t
 
+cdef enum:
+    LEAST_KEPT = 65536          # of most_kept, while there is a thread
+
 cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
     owned_lock lock             # its thread's; guards the cache and the bounds
     int64_t least_idle
     int64_t most_cached
-    int64_t most_kept           # headroom, idle - least_idle, from which on some is made spare
+    int64_t most_kept           # headroom, idle - least_idle, above which some is made spare
+    int in_vain                 # times on end that it took back what no other heap had wanted
     uint64_t hits
     Heaps *heaps                # NULL once they are closed
     Heap *next                  # of the same allocator

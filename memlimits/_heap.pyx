@@ -88,6 +88,7 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
         else:
             owned_lock_take(&heap.lock)
             heap.orphaned = True
+            heap.most_kept = 0
             owned_lock_set_owner(&heap.lock, NULL)
             owned_lock_give(&heap.lock)
         heap = next
@@ -96,6 +97,7 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
 
 cdef void own(Heap *heap) noexcept nogil:
     """It is this thread's. Without an owner every step asks for the lock, as it must when lost."""
+    heap.most_kept = LEAST_KEPT
     if not heap.heaps.lost:
         owned_lock_set_owner(&heap.lock, &mine)
 

@@ -27,11 +27,14 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
 # Under Heaps.lock: the same at one instant, and nothing else changes.
 cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil
 # While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
-# cache, INT64_MAX for no bound; the larger part to one heap. Of the headroom a heap keeps `kept`
-# bytes for itself. `headroom` below 0: every step that takes goes the slow way.
+# cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that
+# takes goes the slow way.
 cdef void heaps_share(
-    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room,
-    int64_t kept) noexcept nogil
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom,
+    int64_t room) noexcept nogil
+# While stopped: what there is, spare or kept; and from now on heaps are to keep little of it.
+cdef int64_t heaps_headroom(const Heaps *heaps) noexcept nogil
+cdef void heaps_keep_least(Heaps *heaps) noexcept nogil
 
 # Spare headroom of its own and of others, from the next on, until `heap` has n bytes.
 cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil

@@ -3,7 +3,7 @@ from libc.string cimport memset
 
 from memlimits._cache cimport cache_cool, cache_find, cache_remove, cache_serve
 from memlimits._heap cimport (
-    BOUND, DONE, EMPTY, heap_gain, heap_self, headroom_of, owners_lock, owners_unlock,
+    BOUND, DONE, EMPTY, LEAST_KEPT, heap_gain, heap_self, headroom_of, owners_lock, owners_unlock,
 )
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -22,6 +22,9 @@ cdef void heaps_stop(Heaps *heaps) noexcept nogil:
 cdef void heaps_resume(Heaps *heaps) noexcept nogil:
     heaps_resume_others(heaps)
     pthread_mutex_unlock(&heaps.lock)
+
+cdef enum:
+    MOST_IN_VAIN = 256
 
 
 cdef void hold(Heaps *heaps) noexcept nogil:
@@ -84,17 +87,15 @@ cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil:
     heaps_resume_others(heaps)
 
 
-cdef void share(Heap *heap, int64_t headroom, int64_t kept) noexcept nogil:
-    """Its part of the headroom. What is more than `kept` is for whichever heap needs it."""
-    heap.most_kept = 2 * kept if in_use(heap) else 0
-    kept = min(headroom, kept)
+cdef void share(Heap *heap, int64_t headroom) noexcept nogil:
+    """Its part of the headroom. What it has no use for is there for any heap that needs it."""
+    cdef int64_t kept = min(headroom, heap.most_kept // 2)
     heap.least_idle = heap.cache.idle - kept
     heap.spare = headroom - kept
 
 
 cdef void heaps_share(
-    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room,
-    int64_t kept
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room
 ) noexcept nogil:
     # Half to the favoured one, and of the other an equal part to each in use.
     cdef int64_t count = max(in_use_count, <int64_t> 1)
@@ -106,15 +107,41 @@ cdef void heaps_share(
             heap.least_idle = INT64_MAX
             heap.spare = 0
         else:
-            share(heap, part * in_use(heap), kept)
+            share(heap, part * in_use(heap))
         heap.most_cached = INT64_MAX
         if room != INT64_MAX:
             heap.most_cached = heap.cache.cached + place * in_use(heap)
         heap = heap.next
     if headroom >= 0:
-        share(favoured, headroom - part * (in_use_count - in_use(favoured)), kept)
+        share(favoured, headroom - part * (in_use_count - in_use(favoured)))
     if room != INT64_MAX:
         favoured.most_cached += room - place * in_use_count
+
+
+cdef void heaps_keep_least(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        heap.most_kept = LEAST_KEPT * in_use(heap)
+        heap = heap.next
+
+
+cdef int64_t heaps_headroom(const Heaps *heaps) noexcept nogil:
+    cdef const Heap *heap = &heaps.shared
+    cdef int64_t headroom = 0
+    while heap != NULL:
+        headroom += headroom_of(heap) + heap.spare
+        heap = heap.next
+    return headroom
+
+
+cdef int64_t take_back(Heap *heap, int64_t missing) noexcept nogil:
+    """All that it lent and nobody took. Where that is so time and again, it lends less."""
+    cdef int64_t lent = take_atomically(&heap.spare, INT64_MAX)
+    heap.in_vain = heap.in_vain + 1 if lent >= missing else 0
+    if heap.in_vain == MOST_IN_VAIN:
+        heap.in_vain = 0
+        heap.most_kept = min(2 * heap.most_kept, INT64_MAX // 4)
+    return lent
 
 
 cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
@@ -123,8 +150,10 @@ cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
     cdef int within = owned_lock_enter(&heap.lock, heap_self())
     missing = n - headroom_of(heap) if heap.least_idle != INT64_MAX else 0
     while missing > 0:
-        # Its own, too: first, and all of it.
-        lent = take_atomically(&other.spare, missing if other != heap else INT64_MAX)
+        if other == heap:
+            lent = take_back(heap, missing)
+        else:
+            lent = take_atomically(&other.spare, missing)
         heap.least_idle -= lent
         missing -= lent
         other = <Heap *> load_acquire(<void **> &other.next)

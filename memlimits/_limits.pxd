@@ -101,10 +101,8 @@ cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept n
 cdef void limits_note_peak(Limits *limits) noexcept nogil
 
 # What may go on without a look at the limits. Bytes that may become active before there is a new
-# peak, below 0 while the peak waits for its first; what of them one of so many heaps may keep to
-# itself. Bytes that may become cached: INT64_MAX for no bound. Up to which footprint growth is paid
-# for without looking for idle memory in other heaps.
+# peak: below 0 while the peak waits for its first. Bytes that may become cached: INT64_MAX for no
+# bound. Up to which footprint growth is paid for without looking for idle memory in other heaps.
 cdef int64_t limits_headroom(const Limits *limits) noexcept nogil
-cdef int64_t limits_kept(const Limits *limits, int64_t heaps) noexcept nogil
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil

@@ -8,9 +8,6 @@ cdef enum:
 # idle memory is returned: some of every size is idle in each.
 cdef enum:
     SPREAD = 16 << 20
-# Headroom that a heap keeps from others at least.
-cdef enum:
-    KEPT = 32 << 10
 # Left to the program itself: interpreter, libraries, page tables.
 cdef enum:
     MARGIN = 32 << 20
@@ -149,13 +146,6 @@ cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
     if limits.peak == 0:
         return -1
     return minus(limits.peak, limits.active)
-
-
-cdef int64_t limits_kept(const Limits *limits, int64_t heaps) noexcept nogil:
-    # For one alone all of it. Else what is out of others' reach is a small part of the peak.
-    if heaps <= 1:
-        return INT64_MAX // 4
-    return max(<int64_t> KEPT, <int64_t> (limits.peak // 256 // heaps))
 
 
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
