@@ -30,6 +30,8 @@ cdef void *buffer_contents(mlim_buffer *buffer) noexcept nogil
 cdef void *buffer_native(mlim_buffer *buffer) noexcept nogil
 cdef mlim_status buffer_discard(mlim_buffer *buffer) noexcept nogil
 cdef mlim_status buffer_set_purgeable(mlim_buffer *buffer, bint purgeable) noexcept nogil
+cdef mlim_status buffer_resize(
+    mlim_device *device, mlim_buffer *buffer, size_t length) noexcept nogil
 
 cdef mlim_status residency_create(
     mlim_device *device, mlim_residency **out, mlim_error *error) noexcept nogil

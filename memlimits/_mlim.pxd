@@ -44,6 +44,7 @@ cdef extern from "mlim.h" nogil:
         uint64_t resource_limit
         uint64_t wired_capacity
         bool purgeable_lingers
+        bool resizes
 
     ctypedef struct mlim_range:
         uintptr_t start
@@ -67,6 +68,8 @@ cdef extern from "mlim.h" nogil:
     void *mlim_buffer_native(const mlim_buffer *buffer)
     mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
     mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
+    mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t length,
+                                   mlim_error *error)
 
     mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
     void mlim_residency_destroy(mlim_residency *set)

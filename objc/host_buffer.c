@@ -10,13 +10,14 @@
 /* From this size on a buffer starts on a huge page's boundary and asks for huge pages: first
  * touch is then four times faster, and locking a resident buffer three hundred times. */
 #define HUGE_PAGE ((size_t)2 << 20)
+#define READ_WRITE (PROT_READ | PROT_WRITE)
 
 /* Our caller accounts for the bytes itself; and a mapping without a reservation is not merged with
  * one of malloc's, so that /proc/self/smaps tells what of it is touched. */
-static void *map_pages(size_t length)
+static void *map_pages(size_t length, int protection)
 {
-    void *base = mmap(NULL, length, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base =
+        mmap(NULL, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return base == MAP_FAILED ? NULL : base;
 }
 
@@ -30,18 +31,18 @@ static void unmap_pages(void *base, size_t length)
     }
 }
 
-/* Maps more than asked for and unmaps what lies outside the aligned part, so that the process
- * keeps exactly length bytes. */
-static void *map_aligned(size_t length)
+/* Maps more than asked for, by a huge page at least, and unmaps what lies outside the aligned part,
+ * so that the process keeps exactly length bytes. */
+static void *map_aligned(size_t length, size_t more, int protection)
 {
-    char *base = map_pages(length + HUGE_PAGE);
+    char *base = map_pages(length + more, protection);
     if (!base)
         return NULL;
     size_t before = (HUGE_PAGE - (uintptr_t)base % HUGE_PAGE) % HUGE_PAGE;
     if (before)
         unmap_pages(base, before);
-    if (before < HUGE_PAGE)
-        unmap_pages(base + before + length, HUGE_PAGE - before);
+    if (before < more)
+        unmap_pages(base + before + length, more - before);
     return base + before;
 }
 
@@ -61,20 +62,25 @@ static mlim_status refusal(const mlim_device *device)
     return mappings + 1 >= device->facts.resource_limit ? MLIM_NO_RESOURCES : MLIM_NO_MEMORY;
 }
 
+static bool is_length(const mlim_device *device, size_t length)
+{
+    return length && length <= device->facts.max_buffer_length &&
+           length % device->facts.page_size == 0;
+}
+
 mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
                                mlim_error *error)
 {
-    size_t page = device->facts.page_size;
-    if (length == 0 || length > device->facts.max_buffer_length || length % page)
+    if (!is_length(device, length))
         return mlim_fail(error, MLIM_NO_MEMORY, EINVAL, "a buffer's length");
     mlim_buffer *buffer = calloc(1, sizeof *buffer);
     if (!buffer)
         return mlim_fail(error, MLIM_NO_MEMORY, ENOMEM, "a buffer's handle");
     /* An alignment hole that cannot be had is no reason to refuse the buffer. */
     if (length >= HUGE_PAGE)
-        buffer->base = map_aligned(length);
+        buffer->base = map_aligned(length, HUGE_PAGE, READ_WRITE);
     if (!buffer->base)
-        buffer->base = map_pages(length);
+        buffer->base = map_pages(length, READ_WRITE);
     if (!buffer->base) {
         int code = errno;
         free(buffer);
@@ -130,4 +136,37 @@ mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_
     if (!purgeable || madvise(buffer->base, buffer->length, MADV_FREE) == 0)
         return MLIM_OK;
     return mlim_fail(error, MLIM_NOT_RESIDENT, errno, "madvise(MADV_FREE)");
+}
+
+/* Moves a buffer's pages to where there is room, on a huge page's boundary still. The target is
+ * asked for with the bytes that are new once more, since mremap will ask for them, too (RLIMIT_AS).
+ * When that fails, the target may be gone, and its addresses somebody else's: they are left alone. */
+static bool move(mlim_buffer *buffer, size_t length)
+{
+    size_t growth = length - buffer->length;
+    void *target = map_aligned(length, growth > HUGE_PAGE ? growth : HUGE_PAGE, PROT_NONE);
+    if (!target || mremap(buffer->base, buffer->length, length, MREMAP_MAYMOVE | MREMAP_FIXED,
+                          target) == MAP_FAILED)
+        return false;
+    buffer->base = target;
+    return true;
+}
+
+mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t length,
+                               mlim_error *error)
+{
+    if (!is_length(device, length))
+        return mlim_fail(error, MLIM_NO_MEMORY, EINVAL, "a buffer's length");
+    if (buffer->set)
+        return mlim_fail(error, MLIM_NOT_RESIDENT, EINVAL, "a buffer in a residency set");
+    if (length <= buffer->length)
+        unmap_pages((char *)buffer->base + length, buffer->length - length);
+    /* Only for want of addresses: what cannot be resized at all cannot be moved. */
+    else if (mremap(buffer->base, buffer->length, length, 0) == MAP_FAILED &&
+             (errno != ENOMEM || !move(buffer, length)))
+        return mlim_fail(error, MLIM_NO_MEMORY, errno, "mremap");
+    if (length >= HUGE_PAGE)
+        madvise(buffer->base, length, MADV_HUGEPAGE);
+    buffer->length = length;
+    return MLIM_OK;
 }

@@ -87,6 +87,7 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
         sscanf(text, "%" SCNu64, &facts->resource_limit);
     /* Pages advised MADV_FREE stay in the list of file pages when they are written again. */
     facts->purgeable_lingers = true;
+    facts->resizes = true;
     *out = device;
     return MLIM_OK;
 }

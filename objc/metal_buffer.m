@@ -95,6 +95,13 @@ mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
     return mlim_fail(error, MLIM_UNKNOWN, nil, "Metal drops no pages that read as zeros after");
 }
 
+mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t length,
+                               mlim_error *error)
+{
+    (void)device, (void)buffer, (void)length;
+    return mlim_fail(error, MLIM_UNSUPPORTED, nil, "Metal's buffers keep their length");
+}
+
 mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
 {
     if (mlim_is_forked(buffer->device))

@@ -3,8 +3,9 @@
  * Ownership   What a create or open function hands out belongs to the caller until the matching
  *             destroy or close, which return nothing and accept NULL. A device outlives its
  *             buffers, residency sets and queues; a buffer leaves its set before it is destroyed.
- * Lifetime    Pointers to contents are valid until mlim_buffer_destroy. An mlim_error belongs to
- *             the caller, may be NULL, and is written only by a call that fails.
+ * Lifetime    Pointers to contents are valid until mlim_buffer_destroy or mlim_buffer_resize. An
+ *             mlim_error belongs to the caller, may be NULL, and is written only by a call that
+ *             fails.
  * Units       Every size is in bytes.
  * Threads     Every function may be called from any thread, without the GIL. Calls on one
  *             residency set, on the buffers in it, or that add or remove it, must not overlap.
@@ -56,6 +57,7 @@ typedef struct mlim_device_facts {
     uint64_t resource_limit; /* how many resources the system allows */
     uint64_t wired_capacity; /* bytes this process could keep resident when the device was opened */
     bool purgeable_lingers;  /* what was purgeable goes on to count as available to the process */
+    bool resizes;            /* mlim_buffer_resize may succeed */
 } mlim_device_facts;
 
 typedef struct mlim_range {
@@ -102,6 +104,12 @@ mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error);
  * they are not purgeable any more, which a usable device never refuses, they are undefined.
  * MLIM_NOT_RESIDENT while in a set. */
 mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error);
+
+/* Makes a buffer that is not purgeable longer or shorter, elsewhere where it has to be: its pages move,
+ * nothing is copied, and what is new reads as zeros. A device that resizes never refuses a shorter
+ * length. MLIM_NOT_RESIDENT while in a set. */
+mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t length,
+                               mlim_error *error);
 
 /* residency set: buffers to be kept resident. Adding and removing take effect at commit, which
  * removes first. After a failed commit mlim_residency_contains tells what is in the set. */
