@@ -9,5 +9,12 @@ from memlimits._resource cimport Block
 # Serves n bytes where core_hit found none. Calls the device. A refusal is counted and remembered.
 cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil
 
+# Reserves growth of what a caller holds, or says what stands in the way: `growth` where that is far
+# from every limit, else `least`. Calls the device.
+cdef Blocker core_reserve(
+    Core *core, uint64_t least, uint64_t *growth, bint *overrun) noexcept nogil
+# Counts and remembers the refusal of n bytes.
+cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil
+
 # This thread's last refusal.
 cdef Refusal last_refusal() noexcept nogil

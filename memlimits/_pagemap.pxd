@@ -17,11 +17,16 @@ cdef enum:
 
 cdef struct PageMap:
     void **root             # owned, with every node below it
+    void *spare             # owned: a node that was not needed, or NULL
 
 cdef int pagemap_init(PageMap *pages) noexcept nogil        # -1 without memory
 cdef void pagemap_close(PageMap *pages) noexcept nogil
-# Makes [base, base + bytes) find the resource. -1 without memory, and then nothing is changed.
-cdef int pagemap_add(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
+# Makes [base, base + n) find the resource. -1 without memory, and then nothing is changed. With a
+# node to spare, which it takes over, what lies in one node's range cannot fail; else NULL.
+cdef int pagemap_add(
+    PageMap *pages, Resource *resource, uint64_t n, void *spare) noexcept nogil
+# A node to spare. NULL without memory.
+cdef void *pagemap_spare(PageMap *pages) noexcept nogil
 cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
 # The resource that holds the page of an address handed out; NULL for others below 2**48.
 cdef inline Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil:

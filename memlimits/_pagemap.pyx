@@ -15,11 +15,18 @@ cdef void pagemap_close(PageMap *pages) noexcept nogil:
         return
     for i in range(FANOUT):
         free(pages.root[i])
+    free(pages.spare)
     free(pages.root)
     pages.root = NULL
 
 
-cdef void **entry(const PageMap *pages, uint64_t address, bint make) noexcept nogil:
+cdef void *pagemap_spare(PageMap *pages) noexcept nogil:
+    cdef void *node = pages.spare
+    pages.spare = NULL
+    return node if node != NULL else calloc(FANOUT, sizeof(void *))
+
+
+cdef void **entry(PageMap *pages, uint64_t address, bint make) noexcept nogil:
     """Where the entry of an address stands; NULL where there is none (to be had)."""
     cdef uint64_t page = address >> PAGE_BITS
     cdef void **leaf
@@ -27,14 +34,20 @@ cdef void **entry(const PageMap *pages, uint64_t address, bint make) noexcept no
         return NULL
     leaf = <void **> pages.root[page >> LEVEL_BITS]
     if leaf == NULL and make:
-        leaf = <void **> calloc(FANOUT, sizeof(void *))
+        leaf = <void **> pagemap_spare(pages)
         pages.root[page >> LEVEL_BITS] = leaf
     return NULL if leaf == NULL else &leaf[page & (FANOUT - 1)]
 
 
-cdef int pagemap_add(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
+cdef int pagemap_add(
+    PageMap *pages, Resource *resource, uint64_t n, void *spare
+) noexcept nogil:
     cdef uint64_t page
     cdef void **at
+    if pages.spare == NULL:
+        pages.spare = spare
+    else:
+        free(spare)
     for page in range(n >> PAGE_BITS):
         at = entry(pages, <uint64_t> resource.base + (page << PAGE_BITS), True)
         if at == NULL:
