@@ -85,6 +85,7 @@ TOGETHER = [
     "_purgeable",
     "_room",
     "_growth",
+    "_resize",
     "_allocator",
     "_dlpack",
     "_buffer",

@@ -33,6 +33,7 @@ cdef struct Core:
     uint64_t max_buffer_length
     uint64_t page_size
     bint purgeable_lingers      # as in mlim_device_facts
+    bint resizes                # likewise
     PageMap pages
     Residency residency
     Heaps heaps                 # its lock guards all below

@@ -41,6 +41,7 @@ cdef int core_open(
     core.page_size = facts.page_size
     core.max_buffer_length = facts.max_buffer_length
     core.purgeable_lingers = facts.purgeable_lingers
+    core.resizes = facts.resizes
     heaps_open(&core.heaps, facts.page_size)
     pthread_cond_init(&core.settled, NULL)
     limits_init(&core.limits, <uint64_t> min(

@@ -109,6 +109,12 @@ cdef mlim_status buffer_set_purgeable(mlim_buffer *buffer, bint purgeable) noexc
     return mlim.mlim_buffer_set_purgeable(buffer, purgeable, NULL)
 
 
+cdef mlim_status buffer_resize(
+    mlim_device *device, mlim_buffer *buffer, size_t length
+) noexcept nogil:
+    return mlim.mlim_buffer_resize(device, buffer, length, NULL)
+
+
 cdef mlim_status residency_create(
     mlim_device *device, mlim_residency **out, mlim_error *error
 ) noexcept nogil:

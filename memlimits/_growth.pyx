@@ -124,19 +124,53 @@ cdef bint steal(Core *core, uint64_t n, Block *block) noexcept nogil:
     return outcome == DONE
 
 
+cdef bint decide(
+    Core *core, uint64_t growth, Reading *reading, Plan *plan, Blocker *blocker
+) noexcept nogil:
+    """While stopped, with pauses: the last look at the limits and the reservation in one step.
+
+    False: look again.
+    """
+    cdef Limits *limits = &core.limits
+    cdef uint64_t trim, short_by, returned
+    cdef Verdict verdict = limits_judge(limits, growth, core.takers, &trim)
+    blocker[0] = NOTHING
+    if verdict == REFUSE:
+        blocker[0] = LIMIT
+        return True
+    if verdict == WAIT:
+        core_wait(core)
+        reading.current = False
+        return False
+    if not room_read(core, growth, reading, &short_by):
+        return False
+    if short_by:
+        # What is purgeable counts as available already, and is the first to go.
+        short_by += core.purgeable
+        if short_by > limits.cache:
+            if short_by > limits.cache + limits.pending:
+                blocker[0] = SYSTEM
+                return True
+            core_wait(core)
+            reading.current = False
+            return False
+    plan.detached = core_take_out(core, max(trim, short_by), &returned)
+    plan.overrun = limits_reserve(limits, growth, returned)
+    return True
+
+
 cdef Blocker reserve(
     Core *core, uint64_t n, uint64_t growth, Plan *plan, Block *block
 ) noexcept nogil:
     """While stopped, with pauses: a hit after all, a purgeable resource, or room to grow.
 
-    The last look at the limits and the reservation are one step: what is `kept`, or the growth, is
-    pending then.
+    What is `kept`, or the growth, is pending then.
     """
     cdef Limits *limits = &core.limits
     cdef Reading reading
     cdef Resource *kept
-    cdef Verdict verdict
-    cdef uint64_t longest, trim, short_by, returned
+    cdef Blocker blocker
+    cdef uint64_t longest, short_by
     cdef bint keep = True
     memset(&reading, 0, sizeof(reading))
     memset(plan, 0, sizeof(Plan))
@@ -162,27 +196,32 @@ cdef Blocker reserve(
         longest = min(longest_for(core, n), limits.highest - limits.active)
         if longest >= n and hit(core, n, longest, block):
             return NOTHING
-        verdict = limits_judge(limits, growth, core.takers, &trim)
-        if verdict == REFUSE:
-            return LIMIT
-        if verdict == WAIT:
-            core_wait(core)
-            reading.current = False
-            continue
-        if not room_read(core, growth, &reading, &short_by):
-            continue
-        if short_by:
-            # What is purgeable counts as available already, and is the first to go.
-            short_by += core.purgeable
-            if short_by > limits.cache:
-                if short_by > limits.cache + limits.pending:
-                    return SYSTEM
-                core_wait(core)
-                reading.current = False
-                continue
-        plan.detached = core_take_out(core, max(trim, short_by), &returned)
-        plan.overrun = limits_reserve(limits, growth, returned)
+        if decide(core, growth, &reading, plan, &blocker):
+            return blocker
+
+
+cdef Blocker core_reserve(
+    Core *core, uint64_t least, uint64_t *growth, bint *overrun
+) noexcept nogil:
+    cdef Reading reading
+    cdef Plan plan
+    cdef Blocker blocker
+    cdef uint64_t _longest
+    overrun[0] = False
+    purgeable_step(core, AGED_A_STEP)
+    if reserve_easily(core, 0, growth[0], &_longest):
         return NOTHING
+    growth[0] = least
+    memset(&reading, 0, sizeof(reading))
+    memset(&plan, 0, sizeof(Plan))
+    core_stop(core)
+    while not decide(core, least, &reading, &plan, &blocker):
+        pass
+    core_resume(core, False)
+    if plan.detached != NULL:
+        core_give_back(core, plan.detached, least)
+    overrun[0] = plan.overrun
+    return blocker
 
 
 cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
@@ -262,7 +301,7 @@ cdef Blocker grow(Core *core, uint64_t n, uint64_t growth, Block *block) noexcep
         resource_adopt(resource, buffer, growth)
     lock_for_mine(core)
     if status == MLIM_OK and pagemap_add(
-        &core.pages, resource, cache_mapped(core.page_size, growth)
+        &core.pages, resource, cache_mapped(core.page_size, growth), NULL
     ) != 0:
         status = MLIM_NO_MEMORY
     if status == MLIM_OK:
@@ -284,19 +323,19 @@ cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef Blocker blocker
     block.resource = NULL
     if core.heaps.lost:
-        return refuse(core, n, FORK)
+        return core_refuse(core, n, FORK)
     if least > core.max_buffer_length:
-        return refuse(core, n, LENGTH)
+        return core_refuse(core, n, LENGTH)
     purgeable_step(core, AGED_A_STEP)
     growth = growth if growth <= core.max_buffer_length else least
     blocker = grow(core, n, growth, block)
     if blocker != NOTHING and least < growth:
         # Where a whole slab does not fit, a page may.
         blocker = grow(core, n, least, block)
-    return NOTHING if blocker == NOTHING else refuse(core, n, blocker)
+    return NOTHING if blocker == NOTHING else core_refuse(core, n, blocker)
 
 
-cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
+cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
     cdef Limits *limits = &core.limits
     core_stop(core)
     limits.refusals[<int> blocker] += 1

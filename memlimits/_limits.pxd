@@ -92,6 +92,8 @@ cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept
 cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
 cdef void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogil
 cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil
+# n active bytes on their way back to the device, settled by limits_returned.
+cdef void limits_leave(Limits *limits, uint64_t n) noexcept nogil
 # n bytes of the cache for a device call, after which limits_confirm says that they are held.
 cdef void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil
 

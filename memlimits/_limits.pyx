@@ -127,6 +127,11 @@ cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil:
     limits.footprint -= n
 
 
+cdef void limits_leave(Limits *limits, uint64_t n) noexcept nogil:
+    limits.pending += n
+    limits.returning += n
+
+
 cdef void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil:
     limits.cache -= n
     limits.pending += n

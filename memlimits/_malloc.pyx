@@ -9,6 +9,7 @@ from memlimits._core cimport (
 from memlimits._growth cimport core_miss
 from memlimits._heap cimport DONE, heap_give, heaps_malloc
 from memlimits._limits cimport NOTHING
+from memlimits._resize cimport NOT_RESIZED, RESIZED, Resized, core_resize
 from memlimits._resource cimport Block, Resource
 
 cdef extern from "memlimits.h":
@@ -61,19 +62,26 @@ cdef void free(void *start) noexcept nogil:
 cdef void *realloc(void *start, size_t n) noexcept nogil:
     cdef Resource *resource
     cdef uint64_t capacity
-    cdef void *moved
+    cdef Resized resized
+    cdef Block block
+    n = min(<uint64_t> n, <uint64_t> INT64_MAX)
     if start == NULL:
         return malloc(n)
     resource = core_find(core, start)
     capacity = resource.block_size if resource.block_size else resource.bytes
     if capacity // 2 <= n <= capacity:
         return start
-    moved = malloc(n)
-    if moved == NULL:
-        return start if n <= capacity else NULL
-    memcpy(moved, start, min(capacity, <uint64_t> n))
+    # What is to be copied into an idle block may be less than what would be new.
+    if n // 2 <= capacity or not core_hit(core, n, &block):
+        resized = core_resize(core, resource, n)
+        if resized != NOT_RESIZED:
+            return resource.base if resized == RESIZED else NULL
+        block.start = <char *> malloc(n)
+        if block.start == NULL:
+            return start if n <= capacity else NULL
+    memcpy(block.start, start, min(capacity, <uint64_t> n))
     free(start)
-    return moved
+    return block.start
 
 
 cdef memlimits_functions table = memlimits_functions(malloc, calloc, realloc, free)

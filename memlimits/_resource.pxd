@@ -11,6 +11,7 @@ cdef enum Use:
     TAKEN       # a caller holds it, or a part of it
     IDLE        # in the cache
     DETACHED    # out of the cache for a device call: nobody takes it, and most go back
+    RESIZING    # a caller's, while the device makes it longer or shorter: nobody touches it
 
 cdef enum Wiring:
     OUTSIDE     # in no residency set

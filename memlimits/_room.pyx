@@ -6,7 +6,7 @@ from memlimits._device cimport device_available, device_touched
 from memlimits._heaps cimport heaps_resume
 from memlimits._limits cimport Limits, limits_extend_credit, limits_lower_promise, limits_room
 from memlimits._mlim cimport MLIM_OK, mlim_range, mlim_status
-from memlimits._resource cimport DETACHED, Resource
+from memlimits._resource cimport DETACHED, RESIZING, Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 
@@ -24,10 +24,11 @@ cdef void lower_promise(Core *core) noexcept nogil:
         return
     while resource != NULL:
         # What is purgeable promises nothing: using it again is growth. What lingers takes nothing
-        # from the system's figure, as if it were untouched.
+        # from the system's figure, as if it were untouched; and what is being resized may lie
+        # elsewhere by then.
         if resource.use != DETACHED and not resource.purgeable:
             held += resource.bytes
-            if not resource.lingers:
+            if not resource.lingers and resource.use != RESIZING:
                 ranges[count].start = <uintptr_t> resource.base
                 ranges[count].end = <uintptr_t> resource.base + resource.bytes
                 count += 1

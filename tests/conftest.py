@@ -1,8 +1,13 @@
 """What every test gets: limits as a fresh process has them, and a check that nothing leaked."""
 
 import gc
+import importlib
 import os
+import shutil
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +65,30 @@ def balance(counters):
     parts = counters["active"] + counters["cache"] + counters["slack"] + counters["pending"]
     assert parts == counters["footprint"]
     assert all(0 <= value < 2**63 for value in counters.values())
+
+
+@pytest.fixture(scope="session")
+def storm(tmp_path_factory):
+    """Threads without the GIL, compiled from c_interface/storm.c."""
+    folder = tmp_path_factory.mktemp("storm")
+    for name in ("setup.py", "storm.c"):
+        shutil.copy(Path(__file__).parent / "c_interface" / name, folder)
+    words = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("storm").storm
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def blocks():
+    """Blocks of the C interface."""
+    from support.functions import Blocks
+
+    made = Blocks()
+    yield made
+    made.free()
 
 
 @pytest.fixture

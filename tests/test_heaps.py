@@ -1,12 +1,7 @@
 """Each thread's own idle memory, within limits that all share."""
 
-import importlib
-import shutil
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -20,8 +15,6 @@ from support.kernel import bytes_wholly_mapped, wholly_mapped
 from support.process import run
 from support.threads import in_thread, run_threads
 from support.units import KIB, MIB
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture
@@ -197,19 +190,6 @@ def test_a_child_has_the_memory_of_its_parents_threads():
 # ---- threads without the GIL ----
 
 SMALL, PAGES, ALL = (0, 8), (8, 14), (0, 14)
-
-
-@pytest.fixture(scope="module")
-def storm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("storm")
-    for name in ("setup.py", "storm.c"):
-        shutil.copy(HERE / "c_interface" / name, folder)
-    words = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    sys.path.insert(0, str(folder))
-    yield importlib.import_module("storm").storm
-    sys.path.remove(str(folder))
 
 
 @pytest.mark.parametrize("held", [16, 500])

@@ -8,13 +8,14 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 enum { MOST_THREADS = 64, MOST_HELD = 1024 };
 
-static const size_t sizes[] = {64,    128,   512,    1024,   4096,   8192,    24576,
-                               32768, 65536, 131072, 262144, 524288, 1048576, 2097152};
+static const size_t sizes[] = {64,     128,     512,     1024,    4096,   8192,   24576,  32768,  65536,
+                               131072, 262144,  524288,  1048576, 2097152, 3145728, 4194304, 8388608};
 
 static _Atomic(int64_t) low, high, highest_low, highest_high;
 static _Atomic(long) refused, spoiled, passed_over;
@@ -25,6 +26,7 @@ struct worker {
     pthread_t thread;
     int number, workers, held, first, last;
     long operations;
+    bool resizes;
     uint64_t seed;
 };
 
@@ -80,6 +82,47 @@ static void give(char *block)
     atomic_fetch_sub(&high, (int64_t)first.n);
 }
 
+/* Whether a block of one capacity gets another: between half and all of it nothing happens, and below
+ * half a MiB a refusal leaves it as it was without saying so. */
+static bool is_another(size_t n, size_t capacity)
+{
+    return n > capacity || (n < capacity / 2 && n >= 524288);
+}
+
+/* Contents may move from one block to another, so both count until it is done. */
+static char *resize(char *block, size_t n)
+{
+    struct mark mark, last;
+    memcpy(&mark, block, sizeof mark);
+    size_t before = mark.n;
+    if (!is_another(n, before))
+        return block;
+    memcpy(&last, block + before - sizeof last, sizeof last);
+    raise_to(&highest_high, atomic_fetch_add(&high, (int64_t)n) + (int64_t)n);
+    if (n < before)
+        atomic_fetch_sub(&low, (int64_t)(before - n));
+    char *resized = memlimits->realloc(block, n);
+    if (!resized) {
+        atomic_fetch_sub(&high, (int64_t)n);
+        atomic_fetch_add(&refused, 1);
+        return block;
+    }
+    if (n > before) {
+        int64_t now = atomic_fetch_add(&low, (int64_t)(n - before)) + (int64_t)(n - before);
+        raise_to(&highest_low, now);
+        if (now > limit)
+            atomic_fetch_add(&passed_over, 1);
+        memcpy(&last, resized + before - sizeof last, sizeof last);
+    }
+    atomic_fetch_sub(&high, (int64_t)before);
+    if (memcmp(&mark, resized, sizeof mark) || memcmp(&mark, &last, sizeof mark))
+        atomic_fetch_add(&spoiled, 1);
+    mark.n = n;
+    memcpy(resized, &mark, sizeof mark);
+    memcpy(resized + n - sizeof mark, &mark, sizeof mark);
+    return resized;
+}
+
 static void *work(void *argument)
 {
     struct worker *me = argument;
@@ -92,6 +135,10 @@ static void *work(void *argument)
             /* One in sixteen is freed by another thread. */
             char *other = atomic_exchange(&passed[(me->number + 1) % me->workers], *slot);
             *slot = other;
+        }
+        if (*slot && me->resizes && (random >> 56) % 4) {
+            *slot = resize(*slot, n);
+            continue;
         }
         if (*slot)
             give(*slot);
@@ -106,11 +153,12 @@ static void *work(void *argument)
 static PyObject *storm(PyObject *self, PyObject *args)
 {
     struct worker workers[MOST_THREADS];
-    int count, held, first, last;
+    int count, held, first, last, resizes = 0;
     long operations;
     long long most;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iliiiL", &count, &operations, &held, &first, &last, &most))
+    if (!PyArg_ParseTuple(args, "iliiiL|p", &count, &operations, &held, &first, &last, &most,
+                          &resizes))
         return NULL;
     low = high = highest_low = highest_high = 0;
     refused = spoiled = passed_over = 0;
@@ -123,6 +171,7 @@ static PyObject *storm(PyObject *self, PyObject *args)
                                      .first = first,
                                      .last = last,
                                      .operations = operations,
+                                     .resizes = resizes,
                                      .seed = 88172645463325252u + (uint64_t)i * 1234567};
         pthread_create(&workers[i].thread, NULL, work, &workers[i]);
     }
@@ -141,7 +190,7 @@ static PyObject *storm(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"storm", storm, METH_VARARGS,
-     "storm(threads, operations, held, first size, last size, limit) -> what was seen"},
+     "storm(threads, operations, held, first size, last size, limit, resizes=False) -> what was seen"},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "storm", NULL, -1, methods,
