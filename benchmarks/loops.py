@@ -13,9 +13,9 @@ LENGTH = 1 << 16  # steps after which a work starts again
 
 
 class Heap(ctypes.Structure):
-    """An allocator's malloc and free."""
+    """An allocator's malloc and free, and its realloc or None."""
 
-    _fields_ = (("malloc", ctypes.c_void_p), ("free", ctypes.c_void_p))
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("malloc", "free", "realloc"))
 
 
 class Work(ctypes.Structure):
@@ -70,7 +70,7 @@ class Refusals:
 def side(
     loop: str, heap: Heap, work: Work, threads: int = 1, *, refusals: Refusals | None = None
 ) -> Timed:
-    """Return a loop of loops.c as a side: hits, replacement, growth or hand_over.
+    """Return a loop of loops.c as a side: hits, replacement, growth, resizing or hand_over.
 
     Blocks that are refused are counted in `refusals`; without it they are an error.
     """

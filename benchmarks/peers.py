@@ -41,28 +41,33 @@ class Missing:
     remedy: str
 
 
-def _heap(library: ctypes.CDLL, malloc: str, free: str) -> Heap:
-    return Heap(*(ctypes.cast(library[name], ctypes.c_void_p) for name in (malloc, free)))
+def _heap(library: ctypes.CDLL, *names: str) -> Heap:
+    return Heap(*(ctypes.cast(library[name], ctypes.c_void_p) for name in names))
 
 
 def ours() -> Peer:
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     table = get(_malloc.functions, b"memlimits.functions")
-    malloc, _, _, free = (ctypes.c_void_p * 4).from_address(table)
+    malloc, _, realloc, free = (ctypes.c_void_p * 4).from_address(table)
 
     def fresh() -> None:
         memlimits.clear_cache()
         memlimits.reset_peak_memory()
 
-    return Peer("memlimits", memlimits.__version__, Heap(malloc, free), fresh)
+    return Peer("memlimits", memlimits.__version__, Heap(malloc, free, realloc), fresh)
 
 
 def _glibc() -> Peer:
     library = ctypes.CDLL(None)
     library.gnu_get_libc_version.restype = ctypes.c_char_p
     version = library.gnu_get_libc_version().decode()
-    return Peer("glibc", version, _heap(library, "malloc", "free"), lambda: library.malloc_trim(0))
+    return Peer(
+        "glibc",
+        version,
+        _heap(library, "malloc", "free", "realloc"),
+        lambda: library.malloc_trim(0),
+    )
 
 
 def mimalloc_path() -> str | None:
@@ -86,7 +91,7 @@ def _mimalloc() -> Peer | Missing:
     return Peer(
         "mimalloc",
         version,
-        _heap(library, "mi_malloc", "mi_free"),
+        _heap(library, "mi_malloc", "mi_free", "mi_realloc"),
         lambda: library.mi_collect(True),
     )
 
@@ -101,7 +106,7 @@ def _tcmalloc() -> Peer | Missing:
     return Peer(
         "tcmalloc",
         version,
-        _heap(library, "tc_malloc", "tc_free"),
+        _heap(library, "tc_malloc", "tc_free", "tc_realloc"),
         library.MallocExtension_ReleaseFreeMemory,
     )
 
@@ -119,7 +124,7 @@ def _jemalloc() -> Peer | Missing:
     number = (version.value or b"?").decode().partition("-")[0]
     # 4096 stands for all arenas.
     purge = lambda: library.mallctl(b"arena.4096.purge", None, None, None, 0)  # noqa: E731
-    return Peer("jemalloc", number, _heap(library, "malloc", "free"), purge)
+    return Peer("jemalloc", number, _heap(library, "malloc", "free", "realloc"), purge)
 
 
 def _mlx() -> Peer | Missing:

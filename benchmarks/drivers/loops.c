@@ -3,18 +3,20 @@
  * Each returns nanoseconds, from when the last thread was ready until a thread was done, the mean
  * over the threads. What a loop needs is allocated, and what is left is freed, outside that time.
  * One thread is the caller's own. Sizes and order were made before: a step reads them, writes one
- * byte to each new block, and does nothing else of its own.
+ * byte to each new block, or all of it where blocks are resized, and does nothing else of its own.
  */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 typedef struct heap {
     void *(*malloc)(size_t n);
     void (*free)(void *start);
+    void *(*realloc)(void *start, size_t n); /* NULL where there is none */
 } heap;
 
 typedef struct work {
@@ -201,6 +203,35 @@ double loop_growth(const heap *heap, const work *work, int threads, size_t steps
 {
     static const loop growth = {make_room, grow, shrink};
     return run(&growth, heap, work, threads, steps, refused);
+}
+
+/* ---- resizing: a step makes one block as long as all the sizes in turn, and writes what is new ---- */
+
+static void lengthen(thread *self)
+{
+    const work *work = self->work;
+    for (size_t i = 0; i < self->steps; i++) {
+        size_t held = 0;
+        char *start = NULL;
+        for (size_t at = 0; at < work->length; at++) {
+            size_t n = work->sizes[at];
+            char *longer = start ? self->heap.realloc(start, n) : self->heap.malloc(n);
+            if (!longer) {
+                self->refused++;
+                break;
+            }
+            memset(longer + held, 1, n - held);
+            start = longer;
+            held = n;
+        }
+        self->heap.free(start);
+    }
+}
+
+double loop_resizing(const heap *heap, const work *work, int threads, size_t steps, size_t *refused)
+{
+    static const loop resizing = {NULL, lengthen, NULL};
+    return run(&resizing, heap, work, threads, steps, refused);
 }
 
 /* ---- hand-over: one thread takes blocks, another gives them back ---- */
