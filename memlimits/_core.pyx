@@ -8,8 +8,8 @@ from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._heap cimport heap_of, heaps_close, heaps_mine, heaps_open
 from memlimits._heaps cimport (
     Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_headroom, heaps_keep_least,
-    heaps_look, heaps_lose, heaps_next_idle, heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop,
-    heaps_stop_others, heaps_total,
+    heaps_look, heaps_lose, heaps_next_idle, heaps_resume, heaps_resume_others, heaps_rewind,
+    heaps_share, heaps_stop, heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
     limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
