@@ -11,7 +11,7 @@ from memlimits._resource cimport Resource, link, unlink
 cdef enum:
     SMALLEST_POWER = 12         # the smallest bin has resources of 4 KiB
     BINS = 1152                 # and the last ones of up to 2**48 bytes
-    BIN_WORDS = 18              # 64 bits each
+    BIN_WORDS = 19              # 64 bits each, and none after the last bin
     LONGEST_POWER = 46          # of a request that is looked up
 
 cdef extern from *:
@@ -36,11 +36,16 @@ cdef inline uint64_t bins_step(uint64_t n) noexcept nogil:
     return <uint64_t> 1 << (log2_floor(n - 1) - 5)
 
 
-cdef inline void bins_add(Bins *bins, Resource *resource) noexcept nogil:
-    cdef uint32_t b = bin_of(resource.bytes)
-    resource.bin = b
+cdef inline void bins_add_again(Bins *bins, Resource *resource) noexcept nogil:
+    """One that was in a bin before, and has the same length."""
+    cdef uint32_t b = resource.bin
     link(&bins.first[b], resource)
     bins.used[b >> 6] |= <uint64_t> 1 << (b & 63)
+
+
+cdef inline void bins_add(Bins *bins, Resource *resource) noexcept nogil:
+    resource.bin = bin_of(resource.bytes)
+    bins_add_again(bins, resource)
 
 
 cdef inline void bins_remove(Bins *bins, Resource *resource) noexcept nogil:
@@ -51,27 +56,24 @@ cdef inline void bins_remove(Bins *bins, Resource *resource) noexcept nogil:
 
 
 # The newest resource of the first bin in which all have at least n bytes, n from 4 KiB on; NULL if
-# that has more than `longest`.
+# that has more than `longest`, which is less than four times n.
 cdef inline Resource *bins_closest(
     const Bins *bins, uint64_t n, uint64_t longest
 ) noexcept nogil:
-    cdef uint32_t b, last
+    cdef uint32_t b
     cdef uint64_t used
     cdef Resource *resource
     if n > <uint64_t> 1 << LONGEST_POWER:
         return NULL
     b = bin_of(n - 1) + 1
-    last = bin_of(longest)
     used = bins.used[b >> 6] >> (b & 63)
-    while used == 0:
+    if used == 0:
+        # The next 64 bins reach up to four times n.
         b = (b | 63) + 1
-        if b > last:
-            return NULL
         used = bins.used[b >> 6]
-    b += ctz(used)
-    if b > last:
-        return NULL
-    resource = bins.first[b]
+        if used == 0:
+            return NULL
+    resource = bins.first[b + <uint32_t> ctz(used)]
     return resource if resource.bytes <= longest else NULL
 
 # That, or one of n to `longest` bytes in the bin below.

@@ -5,7 +5,7 @@ Called under the lock of the heap that the cache belongs to.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from memlimits._bins cimport Bins, bins_add, bins_closest, bins_remove, log2_floor
+from memlimits._bins cimport Bins, bins_add_again, bins_closest, bins_remove, log2_floor
 from memlimits._resource cimport (
     IDLE, TAKEN, Block, Resource, slab_is_full, slab_take, unlink,
 )
@@ -113,7 +113,7 @@ cdef inline char *cache_take_whole(Cache *cache, Resource *resource) noexcept no
 cdef inline void cache_give_whole(Cache *cache, Resource *resource) noexcept nogil:
     resource.zeros = False
     queue_newest(cache, resource)
-    bins_add(&cache.bins, resource)
+    bins_add_again(&cache.bins, resource)
     count_idle(cache, resource.bytes)
 
 # ---- any resource ----

@@ -1,4 +1,4 @@
-from memlimits._bins cimport bins_find, bins_step
+from memlimits._bins cimport bins_add, bins_find, bins_step
 from memlimits._resource cimport IDLE, link, slab_cut, slab_give, slab_is_full
 
 cdef enum:

@@ -202,12 +202,10 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
 
 cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = heaps_mine(&core.heaps)
-    cdef Outcome outcome
+    cdef Outcome outcome = heaps_borrow(heap, n, block)
     cdef Resource *resource
-    if heaps_borrow(heap, n + n // 8 + 64):
-        outcome = heaps_take(&core.heaps, n, block)
-        if outcome != BOUND:
-            return outcome == DONE
+    if outcome != BOUND:
+        return outcome == DONE
     pthread_mutex_lock(&core.heaps.lock)
     heaps_stop_others(&core.heaps)
     core.stopper = heap

@@ -68,9 +68,13 @@ cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
 # Where nothing fits: a whole resource of n to `longest` bytes.
 cdef Outcome heaps_take_longer(
     Heaps *heaps, uint64_t n, uint64_t longest, Block *block) noexcept nogil
-# The same where that takes no more than a look at this thread's slabs; else NULL.
-cdef void *heaps_malloc(Heaps *heaps, uint64_t n) noexcept nogil
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil
+
+# The same for who needs an address only; what takes another look goes on to `slow`.
+ctypedef void *(*MallocSlowly)(uint64_t n) noexcept nogil
+ctypedef void (*FreeSlowly)(void *start) noexcept nogil
+cdef void *heaps_malloc(Heaps *heaps, uint64_t n, MallocSlowly slow) noexcept nogil
+cdef void heap_free(Resource *resource, void *start, FreeSlowly slow) noexcept nogil
 
 # Under Heaps.lock alone: a fresh resource joins, its bytes not pending any more, and serves n.
 # BOUND: it has joined only.

@@ -245,16 +245,31 @@ cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
     return give(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
 
 
+cdef void enter_and_free(Resource *resource, void *start, FreeSlowly slow) noexcept nogil:
+    if enter_and_give(resource, start) != DONE:
+        slow(start)
+
+
+cdef void free_within(
+    Heap *heap, Resource *resource, void *start, FreeSlowly slow
+) noexcept nogil:
+    if give(heap, resource, start, True) != DONE:
+        slow(start)
+
+
 # Called through pointers, so that the compiler keeps them apart, and with them the registers that
-# they need: what the next two functions do themselves is what happens most often.
+# they need: what the functions below do themselves is what happens most often.
 cdef struct Slowly:
     Outcome (*take)(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil
     Outcome (*enter_and_take)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
     Outcome (*give)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
     Outcome (*enter_and_give)(Resource *resource, void *start) noexcept nogil
+    void (*free)(Heap *heap, Resource *resource, void *start, FreeSlowly slow) noexcept nogil
+    void (*enter_and_free)(Resource *resource, void *start, FreeSlowly slow) noexcept nogil
     Outcome (*lend_and_leave)(Heap *heap) noexcept nogil
 
-cdef Slowly slowly = Slowly(take, enter_and_take, give, enter_and_give, lend_and_leave)
+cdef Slowly slowly = Slowly(
+    take, enter_and_take, give, enter_and_give, free_within, enter_and_free, lend_and_leave)
 
 
 cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
@@ -297,29 +312,29 @@ cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     return DONE
 
 
-cdef void *heaps_malloc(Heaps *heaps, uint64_t n) noexcept nogil:
+cdef void *heaps_malloc(Heaps *heaps, uint64_t n, MallocSlowly slow) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
     cdef Resource *resource
-    cdef void *start = NULL
+    cdef void *start
     if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
-        return NULL
+        return slow(n)
     resource = find_at_once(heap, n)
-    if resource != NULL:
-        start = take_at_once(heap, resource, n)
+    if unlikely(resource == NULL):
+        owned_lock_leave(&heap.lock, True)
+        return slow(n)
+    start = take_at_once(heap, resource, n)
     owned_lock_leave(&heap.lock, True)
     return start
 
 
-cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
-    cdef Heap *heap = heap_of(resource)
+cdef inline bint give_at_once(Heap *heap, Resource *resource, void *start) noexcept nogil:
+    """Takes a block back where that is simple, and then says so."""
     cdef Cache *cache = &heap.cache
-    if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
-        return slowly.enter_and_give(resource, start)
     if likely(1 < resource.live < resource.blocks):
         slab_give(resource, start)
         cache.idle += resource.block_size
     elif unlikely(cache.cached + <int64_t> resource.bytes > heap.most_cached):
-        return slowly.give(heap, resource, start, True)
+        return False
     elif resource.block_size == 0:
         cache_give_whole(cache, resource)
     elif 1 == resource.live < resource.blocks and cache.warm[resource.size_class] == resource:
@@ -328,11 +343,32 @@ cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
         cache.idle += resource.block_size
         cache.cached += resource.bytes
     else:
+        return False
+    return True
+
+
+cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
+        return slowly.enter_and_give(resource, start)
+    if unlikely(not give_at_once(heap, resource, start)):
         return slowly.give(heap, resource, start, True)
     if unlikely(has_too_much(heap)):
         return slowly.lend_and_leave(heap)
     owned_lock_leave(&heap.lock, True)
     return DONE
+
+
+cdef void heap_free(Resource *resource, void *start, FreeSlowly slow) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
+        slowly.enter_and_free(resource, start, slow)
+    elif unlikely(not give_at_once(heap, resource, start)):
+        slowly.free(heap, resource, start, slow)
+    elif unlikely(has_too_much(heap)):
+        slowly.lend_and_leave(heap)
+    else:
+        owned_lock_leave(&heap.lock, True)
 
 
 cdef Outcome heap_gain(

@@ -36,8 +36,8 @@ cdef void heaps_share(
 cdef int64_t heaps_headroom(const Heaps *heaps) noexcept nogil
 cdef void heaps_keep_least(Heaps *heaps) noexcept nogil
 
-# Spare headroom of its own and of others, from the next on, until `heap` has n bytes.
-cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil
+# n bytes from this thread's heap, where spare headroom of its own or of others pays for them.
+cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil
 
 # Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it. BOUND:
 # what serves them has joined `heap`, and nothing more.

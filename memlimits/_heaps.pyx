@@ -1,7 +1,9 @@
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
-from memlimits._cache cimport cache_cool, cache_find, cache_remove, cache_serve
+from memlimits._cache cimport (
+    cache_capacity, cache_cool, cache_find, cache_remove, cache_serve,
+)
 from memlimits._heap cimport (
     BOUND, DONE, EMPTY, LEAST_KEPT, heap_gain, heap_self, headroom_of, owners_lock, owners_unlock,
 )
@@ -144,25 +146,37 @@ cdef int64_t take_back(Heap *heap, int64_t missing) noexcept nogil:
     return lent
 
 
-cdef bint heaps_borrow(Heap *heap, int64_t n) noexcept nogil:
+cdef bint borrow(Heap *heap, int64_t missing) noexcept nogil:
+    """With its lock: headroom of its own that it lent, and of others from the next on."""
     cdef Heap *other = heap
-    cdef int64_t lent, missing
-    cdef int within = owned_lock_enter(&heap.lock, heap_self())
-    missing = n - headroom_of(heap) if heap.least_idle != INT64_MAX else 0
-    while missing > 0:
-        if other == heap:
-            lent = take_back(heap, missing)
-        else:
-            lent = take_atomically(&other.spare, missing)
+    cdef int64_t lent
+    while True:
+        lent = take_back(heap, missing) if other == heap else take_atomically(&other.spare, missing)
         heap.least_idle -= lent
         missing -= lent
+        if missing <= 0:
+            return True
         other = <Heap *> load_acquire(<void **> &other.next)
         if other == NULL:
             other = &heap.heaps.shared
         if other == heap:
-            break
+            return False
+
+
+cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+    cdef Outcome outcome = EMPTY
+    cdef int within = owned_lock_enter(&heap.lock, heap_self())
+    cdef Resource *found = cache_find(&heap.cache, n)
+    if found != NULL:
+        outcome = BOUND
+        if heap.least_idle != INT64_MAX and borrow(
+            heap, <int64_t> cache_capacity(found, n) - headroom_of(heap)
+        ):
+            outcome = DONE
+            cache_serve(&heap.cache, found, n, block)
+            heap.hits += 1
     owned_lock_leave(&heap.lock, within)
-    return missing <= 0
+    return outcome
 
 
 cdef Outcome heaps_steal(Heap *heap, uint64_t n, Block *block) noexcept nogil:

@@ -7,7 +7,7 @@ from memlimits._core cimport (
     Core, core_clear, core_find, core_free_slowly, core_hit, core_return,
 )
 from memlimits._growth cimport core_miss
-from memlimits._heap cimport DONE, heap_give, heaps_malloc
+from memlimits._heap cimport heap_free, heaps_malloc
 from memlimits._limits cimport NOTHING
 from memlimits._resize cimport NOT_RESIZED, RESIZED, Resized, core_resize
 from memlimits._resource cimport Block, Resource
@@ -19,10 +19,6 @@ cdef extern from "memlimits.h":
         void *(*realloc)(void *start, size_t n) noexcept nogil
         void (*free)(void *start) noexcept nogil
     const char *MEMLIMITS_CAPSULE
-
-cdef extern from *:
-    bint likely(bint condition) nogil
-    bint unlikely(bint condition) nogil
 
 # The default one is never freed.
 cdef Core *core = &get_default().core
@@ -38,9 +34,12 @@ cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
     return block.start
 
 
+cdef void *malloc_slowly(uint64_t n) noexcept nogil:
+    return take(min(n, <uint64_t> INT64_MAX), False)
+
+
 cdef void *malloc(size_t n) noexcept nogil:
-    cdef void *start = heaps_malloc(&core.heaps, n)
-    return start if likely(start != NULL) else take(min(<uint64_t> n, <uint64_t> INT64_MAX), False)
+    return heaps_malloc(&core.heaps, n, malloc_slowly)
 
 
 cdef void *calloc(size_t count, size_t n) noexcept nogil:
@@ -55,8 +54,8 @@ cdef void free_slowly(void *start) noexcept nogil:
 
 
 cdef void free(void *start) noexcept nogil:
-    if likely(start != NULL) and unlikely(heap_give(core_find(core, start), start) != DONE):
-        free_slowly(start)
+    if start != NULL:
+        heap_free(core_find(core, start), start, free_slowly)
 
 
 cdef void *realloc(void *start, size_t n) noexcept nogil:

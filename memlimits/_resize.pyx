@@ -1,3 +1,4 @@
+from memlimits._bins cimport bin_of
 from memlimits._cache cimport cache_growth, cache_least_growth, cache_mapped
 from memlimits._core cimport core_resume, core_settle, core_stop
 from memlimits._device cimport buffer_contents, buffer_resize
@@ -47,6 +48,11 @@ cdef void end(Core *core, Resource *resource) noexcept nogil:
         residency_update(&core.residency, resource)
 
 
+cdef void set_length(Resource *resource, uint64_t bytes) noexcept nogil:
+    resource.bytes = bytes
+    resource.bin = bin_of(bytes)
+
+
 cdef Resized make_longer(
     Core *core, Resource *resource, uint64_t growth, bint overrun
 ) noexcept nogil:
@@ -64,7 +70,7 @@ cdef Resized make_longer(
     core_stop(core)
     if status == MLIM_OK:
         resource.base = <char *> buffer_contents(resource.buffer)
-        resource.bytes = bytes
+        set_length(resource, bytes)
         limits_confirm(&core.limits, growth, overrun)
     else:
         limits_cancel(&core.limits, growth)
@@ -95,7 +101,7 @@ cdef Resized grow(Core *core, Resource *resource, uint64_t bytes, uint64_t n) no
 cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nogil:
     cdef uint64_t returned = resource.bytes - bytes
     pthread_mutex_lock(&core.heaps.lock)
-    resource.bytes = bytes
+    set_length(resource, bytes)
     limits_leave(&core.limits, returned)
     pthread_mutex_unlock(&core.heaps.lock)
     buffer_resize(core.device, resource.buffer, bytes)

@@ -38,7 +38,7 @@ cdef struct Resource:
     Resource *newer
     uint64_t idle_at        # by the clock of its cache
     uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
-    uint32_t bin            # idle: which of its cache's
+    uint32_t bin            # by its length: which of its cache's, when it is idle
     Use use
     Wiring wiring
     int residency_set       # which of the residency's sets it is in
