@@ -16,7 +16,7 @@ from support.blocks import Watched, uncached
 from support.dlpack import OldProducer
 from support.kernel import writable
 from support.metal import setting, stand_in
-from support.units import MIB, PAGE
+from support.units import KIB, MIB, PAGE
 
 pytestmark = pytest.mark.core
 
@@ -159,4 +159,5 @@ def test_the_process_does_not_grow(few_dead_kept):
     before = writable()
     for _ in range(200):
         cycle()
-    assert writable() - before < MIB
+    # The page map may get a node, of 2 MiB; of the blocks the smallest resource takes 64 KiB.
+    assert writable() - before < 4 * MIB < 200 * 64 * KIB
