@@ -1,6 +1,6 @@
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport INT64_MAX, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from memlimits._allocator cimport get_default
 from memlimits._core cimport (
@@ -19,6 +19,9 @@ cdef extern from "memlimits.h":
         void *(*realloc)(void *start, size_t n) noexcept nogil
         void (*free)(void *start) noexcept nogil
     const char *MEMLIMITS_CAPSULE
+
+cdef enum:
+    CLEARED_ANYWAY = 4096       # so few bytes are cleared sooner than it is known whether they are
 
 # The default one is never freed.
 cdef Core *core = &get_default().core
@@ -43,10 +46,17 @@ cdef void *malloc(size_t n) noexcept nogil:
 
 
 cdef void *calloc(size_t count, size_t n) noexcept nogil:
+    cdef void *start
     # A product that overflows is longer than any buffer, and is refused as that.
     if n != 0 and count > <uint64_t> INT64_MAX // n:
         return take(INT64_MAX, True)
-    return take(count * n, True)
+    n *= count
+    if n > CLEARED_ANYWAY:
+        return take(n, True)
+    start = malloc(n)
+    if start != NULL:
+        memset(start, 0, n)
+    return start
 
 
 cdef void free_slowly(void *start) noexcept nogil:
