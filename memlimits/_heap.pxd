@@ -81,7 +81,9 @@ cdef void heap_free(Resource *resource, void *start, FreeSlowly slow) noexcept n
 cdef Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
-# With the heap's lock: how much it may take without a new peak.
+# With the heap's lock: so much headroom, if it can be had from what is spare, its own and others'.
+cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil
+# And how much it has.
 cdef inline int64_t headroom_of(const Heap *heap) noexcept nogil:
     return 0 if heap.least_idle == INT64_MAX else heap.cache.idle - heap.least_idle
 

@@ -13,8 +13,9 @@ from memlimits._lock cimport (
 )
 from memlimits._resource cimport slab_give
 from memlimits._sync cimport (
-    add_atomically, pthread_key_create, pthread_key_t, pthread_mutex_destroy, pthread_mutex_init,
-    pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific, store_release,
+    add_atomically, load_acquire, pthread_key_create, pthread_key_t, pthread_mutex_destroy,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific,
+    store_release, take_atomically,
 )
 
 cdef extern from *:
@@ -31,6 +32,9 @@ cdef extern from *:
     pthread_mutex_t owners
     bint likely(bint condition) nogil
     bint unlikely(bint condition) nogil     # keeps what seldom happens out of the way
+
+cdef enum:
+    MOST_IN_VAIN = 4096
 
 # The size class of a block, by its length in units of 64 bytes.
 cdef uint8_t classes[(LARGEST_SLAB_BLOCK >> 6) + 1]
@@ -371,6 +375,36 @@ cdef void heap_free(Resource *resource, void *start, FreeSlowly slow) noexcept n
         owned_lock_leave(&heap.lock, True)
 
 
+# ---- headroom ----
+
+cdef int64_t take_back(Heap *heap, int64_t missing) noexcept nogil:
+    """All that it lent and nobody took. Where that is so time and again, it lends less."""
+    cdef int64_t lent = take_atomically(&heap.spare, INT64_MAX)
+    heap.in_vain = heap.in_vain + 1 if lent >= missing else 0
+    if heap.in_vain == MOST_IN_VAIN:
+        heap.in_vain = 0
+        heap.most_kept = min(2 * heap.most_kept, INT64_MAX // 4)
+    return lent
+
+
+cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil:
+    cdef int64_t missing = n - headroom_of(heap)
+    cdef Heap *other = heap
+    cdef int64_t lent
+    if heap.least_idle == INT64_MAX:
+        return False
+    while missing > 0:
+        lent = take_back(heap, missing) if other == heap else take_atomically(&other.spare, missing)
+        heap.least_idle -= lent
+        missing -= lent
+        other = <Heap *> load_acquire(<void **> &other.next)
+        if other == NULL:
+            other = &heap.heaps.shared
+        if other == heap:
+            break
+    return missing <= 0
+
+
 cdef Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block
 ) noexcept nogil:
@@ -379,8 +413,8 @@ cdef Outcome heap_gain(
     cache_add(&heap.cache, resource)
     if heap.least_idle != INT64_MAX:
         heap.least_idle += resource.bytes
-        if heap.cache.idle - <int64_t> cache_capacity(resource, n) >= heap.least_idle:
-            cache_serve(&heap.cache, resource, n, block)
-            outcome = DONE
+    if heap_borrow(heap, cache_capacity(resource, n)):
+        cache_serve(&heap.cache, resource, n, block)
+        outcome = DONE
     owned_lock_leave(&heap.lock, within)
     return outcome

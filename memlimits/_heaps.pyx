@@ -5,14 +5,15 @@ from memlimits._cache cimport (
     cache_capacity, cache_cool, cache_find, cache_remove, cache_serve,
 )
 from memlimits._heap cimport (
-    BOUND, DONE, EMPTY, LEAST_KEPT, heap_gain, heap_self, headroom_of, owners_lock, owners_unlock,
+    BOUND, DONE, EMPTY, LEAST_KEPT, heap_borrow, heap_gain, heap_self, headroom_of, owners_lock,
+    owners_unlock,
 )
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
     owned_lock_set_owner, owned_lock_take, owned_lock_wait,
 )
 from memlimits._sync cimport (
-    load_acquire, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, take_atomically,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
 
 
@@ -24,10 +25,6 @@ cdef void heaps_stop(Heaps *heaps) noexcept nogil:
 cdef void heaps_resume(Heaps *heaps) noexcept nogil:
     heaps_resume_others(heaps)
     pthread_mutex_unlock(&heaps.lock)
-
-cdef enum:
-    MOST_IN_VAIN = 256
-
 
 cdef void hold(Heaps *heaps) noexcept nogil:
     """Takes every heap's lock."""
@@ -136,42 +133,13 @@ cdef int64_t heaps_headroom(const Heaps *heaps) noexcept nogil:
     return headroom
 
 
-cdef int64_t take_back(Heap *heap, int64_t missing) noexcept nogil:
-    """All that it lent and nobody took. Where that is so time and again, it lends less."""
-    cdef int64_t lent = take_atomically(&heap.spare, INT64_MAX)
-    heap.in_vain = heap.in_vain + 1 if lent >= missing else 0
-    if heap.in_vain == MOST_IN_VAIN:
-        heap.in_vain = 0
-        heap.most_kept = min(2 * heap.most_kept, INT64_MAX // 4)
-    return lent
-
-
-cdef bint borrow(Heap *heap, int64_t missing) noexcept nogil:
-    """With its lock: headroom of its own that it lent, and of others from the next on."""
-    cdef Heap *other = heap
-    cdef int64_t lent
-    while True:
-        lent = take_back(heap, missing) if other == heap else take_atomically(&other.spare, missing)
-        heap.least_idle -= lent
-        missing -= lent
-        if missing <= 0:
-            return True
-        other = <Heap *> load_acquire(<void **> &other.next)
-        if other == NULL:
-            other = &heap.heaps.shared
-        if other == heap:
-            return False
-
-
 cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil:
     cdef Outcome outcome = EMPTY
     cdef int within = owned_lock_enter(&heap.lock, heap_self())
     cdef Resource *found = cache_find(&heap.cache, n)
     if found != NULL:
         outcome = BOUND
-        if heap.least_idle != INT64_MAX and borrow(
-            heap, <int64_t> cache_capacity(found, n) - headroom_of(heap)
-        ):
+        if heap_borrow(heap, cache_capacity(found, n)):
             outcome = DONE
             cache_serve(&heap.cache, found, n, block)
             heap.hits += 1
@@ -199,9 +167,7 @@ cdef Outcome heaps_steal(Heap *heap, uint64_t n, Block *block) noexcept nogil:
                 other.least_idle -= found.bytes
             if other.most_cached != INT64_MAX:
                 other.most_cached -= found.bytes
-        elif found != NULL and (
-            other.cache.idle - <int64_t> found.block_size >= other.least_idle
-        ):
+        elif found != NULL and heap_borrow(other, found.block_size):
             # Its slab stays, for the sake of the blocks that its thread has of it.
             outcome = DONE
             cache_serve(&other.cache, found, n, block)
