@@ -113,12 +113,12 @@ cdef bint reserve_easily(
     return easy
 
 
-cdef bint steal(Core *core, uint64_t n, Block *block) noexcept nogil:
+cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
     """A block of another heap's, where none has to stop for it."""
     cdef Heap *mine = heaps_mine(&core.heaps)
     cdef Outcome outcome
     pthread_mutex_lock(&core.heaps.lock)
-    outcome = heaps_steal(mine, n, block)
+    outcome = heaps_steal(mine, n, longest, block)
     core.limits.hits += outcome == DONE
     pthread_mutex_unlock(&core.heaps.lock)
     return outcome == DONE
@@ -282,7 +282,7 @@ cdef Blocker grow(Core *core, uint64_t n, uint64_t growth, Block *block) noexcep
     if not reserve_easily(core, n, growth, &longest):
         if longest and heaps_take_longer(&core.heaps, n, longest, block) == DONE:
             return NOTHING
-        if steal(core, n, block):
+        if steal(core, n, longest, block):
             return NOTHING
         core_stop(core)
         blocker = reserve(core, n, growth, &plan, block)

@@ -393,6 +393,8 @@ cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil:
     cdef int64_t lent
     if heap.least_idle == INT64_MAX:
         return False
+    if not heap.orphaned and heap.most_kept < 2 * n:
+        heap.most_kept = 2 * n      # or each block as long would be lent and borrowed
     while missing > 0:
         lent = take_back(heap, missing) if other == heap else take_atomically(&other.spare, missing)
         heap.least_idle -= lent

@@ -39,9 +39,11 @@ cdef void heaps_keep_least(Heaps *heaps) noexcept nogil
 # n bytes from this thread's heap, where spare headroom of its own or of others pays for them.
 cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil
 
-# Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it. BOUND:
-# what serves them has joined `heap`, and nothing more.
-cdef Outcome heaps_steal(Heap *heap, uint64_t n, Block *block) noexcept nogil
+# Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it; from a
+# resource of up to `longest` bytes, where that is not 0. BOUND: what serves them has joined `heap`,
+# and nothing more.
+cdef Outcome heaps_steal(
+    Heap *heap, uint64_t n, uint64_t longest, Block *block) noexcept nogil
 
 # While stopped: every idle resource, the oldest first, across all heaps. The one that was
 # given last may be taken out.

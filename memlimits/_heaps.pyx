@@ -1,6 +1,7 @@
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
+from memlimits._bins cimport bins_find
 from memlimits._cache cimport (
     cache_capacity, cache_cool, cache_find, cache_remove, cache_serve,
 )
@@ -147,7 +148,9 @@ cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil:
     return outcome
 
 
-cdef Outcome heaps_steal(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+cdef Outcome heaps_steal(
+    Heap *heap, uint64_t n, uint64_t longest, Block *block
+) noexcept nogil:
     cdef Heap *other = heap
     cdef Resource *found
     cdef Outcome outcome
@@ -159,6 +162,8 @@ cdef Outcome heaps_steal(Heap *heap, uint64_t n, Block *block) noexcept nogil:
         within = owned_lock_enter(&other.lock, heap_self())
         outcome = EMPTY
         found = cache_find(&other.cache, n)
+        if found == NULL and longest:
+            found = bins_find(&other.cache.bins, n, longest)
         if found != NULL and found.block_size == 0:
             # It moves here, and the bounds with it.
             outcome = BOUND
