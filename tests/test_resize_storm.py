@@ -18,6 +18,8 @@ LONG = (11, 17)  # which of the storm's sizes
 
 
 def test_the_peak_is_exact_and_nothing_is_spoiled(storm):
+    # Under guideline an idle block may serve that is much longer.
+    memlimits.set_memory_policy("strict")
     before = memlimits.get_active_memory()
     memlimits.reset_peak_memory()
     seen = storm(3, 2000, 8, *LONG, 2**62, True)
@@ -49,7 +51,7 @@ def test_what_is_resized_is_never_in_a_set(storm):
 
     def resize():
         try:
-            return storm(2, 1000, 8, *LONG, 2**62, True)
+            return storm(2, 300, 8, *LONG, 2**62, True)
         finally:
             stop.append(True)
 
@@ -145,14 +147,13 @@ def test_a_place_that_was_left_is_whose_it_is_then(run_resizing):
         address = made(40 * MIB)
         others = []
         with resizing(address, 200 * MIB, 200 * MIB, after=True) as results:
-            # The system gives what is free from the top, and the limit leaves no room to round up.
-            memlimits.set_memory_policy("strict")
-            n = MIB
+            # The system gives what is free from the top. Up to 256 KiB pages are not rounded up.
+            least, gap = 128 << 10, 40 * MIB
             while address not in others:
-                memlimits.set_memory_limit(memory.counters()["footprint"] + n)
-                others.append(malloc(n))
-                n = min([other - address for other in others if other > address] + [MIB])
-                assert len(others) < 1000
+                others.append(malloc(gap if gap <= 2 * least else least))
+                gap = min([other - address for other in others if other > address] + [gap])
+                assert len(others) < 2000
+            assert not results
         assert holds(results[0], 40 * MIB)
         for block in [*others, results[0]]:
             free(block)
