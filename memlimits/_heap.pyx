@@ -125,7 +125,7 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
         if heaps.shared.most_cached != INT64_MAX:
             heap.most_cached = 0
         heap.next = heaps.shared.next
-        # heaps_borrow reads it without the lock.
+        # heap_borrow reads it without the lock.
         store_release(<void **> &heaps.shared.next, heap)
     return heap
 

@@ -13,9 +13,7 @@ from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
     owned_lock_set_owner, owned_lock_take, owned_lock_wait,
 )
-from memlimits._sync cimport (
-    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
-)
+from memlimits._sync cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
 
 
 cdef void heaps_stop(Heaps *heaps) noexcept nogil:
@@ -26,6 +24,7 @@ cdef void heaps_stop(Heaps *heaps) noexcept nogil:
 cdef void heaps_resume(Heaps *heaps) noexcept nogil:
     heaps_resume_others(heaps)
     pthread_mutex_unlock(&heaps.lock)
+
 
 cdef void hold(Heaps *heaps) noexcept nogil:
     """Takes every heap's lock."""
@@ -81,7 +80,6 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
 
 
 cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil:
-    # No tick of the clock: what is on its way from one heap to another arrives.
     hold(heaps)
     heaps_total(heaps, totals)
     heaps_resume_others(heaps)
