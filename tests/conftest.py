@@ -1,13 +1,8 @@
 """What every test gets: limits as a fresh process has them, and a check that nothing leaked."""
 
 import gc
-import importlib
 import os
-import shutil
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -70,15 +65,12 @@ def balance(counters):
 @pytest.fixture(scope="session")
 def storm(tmp_path_factory):
     """Threads without the GIL, compiled from c_interface/storm.c."""
+    from support import extensions
+
     folder = tmp_path_factory.mktemp("storm")
-    for name in ("setup.py", "storm.c"):
-        shutil.copy(Path(__file__).parent / "c_interface" / name, folder)
-    words = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    sys.path.insert(0, str(folder))
-    yield importlib.import_module("storm").storm
-    sys.path.remove(str(folder))
+    extensions.build(folder, "storm.c")
+    with extensions.imported(folder, "storm") as module:
+        yield module.storm
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import importlib
 import random
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import memlimits
+from support import extensions
 from support.kernel import mapped_bytes
 from support.process import execute
 from support.threads import run_threads
@@ -27,15 +27,11 @@ SIZES = [0, 1, 63, 64, 65, 1000, 4096, 5000, 32 * KIB, 32 * KIB + 1, 100_000, MI
 def build(tmp_path_factory):
     """Compile the extensions where the source tree is not in sight."""
     folder = tmp_path_factory.mktemp("users")
-    for source in ("setup.py", "in_c.c", "in_cython.pyx"):
-        shutil.copy(HERE / "c_interface" / source, folder)
-    shutil.copy(folder / "in_c.c", folder / "in_cpp.cpp")
+    shutil.copy(extensions.SOURCES / "in_c.c", folder / "in_cpp.cpp")
     readme = (HERE.parent / "README.md").read_text()
     [example] = re.findall(r"^```cython\n(.*?)^```$", readme, re.M | re.S)
     (folder / "in_readme.pyx").write_text(example)
-    words = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    extensions.build(folder, "in_c.c", "in_cython.pyx")
     return folder
 
 

@@ -1,13 +1,11 @@
 """The lock that its owner does without: nobody is ever inside together with it."""
 
-import importlib
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support import extensions
 from support.threads import run_threads
 
 HERE = Path(__file__).parent
@@ -19,16 +17,11 @@ pytestmark = pytest.mark.core
 @pytest.fixture(scope="module")
 def lock(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lock")
-    for name in ("setup.py", "lock.pyx"):
-        shutil.copy(HERE / "c_interface" / name, folder)
     # It is not installed with the package.
     shutil.copy(HERE.parent / "memlimits" / "_lock.pxd", folder / "lock_under_test.pxd")
-    words = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    sys.path.insert(0, str(folder))
-    yield importlib.import_module("lock")
-    sys.path.remove(str(folder))
+    extensions.build(folder, "lock.pyx")
+    with extensions.imported(folder, "lock") as module:
+        yield module
 
 
 def test_an_owner_that_is_left_alone_does_without(lock):
