@@ -12,7 +12,7 @@ from memlimits._core cimport (
 )
 from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
-    BLOCKERS, GUIDELINE, NOTHING, STRICT, Limits, limits_cache_limit, limits_slack,
+    BLOCKERS, NOTHING, PATIENT, Limits, Policy, limits_cache_limit, limits_slack,
 )
 from memlimits._purgeable cimport purgeable_set_timeout
 from memlimits._residency_sets cimport MOST_SETS
@@ -24,6 +24,8 @@ cdef enum:
     LEAST_SET_CAP = 64 << 20
     MOST_SECONDS = 1000000000       # about 30 years
 
+DEFAULT_TIMEOUT = 60.0              # seconds, of the policy "wait"
+
 cdef extern from "Python.h":
     int warn_or_raise "PyErr_WarnEx"(
         object category, const char *message, Py_ssize_t level) except -1
@@ -34,7 +36,7 @@ cdef const char *WIRE_FAILURE = (
     b"memory within the wired limit could not be kept resident: the system refused to lock it. "
     b"It stays usable, and may be swapped out.")
 
-POLICIES = ("guideline", "strict")      # by Policy
+POLICIES = ("guideline", "strict", "wait")      # by Policy
 # By Blocker.
 BLOCKED_BY = (None, "limit", "system", "device", "length", "resources", "fork")
 
@@ -64,18 +66,18 @@ cdef int64_t as_nbytes(object value, str name) except -1:
     return number
 
 
-cdef int64_t as_nanoseconds(object value) except -1:
-    """An argument in seconds: a real number from 0 to MOST_SECONDS."""
+cdef int64_t as_nanoseconds(object value, str name, str none) except -1:
+    """An argument in seconds: a real number from 0 to MOST_SECONDS. `none` is what None means."""
     cdef double seconds
     if is_bool(value) or not hasattr(value, "__float__") and not PyIndex_Check(value):
-        raise TypeError(f"seconds must be a number, or None for never, not {value!r}")
+        raise TypeError(f"{name} must be a number, or None for {none}, not {value!r}")
     try:
         seconds = value
     except OverflowError:
         seconds = INFINITY
     if not 0 <= seconds <= MOST_SECONDS:
         raise ValueError(
-            f"seconds must be from 0 to {MOST_SECONDS}, or None for never, not {value!r}")
+            f"{name} must be from 0 to {MOST_SECONDS} seconds, or None for {none}, not {value!r}")
     return <int64_t> (seconds * 1e9)
 
 
@@ -91,7 +93,19 @@ cdef object refusal_error(Refusal refusal):
         return None
     return MemoryLimitError(
         refusal.requested, refusal.limit, refusal.footprint, refusal.active, refusal.cache,
-        refusal.slack, BLOCKED_BY[<int> refusal.blocked_by])
+        refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9)
+
+
+class Wait(str):
+    """The policy "wait", with its ``timeout`` in seconds."""
+
+
+cdef object policy_named(Policy policy, uint64_t timeout):
+    name = POLICIES[<int> policy]
+    if policy == PATIENT:
+        name = Wait(name)
+        name.timeout = timeout / 1e9
+    return name
 
 
 cdef int raise_refusal(Allocator allocator) except -1:
@@ -173,7 +187,8 @@ cdef class Allocator:
         return core_settings(&self.core).wired_limit
 
     def set_idle_timeout(self, seconds):
-        cdef uint64_t timeout = UINT64_MAX if seconds is None else as_nanoseconds(seconds)
+        cdef uint64_t timeout = UINT64_MAX if seconds is None else as_nanoseconds(
+            seconds, "seconds", "never")
         with nogil:
             timeout = purgeable_set_timeout(&self.core, timeout)
         return None if timeout == UINT64_MAX else timeout / 1e9
@@ -182,15 +197,24 @@ cdef class Allocator:
         cdef uint64_t timeout = self.core.idle_timeout
         return None if timeout == UINT64_MAX else timeout / 1e9
 
-    def set_memory_policy(self, policy):
+    def set_memory_policy(self, policy, timeout=None):
+        cdef uint64_t ns = 0
+        cdef Policy new
         if not isinstance(policy, str) or policy not in POLICIES:
             error = ValueError if isinstance(policy, str) else TypeError
-            raise error(f"policy must be 'guideline' or 'strict', not {policy!r}")
-        return POLICIES[<int> core_set_policy(
-            &self.core, STRICT if policy == "strict" else GUIDELINE)]
+            raise error(f"policy must be 'guideline', 'strict' or 'wait', not {policy!r}")
+        new = POLICIES.index(policy)
+        if new == PATIENT:
+            timeout = getattr(policy, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
+            ns = as_nanoseconds(timeout, "timeout", f"{DEFAULT_TIMEOUT:g} s")
+        elif timeout is not None:
+            raise ValueError(f"only the policy 'wait' takes a timeout, not {policy!r}")
+        new = core_set_policy(&self.core, new, &ns)
+        return policy_named(new, ns)
 
     def get_memory_policy(self):
-        return POLICIES[<int> core_settings(&self.core).policy]
+        cdef Limits limits = core_settings(&self.core)
+        return policy_named(limits.policy, limits.wait_timeout)
 
     def get_active_memory(self):
         return core_active(&self.core)
@@ -239,6 +263,9 @@ cdef class Allocator:
             "overruns": limits.overruns,
             "refusals": refusals,
             "wire_failures": limits.wire_failures,
+            "waiting": limits.waiting,
+            "waits": limits.waits,
+            "waited_ns": limits.waited,
         }
 
     cdef bint is_metal(self):

@@ -7,6 +7,7 @@ from cpython.object cimport PyObject, PyTypeObject, destructor
 from libc.string cimport memcpy
 
 from memlimits._allocator cimport as_nbytes, get_default, raise_refusal
+from memlimits._callers cimport python_caller, raise_what_is_set
 from memlimits._core cimport Core, core_clear, core_free, core_hit, core_return
 from memlimits._device cimport buffer_native
 from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule
@@ -16,15 +17,20 @@ from memlimits._python cimport (
     FastFunction, PyCFunction, PyCFunctionObject, revive, small_int,
 )
 from memlimits._resource cimport Resource
+from memlimits._waiting cimport Caller
 
 
 cdef int take(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1:
     cdef Blocker blocker
+    cdef Caller caller
     if not core_hit(&allocator.core, n, block):
+        caller = python_caller()
         with nogil:
-            blocker = core_miss(&allocator.core, n, block)
+            blocker = core_miss(&allocator.core, n, &caller, block)
         if blocker != NOTHING:
             block.resource = NULL
+            if caller.gave_up:
+                raise_what_is_set()
             raise_refusal(allocator)
         allocator.report_wire_failures()
     if zeroed and not block.zeros:

@@ -26,7 +26,20 @@ cdef struct Refusal:
     uint64_t cache
     uint64_t slack
     uint64_t number         # counts its thread's refusals: tells one from the next
+    uint64_t waited         # ns
     Blocker blocked_by      # NOTHING: there was no refusal
+
+# A thread in the queue for memory. On its stack; guarded by the lock.
+cdef struct Waiter:
+    Waiter *next
+    Heap *heap              # its thread's
+    bint holds              # its thread holds memory: it goes ahead of those that hold none
+    bint queued
+    int stage               # what was tried so far (_waiting)
+    uint64_t since          # ns
+    uint64_t deadline
+    uint64_t seen           # Core.wakes at its last attempt
+    pthread_cond_t turn
 
 cdef struct Core:
     mlim_device *device         # not owned
@@ -41,6 +54,8 @@ cdef struct Core:
     int64_t takers              # heaps that threads took from at the last stop
     pthread_cond_t settled      # pending fell
     int waiters                 # for settled
+    Waiter *queue               # for memory, the next to be served first
+    uint64_t wakes              # counts what may let a waiter go on
     Limits limits
     uint64_t purgeable          # idle bytes that the system may take; set while stopped only
     Resource *resources         # every resource held, the newest first
@@ -85,7 +100,8 @@ cdef inline Resource *core_find(const Core *core, const void *address) noexcept 
 cdef uint64_t core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil
 cdef uint64_t core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
 cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
-cdef Policy core_set_policy(Core *core, Policy policy) noexcept nogil
+# `timeout`, in ns, is set with PATIENT, and becomes the previous one.
+cdef Policy core_set_policy(Core *core, Policy policy, uint64_t *timeout) noexcept nogil
 cdef void core_clear_cache(Core *core) noexcept nogil
 cdef void core_reset_peak(Core *core) noexcept nogil
 # One consistent copy: of every counter; of all but active, cache and hits, without a stop; and of
@@ -121,6 +137,8 @@ cdef Resource *core_detach(Core *core, uint64_t enough) noexcept nogil
 # Without the lock, calls the device: destroys what was detached, then settles its bytes, less the
 # `growth` that was reserved with them.
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
+# Under the lock: memory came free, or a limit changed: wakes the next of the queue.
+cdef void core_wake(Core *core) noexcept nogil
 # Under the lock: wakes whoever waits for pending to fall. While stopped: waits for that.
 cdef void core_settle(Core *core) noexcept nogil
 cdef void core_wait(Core *core) noexcept nogil

@@ -12,7 +12,7 @@ from memlimits._heaps cimport (
     heaps_share, heaps_stop, heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
-    limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
+    PATIENT, limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
     limits_note_peak, limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
@@ -22,8 +22,8 @@ from memlimits._residency cimport (
 )
 from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy
 from memlimits._sync cimport (
-    pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init, pthread_cond_wait,
-    pthread_mutex_lock, pthread_mutex_unlock,
+    pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init, pthread_cond_signal,
+    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
 )
 
 cdef enum:
@@ -120,7 +120,14 @@ cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexce
     pthread_mutex_unlock(&core.heaps.lock)
 
 
+cdef void core_wake(Core *core) noexcept nogil:
+    core.wakes += 1
+    if core.queue != NULL:
+        pthread_cond_signal(&core.queue.turn)
+
+
 cdef void core_settle(Core *core) noexcept nogil:
+    core_wake(core)
     if core.waiters:
         pthread_cond_broadcast(&core.settled)
 
@@ -213,6 +220,11 @@ cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
         # It was there, out of reach.
         heaps_keep_least(&core.heaps)
     resource = cache_find(&heap.cache, n)
+    # While others wait for memory only a piece of what cannot be returned is no loss to them.
+    if resource != NULL and core.queue != NULL and (
+        resource.block_size == 0 or resource.live == 0
+    ):
+        resource = NULL
     if resource != NULL:
         cache_serve(&heap.cache, resource, n, block)
         heap.hits += 1
@@ -230,6 +242,7 @@ cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noe
         cache_give(&heap.cache, resource, start)
         core_note(core)
         detached = detach_excess(core)
+    core_wake(core)
     core_resume(core, False)
     return detached
 
@@ -255,6 +268,7 @@ cdef uint64_t core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil:
     previous = core.limits.memory_limit
     core.limits.memory_limit = limit
     detached = detach_excess(core)
+    core_wake(core)
     core_resume(core, False)
     core_return(core, detached)
     return previous
@@ -277,11 +291,22 @@ cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
     return residency_set_limit(&core.residency, limit)
 
 
-cdef Policy core_set_policy(Core *core, Policy policy) noexcept nogil:
+cdef Policy core_set_policy(Core *core, Policy policy, uint64_t *timeout) noexcept nogil:
     cdef Policy previous
+    cdef uint64_t previous_timeout
+    cdef Waiter *waiter
     pthread_mutex_lock(&core.heaps.lock)
     previous = core.limits.policy
+    previous_timeout = core.limits.wait_timeout
     core.limits.policy = policy
+    if policy == PATIENT:
+        core.limits.wait_timeout = timeout[0]
+    timeout[0] = previous_timeout
+    core.wakes += 1
+    waiter = core.queue
+    while waiter != NULL:
+        pthread_cond_signal(&waiter.turn)
+        waiter = waiter.next
     pthread_mutex_unlock(&core.heaps.lock)
     return previous
 
@@ -371,6 +396,8 @@ cdef void core_after_fork(Core *core, bint child) noexcept nogil:
     # The threads that waited are gone, and so is their claim on these.
     pthread_cond_init(&core.settled, NULL)
     core.waiters = 0
+    core.queue = NULL
+    core.limits.waiting = 0
     residency_forget(&core.residency)
     if device_usable(core.device) != MLIM_OK:
         heaps_lose(&core.heaps)

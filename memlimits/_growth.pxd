@@ -5,16 +5,18 @@ from libc.stdint cimport uint64_t
 from memlimits._core cimport Core, Refusal
 from memlimits._limits cimport Blocker
 from memlimits._resource cimport Block
+from memlimits._waiting cimport Caller
 
-# Serves n bytes where core_hit found none. Calls the device. A refusal is counted and remembered.
-cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil
+# Serves n bytes where core_hit found none. Calls the device, and waits where the policy says so. A
+# refusal is counted and remembered.
+cdef Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noexcept nogil
 
 # Reserves growth of what a caller holds, or says what stands in the way: `growth` where that is far
-# from every limit, else `least`. Calls the device.
+# from every limit, else `least`. Calls the device, and waits. A refusal, of n bytes, is counted and
+# remembered.
 cdef Blocker core_reserve(
-    Core *core, uint64_t least, uint64_t *growth, bint *overrun) noexcept nogil
-# Counts and remembers the refusal of n bytes.
-cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil
+    Core *core, uint64_t n, uint64_t least, Caller *caller, uint64_t *growth,
+    bint *overrun) noexcept nogil
 
 # This thread's last refusal.
 cdef Refusal last_refusal() noexcept nogil

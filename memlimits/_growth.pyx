@@ -7,12 +7,12 @@ from memlimits._cache cimport (
     cache_least_growth, cache_mapped, cache_remove, cache_serve,
 )
 from memlimits._core cimport (
-    core_detach, core_give_back, core_hold, core_resume, core_return, core_settle,
+    Waiter, core_detach, core_give_back, core_hold, core_resume, core_return, core_settle,
     core_stop, core_take_out, core_wait,
 )
 from memlimits._device cimport buffer_create, buffer_set_purgeable
 from memlimits._heap cimport (
-    BOUND, DONE, Heap, Outcome, heap_gain, heap_of, heaps_mine, heaps_take_longer,
+    BOUND, DONE, EMPTY, Heap, Outcome, heap_gain, heap_of, heaps_mine, heaps_take_longer,
 )
 from memlimits._heaps cimport heaps_steal, heaps_stop_others
 from memlimits._limits cimport (
@@ -28,6 +28,7 @@ from memlimits._purgeable cimport purgeable_step
 from memlimits._room cimport Reading, room_extend_credit, room_read
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport DETACHED, Resource, resource_adopt, resource_destroy, resource_new
+from memlimits._waiting cimport waiter_init, waiter_leave, waiter_may_go, waiter_waits
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 cdef enum:
@@ -36,9 +37,9 @@ cdef enum:
 cdef extern from *:
     """
     /* A Refusal, as bytes: Cython cannot declare a thread's own variable. */
-    static _Thread_local char this_threads_refusal[64];
+    static _Thread_local char this_threads_refusal[256];
     """
-    char this_threads_refusal[64]
+    char this_threads_refusal[256]
 
 
 cdef struct Plan:
@@ -88,7 +89,7 @@ cdef bint hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept n
 
 cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
     """Under the lock: whether growth is far from every limit, and needs nothing of other heaps."""
-    return core.purgeable == 0 and (
+    return core.purgeable == 0 and core.queue == NULL and (
         core.limits.footprint + growth <= limits_easy_growth(&core.limits, core.takers))
 
 
@@ -118,7 +119,7 @@ cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept
     cdef Heap *mine = heaps_mine(&core.heaps)
     cdef Outcome outcome
     pthread_mutex_lock(&core.heaps.lock)
-    outcome = heaps_steal(mine, n, longest, block)
+    outcome = heaps_steal(mine, n, longest, block) if core.queue == NULL else EMPTY
     core.limits.hits += outcome == DONE
     pthread_mutex_unlock(&core.heaps.lock)
     return outcome == DONE
@@ -160,7 +161,7 @@ cdef bint decide(
 
 
 cdef Blocker reserve(
-    Core *core, uint64_t n, uint64_t growth, Plan *plan, Block *block
+    Core *core, uint64_t n, uint64_t growth, Waiter *waiter, Plan *plan, Block *block
 ) noexcept nogil:
     """While stopped, with pauses: a hit after all, a purgeable resource, or room to grow.
 
@@ -175,6 +176,8 @@ cdef Blocker reserve(
     memset(&reading, 0, sizeof(reading))
     memset(plan, 0, sizeof(Plan))
     while True:
+        if not waiter_may_go(core, waiter):
+            return LIMIT
         if hit(core, n, 0, block):
             return NOTHING
         kept = find_purgeable(core, n) if keep else NULL
@@ -200,28 +203,42 @@ cdef Blocker reserve(
             return blocker
 
 
-cdef Blocker core_reserve(
-    Core *core, uint64_t least, uint64_t *growth, bint *overrun
-) noexcept nogil:
+cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *plan) noexcept nogil:
     cdef Reading reading
+    cdef Blocker blocker = LIMIT
+    memset(&reading, 0, sizeof(reading))
+    memset(plan, 0, sizeof(Plan))
+    core_stop(core)
+    while waiter_may_go(core, waiter) and not decide(core, growth, &reading, plan, &blocker):
+        blocker = LIMIT
+    core_resume(core, False)
+    return blocker
+
+
+cdef Blocker core_reserve(
+    Core *core, uint64_t n, uint64_t least, Caller *caller, uint64_t *growth, bint *overrun
+) noexcept nogil:
     cdef Plan plan
+    cdef Waiter waiter
     cdef Blocker blocker
-    cdef uint64_t _longest
+    cdef uint64_t waited, _longest
     overrun[0] = False
     purgeable_step(core, AGED_A_STEP)
     if reserve_easily(core, 0, growth[0], &_longest):
         return NOTHING
     growth[0] = least
-    memset(&reading, 0, sizeof(reading))
-    memset(&plan, 0, sizeof(Plan))
-    core_stop(core)
-    while not decide(core, least, &reading, &plan, &blocker):
-        pass
-    core_resume(core, False)
+    waiter_init(&waiter)
+    while True:
+        blocker = reserve_growth(core, least, &waiter, &plan)
+        if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
+            break
+    waited = waiter_leave(core, &waiter, caller)
+    if blocker != NOTHING:
+        return refuse(core, n, blocker, waited)
     if plan.detached != NULL:
         core_give_back(core, plan.detached, least)
     overrun[0] = plan.overrun
-    return blocker
+    return NOTHING
 
 
 cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
@@ -270,7 +287,9 @@ cdef void use_kept(Core *core, uint64_t n, Resource *kept, Block *block) noexcep
     serve_fresh(core, kept, n, block)
 
 
-cdef Blocker grow(Core *core, uint64_t n, uint64_t growth, Block *block) noexcept nogil:
+cdef Blocker grow(
+    Core *core, uint64_t n, uint64_t growth, Waiter *waiter, Block *block
+) noexcept nogil:
     """Serves n bytes, from a new resource of `growth` bytes where nothing else is found."""
     cdef Plan plan
     cdef Resource *resource
@@ -285,7 +304,7 @@ cdef Blocker grow(Core *core, uint64_t n, uint64_t growth, Block *block) noexcep
         if steal(core, n, longest, block):
             return NOTHING
         core_stop(core)
-        blocker = reserve(core, n, growth, &plan, block)
+        blocker = reserve(core, n, growth, waiter, &plan, block)
         core_resume(core, block.resource != NULL)
     if blocker != NOTHING:
         return blocker
@@ -317,25 +336,35 @@ cdef Blocker grow(Core *core, uint64_t n, uint64_t growth, Block *block) noexcep
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 
-cdef Blocker core_miss(Core *core, uint64_t n, Block *block) noexcept nogil:
+cdef Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noexcept nogil:
     cdef uint64_t growth = cache_growth(core.page_size, n)
     cdef uint64_t least = cache_least_growth(core.page_size, n)
+    cdef Waiter waiter
     cdef Blocker blocker
+    cdef uint64_t waited
     block.resource = NULL
     if core.heaps.lost:
-        return core_refuse(core, n, FORK)
+        return refuse(core, n, FORK, 0)
     if least > core.max_buffer_length:
-        return core_refuse(core, n, LENGTH)
+        return refuse(core, n, LENGTH, 0)
     purgeable_step(core, AGED_A_STEP)
     growth = growth if growth <= core.max_buffer_length else least
-    blocker = grow(core, n, growth, block)
-    if blocker != NOTHING and least < growth:
-        # Where a whole slab does not fit, a page may.
-        blocker = grow(core, n, least, block)
-    return NOTHING if blocker == NOTHING else core_refuse(core, n, blocker)
+    waiter_init(&waiter)
+    while True:
+        blocker = grow(core, n, growth, &waiter, block)
+        if blocker != NOTHING and least < growth:
+            # Where a whole slab does not fit, a page may.
+            blocker = grow(core, n, least, &waiter, block)
+        if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
+            break
+    waited = waiter_leave(core, &waiter, caller)
+    if caller.gave_up:
+        return blocker
+    return NOTHING if blocker == NOTHING else refuse(core, n, blocker, waited)
 
 
-cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
+cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker, uint64_t waited) noexcept nogil:
+    """Counts and remembers a refusal."""
     cdef Limits *limits = &core.limits
     core_stop(core)
     limits.refusals[<int> blocker] += 1
@@ -346,6 +375,7 @@ cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil
     core.latest.cache = limits.cache
     core.latest.slack = limits_slack(limits)
     core.latest.number = last_refusal().number + 1
+    core.latest.waited = waited
     core.latest.blocked_by = blocker
     memcpy(this_threads_refusal, &core.latest, sizeof(Refusal))
     core_resume(core, False)

@@ -10,6 +10,7 @@ from libc.stdint cimport int64_t, uint64_t
 cdef enum Policy:
     GUIDELINE
     STRICT
+    PATIENT     # waits for others to free enough, then refuses
 
 cdef enum Verdict:
     FITS        # once `trim` bytes of the cache are returned
@@ -33,6 +34,8 @@ cdef struct Limits:
     uint64_t wired_limit
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     Policy policy
+    uint64_t wait_timeout       # ns, under PATIENT
+    uint64_t waiting            # threads in the queue for memory
 
     uint64_t footprint          # held from the device, or being asked of it or returned to it
     uint64_t pending            # the part of footprint whose device call is under way
@@ -60,6 +63,8 @@ cdef struct Limits:
     uint64_t overruns           # growth past the limit under the guideline policy
     uint64_t refusals[BLOCKERS]
     uint64_t wire_failures
+    uint64_t waits              # requests that waited for others to free memory
+    uint64_t waited             # ns, all of them together
 
 cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil
 cdef uint64_t limits_slack(const Limits *limits) noexcept nogil
@@ -103,8 +108,8 @@ cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept n
 cdef void limits_note_peak(Limits *limits) noexcept nogil
 
 # What may go on without a look at the limits. Bytes that may become active before there is a new
-# peak: below 0 while the peak waits for its first. Bytes that may become cached: INT64_MAX for no
-# bound. Up to which footprint growth is paid for without looking for idle memory in other heaps.
+# peak: below 0 while the peak waits for its first, or a thread for memory: then every step is to be
+# seen. Bytes that may become cached: INT64_MAX for no bound. Up to which footprint growth is paid for without looking for idle memory in other heaps.
 cdef int64_t limits_headroom(const Limits *limits) noexcept nogil
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil

@@ -12,6 +12,8 @@ cdef enum:
 cdef enum:
     MARGIN = 32 << 20
 
+cdef uint64_t DEFAULT_TIMEOUT = 60000000000     # ns
+
 
 cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil:
     memset(limits, 0, sizeof(Limits))
@@ -19,6 +21,7 @@ cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil:
     limits.memory_limit = memory_limit
     limits.trim_limit = UINT64_MAX
     limits.cache_follows = True
+    limits.wait_timeout = DEFAULT_TIMEOUT
 
 
 cdef uint64_t limits_slack(const Limits *limits) noexcept nogil:
@@ -64,7 +67,7 @@ cdef Verdict limits_judge(
         return FITS
     if n <= minus(limits.memory_limit, kept - limits.pending):
         return WAIT
-    if limits.policy == STRICT:
+    if limits.policy != GUIDELINE:
         return REFUSE
     trim[0] = limits.cache
     return FITS
@@ -73,7 +76,7 @@ cdef Verdict limits_judge(
 cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
     # What is too long counts as active: near the memory limit it could make a refusal or overrun.
     if (
-        limits.policy == STRICT or n > minus(limits.memory_limit, limits.footprint)
+        limits.policy != GUIDELINE or n > minus(limits.memory_limit, limits.footprint)
         or over_untrimmed(limits, n, heaps) == 0
     ):
         return 0
@@ -148,12 +151,14 @@ cdef void limits_note_peak(Limits *limits) noexcept nogil:
 
 
 cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
-    if limits.peak == 0:
+    if limits.peak == 0 or limits.waiting:
         return -1
     return minus(limits.peak, limits.active)
 
 
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
+    if limits.waiting:
+        return 0
     if limits.footprint <= min(limits.memory_limit, limits_cache_limit(limits)):
         return INT64_MAX
     if limits.footprint - limits.returning > limits.memory_limit:

@@ -3,6 +3,7 @@ from libc.stdint cimport INT64_MAX, uint64_t
 from libc.string cimport memcpy, memset
 
 from memlimits._allocator cimport get_default
+from memlimits._callers cimport c_caller
 from memlimits._core cimport (
     Core, core_clear, core_find, core_free_slowly, core_hit, core_return,
 )
@@ -11,6 +12,7 @@ from memlimits._heap cimport heap_free, heaps_malloc
 from memlimits._limits cimport NOTHING
 from memlimits._resize cimport NOT_RESIZED, RESIZED, Resized, core_resize
 from memlimits._resource cimport Block, Resource
+from memlimits._waiting cimport Caller
 
 cdef extern from "memlimits.h":
     ctypedef struct memlimits_functions:
@@ -29,8 +31,11 @@ cdef Core *core = &get_default().core
 
 cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
     cdef Block block
+    cdef Caller caller = c_caller()
     # A refusal names at least a byte, since there is a block for none, too.
-    if not core_hit(core, n, &block) and core_miss(core, n or 1, &block) != NOTHING:
+    if not core_hit(core, n, &block) and core_miss(
+        core, n or 1, &caller, &block
+    ) != NOTHING:
         return NULL
     if zeroed:
         core_clear(core, &block, n)
@@ -72,6 +77,7 @@ cdef void *realloc(void *start, size_t n) noexcept nogil:
     cdef Resource *resource
     cdef uint64_t capacity
     cdef Resized resized
+    cdef Caller caller
     cdef Block block
     n = min(<uint64_t> n, <uint64_t> INT64_MAX)
     if start == NULL:
@@ -82,7 +88,8 @@ cdef void *realloc(void *start, size_t n) noexcept nogil:
         return start
     # What is to be copied into an idle block may be less than what would be new.
     if n // 2 <= capacity or not core_hit(core, n, &block):
-        resized = core_resize(core, resource, n)
+        caller = c_caller()
+        resized = core_resize(core, resource, n, &caller)
         if resized != NOT_RESIZED:
             return resource.base if resized == RESIZED else NULL
         block.start = <char *> malloc(n)

@@ -2,9 +2,9 @@ from memlimits._bins cimport bin_of
 from memlimits._cache cimport cache_growth, cache_least_growth, cache_mapped
 from memlimits._core cimport core_resume, core_settle, core_stop
 from memlimits._device cimport buffer_contents, buffer_resize
-from memlimits._growth cimport core_refuse, core_reserve
+from memlimits._growth cimport core_reserve
 from memlimits._limits cimport (
-    NOTHING, Blocker, limits_cancel, limits_confirm, limits_leave, limits_returned,
+    NOTHING, limits_cancel, limits_confirm, limits_leave, limits_returned,
 )
 from memlimits._mlim cimport MLIM_NO_MEMORY, MLIM_OK, mlim_status
 from memlimits._pagemap cimport pagemap_add, pagemap_remove, pagemap_spare
@@ -88,14 +88,16 @@ cdef uint64_t wished_for(const Core *core, uint64_t bytes) noexcept nogil:
     return longer if longer <= core.max_buffer_length else bytes
 
 
-cdef Resized grow(Core *core, Resource *resource, uint64_t bytes, uint64_t n) noexcept nogil:
+cdef Resized grow(
+    Core *core, Resource *resource, uint64_t bytes, uint64_t n, Caller *caller
+) noexcept nogil:
     cdef uint64_t growth = wished_for(core, bytes) - resource.bytes
     cdef bint overrun
-    cdef Blocker blocker = core_reserve(core, bytes - resource.bytes, &growth, &overrun)
-    if blocker == NOTHING:
-        return make_longer(core, resource, growth, overrun)
-    core_refuse(core, n, blocker)
-    return REFUSED
+    if core_reserve(
+        core, n, bytes - resource.bytes, caller, &growth, &overrun
+    ) != NOTHING:
+        return REFUSED
+    return make_longer(core, resource, growth, overrun)
 
 
 cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nogil:
@@ -112,13 +114,15 @@ cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nog
     return RESIZED
 
 
-cdef Resized core_resize(Core *core, Resource *resource, uint64_t n) noexcept nogil:
+cdef Resized core_resize(
+    Core *core, Resource *resource, uint64_t n, Caller *caller
+) noexcept nogil:
     cdef uint64_t bytes = cache_least_growth(core.page_size, n)
     cdef Resized resized
     if not can_resize(core, resource, bytes) or not begin(core, resource):
         return NOT_RESIZED
     if bytes > resource.bytes:
-        resized = grow(core, resource, bytes, n)
+        resized = grow(core, resource, bytes, n, caller)
     else:
         resized = shrink(core, resource, bytes)
     end(core, resource)

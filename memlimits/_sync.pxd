@@ -1,6 +1,7 @@
 """What the core uses of pthread.h."""
 
 from libc.stdint cimport int64_t
+from posix.time cimport timespec
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -16,6 +17,9 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_init(pthread_cond_t *condition, const void *attributes)
     int pthread_cond_destroy(pthread_cond_t *condition)
     int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
+    int pthread_cond_timedwait(
+        pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
+    int pthread_cond_signal(pthread_cond_t *condition)
     int pthread_cond_broadcast(pthread_cond_t *condition)
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
                        void (*child)() noexcept nogil)

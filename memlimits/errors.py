@@ -39,6 +39,8 @@ class MemoryLimitError(MemoryError):
     blocked_by : str
         What refused: ``"limit"``, ``"system"``, ``"device"``, ``"length"`` or ``"resources"``; or
         ``"fork"``, which only `last_refusal` tells: `allocate` raises `DeviceError` then.
+    waited : float
+        Seconds that the request waited for others to free memory, under the policy ``"wait"``.
     """
 
     requested: int
@@ -48,6 +50,7 @@ class MemoryLimitError(MemoryError):
     cache: int
     slack: int
     blocked_by: str
+    waited: float
 
     def __init__(
         self,
@@ -58,8 +61,9 @@ class MemoryLimitError(MemoryError):
         cache: int,
         slack: int,
         blocked_by: str,
+        waited: float = 0.0,
     ) -> None:
-        super().__init__(requested, limit, footprint, active, cache, slack, blocked_by)
+        super().__init__(requested, limit, footprint, active, cache, slack, blocked_by, waited)
         self.requested = requested
         self.limit = limit
         self.footprint = footprint
@@ -67,10 +71,12 @@ class MemoryLimitError(MemoryError):
         self.cache = cache
         self.slack = slack
         self.blocked_by = blocked_by
+        self.waited = waited
 
     def __str__(self) -> str:
+        waited = f", after waiting for {self.waited:.3g} s" if self.waited else ""
         return (
-            f"cannot allocate {self.requested} bytes: {_WHY[self.blocked_by]}. "
+            f"cannot allocate {self.requested} bytes: {_WHY[self.blocked_by]}{waited}. "
             f"Limit {self.limit}, footprint {self.footprint} "
             f"(active {self.active}, cache {self.cache}, slack {self.slack}). "
             f"{_WAY_OUT[self.blocked_by]}"

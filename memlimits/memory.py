@@ -174,27 +174,39 @@ def get_idle_timeout() -> float | None:
     return default_allocator().get_idle_timeout()
 
 
-def set_memory_policy(policy: str) -> str:
+def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> str:
     """Set what happens to an allocation that does not fit the memory limit.
 
     Parameters
     ----------
-    policy : {"guideline", "strict"}
+    policy : {"guideline", "strict", "wait"}
         ``"guideline"``, the default and what MLX documents: it is given as long as the system has
-        the memory. ``"strict"``: it is refused. Whatever the policy, memory that the system does
-        not have is refused.
+        the memory. ``"strict"``: it is refused. ``"wait"``: it waits, without the GIL, until others
+        have freed enough, and is refused when the time is up. Whatever the policy, memory that the
+        system does not have is refused; under ``"wait"`` that waits, too.
+    timeout : float, optional
+        Seconds that a request waits under ``"wait"``, from 0 to 1e9; by default 60, or what
+        `policy` has brought along.
 
     Returns
     -------
     str
-        The previous policy.
+        The previous policy; ``"wait"`` has the attribute ``timeout``, and brings it along when it
+        is set again.
 
     Raises
     ------
     TypeError, ValueError
-        `policy` is neither; the policy stays.
+        `policy` is none of these, or `timeout` no such number; the policy stays.
+
+    Notes
+    -----
+    Requests are served in the order in which they come, those of threads that hold memory before
+    those of threads that hold none, which cannot free any. Garbage is collected once before
+    `allocate`, `empty` or `zeros` wait, and signals are handled meanwhile; inside NumPy's own
+    allocations neither is done, but SIGINT ends the wait.
     """
-    return default_allocator().set_memory_policy(policy)
+    return default_allocator().set_memory_policy(policy, timeout)
 
 
 def reset_peak_memory() -> None:

@@ -104,7 +104,7 @@ def test_anything_with_index_is_a_number_of_bytes(value):
     assert type(memlimits.get_cache_limit()) is int
 
 
-@pytest.mark.parametrize("policy", ["", "STRICT", "wait", "strict "])
+@pytest.mark.parametrize("policy", ["", "STRICT", "WAIT", "strict "])
 def test_an_unknown_policy_is_an_error(policy):
     with pytest.raises(ValueError, match=repr(policy)):
         memlimits.set_memory_policy(policy)

@@ -18,7 +18,16 @@ KEYS = {"program", "memory_limit", "cache_limit", "wired_limit", "policy", "last
 
 COUNTERS = {"footprint", "pending", "active", "cache", "slack", "peak", "wired", "resources"}
 
-COUNTERS |= {"hits", "misses", "overruns", "refusals", "wire_failures"}
+COUNTERS |= {
+    "hits",
+    "misses",
+    "overruns",
+    "refusals",
+    "wire_failures",
+    "waiting",
+    "waits",
+    "waited_ns",
+}
 
 ARRAYS = """
 import numpy

@@ -15,8 +15,8 @@ OBJC = HOUSE / "objc"
 CORE = [
     "_python", "_sync", "_lock", "_mlim", "_device", "_modules", "_limits", "_resource", "_pagemap",
     "_bins", "_cache", "_heap", "_heaps", "_residency_sets", "_residency", "_core", "_purgeable",
-    "_room", "_growth", "_resize", "_allocator", "_dlpack", "_buffer", "_metal", "_getters",
-    "_malloc",
+    "_room", "_waiting", "_growth", "_resize", "_callers", "_allocator", "_dlpack",
+    "_buffer", "_metal", "_getters", "_malloc",
 ]  # fmt: skip
 
 

@@ -7,7 +7,18 @@ from memlimits import memory
 from memlimits.cli.sizes import format_exact
 
 # The facts and counters that are numbers of things, not of bytes.
-_COUNTS = {"resource_limit", "resources", "hits", "misses", "overruns", "refusals", "wire_failures"}
+_COUNTS = {
+    "resource_limit",
+    "resources",
+    "hits",
+    "misses",
+    "overruns",
+    "refusals",
+    "wire_failures",
+    "waiting",
+    "waits",
+    "waited_ns",
+}
 
 
 def facts() -> dict[str, dict[str, Any]]:

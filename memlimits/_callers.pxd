@@ -1,0 +1,19 @@
+"""What a thread does around a wait for memory, for the sake of others and of the interpreter."""
+
+from memlimits._waiting cimport Caller
+
+# Called without the GIL, by who can raise: collects garbage once, and lets signals' handlers run
+# now and then. Where one raises, `gave_up` is set, and so is the exception.
+cdef Caller python_caller() noexcept nogil
+# Called with the GIL or without, in the midst of what may be anyone's C code: gives up the GIL, and
+# runs no Python. SIGINT ends the wait, and is handled when that code is left.
+cdef Caller c_caller() noexcept nogil
+# Once it is set: passes it on.
+cdef extern from *:
+    """
+    static inline int raise_what_is_set(void)
+    {
+        return -1;
+    }
+    """
+    int raise_what_is_set() except -1

@@ -1,0 +1,30 @@
+"""The queue for memory, under the "wait" policy.
+
+Requests that the limit, or the system, has no room for are served in the order in which they came,
+those of threads that hold memory before those of threads that hold none: what the latter wait for
+the former may be about to free. As long as there is a queue every block that is given back to the
+cache goes the slow way, and wakes the next; and nobody else takes what it waits for.
+"""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._core cimport Core, Waiter
+from memlimits._limits cimport Blocker
+
+# What the caller does around a wait; called without a lock. Each may be NULL.
+cdef struct Caller:
+    void (*begins)(Caller *caller) noexcept nogil       # before it queues
+    bint (*gives_up)(Caller *caller) noexcept nogil     # now and then: whether it does
+    void (*ends)(Caller *caller) noexcept nogil
+    void *state                                         # the caller's own
+    bint gave_up                                        # then nothing is refused
+
+# One request's place, at first in no queue.
+cdef void waiter_init(Waiter *waiter) noexcept nogil
+# While stopped: whether it may take what there is.
+cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil
+# After an attempt that was blocked: waits. False: that is final.
+cdef bint waiter_waits(
+    Core *core, Waiter *waiter, Caller *caller, Blocker blocker) noexcept nogil
+# Leaves the queue, if it is in it. Returns how many ns it has waited.
+cdef uint64_t waiter_leave(Core *core, Waiter *waiter, Caller *caller) noexcept nogil

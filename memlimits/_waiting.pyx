@@ -1,0 +1,155 @@
+from libc.string cimport memset
+from posix.time cimport (
+    CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_t, timespec,
+)
+
+from memlimits._core cimport core_resume, core_stop, core_wake
+from memlimits._heap cimport Heap, heap_of, heaps_mine
+from memlimits._limits cimport LIMIT, PATIENT, SYSTEM
+from memlimits._resource cimport RESIZING, TAKEN, Resource
+from memlimits._sync cimport (
+    pthread_cond_destroy, pthread_cond_init, pthread_cond_timedwait, pthread_mutex_lock,
+    pthread_mutex_unlock,
+)
+
+cdef enum:
+    # ns between two looks at signals, and at what the system has: nobody tells of either.
+    LOOK_EVERY = 20000000
+
+cdef enum Stage:
+    ARRIVED
+    READY       # the caller has done what it does before it waits
+    LAST        # the policy is another now: one attempt more, under that
+
+
+cdef uint64_t clock_now(clockid_t clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
+
+
+cdef void waiter_init(Waiter *waiter) noexcept nogil:
+    memset(waiter, 0, sizeof(Waiter))
+
+
+cdef bint holds_memory(const Core *core, const Heap *heap) noexcept nogil:
+    """Under the lock: whether callers hold blocks of this heap."""
+    cdef const Resource *resource = core.resources
+    while resource != NULL:
+        if heap_of(resource) == heap and resource.use in (TAKEN, RESIZING) and (
+            resource.block_size == 0 or resource.live > 0
+        ):
+            return True
+        resource = resource.below
+    return False
+
+
+cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
+    if core.queue == NULL or core.queue == waiter or core.limits.policy != PATIENT:
+        return True
+    if waiter.heap == NULL:
+        waiter.heap = core.stopper
+        waiter.holds = holds_memory(core, waiter.heap)
+    # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.
+    return core.queue.heap == waiter.heap or (
+        not waiter.queued and waiter.holds and not core.queue.holds)
+
+
+cdef void join(Core *core, Waiter *waiter) noexcept nogil:
+    """Behind those that hold memory, and behind those that hold none if it is one of these."""
+    cdef Waiter **link = &core.queue
+    core_stop(core)
+    if waiter.heap == NULL:
+        waiter.heap = core.stopper
+        waiter.holds = holds_memory(core, waiter.heap)
+    while link[0] != NULL and (link[0].holds or not waiter.holds):
+        link = &link[0].next
+    waiter.next = link[0]
+    link[0] = waiter
+    waiter.queued = True
+    waiter.seen = core.wakes
+    core.limits.waiting += 1
+    core.limits.waits += 1
+    core_resume(core, False)
+
+
+cdef uint64_t waiter_leave(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
+    cdef Waiter **link = &core.queue
+    cdef uint64_t waited = 0
+    if waiter.stage == ARRIVED:
+        return 0
+    if waiter.queued:
+        waited = clock_now(CLOCK_MONOTONIC) - waiter.since
+        core_stop(core)
+        while link[0] != waiter:
+            link = &link[0].next
+        link[0] = waiter.next
+        core.limits.waiting -= 1
+        core.limits.waited += waited
+        core_wake(core)
+        core_resume(core, False)
+    pthread_cond_destroy(&waiter.turn)
+    if caller.ends != NULL:
+        caller.ends(caller)
+    return waited
+
+
+cdef bint wait_a_while(Core *core, Waiter *waiter, uint64_t ns) noexcept nogil:
+    """Until something changed, or for so long. Whether another attempt is worth it."""
+    cdef uint64_t until = clock_now(CLOCK_REALTIME) + ns
+    cdef timespec time
+    cdef bint worth
+    time.tv_sec = until // 1000000000
+    time.tv_nsec = until % 1000000000
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.queue != waiter or core.wakes == waiter.seen:
+        pthread_cond_timedwait(&waiter.turn, &core.heaps.lock, &time)
+    waiter.seen = core.wakes
+    worth = core.queue == waiter
+    pthread_mutex_unlock(&core.heaps.lock)
+    return worth
+
+
+cdef uint64_t timeout_now(Core *core) noexcept nogil:
+    """In ns; 0 where the policy is not to wait."""
+    cdef uint64_t timeout
+    pthread_mutex_lock(&core.heaps.lock)
+    timeout = core.limits.wait_timeout if core.limits.policy == PATIENT else 0
+    pthread_mutex_unlock(&core.heaps.lock)
+    return timeout
+
+
+cdef bint begin(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
+    cdef uint64_t timeout = timeout_now(core)
+    if timeout == 0:
+        return False
+    waiter.stage = READY
+    waiter.since = clock_now(CLOCK_MONOTONIC)
+    waiter.deadline = waiter.since + timeout
+    pthread_cond_init(&waiter.turn, NULL)
+    if caller.begins != NULL:
+        caller.begins(caller)
+    return True
+
+
+cdef bint waiter_waits(
+    Core *core, Waiter *waiter, Caller *caller, Blocker blocker
+) noexcept nogil:
+    cdef uint64_t now
+    if blocker != LIMIT and blocker != SYSTEM:
+        return False
+    if waiter.stage == ARRIVED:
+        return begin(core, waiter, caller)
+    if not waiter.queued:
+        join(core, waiter)
+        return True
+    while True:
+        caller.gave_up = caller.gives_up != NULL and caller.gives_up(caller)
+        now = clock_now(CLOCK_MONOTONIC)
+        if caller.gave_up or now >= waiter.deadline or waiter.stage == LAST:
+            return False
+        if timeout_now(core) == 0:
+            waiter.stage = LAST
+            return True
+        if wait_a_while(core, waiter, min(waiter.deadline - now, <uint64_t> LOOK_EVERY)):
+            return True

@@ -1,0 +1,487 @@
+"""The policy "wait": requests that do not fit wait for others to free memory."""
+
+import gc
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import memlimits
+from memlimits import memory
+from memlimits._buffer import allocate_in
+from support.blocks import private
+from support.process import run
+from support.threads import run_threads
+from support.units import MIB
+
+LIMIT = 64 * MIB
+
+
+def waiting(limit=LIMIT, timeout=20):
+    allocator = private()
+    allocator.set_memory_limit(limit)
+    allocator.set_memory_policy("wait", timeout)
+    return allocator
+
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def until_waiting(allocator, count):
+    until(lambda: allocator.counters()["waiting"] >= count)
+
+
+class Asking:
+    """Threads that each ask for a block, one after the other, and the order they are served in."""
+
+    def __init__(self, allocator):
+        self.allocator = allocator
+        self.served = []
+        self.errors = []
+        self._go_on = {}
+        self._threads = []
+
+    def ask(self, name, size, holds=0):
+        """Have a thread, which holds a block if it says so, wait for a block of `size`."""
+        waiters = self.allocator.counters()["waiting"]
+        self._go_on[name] = threading.Event()
+        thread = threading.Thread(target=self._run, args=(name, size, holds), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        until_waiting(self.allocator, waiters + 1)
+
+    def _run(self, name, size, holds):
+        try:
+            held = holds and allocate_in(self.allocator, holds)
+            block = allocate_in(self.allocator, size)
+            self.served.append(name)
+            assert self._go_on[name].wait(20)
+            block.release()
+            if held:
+                held.release()
+        except BaseException as error:
+            self.errors.append((name, error))
+
+    def finish(self, name):
+        self._go_on[name].set()
+
+    def until_served(self, *names):
+        until(lambda: len(self.served) >= len(names) or self.errors)
+        assert (self.served, self.errors) == (list(names), [])
+
+    def join(self):
+        for event in self._go_on.values():
+            event.set()
+        for thread in self._threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        assert self.errors == []
+
+
+@contextmanager
+def asking(allocator):
+    threads = Asking(allocator)
+    yield threads
+    threads.join()
+    assert allocator.counters()["waiting"] == 0
+
+
+@pytest.mark.core
+def test_a_request_waits_until_another_thread_frees_enough():
+    allocator = waiting()
+    held = allocate_in(allocator, 40 * MIB)
+    with asking(allocator) as threads:
+        threads.ask("waits", 40 * MIB)
+        assert threads.served == []
+        held.release()
+        threads.until_served("waits")
+    counters = allocator.counters()
+    assert (counters["waits"], counters["refusals"], counters["overruns"]) == (1, 0, 0)
+    assert counters["waited_ns"] > 0
+
+
+@pytest.mark.core
+def test_requests_are_served_in_the_order_of_their_arrival():
+    allocator = waiting()
+    held = allocate_in(allocator, LIMIT)
+    with asking(allocator) as threads:
+        for name in range(5):
+            threads.ask(name, 40 * MIB)
+        held.release()
+        for name in range(5):
+            threads.until_served(*range(name + 1))
+            threads.finish(name)
+
+
+@pytest.mark.core
+def test_small_requests_do_not_starve_a_large_one():
+    """They come after it, though idle blocks of their size are there and would fit."""
+    allocator = waiting()
+    small = [allocate_in(allocator, 4 * MIB) for _ in range(16)]
+    with asking(allocator) as threads:
+        threads.ask("large", 32 * MIB)
+        for name in range(3):
+            small.pop().release()
+            threads.ask(name, 4 * MIB)
+        assert threads.served == []
+        for _ in range(5):
+            small.pop().release()
+        until(lambda: threads.served == ["large"])
+        assert allocator.counters()["waiting"] == 3
+        del small[:]
+        until(lambda: len(threads.served) == 4)
+        assert sorted(threads.served[1:]) == [0, 1, 2]
+
+
+@pytest.mark.core
+def test_who_holds_memory_goes_ahead_of_who_holds_none():
+    """What the others wait for may be theirs to free."""
+    allocator = waiting()
+    held = allocate_in(allocator, 40 * MIB)
+    with asking(allocator) as threads:
+        threads.ask("none", 56 * MIB)
+        # A request that fits goes by at once, if its thread holds memory.
+        assert allocate_in(allocator, 8 * MIB).capacity
+        threads.ask("none, too", 30 * MIB)
+        held.release()
+        until(lambda: threads.served == ["none"])
+        threads.finish("none")
+
+    held = allocate_in(allocator, 32 * MIB)
+    with asking(allocator) as threads:
+        first = threading.Event()
+
+        def holder():
+            with allocate_in(allocator, 16 * MIB):
+                first.set()
+                until_waiting(allocator, 1)
+                with allocate_in(allocator, 40 * MIB):
+                    threads.served.append("holder")
+
+        thread = threading.Thread(target=holder, daemon=True)
+        thread.start()
+        assert first.wait(20)
+        threads.ask("none", 48 * MIB)
+        until_waiting(allocator, 2)
+        held.release()
+        until(lambda: len(threads.served) == 2)
+        assert threads.served == ["holder", "none"]
+        thread.join(20)
+
+
+@pytest.mark.core
+def test_pieces_of_slabs_that_stay_are_given_while_others_wait():
+    """Nobody else could have had their bytes."""
+    allocator = waiting()
+    held = allocate_in(allocator, 60 * MIB)
+    with allocate_in(allocator, 100), asking(allocator) as threads:
+        threads.ask("waits", 32 * MIB)
+        allocate_in(allocator, 100).release()
+        assert allocator.counters()["waits"] == 1
+        held.release()
+
+
+@pytest.mark.core
+def test_the_time_is_up():
+    allocator = waiting(timeout=0.1)
+    held = allocate_in(allocator, 40 * MIB)
+    begin = time.monotonic()
+    with pytest.raises(memlimits.MemoryLimitError, match="after waiting for") as caught:
+        allocate_in(allocator, 40 * MIB)
+    assert 0.1 <= time.monotonic() - begin < 5
+    assert (caught.value.blocked_by, caught.value.active) == ("limit", 40 * MIB)
+    assert 0.1 <= caught.value.waited < 5
+    counters = allocator.counters()
+    assert (counters["waiting"], counters["refusals"], counters["waits"]) == (0, 1, 1)
+    assert counters["footprint"] == 40 * MIB
+    held.release()
+    assert allocate_in(allocator, 40 * MIB).capacity == 40 * MIB
+
+
+@pytest.mark.core
+def test_no_time_at_all():
+    allocator = waiting(timeout=0)
+    with allocate_in(allocator, 40 * MIB), pytest.raises(memlimits.MemoryLimitError) as caught:
+        allocate_in(allocator, 40 * MIB)
+    assert caught.value.waited == 0
+    assert allocator.counters()["waits"] == 0
+
+
+@pytest.mark.core
+def test_what_no_wait_can_help_is_refused_at_once():
+    allocator = waiting()
+    with pytest.raises(memlimits.MemoryLimitError) as caught:
+        allocate_in(allocator, 1 << 60)
+    assert (caught.value.blocked_by, caught.value.waited) == ("length", 0)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("way", ["limit", "policy"])
+def test_a_setter_lets_them_go_on(way):
+    allocator = waiting()
+    with allocate_in(allocator, 40 * MIB), asking(allocator) as threads:
+        threads.ask(0, 60 * MIB)
+        threads.ask(1, 60 * MIB)
+        if way == "limit":
+            allocator.set_memory_limit(4 * LIMIT)
+        else:
+            allocator.set_memory_policy("guideline")
+        until(lambda: len(threads.served) == 2)
+    assert allocator.counters()["overruns"] == 2 * (way == "policy")
+
+
+@pytest.mark.core
+def test_under_strict_those_who_wait_are_refused():
+    allocator = waiting()
+    with allocate_in(allocator, 40 * MIB):
+        threads = Asking(allocator)
+        threads.ask("waits", 40 * MIB)
+        allocator.set_memory_policy("strict")
+        until(lambda: threads.errors)
+    assert threads.errors[0][1].blocked_by == "limit"
+
+
+@pytest.mark.core
+def test_garbage_is_collected_first():
+    allocator = waiting(timeout=0.2)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        cycle = [allocate_in(allocator, 40 * MIB)]
+        cycle.append(cycle)
+        del cycle
+        assert allocate_in(allocator, 40 * MIB).capacity == 40 * MIB
+    finally:
+        gc.set_threshold(*thresholds)
+    assert allocator.counters()["waits"] == 0
+
+
+@pytest.mark.core
+def test_the_footprint_stays_within_the_limit():
+    allocator = waiting(limit=16 * MIB)
+    highest = []
+    done = threading.Event()
+
+    def churn(seed):
+        for i in range(60):
+            size = ((i * seed) % 7 + 1) * MIB
+            with allocate_in(allocator, size) as block:
+                memoryview(block)[:1] = b"x"
+
+    def watch():
+        while not done.is_set():
+            highest.append(allocator.counters()["footprint"])
+
+    def all_of_them():
+        run_threads(*(lambda seed=seed: churn(seed) for seed in (2, 3, 5, 11)))
+        done.set()
+
+    run_threads(watch, all_of_them)
+    assert max(highest) <= 16 * MIB
+    counters = allocator.counters()
+    assert (counters["active"], counters["refusals"], counters["waiting"]) == (0, 0, 0)
+    assert counters["peak"] <= 16 * MIB
+
+
+# ---- signals ----
+
+
+@contextmanager
+def alarm(handler, after=0.1):
+    previous = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, after)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+def test_a_signal_whose_handler_raises_ends_the_wait_and_leaves_the_queue_intact():
+    allocator = waiting()
+    held = allocate_in(allocator, 40 * MIB)
+
+    def interrupt(*_):
+        raise InterruptedError
+
+    with asking(allocator) as threads:
+        threads.ask(0, 40 * MIB)
+        with alarm(interrupt), pytest.raises(InterruptedError):
+            allocate_in(allocator, 60 * MIB)
+        assert allocator.counters()["waiting"] == 1
+        threads.ask(1, 40 * MIB)
+        held.release()
+        threads.until_served(0)
+        threads.finish(0)
+        threads.until_served(0, 1)
+    assert allocator.counters()["refusals"] == 0
+
+
+def test_a_handler_that_returns_does_not_end_the_wait():
+    allocator = waiting()
+    held = [allocate_in(allocator, 40 * MIB), allocate_in(allocator, 8 * MIB)]
+    with alarm(lambda *_: held.pop(0).release()):
+        assert allocate_in(allocator, 40 * MIB).capacity == 40 * MIB
+
+
+def test_a_handler_may_allocate_while_its_thread_waits():
+    allocator = waiting()
+    held = [allocate_in(allocator, 40 * MIB)]
+    sizes = []
+
+    def handler(*_):
+        sizes.append(allocate_in(allocator, 20 * MIB).capacity)
+        allocator.set_memory_limit(LIMIT)
+        held.clear()
+
+    with alarm(handler):
+        allocate_in(allocator, 60 * MIB)
+    assert sizes == [20 * MIB]
+
+
+# ---- NumPy and C ----
+
+
+@pytest.fixture
+def patient():
+    """The documented functions under this policy."""
+    memlimits.clear_cache()
+    memlimits.set_memory_limit(memlimits.get_active_memory() + LIMIT)
+    memlimits.set_memory_policy("wait", timeout=20)
+
+
+def until_one_waits():
+    until(lambda: memory.counters()["waiting"] == 1)
+
+
+def test_numpy_waits_without_the_gil_and_collects_no_garbage(patient, govern):
+    held = [np.empty(40 * MIB, np.uint8)]
+    collections = [info["collections"] for info in gc.get_stats()]
+
+    def free():
+        until_one_waits()
+        held.clear()
+
+    run_threads(free, lambda: np.empty(40 * MIB, np.uint8))
+    assert memory.counters()["waits"] > 0
+    assert [info["collections"] for info in gc.get_stats()] == collections
+
+
+def test_an_array_that_is_resized_waits_in_place(patient, govern):
+    held = [np.empty(30 * MIB, np.uint8)]
+    array = np.arange(20 * MIB, dtype=np.uint8)
+
+    def free():
+        until_one_waits()
+        held.clear()
+
+    run_threads(free, lambda: array.resize(40 * MIB, refcheck=False))
+    assert array.size == 40 * MIB
+    assert np.array_equal(array[: 1 * MIB], np.arange(1 * MIB, dtype=np.uint8))
+
+
+def test_ctrl_c_ends_numpys_wait():
+    run("""
+        import numpy
+        memlimits.set_memory_limit(64 * MIB)
+        memlimits.set_memory_policy("wait", timeout=50)
+        with memlimits.govern_numpy():
+            held = numpy.empty(40 * MIB, numpy.uint8)
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            begin = time.monotonic()
+            try:
+                numpy.empty(40 * MIB, numpy.uint8)
+            except KeyboardInterrupt:
+                assert 0.1 < time.monotonic() - begin < 20
+            else:
+                raise AssertionError
+            assert memory.counters()["waiting"] == 0
+            del held
+            numpy.empty(40 * MIB, numpy.uint8)
+    """)
+
+
+def test_a_forked_child_waits_for_nobody():
+    run("""
+        memlimits.set_memory_limit(64 * MIB)
+        memlimits.set_memory_policy("wait", timeout=50)
+        held = memlimits.allocate(40 * MIB)
+        waiter = threading.Thread(target=lambda: memlimits.allocate(40 * MIB))
+        waiter.start()
+        while not memory.counters()["waiting"]:
+            time.sleep(0.001)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)     # threads and a fork
+            child = os.fork()
+        if child == 0:
+            assert memory.counters()["waiting"] == 0
+            held.release()
+            memlimits.allocate(50 * MIB)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        held.release()
+        waiter.join(20)
+        consistent()
+    """)
+
+
+# ---- the policy as a setting ----
+
+
+def test_the_previous_policy_comes_back_with_its_timeout():
+    assert memlimits.set_memory_policy("wait", timeout=1.5) == "guideline"
+    previous = memlimits.set_memory_policy("strict")
+    assert (previous, previous.timeout) == ("wait", 1.5)
+    assert memlimits.set_memory_policy(previous) == "strict"
+    assert memory.get_memory_policy() == "wait"
+    assert memory.get_memory_policy().timeout == 1.5
+    assert memlimits.set_memory_policy(previous, timeout=3) == "wait"
+    assert memory.get_memory_policy().timeout == 3
+    memlimits.set_memory_policy("wait")
+    assert memory.get_memory_policy().timeout == 60
+
+
+@pytest.mark.parametrize(
+    ("policy", "timeout", "error", "message"),
+    [
+        ("wait", -1, ValueError, "timeout must be from 0 to 1000000000 seconds"),
+        ("wait", float("inf"), ValueError, "not inf"),
+        ("wait", float("nan"), ValueError, "not nan"),
+        ("wait", 10**400, ValueError, "timeout must be from 0"),
+        ("wait", "soon", TypeError, "timeout must be a number, or None for 60 s, not 'soon'"),
+        ("wait", True, TypeError, "not True"),
+        ("strict", 1, ValueError, "only the policy 'wait' takes a timeout"),
+        ("guideline", 1, ValueError, "only the policy 'wait' takes a timeout"),
+        ("WAIT", None, ValueError, "must be 'guideline', 'strict' or 'wait', not 'WAIT'"),
+        (b"wait", None, TypeError, "not b'wait'"),
+    ],
+)
+def test_what_is_no_policy_is_refused(policy, timeout, error, message):
+    memlimits.set_memory_policy("wait", timeout=2)
+    with pytest.raises(error, match=message):
+        memlimits.set_memory_policy(policy, timeout)
+    assert memory.get_memory_policy().timeout == 2
+
+
+@pytest.mark.host
+def test_under_wait_the_systems_room_is_waited_for():
+    """Nobody tells of memory that another process frees: it is looked for now and then."""
+    run(
+        """
+        memlimits.set_memory_policy("wait", timeout=0.3)
+        begin = time.monotonic()
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
+        try:
+            memlimits.allocate(memlimits.device_info()["max_buffer_length"])
+        except memlimits.MemoryLimitError as error:
+            assert error.blocked_by in ("system", "limit"), error
+            assert error.waited >= 0.3
+        else:
+            raise AssertionError
+        """
+    )
