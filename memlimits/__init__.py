@@ -2,8 +2,12 @@
 
 from memlimits.errors import DeviceError, MemoryLimitError, WiredLimitError
 from memlimits.memory import (
+    Budget,
     Buffer,
+    Fit,
+    Reservation,
     allocate,
+    budget,
     clear_cache,
     device_info,
     get_active_memory,
@@ -15,12 +19,14 @@ from memlimits.memory import (
     get_wired_limit,
     get_wired_memory,
     last_refusal,
+    reserve,
     reset_peak_memory,
     set_cache_limit,
     set_idle_timeout,
     set_memory_limit,
     set_memory_policy,
     set_wired_limit,
+    would_fit,
 )
 
 TYPE_CHECKING = False
@@ -31,11 +37,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
     "Buffer",
     "DeviceError",
+    "Fit",
     "MemoryLimitError",
+    "Reservation",
     "WiredLimitError",
     "allocate",
+    "budget",
     "clear_cache",
     "device_info",
     "empty",
@@ -50,12 +60,14 @@ __all__ = [
     "get_wired_memory",
     "govern_numpy",
     "last_refusal",
+    "reserve",
     "reset_peak_memory",
     "set_cache_limit",
     "set_idle_timeout",
     "set_memory_limit",
     "set_memory_policy",
     "set_wired_limit",
+    "would_fit",
     "zeros",
 ]
 

@@ -12,7 +12,7 @@ from memlimits._core cimport (
 )
 from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
-    BLOCKERS, NOTHING, PATIENT, Limits, Policy, limits_cache_limit, limits_slack,
+    BLOCKERS, BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit, limits_slack,
 )
 from memlimits._purgeable cimport purgeable_set_timeout
 from memlimits._residency_sets cimport MOST_SETS
@@ -38,7 +38,8 @@ cdef const char *WIRE_FAILURE = (
 
 POLICIES = ("guideline", "strict", "wait")      # by Policy
 # By Blocker.
-BLOCKED_BY = (None, "limit", "system", "device", "length", "resources", "fork")
+BLOCKED_BY = (
+    None, "limit", "system", "device", "length", "resources", "fork", "budget", "reservation")
 
 
 cdef bint is_bool(object value) except -1:
@@ -93,7 +94,9 @@ cdef object refusal_error(Refusal refusal):
         return None
     return MemoryLimitError(
         refusal.requested, refusal.limit, refusal.footprint, refusal.active, refusal.cache,
-        refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9)
+        refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9,
+        refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
+        refusal.budget_limit, refusal.budget_active)
 
 
 class Wait(str):
@@ -263,6 +266,7 @@ cdef class Allocator:
             "overruns": limits.overruns,
             "refusals": refusals,
             "wire_failures": limits.wire_failures,
+            "reserved": limits.reserved,
             "waiting": limits.waiting,
             "waits": limits.waits,
             "waited_ns": limits.waited,

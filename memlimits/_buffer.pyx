@@ -7,7 +7,10 @@ from cpython.object cimport PyObject, PyTypeObject, destructor
 from libc.string cimport memcpy
 
 from memlimits._allocator cimport as_nbytes, get_default, raise_refusal
+from memlimits._accounts cimport Account
+from memlimits._budgets cimport account_here
 from memlimits._callers cimport python_caller, raise_what_is_set
+from memlimits._charging cimport core_take_on
 from memlimits._core cimport Core, core_clear, core_free, core_hit, core_return
 from memlimits._device cimport buffer_native
 from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule
@@ -23,10 +26,14 @@ from memlimits._waiting cimport Caller
 cdef int take(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1:
     cdef Blocker blocker
     cdef Caller caller
-    if not core_hit(&allocator.core, n, block):
+    cdef Account *account = account_here(&allocator.core)
+    if account != NULL or not core_hit(&allocator.core, n, block):
         caller = python_caller()
         with nogil:
-            blocker = core_miss(&allocator.core, n, &caller, block)
+            if account != NULL:
+                blocker = core_take_on(&allocator.core, account, n, &caller, block)
+            else:
+                blocker = core_miss(&allocator.core, n, &caller, block)
         if blocker != NOTHING:
             block.resource = NULL
             if caller.gave_up:
@@ -289,7 +296,9 @@ cdef PyObject *allocate_quickly(
         return allocate_slowly(module, args, nargs, keywords)
     n = small_int(args[0])
     buffer = spare[spares - 1]
-    if n <= 0 or not core_hit(default_core, n, &(<Buffer> buffer).block):
+    if n <= 0 or default_core.accounts.open != NULL or (
+        not core_hit(default_core, n, &(<Buffer> buffer).block)
+    ):
         return allocate_slowly(module, args, 1, NULL)
     spares -= 1
     (<Buffer> buffer).nbytes = n

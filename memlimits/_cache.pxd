@@ -37,6 +37,8 @@ cdef inline uint32_t class_of(uint64_t n) noexcept nogil:
     cdef int power = log2_floor(last | 512)     # up to 512 the steps are those from 512 on
     return <uint32_t> ((power - 9) * 8 + (last >> (power - 3)) + 1)
 
+# The length of the piece of a slab that serves n bytes, up to LARGEST_SLAB_BLOCK.
+cdef uint64_t cache_block_size(uint64_t n) noexcept nogil
 # Bytes to ask the device for, to serve n: comfortably, and at the very least.
 cdef uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil
 cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil

@@ -20,6 +20,10 @@ cdef uint32_t class_size(uint32_t size_class) noexcept nogil:
     return (<uint32_t> 1 << power) + (eighths << (power - 3))
 
 
+cdef uint64_t cache_block_size(uint64_t n) noexcept nogil:
+    return class_size(class_of(n))
+
+
 cdef uint64_t slab_size(uint32_t block_size) noexcept nogil:
     """The smallest power of two that holds BLOCKS_A_SLAB blocks, at least SMALLEST_SLAB."""
     cdef uint64_t least = max(<uint64_t> block_size * BLOCKS_A_SLAB, <uint64_t> SMALLEST_SLAB)

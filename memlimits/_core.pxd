@@ -9,6 +9,7 @@ Python releases the GIL around them.
 
 from libc.stdint cimport int64_t, uint64_t
 
+from memlimits._accounts cimport LONGEST_NAME, Accounts
 from memlimits._heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
 from memlimits._limits cimport Blocker, Limits, Policy
 from memlimits._mlim cimport mlim_device, mlim_device_facts
@@ -27,14 +28,19 @@ cdef struct Refusal:
     uint64_t slack
     uint64_t number         # counts its thread's refusals: tells one from the next
     uint64_t waited         # ns
+    uint64_t budget_limit   # the budget's that refused
+    uint64_t budget_active
     Blocker blocked_by      # NOTHING: there was no refusal
+    char budget[LONGEST_NAME + 1]
 
 # A thread in the queue for memory. On its stack; guarded by the lock.
 cdef struct Waiter:
     Waiter *next
-    Heap *heap              # its thread's
+    const void *self        # its thread
+    Heap *heap              # that it takes from
     bint holds              # its thread holds memory: it goes ahead of those that hold none
     bint queued
+    uint64_t own            # bytes reserved for its request; 0 once it has them
     int stage               # what was tried so far (_waiting)
     uint64_t since          # ns
     uint64_t deadline
@@ -57,6 +63,7 @@ cdef struct Core:
     Waiter *queue               # for memory, the next to be served first
     uint64_t wakes              # counts what may let a waiter go on
     Limits limits
+    Accounts accounts
     uint64_t purgeable          # idle bytes that the system may take; set while stopped only
     Resource *resources         # every resource held, the newest first
     uint64_t idle_timeout       # ns after which idle resources become purgeable; UINT64_MAX: never

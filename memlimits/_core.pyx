@@ -1,6 +1,9 @@
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
+from memlimits._accounts cimport (
+    Account, account_discharge, account_release, account_take_note,
+)
 from memlimits._cache cimport (
     cache_find, cache_give, cache_mapped, cache_remove, cache_serve,
 )
@@ -12,7 +15,8 @@ from memlimits._heaps cimport (
     heaps_share, heaps_stop, heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
-    PATIENT, limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note,
+    PATIENT, limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init,
+    limits_note,
     limits_note_peak, limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
@@ -22,8 +26,8 @@ from memlimits._residency cimport (
 )
 from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy
 from memlimits._sync cimport (
-    pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init, pthread_cond_signal,
-    pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
+    load_acquire, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init,
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
 )
 
 cdef enum:
@@ -232,10 +236,39 @@ cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
     return resource != NULL
 
 
+cdef bint discharge(Core *core, Resource *resource, void *start) noexcept nogil:
+    """Under the lock, before the block goes back. Whether bytes are reserved again."""
+    cdef uint64_t n, reserved = 0
+    cdef Account *account = account_take_note(resource, start, &n)
+    if account != NULL:
+        if resource.block_size == 0:
+            resource.home = resource.taker
+            resource.taker = NULL
+        reserved = account_discharge(account, n)
+        core.limits.reserved += reserved
+        account_release(&core.accounts, account)
+        # Who waits may wait for this.
+        core_wake(core)
+    return reserved > 0
+
+
+cdef bint give_charged(Core *core, Resource *resource, void *start) noexcept nogil:
+    """A block that is not charged any more goes back, unless that takes a stop."""
+    cdef bint reserved, charged
+    pthread_mutex_lock(&core.heaps.lock)
+    reserved = discharge(core, resource, start)
+    charged = resource.charge != NULL
+    pthread_mutex_unlock(&core.heaps.lock)
+    return not reserved and not charged and heap_give(resource, start) == DONE
+
+
 cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil:
-    cdef Heap *heap = heap_of(resource)
+    cdef Heap *heap
     cdef Resource *detached = NULL
+    if load_acquire(&resource.charge) != NULL and give_charged(core, resource, start):
+        return NULL
     core_stop(core)
+    heap = heap_of(resource)
     if core.heaps.lost:
         heap.cache.idle += resource.block_size or resource.bytes
     else:

@@ -1,6 +1,7 @@
 from libc.stdint cimport UINT64_MAX, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strcpy
 
+from memlimits._accounts cimport account_floor_costs, account_set_floor
 from memlimits._bins cimport bins_find
 from memlimits._cache cimport (
     LARGEST_SLAB_BLOCK, cache_add, cache_find, cache_find_purgeable, cache_growth,
@@ -16,9 +17,10 @@ from memlimits._heap cimport (
 )
 from memlimits._heaps cimport heaps_steal, heaps_stop_others
 from memlimits._limits cimport (
-    DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESOURCES, SYSTEM, WAIT, Limits, Verdict,
+    BUDGET, DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESERVATION, RESOURCES, SYSTEM, WAIT,
+    Limits, Verdict,
     limits_cancel, limits_confirm, limits_easy_growth, limits_judge, limits_longest, limits_promise,
-    limits_reserve, limits_set_aside, limits_slack,
+    limits_reserve, limits_set_aside, limits_slack, limits_unreserved,
 )
 from memlimits._mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_status,
@@ -75,6 +77,16 @@ cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
     return found
 
 
+cdef bint has_idle(Core *core, uint64_t n) noexcept nogil:
+    """While stopped: whether `hit` would find anything."""
+    cdef Heap *heap = &core.heaps.shared
+    while heap != NULL:
+        if cache_find(&heap.cache, n) != NULL:
+            return True
+        heap = heap.next
+    return False
+
+
 cdef bint hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
     """While stopped: whatever any heap has; where `longest` is not 0, up to so many bytes."""
     cdef Resource *found = find_in(core.stopper, n, longest)
@@ -125,25 +137,30 @@ cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept
     return outcome == DONE
 
 
-cdef bint decide(
-    Core *core, uint64_t growth, Reading *reading, Plan *plan, Blocker *blocker
+cdef Blocker limit_or_reservation(const Limits *limits, uint64_t growth) noexcept nogil:
+    cdef uint64_t kept = limits.footprint - limits.cache
+    return RESERVATION if kept + growth <= limits.memory_limit else LIMIT
+
+
+cdef bint look(
+    Core *core, uint64_t growth, uint64_t own, Reading *reading, uint64_t *trim, Blocker *blocker
 ) noexcept nogil:
-    """While stopped, with pauses: the last look at the limits and the reservation in one step.
+    """While stopped, with pauses: whether so much growth fits once `trim` bytes of the cache went.
 
     False: look again.
     """
     cdef Limits *limits = &core.limits
-    cdef uint64_t trim, short_by, returned
-    cdef Verdict verdict = limits_judge(limits, growth, core.takers, &trim)
+    cdef uint64_t short_by
+    cdef Verdict verdict = limits_judge(limits, growth, own, core.takers, trim)
     blocker[0] = NOTHING
     if verdict == REFUSE:
-        blocker[0] = LIMIT
+        blocker[0] = limit_or_reservation(limits, growth)
         return True
     if verdict == WAIT:
         core_wait(core)
         reading.current = False
         return False
-    if not room_read(core, growth, reading, &short_by):
+    if not room_read(core, growth - min(growth, own), reading, &short_by):
         return False
     if short_by:
         # What is purgeable counts as available already, and is the first to go.
@@ -155,8 +172,22 @@ cdef bint decide(
             core_wait(core)
             reading.current = False
             return False
-    plan.detached = core_take_out(core, max(trim, short_by), &returned)
-    plan.overrun = limits_reserve(limits, growth, returned)
+    trim[0] = max(trim[0], short_by)
+    return True
+
+
+cdef bint decide(
+    Core *core, uint64_t growth, Waiter *waiter, Reading *reading, Plan *plan, Blocker *blocker
+) noexcept nogil:
+    """The last look and the reservation in one step."""
+    cdef uint64_t trim, returned
+    if not look(core, growth, waiter.own, reading, &trim, blocker):
+        return False
+    if blocker[0] == NOTHING:
+        plan.detached = core_take_out(core, trim, &returned)
+        plan.overrun = limits_reserve(&core.limits, growth, returned)
+        core.limits.reserved -= waiter.own
+        waiter.own = 0
     return True
 
 
@@ -199,7 +230,7 @@ cdef Blocker reserve(
         longest = min(longest_for(core, n), limits.highest - limits.active)
         if longest >= n and hit(core, n, longest, block):
             return NOTHING
-        if decide(core, growth, &reading, plan, &blocker):
+        if decide(core, growth, waiter, &reading, plan, &blocker):
             return blocker
 
 
@@ -209,7 +240,9 @@ cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *p
     memset(&reading, 0, sizeof(reading))
     memset(plan, 0, sizeof(Plan))
     core_stop(core)
-    while waiter_may_go(core, waiter) and not decide(core, growth, &reading, plan, &blocker):
+    while waiter_may_go(core, waiter) and not decide(
+        core, growth, waiter, &reading, plan, &blocker
+    ):
         blocker = LIMIT
     core_resume(core, False)
     return blocker
@@ -239,6 +272,74 @@ cdef Blocker core_reserve(
         core_give_back(core, plan.detached, least)
     overrun[0] = plan.overrun
     return NOTHING
+
+
+cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own) noexcept nogil:
+    cdef uint64_t growth = cache_least_growth(core.page_size, n)
+    cdef Reading reading
+    cdef Blocker blocker = NOTHING
+    cdef uint64_t _trim
+    if core.heaps.lost:
+        return FORK
+    if growth > core.max_buffer_length:
+        return LENGTH
+    memset(&reading, 0, sizeof(reading))
+    core_stop(core)
+    while not has_idle(core, n) and not look(core, growth, own, &reading, &_trim, &blocker):
+        pass
+    core_resume(core, False)
+    return blocker
+
+
+cdef bint reserve_floor(
+    Core *core, Account *account, uint64_t floor, Reading *reading, Resource **detached,
+    Blocker *blocker
+) noexcept nogil:
+    """While stopped, with pauses. False: look again."""
+    cdef Limits *limits = &core.limits
+    cdef uint64_t n = account_floor_costs(account, floor)
+    cdef uint64_t trim
+    if not look(core, n, 0, reading, &trim, blocker):
+        return False
+    if blocker[0] == NOTHING and limits.footprint - min(trim, limits.cache) + n > (
+        limits_unreserved(limits, 0)
+    ):
+        # A guideline lets others pass; but what is not within the limit cannot be kept for anyone.
+        blocker[0] = limit_or_reservation(limits, n)
+    if blocker[0] == NOTHING:
+        account_set_floor(account, floor, limits)
+        limits.credit = 0       # it was given without regard to this
+        detached[0] = core_detach(core, trim)
+    return True
+
+
+cdef Blocker core_set_floor(
+    Core *core, Account *account, uint64_t floor, Caller *caller
+) noexcept nogil:
+    cdef Reading reading
+    cdef Waiter waiter
+    cdef Blocker blocker
+    cdef Resource *detached = NULL
+    cdef uint64_t waited
+    cdef bint hopeless
+    waiter_init(&waiter)
+    while True:
+        memset(&reading, 0, sizeof(reading))
+        blocker = LIMIT
+        core_stop(core)
+        while waiter_may_go(core, &waiter) and not reserve_floor(
+            core, account, floor, &reading, &detached, &blocker
+        ):
+            blocker = LIMIT
+        hopeless = floor > core.limits.memory_limit
+        core_resume(core, False)
+        core_return(core, detached)
+        if blocker == NOTHING or hopeless or not waiter_waits(core, &waiter, caller, blocker):
+            break
+    waited = waiter_leave(core, &waiter, caller)
+    if blocker == NOTHING or caller.gave_up:
+        return blocker
+    return refuse(core, floor, blocker, waited)
 
 
 cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
@@ -337,6 +438,13 @@ cdef Blocker grow(
 
 
 cdef Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noexcept nogil:
+    cdef uint64_t own = 0
+    return core_miss_with(core, n, &own, caller, block)
+
+
+cdef Blocker core_miss_with(
+    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block
+) noexcept nogil:
     cdef uint64_t growth = cache_growth(core.page_size, n)
     cdef uint64_t least = cache_least_growth(core.page_size, n)
     cdef Waiter waiter
@@ -350,6 +458,7 @@ cdef Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noe
     purgeable_step(core, AGED_A_STEP)
     growth = growth if growth <= core.max_buffer_length else least
     waiter_init(&waiter)
+    waiter.own = own[0]
     while True:
         blocker = grow(core, n, growth, &waiter, block)
         if blocker != NOTHING and least < growth:
@@ -358,12 +467,23 @@ cdef Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noe
         if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
             break
     waited = waiter_leave(core, &waiter, caller)
+    own[0] = waiter.own
     if caller.gave_up:
         return blocker
     return NOTHING if blocker == NOTHING else refuse(core, n, blocker, waited)
 
 
+cdef Blocker core_refuse_by(Core *core, uint64_t n, const Account *budget) noexcept nogil:
+    return note_refusal(core, n, BUDGET, 0, budget)
+
+
 cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker, uint64_t waited) noexcept nogil:
+    return note_refusal(core, n, blocker, waited, NULL)
+
+
+cdef Blocker note_refusal(
+    Core *core, uint64_t n, Blocker blocker, uint64_t waited, const Account *budget
+) noexcept nogil:
     """Counts and remembers a refusal."""
     cdef Limits *limits = &core.limits
     core_stop(core)
@@ -377,6 +497,13 @@ cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker, uint64_t waited) no
     core.latest.number = last_refusal().number + 1
     core.latest.waited = waited
     core.latest.blocked_by = blocker
+    core.latest.budget_limit = 0
+    core.latest.budget_active = 0
+    core.latest.budget[0] = 0
+    if budget != NULL:
+        core.latest.budget_limit = budget.limit
+        core.latest.budget_active = budget.active
+        strcpy(core.latest.budget, budget.name)
     memcpy(this_threads_refusal, &core.latest, sizeof(Refusal))
     core_resume(core, False)
     return blocker

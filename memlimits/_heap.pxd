@@ -63,6 +63,9 @@ cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil
 cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
     return <Heap *> resource.home
 
+# From now on this thread takes from another heap. Returns the one before.
+cdef Heap *heaps_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil
+
 # The fast path, under one heap's lock: from this thread's heap, and back to the block's.
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
 # Where nothing fits: a whole resource of n to `longest` bytes.

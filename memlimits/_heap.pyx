@@ -178,6 +178,13 @@ cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil:
     return heap if heap != NULL and heap.heaps == heaps else find_mine(heaps)
 
 
+cdef Heap *heaps_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil:
+    global mine
+    cdef Heap *before = heaps_mine(heaps)
+    mine = heap
+    return before
+
+
 # ---- the fast path ----
 
 cdef Outcome serve(
@@ -246,6 +253,8 @@ cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexc
 
 cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
+    if load_acquire(&resource.charge) != NULL:
+        return BOUND
     return give(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
 
 

@@ -25,12 +25,15 @@ cdef enum Blocker:
     LENGTH
     RESOURCES
     FORK
+    BUDGET
+    RESERVATION
     BLOCKERS    # how many there are
 
 cdef struct Limits:
     uint64_t memory_limit
     uint64_t cache_limit        # as set; means nothing while cache_follows
     bint cache_follows          # the cache limit is the memory limit
+    uint64_t reserved           # of the memory limit, for those who hold reservations
     uint64_t wired_limit
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     Policy policy
@@ -72,10 +75,12 @@ cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil
 # Bytes of the cache to return now: above the cache limit, or holding the footprint above the limit.
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil
 
-# Whether the footprint may grow by n, and how much of the cache must be returned for it. Threads
-# take from so many heaps.
+# Whether the footprint may grow by n, of which `own` are reserved for it, and how much of the cache
+# must be returned for it. Threads take from so many heaps.
 cdef Verdict limits_judge(
-    const Limits *limits, uint64_t n, uint64_t heaps, uint64_t *trim) noexcept nogil
+    const Limits *limits, uint64_t n, uint64_t own, uint64_t heaps, uint64_t *trim) noexcept nogil
+# What the memory limit leaves to those who have nothing reserved.
+cdef uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil
 # How long an idle resource may be to serve n bytes, where growth would return others instead, and
 # where it makes no peak: that is for the caller to see. 0 for no longer than a hit may take.
 cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil
@@ -109,7 +114,8 @@ cdef void limits_note_peak(Limits *limits) noexcept nogil
 
 # What may go on without a look at the limits. Bytes that may become active before there is a new
 # peak: below 0 while the peak waits for its first, or a thread for memory: then every step is to be
-# seen. Bytes that may become cached: INT64_MAX for no bound. Up to which footprint growth is paid for without looking for idle memory in other heaps.
+# seen. Bytes that may become cached: INT64_MAX for no bound. Up to which footprint growth is paid
+# for without looking for idle memory in other heaps.
 cdef int64_t limits_headroom(const Limits *limits) noexcept nogil
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil

@@ -36,10 +36,14 @@ cdef inline uint64_t minus(uint64_t a, uint64_t b) noexcept nogil:
     return a - b if a > b else 0
 
 
+cdef uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil:
+    return minus(limits.memory_limit, minus(limits.reserved, own))
+
+
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
     cdef uint64_t over_cache = minus(limits.cache, limits_cache_limit(limits))
     cdef uint64_t stays = limits.footprint - limits.returning
-    cdef uint64_t over_memory = min(minus(stays, limits.memory_limit), limits.cache)
+    cdef uint64_t over_memory = min(minus(stays, limits_unreserved(limits, 0)), limits.cache)
     return max(over_cache, over_memory)
 
 
@@ -56,16 +60,17 @@ cdef uint64_t over_untrimmed(const Limits *limits, uint64_t n, uint64_t heaps) n
 
 
 cdef Verdict limits_judge(
-    const Limits *limits, uint64_t n, uint64_t heaps, uint64_t *trim
+    const Limits *limits, uint64_t n, uint64_t own, uint64_t heaps, uint64_t *trim
 ) noexcept nogil:
+    cdef uint64_t limit = limits_unreserved(limits, own)
     cdef uint64_t kept = limits.footprint - limits.cache
     trim[0] = min(over_untrimmed(limits, n, heaps), limits.cache)
-    if n <= minus(limits.memory_limit, limits.footprint):
+    if n <= minus(limit, limits.footprint):
         return FITS
-    if n <= minus(limits.memory_limit, kept):
-        trim[0] = max(trim[0], n + limits.footprint - limits.memory_limit)
+    if n <= minus(limit, kept):
+        trim[0] = max(trim[0], n + limits.footprint - limit)
         return FITS
-    if n <= minus(limits.memory_limit, kept - limits.pending):
+    if n <= minus(limit, kept - limits.pending):
         return WAIT
     if limits.policy != GUIDELINE:
         return REFUSE
@@ -76,7 +81,8 @@ cdef Verdict limits_judge(
 cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
     # What is too long counts as active: near the memory limit it could make a refusal or overrun.
     if (
-        limits.policy != GUIDELINE or n > minus(limits.memory_limit, limits.footprint)
+        limits.policy != GUIDELINE
+        or n > minus(limits_unreserved(limits, 0), limits.footprint)
         or over_untrimmed(limits, n, heaps) == 0
     ):
         return 0
@@ -84,7 +90,7 @@ cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) n
 
 
 cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
-    return minus(minus(available, limits.promised), MARGIN)
+    return minus(minus(minus(available, limits.promised), limits.reserved), MARGIN)
 
 
 cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil:
@@ -157,15 +163,16 @@ cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
 
 
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
+    cdef uint64_t limit = limits_unreserved(limits, 0)
     if limits.waiting:
         return 0
-    if limits.footprint <= min(limits.memory_limit, limits_cache_limit(limits)):
+    if limits.footprint <= min(limit, limits_cache_limit(limits)):
         return INT64_MAX
-    if limits.footprint - limits.returning > limits.memory_limit:
+    if limits.footprint - limits.returning > limit:
         return 0
     return minus(limits_cache_limit(limits), limits.cache)
 
 
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:
-    return min(min(limits.memory_limit, limits_cache_limit(limits)),
+    return min(min(limits_unreserved(limits, 0), limits_cache_limit(limits)),
                untrimmed(limits, limits.highest, heaps))

@@ -3,7 +3,10 @@ from libc.stdint cimport INT64_MAX, uint64_t
 from libc.string cimport memcpy, memset
 
 from memlimits._allocator cimport get_default
+from memlimits._accounts cimport Account
+from memlimits._budgets cimport account_of_caller
 from memlimits._callers cimport c_caller
+from memlimits._charging cimport core_take_on
 from memlimits._core cimport (
     Core, core_clear, core_find, core_free_slowly, core_hit, core_return,
 )
@@ -12,7 +15,11 @@ from memlimits._heap cimport heap_free, heaps_malloc
 from memlimits._limits cimport NOTHING
 from memlimits._resize cimport NOT_RESIZED, RESIZED, Resized, core_resize
 from memlimits._resource cimport Block, Resource
+from memlimits._sync cimport load_acquire
 from memlimits._waiting cimport Caller
+
+cdef extern from *:
+    bint unlikely(bint condition) nogil
 
 cdef extern from "memlimits.h":
     ctypedef struct memlimits_functions:
@@ -32,10 +39,12 @@ cdef Core *core = &get_default().core
 cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
     cdef Block block
     cdef Caller caller = c_caller()
+    cdef Account *account = account_of_caller(core)
     # A refusal names at least a byte, since there is a block for none, too.
-    if not core_hit(core, n, &block) and core_miss(
-        core, n or 1, &caller, &block
-    ) != NOTHING:
+    if account != NULL:
+        if core_take_on(core, account, n or 1, &caller, &block) != NOTHING:
+            return NULL
+    elif not core_hit(core, n, &block) and core_miss(core, n or 1, &caller, &block) != NOTHING:
         return NULL
     if zeroed:
         core_clear(core, &block, n)
@@ -47,6 +56,8 @@ cdef void *malloc_slowly(uint64_t n) noexcept nogil:
 
 
 cdef void *malloc(size_t n) noexcept nogil:
+    if unlikely(core.accounts.open != NULL):
+        return malloc_slowly(n)
     return heaps_malloc(&core.heaps, n, malloc_slowly)
 
 
@@ -73,9 +84,19 @@ cdef void free(void *start) noexcept nogil:
         heap_free(core_find(core, start), start, free_slowly)
 
 
+cdef void *copy(void *start, uint64_t capacity, uint64_t n, void *new) noexcept nogil:
+    """The new block in place of the old one; where it is NULL, what serves instead."""
+    if new == NULL:
+        return start if n <= capacity else NULL
+    memcpy(new, start, min(capacity, n))
+    free(start)
+    return new
+
+
 cdef void *realloc(void *start, size_t n) noexcept nogil:
     cdef Resource *resource
     cdef uint64_t capacity
+    cdef bint on_account
     cdef Resized resized
     cdef Caller caller
     cdef Block block
@@ -84,8 +105,14 @@ cdef void *realloc(void *start, size_t n) noexcept nogil:
         return malloc(n)
     resource = core_find(core, start)
     capacity = resource.block_size if resource.block_size else resource.bytes
+    on_account = core.accounts.open != NULL or load_acquire(&resource.charge) != NULL
+    if on_account and resource.block_size == 0 and resource.charge != NULL:
+        capacity = resource.charged
     if capacity // 2 <= n <= capacity:
         return start
+    if on_account:
+        # Charged or not, to whoever allocates here: it is another block.
+        return copy(start, capacity, n, malloc(n))
     # What is to be copied into an idle block may be less than what would be new.
     if n // 2 <= capacity or not core_hit(core, n, &block):
         caller = c_caller()
@@ -93,11 +120,7 @@ cdef void *realloc(void *start, size_t n) noexcept nogil:
         if resized != NOT_RESIZED:
             return resource.base if resized == RESIZED else NULL
         block.start = <char *> malloc(n)
-        if block.start == NULL:
-            return start if n <= capacity else NULL
-    memcpy(block.start, start, min(capacity, <uint64_t> n))
-    free(start)
-    return block.start
+    return copy(start, capacity, n, block.start)
 
 
 cdef memlimits_functions table = memlimits_functions(malloc, calloc, realloc, free)

@@ -11,7 +11,7 @@ cdef enum Resized:
     REFUSED         # which is counted and remembered
     NOT_RESIZED     # another way has to be found
 
-# For a resource whose block its caller wants to hold n bytes. Calls the device, and may wait. Unless it is
-# RESIZED the block is as it was.
+# For a resource whose block its caller wants to hold n bytes. Calls the device, and may wait.
+# Unless it is RESIZED the block is as it was.
 cdef Resized core_resize(
     Core *core, Resource *resource, uint64_t n, Caller *caller) noexcept nogil

@@ -50,6 +50,12 @@ cdef struct Resource:
     Resource *above         # every resource the allocator holds
     Resource *below
     Resource *next_wiring   # one wiring operation's list
+    # Whose account pays: of a whole resource its Account, for so many bytes, and its home lies
+    # where only the slow way leads, away from its taker's heap; of a slab a list of its blocks'
+    # Accounts, of which so many are not NULL.
+    void *charge
+    uint64_t charged
+    void *taker
 
 # What a caller holds.
 cdef struct Block:

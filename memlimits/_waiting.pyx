@@ -4,8 +4,8 @@ from posix.time cimport (
 )
 
 from memlimits._core cimport core_resume, core_stop, core_wake
-from memlimits._heap cimport Heap, heap_of, heaps_mine
-from memlimits._limits cimport LIMIT, PATIENT, SYSTEM
+from memlimits._heap cimport Heap, heap_of, heap_self
+from memlimits._limits cimport LIMIT, PATIENT, RESERVATION, SYSTEM
 from memlimits._resource cimport RESIZING, TAKEN, Resource
 from memlimits._sync cimport (
     pthread_cond_destroy, pthread_cond_init, pthread_cond_timedwait, pthread_mutex_lock,
@@ -36,8 +36,9 @@ cdef bint holds_memory(const Core *core, const Heap *heap) noexcept nogil:
     """Under the lock: whether callers hold blocks of this heap."""
     cdef const Resource *resource = core.resources
     while resource != NULL:
-        if heap_of(resource) == heap and resource.use in (TAKEN, RESIZING) and (
-            resource.block_size == 0 or resource.live > 0
+        if resource.use in (TAKEN, RESIZING) and (
+            resource.live > 0 and heap_of(resource) == heap if resource.block_size else
+            heap == resource.home or heap == resource.taker
         ):
             return True
         resource = resource.below
@@ -51,7 +52,7 @@ cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
         waiter.heap = core.stopper
         waiter.holds = holds_memory(core, waiter.heap)
     # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.
-    return core.queue.heap == waiter.heap or (
+    return core.queue.self == heap_self() or (
         not waiter.queued and waiter.holds and not core.queue.holds)
 
 
@@ -67,6 +68,7 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
     waiter.next = link[0]
     link[0] = waiter
     waiter.queued = True
+    waiter.self = heap_self()
     waiter.seen = core.wakes
     core.limits.waiting += 1
     core.limits.waits += 1
@@ -136,7 +138,7 @@ cdef bint waiter_waits(
     Core *core, Waiter *waiter, Caller *caller, Blocker blocker
 ) noexcept nogil:
     cdef uint64_t now
-    if blocker != LIMIT and blocker != SYSTEM:
+    if blocker not in (LIMIT, SYSTEM, RESERVATION):
         return False
     if waiter.stage == ARRIVED:
         return begin(core, waiter, caller)

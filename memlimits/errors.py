@@ -7,6 +7,8 @@ _WHY = {
     "length": "it is longer than one buffer can be (device_info()['max_buffer_length'])",
     "resources": "the system allows no further resource (device_info()['resource_limit'])",
     "fork": "Metal does not work in a forked child process",
+    "budget": "its budget does not allow it",
+    "reservation": "the room within the memory limit is reserved for others",
 }
 
 _WAY_OUT = {
@@ -15,6 +17,8 @@ _WAY_OUT = {
     "device": "Free something, or raise the process's limits (ulimit -v).",
     "length": "Split it into smaller buffers.",
     "resources": "Free some buffers, use fewer and larger ones, or raise the system's limit.",
+    "budget": "Free something that was allocated in it, or open it with a higher limit.",
+    "reservation": "Free something, raise the limit with set_memory_limit(), or reserve less.",
     "fork": "Start processes with the 'spawn' method, multiprocessing.set_start_method('spawn').",
 }
 
@@ -37,10 +41,15 @@ class MemoryLimitError(MemoryError):
     slack : int
         Idle bytes inside slabs that still hold a live block.
     blocked_by : str
-        What refused: ``"limit"``, ``"system"``, ``"device"``, ``"length"`` or ``"resources"``; or
-        ``"fork"``, which only `last_refusal` tells: `allocate` raises `DeviceError` then.
+        What refused: ``"limit"``, ``"system"``, ``"device"``, ``"length"``, ``"resources"``,
+        ``"budget"`` or ``"reservation"``; or ``"fork"``, which only `last_refusal` tells:
+        `allocate` raises `DeviceError` then.
     waited : float
         Seconds that the request waited for others to free memory, under the policy ``"wait"``.
+    budget : str or None
+        The name of the budget that refused.
+    budget_limit, budget_active : int
+        Its limit and what was charged to it, in bytes; 0 where none refused.
     """
 
     requested: int
@@ -51,6 +60,9 @@ class MemoryLimitError(MemoryError):
     slack: int
     blocked_by: str
     waited: float
+    budget: str | None
+    budget_limit: int
+    budget_active: int
 
     def __init__(
         self,
@@ -62,8 +74,23 @@ class MemoryLimitError(MemoryError):
         slack: int,
         blocked_by: str,
         waited: float = 0.0,
+        budget: str | None = None,
+        budget_limit: int = 0,
+        budget_active: int = 0,
     ) -> None:
-        super().__init__(requested, limit, footprint, active, cache, slack, blocked_by, waited)
+        super().__init__(
+            requested,
+            limit,
+            footprint,
+            active,
+            cache,
+            slack,
+            blocked_by,
+            waited,
+            budget,
+            budget_limit,
+            budget_active,
+        )
         self.requested = requested
         self.limit = limit
         self.footprint = footprint
@@ -72,11 +99,20 @@ class MemoryLimitError(MemoryError):
         self.slack = slack
         self.blocked_by = blocked_by
         self.waited = waited
+        self.budget = budget
+        self.budget_limit = budget_limit
+        self.budget_active = budget_active
 
     def __str__(self) -> str:
         waited = f", after waiting for {self.waited:.3g} s" if self.waited else ""
+        why = _WHY[self.blocked_by]
+        if self.budget is not None:
+            why = (
+                f"the budget {self.budget!r} does not allow it "
+                f"(limit {self.budget_limit}, active {self.budget_active})"
+            )
         return (
-            f"cannot allocate {self.requested} bytes: {_WHY[self.blocked_by]}{waited}. "
+            f"cannot allocate {self.requested} bytes: {why}{waited}. "
             f"Limit {self.limit}, footprint {self.footprint} "
             f"(active {self.active}, cache {self.cache}, slack {self.slack}). "
             f"{_WAY_OUT[self.blocked_by]}"

@@ -5,8 +5,12 @@ documents (https://ml-explore.github.io/mlx/build/html/python/memory_management.
 says where memlimits goes further. All sizes are in bytes. All are safe to call from any thread.
 """
 
-from memlimits import _modules  # noqa: F401 - makes the modules below
+from memlimits import (
+    _budgets,
+    _modules,  # noqa: F401 - makes the modules below
+)
 from memlimits._allocator import default_allocator, this_threads_refusal
+from memlimits._budgets import Budget, Reservation, budget, reserve, what_blocks
 from memlimits._buffer import Buffer, allocate
 from memlimits._getters import (
     get_active_memory,
@@ -24,8 +28,12 @@ if TYPE_CHECKING:
     from typing import SupportsFloat, SupportsIndex
 
 __all__ = [
+    "Budget",
     "Buffer",
+    "Fit",
+    "Reservation",
     "allocate",
+    "budget",
     "clear_cache",
     "device_info",
     "get_active_memory",
@@ -37,12 +45,14 @@ __all__ = [
     "get_wired_limit",
     "get_wired_memory",
     "last_refusal",
+    "reserve",
     "reset_peak_memory",
     "set_cache_limit",
     "set_idle_timeout",
     "set_memory_limit",
     "set_memory_policy",
     "set_wired_limit",
+    "would_fit",
 ]
 
 
@@ -209,6 +219,62 @@ def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> st
     return default_allocator().set_memory_policy(policy, timeout)
 
 
+class Fit:
+    """Whether an allocation would fit: true or false, and why not. Made by `would_fit`.
+
+    Attributes
+    ----------
+    nbytes : int
+        Bytes asked about.
+    blocked_by : str or None
+        What would refuse them, as in `MemoryLimitError`; None where they fit.
+    """
+
+    __slots__ = ("blocked_by", "nbytes")
+
+    nbytes: int
+    blocked_by: str | None
+
+    def __init__(self, nbytes: int, blocked_by: str | None) -> None:
+        object.__setattr__(self, "nbytes", nbytes)
+        object.__setattr__(self, "blocked_by", blocked_by)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Fit does not change: it has no {name} to set")
+
+    def __bool__(self) -> bool:
+        return self.blocked_by is None
+
+    def __repr__(self) -> str:
+        return f"Fit(nbytes={self.nbytes}, blocked_by={self.blocked_by!r})"
+
+
+def would_fit(nbytes: "SupportsIndex") -> Fit:
+    """Tell whether an allocation would fit at this moment, and what would block it.
+
+    It counts with this thread's budgets and reservations, and takes nothing: only within `reserve`
+    is the answer still true when the allocation comes.
+
+    Parameters
+    ----------
+    nbytes : int
+        Bytes, from 0 to 2**63 - 1.
+
+    Returns
+    -------
+    Fit
+        True where it would fit; ``blocked_by`` says what blocks. Under the policy ``"guideline"``
+        that is not the memory limit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `nbytes` is no such integer.
+    """
+    blocked_by = what_blocks(nbytes)  # which says what is wrong with its argument
+    return Fit(nbytes.__index__(), blocked_by)
+
+
 def reset_peak_memory() -> None:
     """Set the peak to 0. It reads 0 until the next allocation.
 
@@ -279,3 +345,8 @@ def get_memory_policy() -> str:
 def counters() -> dict[str, int]:
     """Return one consistent snapshot of the counters: sizes in bytes, the others counts."""
     return default_allocator().counters()
+
+
+def budgets() -> "list[dict[str, str | int | None]]":
+    """Return name path, limit, active and peak of every budget that is in use or was left."""
+    return _budgets.budgets()

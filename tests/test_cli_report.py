@@ -27,6 +27,7 @@ COUNTERS |= {
     "waiting",
     "waits",
     "waited_ns",
+    "reserved",
 }
 
 ARRAYS = """

@@ -1,0 +1,418 @@
+cimport cython
+from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set
+from cpython.object cimport PyObject
+from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdlib cimport free, malloc
+
+from memlimits._accounts cimport DEEPEST, LONGEST_NAME, accounts_open
+from memlimits._allocator cimport Allocator, as_nbytes, get_default, raise_refusal
+from memlimits._callers cimport python_caller, raise_what_is_set
+from memlimits._charging cimport core_end_floor, core_release, core_would_fit_on
+from memlimits._growth cimport core_set_floor
+from memlimits._limits cimport NOTHING, Blocker
+from memlimits._sync cimport (
+    load_acquire, pthread_mutex_lock, pthread_mutex_unlock, store_release,
+)
+from memlimits._waiting cimport Caller
+
+from memlimits._allocator import BLOCKED_BY
+
+cdef extern from "Python.h":
+    int Py_IsInitialized() nogil
+    int PyGILState_Check() nogil
+    int get_in_context "PyContextVar_Get"(object var, PyObject *default, PyObject **value)
+    void drop "Py_DECREF"(PyObject *object)
+
+cdef enum:
+    MOST_FINISHED = 1000        # budgets that are remembered after their end
+
+# An Opened, or nothing.
+cdef object innermost = PyContextVar_New("memlimits_account", NULL)
+cdef Py_ssize_t opened_count = 0
+# Budgets that were left, by path: limit and peak, the one left last at the end.
+cdef dict finished = {}
+
+
+@cython.final
+@cython.no_gc
+cdef class Opened:
+    """An account in a context. Contexts copied meanwhile, as tasks do, keep it when it is left."""
+    cdef Core *core             # the default one, which is never freed
+    cdef Account *account       # a reference
+
+    def __dealloc__(self):
+        if self.account != NULL:
+            core_release(self.core, self.account)
+            count_opened(self.core, -1)
+
+
+cdef void count_opened(Core *core, Py_ssize_t more) noexcept:
+    global opened_count
+    opened_count += more
+    store_release(&core.accounts.open, <void *> (&opened_count if opened_count else NULL))
+
+
+cdef Opened opened_here():
+    cdef PyObject *value = NULL
+    if get_in_context(innermost, NULL, &value) < 0 or value == NULL:
+        return None
+    opened = <Opened> value
+    drop(value)
+    return opened
+
+
+cdef Account *account_here(Core *core) noexcept:
+    cdef PyObject *value = NULL
+    cdef Account *account
+    if load_acquire(&core.accounts.open) == NULL:
+        return NULL
+    get_in_context(innermost, NULL, &value)
+    if value == NULL:
+        return NULL
+    account = (<Opened> value).account
+    drop(value)     # the context has another
+    return account
+
+
+cdef Account *account_with_gil(Core *core) noexcept with gil:
+    return account_here(core)
+
+
+cdef Account *account_of_caller(Core *core) noexcept nogil:
+    if load_acquire(&core.accounts.open) == NULL:
+        return NULL
+    return account_with_gil(core) if Py_IsInitialized() and PyGILState_Check() else NULL
+
+
+cdef str path_of(Account *account):
+    names = []
+    while account != NULL:
+        if account.is_budget:
+            names.append(account.name.decode())
+        account = account.parent
+    return "/".join(reversed(names))
+
+
+cdef class Scope:
+    """What budgets and reservations have in common: they are open from `with` to its end."""
+    cdef Core *core
+    cdef Account *account       # a reference, from the first opening on
+    cdef Opened opened          # None: not open
+    cdef object token
+
+    def __dealloc__(self):
+        if self.account != NULL:
+            core_release(self.core, self.account)
+
+    cdef int prepare(self) except -1:
+        """Before it counts as open."""
+        return 0
+
+    def __enter__(self):
+        cdef Opened outer = opened_here()
+        cdef Opened opened = Opened.__new__(Opened)
+        cdef Core *core = &get_default().core
+        if self.opened is not None:
+            raise RuntimeError(f"{self} is open already: it can be opened again when it was left")
+        if outer is not None and outer.account.depth + 1 >= DEEPEST:
+            raise RuntimeError(
+                f"budgets and reservations nest at most {DEEPEST} deep: leave one before {self}")
+        self.core = opened.core = core
+        pthread_mutex_lock(&core.heaps.lock)
+        opened.account = accounts_open(
+            &core.accounts, NULL if outer is None else outer.account, self.label(),
+            self.is_budget())
+        pthread_mutex_unlock(&core.heaps.lock)
+        if opened.account == NULL:
+            raise MemoryError
+        count_opened(core, 1)
+        self.adopt(opened.account)
+        self.prepare()
+        self.token = PyContextVar_Set(innermost, opened)
+        self.opened = opened
+        return self
+
+    cdef void adopt(self, Account *account) noexcept:
+        if self.account != NULL:
+            core_release(self.core, self.account)
+        pthread_mutex_lock(&self.core.heaps.lock)
+        account.references += 1
+        pthread_mutex_unlock(&self.core.heaps.lock)
+        self.account = account
+
+    cdef const char *label(self) noexcept:
+        return b""
+
+    cdef bint is_budget(self) noexcept:
+        return False
+
+    cdef int leave(self) except -1:
+        return 0
+
+    def close(self):
+        """Leave it, where and when the end of its ``with`` block would.
+
+        Raises
+        ------
+        RuntimeError
+            It is not open, not the innermost here, or was opened in another thread or task; it
+            stays as it is.
+        """
+        if self.opened is None:
+            raise RuntimeError(f"{self} is not open: it was left, or never opened")
+        if opened_here() is not self.opened:
+            raise RuntimeError(
+                f"{self} is not the innermost budget or reservation open here: leave those inside "
+                "first, in the thread or task that opened them")
+        try:
+            PyContextVar_Reset(innermost, self.token)
+        except ValueError:
+            raise RuntimeError(
+                f"{self} was opened in another thread or task: leave it there") from None
+        self.opened = self.token = None
+        self.leave()
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+
+@cython.final
+cdef class Budget(Scope):
+    """A named share of memory. Made by `budget`.
+
+    Attributes
+    ----------
+    name : str
+    limit : int or None
+        In bytes; None where it was given none.
+    active, peak : int
+        Bytes charged to it now, and at most since it is in use.
+    """
+    cdef readonly str name
+    cdef readonly object limit
+    cdef bytes encoded
+
+    cdef const char *label(self) noexcept:
+        return self.encoded
+
+    cdef bint is_budget(self) noexcept:
+        return True
+
+    cdef int prepare(self) except -1:
+        cdef uint64_t limit
+        if self.limit is not None:
+            limit = self.limit
+            pthread_mutex_lock(&self.core.heaps.lock)
+            self.account.limit = limit
+            pthread_mutex_unlock(&self.core.heaps.lock)
+        return 0
+
+    cdef int leave(self) except -1:
+        path = path_of(self.account)
+        before = finished.pop(path, {"peak": 0})
+        finished[path] = {"limit": self.limit, "peak": max(before["peak"], self.peak)}
+        if len(finished) > MOST_FINISHED:
+            del finished[next(iter(finished))]
+        return 0
+
+    @property
+    def active(self):
+        return 0 if self.account == NULL else read(self.core, &self.account.active)
+
+    @property
+    def peak(self):
+        return 0 if self.account == NULL else read(self.core, &self.account.peak)
+
+    def __repr__(self):
+        return f"the budget {self.name!r}"
+
+
+cdef uint64_t read(Core *core, const uint64_t *number) noexcept:
+    cdef uint64_t value
+    pthread_mutex_lock(&core.heaps.lock)
+    value = number[0]
+    pthread_mutex_unlock(&core.heaps.lock)
+    return value
+
+
+@cython.final
+cdef class Reservation(Scope):
+    """Room within the memory limit, for those who allocate inside. Made by `reserve`.
+
+    Attributes
+    ----------
+    nbytes : int
+        What was reserved.
+    remaining : int
+        How much of it nothing was allocated on, in bytes; 0 when it is not open.
+    """
+    cdef readonly uint64_t nbytes
+
+    cdef int prepare(self) except -1:
+        cdef Caller caller = python_caller()
+        cdef Blocker blocker
+        with nogil:
+            blocker = core_set_floor(self.core, self.account, self.nbytes, &caller)
+        if blocker != NOTHING:
+            if caller.gave_up:
+                raise_what_is_set()
+            raise_refusal(get_default())
+        return 0
+
+    cdef int leave(self) except -1:
+        core_end_floor(self.core, self.account)
+        return 0
+
+    @property
+    def remaining(self):
+        cdef uint64_t claimed
+        if self.opened is None:
+            return 0
+        claimed = read(self.core, &self.account.claimed)
+        return self.nbytes - claimed if self.nbytes > claimed else 0
+
+    def __repr__(self):
+        return f"the reservation of {self.nbytes} bytes"
+
+
+def budget(name, limit=None):
+    """Charge what is allocated inside a ``with`` block to a name, within a limit.
+
+    Charged is what this thread or async task allocates inside, and what tasks allocate that were
+    started there, through memlimits or NumPy under `govern_numpy`: each block from then on until it
+    is freed, wherever that is, at its length rounded up to its size class, or to whole pages above
+    32 KiB. Other threads, and C code without the GIL, are not charged.
+
+    Budgets nest: what is charged to one is charged to those around it. The same name in the same
+    place is the same budget, also on another thread, as long as it is open somewhere or anything is
+    charged to it.
+
+    Parameters
+    ----------
+    name : str
+        1 to 127 bytes in UTF-8.
+    limit : int, optional
+        Bytes, from 0 to 2**63 - 1; an allocation beyond is refused, whatever the memory policy.
+        It counts from the opening on, for all who have the budget open. By default the limit stays
+        as it is, at first there is none.
+
+    Returns
+    -------
+    Budget
+        A context manager, with ``active`` and ``peak``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `name` or `limit` is no such string or integer.
+    RuntimeError
+        On opening: it is open, or more than 100 are nested. On leaving: it is not open, not the
+        innermost, or was opened elsewhere.
+    """
+    cdef Budget new = Budget.__new__(Budget)
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {type(name).__name__}")
+    new.encoded = name.encode(errors="replace")
+    if not 1 <= len(new.encoded) <= LONGEST_NAME or "\0" in name:
+        raise ValueError(
+            f"name must be of 1 to {LONGEST_NAME} bytes in UTF-8, none of them 0, "
+            f"not {name[:LONGEST_NAME]!r}")
+    new.name = str(name)
+    new.limit = None if limit is None else as_nbytes(limit, "limit")
+    return new
+
+
+def reserve(nbytes):
+    """Hold room within the memory limit that other threads cannot take.
+
+    What is allocated inside the ``with`` block, by this thread or async task and by tasks started
+    there, draws on it, and gives it back when it is freed inside. What is left over returns at the
+    end. A reservation inside another draws on that.
+
+    Under the ``"guideline"`` policy others may pass the memory limit; they cannot take what the
+    system would need for the reservation. A memory limit that is lowered below what is in use and
+    reserved takes the reservation with it.
+
+    Parameters
+    ----------
+    nbytes : int
+        Bytes, from 0 to 2**63 - 1.
+
+    Returns
+    -------
+    Reservation
+        A context manager, with ``remaining``.
+
+    Raises
+    ------
+    MemoryLimitError
+        On opening: there is no such room within the memory limit, or the system has not that much.
+        Under the policy ``"wait"`` it waits first.
+    TypeError, ValueError
+        `nbytes` is no such integer.
+    RuntimeError
+        As for `budget`.
+    """
+    cdef Reservation new = Reservation.__new__(Reservation)
+    new.nbytes = as_nbytes(nbytes, "nbytes")
+    return new
+
+
+def what_blocks(nbytes):
+    """What would refuse an allocation now, as in MemoryLimitError.blocked_by; None for nothing."""
+    cdef uint64_t n = as_nbytes(nbytes, "nbytes")
+    cdef Allocator allocator = get_default()
+    cdef Account *account = account_here(&allocator.core)
+    cdef Blocker blocker
+    if n == 0:
+        return None
+    with nogil:
+        blocker = core_would_fit_on(&allocator.core, account, n)
+    return BLOCKED_BY[<int> blocker]
+
+
+cdef Account **hold_all(Core *core, size_t *count) noexcept:
+    """Every account there is, with a reference each; NULL without memory."""
+    cdef Account *account
+    cdef Account **held
+    count[0] = 0
+    pthread_mutex_lock(&core.heaps.lock)
+    account = core.accounts.first
+    while account != NULL:
+        count[0] += 1
+        account = account.next
+    held = <Account **> malloc((count[0] + 1) * sizeof(Account *))
+    account = core.accounts.first
+    if held != NULL:
+        for i in range(count[0]):
+            held[i] = account
+            account.references += 1
+            account = account.next
+    pthread_mutex_unlock(&core.heaps.lock)
+    return held
+
+
+def budgets():
+    """Every budget that is open, or charged, or was left, by path: limit, active and peak."""
+    cdef Core *core = &get_default().core
+    cdef size_t count, i
+    cdef Account **held = hold_all(core, &count)
+    cdef uint64_t limit
+    if held == NULL:
+        raise MemoryError
+    found = {path: dict(numbers, active=0) for path, numbers in finished.items()}
+    for i in range(count):
+        if held[i].is_budget:
+            path = path_of(held[i])
+            limit = read(core, &held[i].limit)
+            found[path] = {
+                "limit": None if limit == UINT64_MAX else limit,
+                "active": read(core, &held[i].active),
+                "peak": max(read(core, &held[i].peak), found.get(path, {"peak": 0})["peak"]),
+            }
+    for i in range(count):
+        core_release(core, held[i])
+    free(held)
+    return [
+        {"name": path, "limit": n["limit"], "active": n["active"], "peak": n["peak"]}
+        for path, n in sorted(found.items())]

@@ -1,0 +1,20 @@
+"""Blocks taken on an account: charged to it, and to those above it, until they are freed."""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._accounts cimport Account
+from memlimits._core cimport Core
+from memlimits._limits cimport Blocker
+from memlimits._resource cimport Block
+from memlimits._waiting cimport Caller
+
+# What n bytes are charged as: the block they need, to the size class or the page.
+cdef uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil
+# n bytes, at least 1, whatever it takes: what core_hit and core_miss do. `account` is the caller's.
+cdef Blocker core_take_on(
+    Core *core, Account *account, uint64_t n, Caller *caller, Block *block) noexcept nogil
+# Whether n bytes could be had on the account, which may be NULL; or what stands in the way.
+cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcept nogil
+# Nothing is kept back from others any more. And the opener's reference goes.
+cdef void core_end_floor(Core *core, Account *account) noexcept nogil
+cdef void core_release(Core *core, Account *account) noexcept nogil

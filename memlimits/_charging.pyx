@@ -1,0 +1,148 @@
+from memlimits._accounts cimport (
+    account_blocks, account_charge, account_discharge, account_note, account_release,
+    account_reserved_for, account_set_floor,
+)
+from memlimits._cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_least_growth
+from memlimits._core cimport (
+    core_free, core_hit, core_resume, core_return, core_stop, core_wake,
+)
+from memlimits._growth cimport core_miss_with, core_refuse_by, core_would_fit
+from memlimits._heap cimport Heap, heaps_swap_mine
+from memlimits._limits cimport BUDGET, DEVICE, NOTHING
+from memlimits._resource cimport Resource
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
+
+
+cdef uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil:
+    if n <= LARGEST_SLAB_BLOCK:
+        return cache_block_size(n)
+    return cache_least_growth(core.page_size, n)
+
+
+# Small blocks come from slabs of the shared heap, which is no thread's: so each that is freed goes
+# the slow way, where it is seen whether it is charged. What runs while the thread waits is to find
+# the thread's own heap.
+cdef struct Detour:
+    Core *core
+    Caller *caller
+    Heap *own
+
+cdef void leave_detour(Detour *detour) noexcept nogil:
+    heaps_swap_mine(&detour.core.heaps, detour.own)
+
+
+cdef void take_detour(Detour *detour) noexcept nogil:
+    detour.own = heaps_swap_mine(&detour.core.heaps, &detour.core.heaps.shared)
+
+
+cdef void begins(Caller *caller) noexcept nogil:
+    cdef Detour *detour = <Detour *> caller.state
+    leave_detour(detour)
+    if detour.caller.begins != NULL:
+        detour.caller.begins(detour.caller)
+    take_detour(detour)
+
+
+cdef bint gives_up(Caller *caller) noexcept nogil:
+    cdef Detour *detour = <Detour *> caller.state
+    leave_detour(detour)
+    detour.caller.gave_up = detour.caller.gives_up != NULL and (
+        detour.caller.gives_up(detour.caller))
+    take_detour(detour)
+    return detour.caller.gave_up
+
+
+cdef void ends(Caller *caller) noexcept nogil:
+    cdef Detour *detour = <Detour *> caller.state
+    leave_detour(detour)
+    if detour.caller.ends != NULL:
+        detour.caller.ends(detour.caller)
+    take_detour(detour)
+    caller.gave_up = detour.caller.gave_up
+
+
+cdef Blocker take_small(
+    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block
+) noexcept nogil:
+    cdef Detour detour = Detour(core, caller, NULL)
+    cdef Caller in_detour = Caller(begins, gives_up, ends, &detour, False)
+    cdef Blocker blocker = NOTHING
+    take_detour(&detour)
+    if not core_hit(core, n, block):
+        blocker = core_miss_with(core, n, own, &in_detour, block)
+    leave_detour(&detour)
+    return blocker
+
+
+cdef bint note(Core *core, Account *account, Block *block, uint64_t charge) noexcept nogil:
+    """Under the lock."""
+    cdef Resource *resource = block.resource
+    if not account_note(account, resource, block.start, charge):
+        return False
+    if resource.block_size == 0:
+        resource.taker = resource.home
+        resource.home = &core.heaps.shared
+    return True
+
+
+cdef Blocker core_take_on(
+    Core *core, Account *account, uint64_t n, Caller *caller, Block *block
+) noexcept nogil:
+    cdef uint64_t charge = charge_for(core, n)
+    cdef uint64_t own = 0
+    cdef Blocker blocker = NOTHING
+    cdef Account *budget
+    cdef bint noted = False
+    block.resource = NULL
+    pthread_mutex_lock(&core.heaps.lock)
+    budget = account_blocks(account, charge)
+    if budget == NULL:
+        own = account_charge(account, charge)
+    pthread_mutex_unlock(&core.heaps.lock)
+    if budget != NULL:
+        return core_refuse_by(core, n, budget)
+    if n <= LARGEST_SLAB_BLOCK:
+        blocker = take_small(core, n, &own, caller, block)
+    elif not core_hit(core, n, block):
+        blocker = core_miss_with(core, n, &own, caller, block)
+    pthread_mutex_lock(&core.heaps.lock)
+    if blocker == NOTHING:
+        core.limits.reserved -= own
+        noted = note(core, account, block, charge)
+        if not noted:
+            own = 0
+    if not noted:
+        core.limits.reserved += account_discharge(account, charge) - own
+        account_release(&core.accounts, account)
+    pthread_mutex_unlock(&core.heaps.lock)
+    if blocker == NOTHING and not noted:
+        core_return(core, core_free(core, block.resource, block.start))
+        block.resource = NULL
+        return DEVICE
+    return blocker
+
+
+cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcept nogil:
+    cdef uint64_t charge = charge_for(core, n)
+    cdef uint64_t own = 0
+    cdef bint blocked = False
+    if account != NULL:
+        pthread_mutex_lock(&core.heaps.lock)
+        blocked = account_blocks(account, charge) != NULL
+        if not blocked:
+            own = account_reserved_for(account, charge)
+        pthread_mutex_unlock(&core.heaps.lock)
+    return BUDGET if blocked else core_would_fit(core, n, own)
+
+
+cdef void core_end_floor(Core *core, Account *account) noexcept nogil:
+    core_stop(core)
+    account_set_floor(account, 0, &core.limits)
+    core_wake(core)
+    core_resume(core, False)
+
+
+cdef void core_release(Core *core, Account *account) noexcept nogil:
+    pthread_mutex_lock(&core.heaps.lock)
+    account_release(&core.accounts, account)
+    pthread_mutex_unlock(&core.heaps.lock)

@@ -1,0 +1,622 @@
+"""Budgets and reservations: who is charged, what is refused, and what is kept for whom."""
+
+import asyncio
+import contextvars
+import gc
+import threading
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+import memlimits
+from memlimits import memory
+from support.functions import holds
+from support.process import run
+from support.threads import in_thread, run_threads
+from support.units import KIB, MIB, PAGE
+
+# ---- a machine against a plain model ----
+
+LIMIT = 8 * MIB
+
+
+def class_size(n):
+    """What docs/design.md says of size classes: multiples of 64 up to 512, then eight a power."""
+    if n <= 512:
+        return -(-n // 64) * 64
+    step = 1 << ((n - 1).bit_length() - 4)
+    return -(-n // step) * step
+
+
+def charge_for(n):
+    return class_size(n) if n <= 32 * KIB else -(-n // PAGE) * PAGE
+
+
+class Node:
+    """An account of the model: it adds up anew whatever is asked for."""
+
+    def __init__(self, parent, key, floor=0):
+        self.parent = parent
+        self.key = key
+        self.floor = floor
+        self.limit = None
+        self.direct = []
+        self.children = []
+        self.opened = 0
+        (parent.children if parent else ROOTS).append(self)
+
+    def active(self):
+        return sum(self.direct) + sum(child.active() for child in self.children)
+
+    def claim(self):
+        return max(self.floor, sum(self.direct) + sum(child.claim() for child in self.children))
+
+    def chain(self):
+        node = self
+        while node:
+            yield node
+            node = node.parent
+
+    def drop_if_unused(self):
+        if not (self.opened or self.direct or self.children):
+            (self.parent.children if self.parent else ROOTS).remove(self)
+            if self.parent:
+                self.parent.drop_if_unused()
+
+
+ROOTS = []
+
+
+def refusal_of(function):
+    try:
+        function()
+    except memlimits.MemoryLimitError as error:
+        return error
+
+
+def reserved():
+    return sum(root.claim() for root in ROOTS) - sum(root.active() for root in ROOTS)
+
+
+class Machine(RuleBasedStateMachine):
+    """Within a strict limit, on one thread: so that every answer is known."""
+
+    def __init__(self):
+        super().__init__()
+        gc.collect()
+        memlimits.clear_cache()
+        self.before = memlimits.get_active_memory()
+        assert self.before == 0
+        memlimits.set_memory_limit(LIMIT)
+        memlimits.set_memory_policy("strict")
+        ROOTS.clear()
+        self.stack = []
+        self.held = []
+
+    def top(self):
+        return self.stack[-1][1] if self.stack else None
+
+    def held_bytes(self):
+        return sum(buffer.capacity for buffer, _, _ in self.held)
+
+    @precondition(lambda self: len(self.stack) < 6)
+    @rule(
+        name=st.sampled_from(["a", "b", "ä"]),
+        limit=st.one_of(st.none(), st.integers(0, 2 * LIMIT)),
+    )
+    def open_budget(self, name, limit):
+        budget = memlimits.budget(name, limit=limit)
+        budget.__enter__()
+        parent = self.top()
+        siblings = parent.children if parent else ROOTS
+        node = next((node for node in siblings if node.key == name), None) or Node(parent, name)
+        node.limit = node.limit if limit is None else limit
+        node.opened += 1
+        self.stack.append((budget, node))
+
+    @precondition(lambda self: len(self.stack) < 6)
+    @rule(nbytes=st.integers(0, LIMIT + MIB))
+    def open_reservation(self, nbytes):
+        parent = self.top()
+        claims = reserved()
+        node = Node(parent, None, nbytes)
+        node.opened = 1
+        fits = self.held_bytes() + reserved() <= LIMIT and self.no_slack()
+        reservation = memlimits.reserve(nbytes)
+        refused = refusal_of(reservation.__enter__)
+        if refused:
+            assert not fits
+            assert refused.blocked_by in (("limit", "reservation") if claims else ("limit",))
+            node.opened = node.floor = 0
+            node.drop_if_unused()
+        else:
+            assert fits or not self.no_slack()
+            self.stack.append((reservation, node))
+
+    @precondition(lambda self: self.stack)
+    @rule()
+    def leave(self):
+        scope, node = self.stack.pop()
+        scope.close()
+        node.floor = 0
+        node.opened -= 1
+        node.drop_if_unused()
+
+    def no_slack(self):
+        return memory.counters()["slack"] == 0
+
+    @rule(nbytes=st.one_of(st.integers(1, 40 * KIB), st.integers(32 * KIB + 1, 6 * MIB)))
+    def allocate(self, nbytes):
+        charge = charge_for(nbytes)
+        top = self.top()
+        chain = list(top.chain()) if top else []
+        refuser = next(
+            (n for n in chain if n.limit is not None and n.active() + charge > n.limit), None
+        )
+        before = reserved()
+        if top and refuser is None:
+            top.direct.append(charge)
+        # What is reserved after it has had its bytes is not its own.
+        fits = refuser is None and self.held_bytes() + charge + reserved() <= LIMIT
+        predicted = nbytes > 32 * KIB and self.no_slack()
+        if predicted or refuser is not None:
+            assert bool(memlimits.would_fit(nbytes)) == fits
+        error = refusal_of(lambda: self.take(nbytes, top, charge))
+        if error:
+            assert not (fits and predicted)
+            if top and refuser is None:
+                top.direct.remove(charge)
+            if refuser is not None:
+                assert (error.blocked_by, error.budget) == ("budget", refuser.key)
+                assert error.budget_limit == refuser.limit
+                assert error.budget_active == refuser.active()
+            elif before == 0:
+                assert error.blocked_by == "limit"
+            else:
+                assert error.blocked_by in ("limit", "reservation")
+        else:
+            assert fits or not predicted
+            assert refuser is None
+
+    def take(self, nbytes, top, charge):
+        self.held.append((memlimits.allocate(nbytes), top, charge))
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def free(self, data):
+        i = data.draw(st.integers(0, len(self.held) - 1))
+        buffer, node, charge = self.held.pop(i)
+        buffer.release()
+        if node:
+            node.direct.remove(charge)
+            node.drop_if_unused()
+
+    @invariant()
+    def the_numbers_agree(self):
+        counters = memory.counters()
+        assert counters["active"] == self.held_bytes()
+        assert counters["reserved"] == reserved()
+        assert counters["footprint"] + counters["reserved"] <= LIMIT
+        for scope, node in self.stack:
+            if isinstance(scope, memlimits.Budget):
+                assert scope.active == node.active()
+                assert scope.peak >= scope.active
+            else:
+                assert scope.remaining == max(
+                    0, node.floor - sum(node.direct) - sum(c.claim() for c in node.children)
+                )
+
+    def teardown(self):
+        while self.stack:
+            self.leave()
+        for buffer, _, _ in self.held:
+            buffer.release()
+        assert memory.counters()["reserved"] == 0
+        assert all(budget["active"] == 0 for budget in memory.budgets())
+
+
+TestMachine = pytest.mark.core(Machine.TestCase)
+TestMachine.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+# ---- who is charged ----
+
+
+@pytest.mark.core
+def test_a_block_is_charged_until_it_is_freed_wherever_that_is():
+    with memlimits.budget("weights") as budget:
+        blocks = [memlimits.allocate(n) for n in (1, 64, 65, 5000, 32 * KIB, 40 * KIB, MIB)]
+        charged = sum(charge_for(n) for n in (1, 64, 65, 5000, 32 * KIB, 40 * KIB, MIB))
+        assert budget.active == charged
+    after = memlimits.allocate(MIB)
+    assert budget.active == charged
+    in_thread(lambda: [block.release() for block in blocks[::2]])
+    blocks.clear()
+    assert (budget.active, budget.peak) == (0, charged)
+    assert after.nbytes == MIB
+
+
+@pytest.mark.core
+def test_a_child_is_charged_to_its_parents():
+    with memlimits.budget("outer") as outer:
+        with memlimits.budget("inner") as inner:
+            block = memlimits.allocate(MIB)
+        other = memlimits.allocate(2 * MIB)
+        assert (outer.active, inner.active) == (3 * MIB, MIB)
+    del block, other
+    assert (outer.active, outer.peak, inner.active, inner.peak) == (0, 3 * MIB, 0, MIB)
+
+
+def test_numpys_arrays_are_charged(govern):
+    with memlimits.budget("arrays") as budget:
+        array = np.ones(1000)
+        assert budget.active == charge_for(8000)
+        array.resize(100_000, refcheck=False)
+        assert budget.active == charge_for(800_000)
+        array.resize(1, refcheck=False)
+        assert budget.active == 64
+        other = memlimits.zeros(1000)
+        assert budget.active == 64 + charge_for(8000)
+        assert not other.any()
+    del array, other
+    assert budget.active == 0
+
+
+def test_an_array_resized_outside_is_not_charged_any_more(govern):
+    with memlimits.budget("arrays") as budget:
+        array = np.ones(100_000)
+    array.resize(1_000_000, refcheck=False)
+    assert budget.active == 0
+    assert (array[:100_000] == 1).all()
+
+
+def test_an_array_resized_inside_stays_within_the_limit(govern):
+    array = np.ones(100_000)
+    with memlimits.budget("arrays", limit=MIB) as budget:
+        with pytest.raises(MemoryError):
+            array.resize(1_000_000, refcheck=False)
+        refusal = memlimits.last_refusal()
+        assert (refusal.blocked_by, refusal.budget) == ("budget", "arrays")
+        assert budget.active == 0
+    assert array.sum() == 100_000
+
+
+@pytest.mark.core
+def test_other_threads_are_not_charged():
+    with memlimits.budget("mine") as budget:
+        block = in_thread(lambda: memlimits.allocate(MIB))
+        assert budget.active == 0
+    assert block.nbytes == MIB
+
+
+def test_c_code_without_the_gil_is_not_charged(blocks):
+    with memlimits.budget("mine") as budget:
+        address = blocks.make(MIB)  # ctypes drops the GIL
+        assert budget.active == 0
+    assert holds(address, MIB)
+
+
+def test_async_tasks_are_charged_for_their_own():
+    async def task(name, n):
+        with memlimits.budget(name) as budget:
+            block = memlimits.allocate(n * MIB)
+            await asyncio.sleep(0.001)
+            with memlimits.budget("deeper"):
+                more = memlimits.allocate(MIB)
+                await asyncio.sleep(0.001)
+            assert budget.active == (n + 1) * MIB
+            del block, more
+            return budget.peak
+
+    async def main():
+        with memlimits.budget("all") as everything:
+            peaks = await asyncio.gather(*(task(f"task {n}", n) for n in range(1, 6)))
+            assert peaks == [(n + 1) * MIB for n in range(1, 6)]
+        return everything.peak
+
+    assert asyncio.run(main()) == 20 * MIB
+
+
+@pytest.mark.core
+def test_a_task_started_inside_goes_on_being_charged():
+    with memlimits.budget("requests") as budget:
+        context = contextvars.copy_context()
+    block = context.run(memlimits.allocate, MIB)
+    assert budget.active == MIB
+    del block
+    assert budget.active == 0
+
+
+@pytest.mark.core
+def test_the_same_name_is_the_same_budget():
+    blocks = []
+
+    def part():
+        with memlimits.budget("shared", limit=4 * MIB):
+            blocks.append(memlimits.allocate(3 * MIB // 2))
+
+    run_threads(part, part)
+    with memlimits.budget("shared") as budget:
+        assert budget.active == 3 * MIB
+        with pytest.raises(memlimits.MemoryLimitError, match="the budget 'shared'"):
+            memlimits.allocate(2 * MIB)
+    with memlimits.budget("around"), memlimits.budget("shared") as another:
+        assert another.active == 0
+
+
+@pytest.mark.core
+def test_threads_charge_the_same_budget_and_never_pass_its_limit():
+    limit = MIB
+    refused = []
+
+    def part(seed):
+        with memlimits.budget("contended", limit=limit) as budget:
+            held = []
+            for i in range(400):
+                n = (i * seed * 7919) % (MIB // 2) + 1
+                try:
+                    held.append(memlimits.allocate(n))
+                except memlimits.MemoryLimitError as error:
+                    refused.append(error.budget_active + charge_for(n))
+                assert budget.active <= limit
+                if len(held) > 5:
+                    held.pop(i % 5).release()
+
+    run_threads(*(lambda seed=seed: part(seed) for seed in (1, 2, 3, 5)))
+    (budget,) = (b for b in memory.budgets() if b["name"] == "contended")
+    assert budget["active"] == 0
+    assert budget["peak"] <= limit
+    assert refused
+    assert min(refused) > limit
+
+
+# ---- reservations ----
+
+
+@pytest.fixture
+def strict():
+    memlimits.clear_cache()
+    memlimits.set_memory_policy("strict")
+    memlimits.set_memory_limit(memlimits.get_active_memory() + 64 * MIB)
+
+
+def refusal_elsewhere(n):
+    def ask():
+        try:
+            memlimits.allocate(n)
+        except memlimits.MemoryLimitError as error:
+            return error.blocked_by
+
+    return in_thread(ask)
+
+
+@pytest.mark.core
+def test_reserved_room_is_the_threads_own(strict):
+    with memlimits.reserve(40 * MIB) as reservation:
+        assert refusal_elsewhere(30 * MIB) == "reservation"
+        assert refusal_elsewhere(20 * MIB) is None
+        with memlimits.allocate(40 * MIB):
+            assert reservation.remaining == 0
+        # What is freed inside can be had again.
+        assert refusal_elsewhere(30 * MIB) == "reservation"
+        held = memlimits.allocate(30 * MIB)
+    assert refusal_elsewhere(30 * MIB) is None
+    assert held.nbytes == 30 * MIB
+
+
+@pytest.mark.core
+def test_idle_memory_is_no_room_for_others(strict):
+    """It serves their requests as long as the reserved bytes are there besides it."""
+    memlimits.allocate(60 * MIB).release()
+    with memlimits.reserve(40 * MIB):
+        assert memory.counters()["footprint"] <= 24 * MIB
+        assert memlimits.allocate(40 * MIB).nbytes
+
+
+@pytest.mark.core
+def test_threads_that_race_for_room_never_get_what_is_reserved(strict):
+    done = threading.Event()
+
+    def others():
+        while not done.is_set():
+            for n in (3, 7, 11):
+                with suppress(memlimits.MemoryLimitError):
+                    memlimits.allocate(n * MIB).release()
+
+    def owner():
+        try:
+            for _ in range(50):
+                with memlimits.reserve(48 * MIB):
+                    blocks = [memlimits.allocate(8 * MIB) for _ in range(6)]
+                    del blocks
+        finally:
+            done.set()
+
+    memlimits.set_memory_policy("wait", timeout=20)
+    run_threads(owner, others, others)
+
+
+@pytest.mark.core
+def test_a_reservation_waits_under_wait(strict):
+    memlimits.set_memory_policy("wait", timeout=20)
+    held = [memlimits.allocate(40 * MIB)]
+
+    def free():
+        while memory.counters()["waiting"] == 0:
+            pass
+        held.clear()
+
+    def reserve():
+        with memlimits.reserve(50 * MIB):
+            assert memlimits.would_fit(50 * MIB)
+
+    run_threads(free, reserve)
+
+
+def test_what_is_reserved_counts_towards_the_systems_room():
+    """The policy lets others pass the limit; but not what the system would need."""
+    run("""
+        # Not above what is available now.
+        room = proc("MemAvailable", "/proc/meminfo")
+        with memlimits.reserve(room // 4 * 3) as reservation:
+            assert refused_by(0) is None
+            answer = []
+            thread = threading.Thread(target=lambda: answer.append(refused_by(room // 2)))
+            thread.start()
+            thread.join()
+            assert answer == ["system"], answer
+            assert reservation.remaining == room // 4 * 3
+    """)
+
+
+@pytest.mark.core
+def test_more_than_the_limit_cannot_be_reserved(strict):
+    before = memory.counters()
+    for policy in ("strict", "guideline", "wait"):
+        memlimits.set_memory_policy(policy)
+        with pytest.raises(memlimits.MemoryLimitError) as caught, memlimits.reserve(65 * MIB):
+            pass
+        assert caught.value.blocked_by == "limit"
+    after = memory.counters()
+    assert after.pop("refusals") == before.pop("refusals") + 3
+    assert after == before
+
+
+# ---- would it fit ----
+
+
+@pytest.mark.core
+def test_would_fit_says_what_blocks(strict):
+    assert memlimits.would_fit(64 * MIB)
+    answer = memlimits.would_fit(65 * MIB)
+    assert not answer
+    assert (answer.nbytes, answer.blocked_by) == (65 * MIB, "limit")
+    assert memlimits.would_fit(1 << 62).blocked_by == "length"
+    with memlimits.budget("b", limit=MIB):
+        assert memlimits.would_fit(2 * MIB).blocked_by == "budget"
+    with memlimits.reserve(60 * MIB):
+        assert memlimits.would_fit(60 * MIB)
+        answer = in_thread(lambda: memlimits.would_fit(5 * MIB))
+        assert answer.blocked_by == "reservation"
+    assert memlimits.would_fit(0)
+    with pytest.raises(AttributeError):
+        answer.nbytes = 1
+
+
+@pytest.mark.core
+def test_would_fit_takes_nothing(strict):
+    held = memlimits.allocate(40 * MIB)
+    before = memory.counters()
+    for n in (1, 100, MIB, 24 * MIB, 25 * MIB, 1 << 50):
+        memlimits.would_fit(n)
+    assert memory.counters() == before
+    assert held.nbytes
+
+
+# ---- bad input ----
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "error", "message"),
+    [
+        (7, None, TypeError, "name must be a string, not int"),
+        (b"kv", None, TypeError, "name must be a string, not bytes"),
+        ("", None, ValueError, "name must be of 1 to 127 bytes"),
+        ("x" * 128, None, ValueError, "name must be of 1 to 127 bytes"),
+        ("a\0b", None, ValueError, "none of them 0"),
+        ("kv", -1, ValueError, "limit must be from 0 to"),
+        ("kv", 2**63, ValueError, "limit must be from 0 to"),
+        ("kv", 1.5, TypeError, "limit must be an integer"),
+        ("kv", True, TypeError, "not the bool True"),
+    ],
+)
+def test_what_is_no_budget(name, limit, error, message):
+    with pytest.raises(error, match=message):
+        memlimits.budget(name, limit)
+
+
+@pytest.mark.parametrize("nbytes", [-1, 2**63, 1.0, "1", True, None])
+def test_what_is_no_reservation(nbytes):
+    with pytest.raises((TypeError, ValueError), match="nbytes must be"):
+        memlimits.reserve(nbytes)
+    with pytest.raises((TypeError, ValueError), match="nbytes must be"):
+        memlimits.would_fit(nbytes)
+
+
+def test_left_twice_or_never_opened():
+    budget = memlimits.budget("b")
+    with pytest.raises(RuntimeError, match="the budget 'b' is not open"):
+        budget.close()
+    with budget, pytest.raises(RuntimeError, match="is open already"):
+        budget.__enter__()
+    with pytest.raises(RuntimeError, match="the budget 'b' is not open"):
+        budget.close()
+    with budget:
+        pass
+
+
+def test_left_out_of_order():
+    outer, inner = memlimits.budget("outer"), memlimits.reserve(MIB)
+    with outer, inner:
+        with pytest.raises(RuntimeError, match="the budget 'outer' is not the innermost"):
+            outer.close()
+        assert inner.remaining == MIB
+
+
+def test_left_on_another_thread():
+    def close():
+        with pytest.raises(RuntimeError, match="is not the innermost"):
+            budget.close()
+        with pytest.raises(RuntimeError, match="was opened in another thread or task"):
+            context.run(budget.close)
+
+    with memlimits.budget("b") as budget:
+        context = contextvars.copy_context()
+        in_thread(close)
+        block = memlimits.allocate(MIB)
+        assert budget.active == MIB
+    assert block.nbytes
+
+
+def test_ten_thousand_nested_budgets_are_refused_and_leave_nothing():
+    opened = []
+
+    def nest():
+        for i in range(10_000):
+            opened.append(memlimits.budget(f"budget {i}"))
+            opened[-1].__enter__()
+
+    with pytest.raises(RuntimeError, match="nest at most 100 deep"):
+        nest()
+    opened.pop()
+    assert len(opened) == 100
+    block = memlimits.allocate(MIB)
+    assert all(budget.active == MIB for budget in opened)
+    block.release()
+    while opened:
+        opened.pop().close()
+    assert memlimits.allocate(MIB).nbytes == MIB
+
+
+def test_a_forked_child_goes_on_in_its_budget():
+    run("""
+        with memlimits.budget("b", limit=4 * MIB) as budget:
+            held = memlimits.allocate(MIB)
+            child = os.fork()
+            if child == 0:
+                assert budget.active == MIB
+                assert refused_by(4 * MIB) == "budget"
+                held.release()
+                assert budget.active == 0
+                os._exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    """)
