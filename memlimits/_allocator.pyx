@@ -14,7 +14,7 @@ from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
     BLOCKERS, BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit, limits_slack,
 )
-from memlimits._purgeable cimport purgeable_set_timeout
+from memlimits._purgeable cimport purgeable_set_timeout, purgeable_timeout
 from memlimits._residency_sets cimport MOST_SETS
 from memlimits._sync cimport pthread_atfork
 
@@ -197,7 +197,7 @@ cdef class Allocator:
         return None if timeout == UINT64_MAX else timeout / 1e9
 
     def get_idle_timeout(self):
-        cdef uint64_t timeout = self.core.idle_timeout
+        cdef uint64_t timeout = purgeable_timeout(&self.core)
         return None if timeout == UINT64_MAX else timeout / 1e9
 
     def set_memory_policy(self, policy, timeout=None):

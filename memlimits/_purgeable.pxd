@@ -11,5 +11,7 @@ from memlimits._core cimport Core
 # `enough` bytes of it. Wired resources do not.
 cdef void purgeable_step(Core *core, uint64_t enough) noexcept nogil
 
+cdef uint64_t purgeable_timeout(Core *core) noexcept nogil
+
 # In ns; UINT64_MAX for never. What is due becomes purgeable before this returns the previous one.
 cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout) noexcept nogil

@@ -50,19 +50,19 @@ cdef void put_back(Core *core, Resource *due) noexcept nogil:
         due = next
 
 
-cdef bint is_due(Core *core) noexcept nogil:
-    cdef bint due
+cdef uint64_t purgeable_timeout(Core *core) noexcept nogil:
+    cdef uint64_t timeout
     pthread_mutex_lock(&core.heaps.lock)
-    due = core.idle_timeout != UINT64_MAX
+    timeout = core.idle_timeout
     pthread_mutex_unlock(&core.heaps.lock)
-    return due
+    return timeout
 
 
 cdef void purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     cdef Resource *due
     cdef Resource *resource
     cdef uint64_t clears, aged = 0
-    if not is_due(core):
+    if purgeable_timeout(core) == UINT64_MAX:
         return
     core_stop(core)
     clears = core.clears

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST_THREADS = 64, MOST_HELD = 1024 };
@@ -17,8 +18,16 @@ enum { MOST_THREADS = 64, MOST_HELD = 1024 };
 static const size_t sizes[] = {64,     128,     512,     1024,    4096,   8192,   24576,  32768,  65536,
                                131072, 262144,  524288,  1048576, 2097152, 3145728, 4194304, 8388608};
 
+/* Threads are to be ordered by what memlimits does. The sanitizer would take it that the books order
+ * them, too, and see no race. */
+#ifdef __SANITIZE_THREAD__
+enum { ORDER = memory_order_relaxed };
+#else
+enum { ORDER = memory_order_seq_cst };
+#endif
+
 static _Atomic(int64_t) low, high, highest_low, highest_high;
-static _Atomic(long) refused, spoiled, passed_over;
+static _Atomic(int64_t) refused, spoiled, passed_over;
 static int64_t limit;
 static _Atomic(void *) passed[MOST_THREADS]; /* a block for the next thread to free */
 
@@ -35,10 +44,20 @@ struct mark {
     uint64_t stamp;
 };
 
+static int64_t add(_Atomic(int64_t) *to, size_t n)
+{
+    return atomic_fetch_add_explicit(to, (int64_t)n, ORDER) + (int64_t)n;
+}
+
+static void subtract(_Atomic(int64_t) *from, size_t n)
+{
+    atomic_fetch_sub_explicit(from, (int64_t)n, ORDER);
+}
+
 static void raise_to(_Atomic(int64_t) *most, int64_t value)
 {
-    int64_t seen = atomic_load(most);
-    while (seen < value && !atomic_compare_exchange_weak(most, &seen, value))
+    int64_t seen = atomic_load_explicit(most, ORDER);
+    while (seen < value && !atomic_compare_exchange_weak_explicit(most, &seen, value, ORDER, ORDER))
         ;
 }
 
@@ -53,17 +72,20 @@ static uint64_t next_random(uint64_t *seed)
 static void *take(size_t n, uint64_t stamp)
 {
     struct mark mark = {n, stamp};
-    raise_to(&highest_high, atomic_fetch_add(&high, (int64_t)n) + (int64_t)n);
-    char *block = memlimits->malloc(n);
+    raise_to(&highest_high, add(&high, n));
+    bool zeros = stamp % 8 == 0;
+    char *block = zeros ? memlimits->calloc(1, n) : memlimits->malloc(n);
     if (!block) {
-        atomic_fetch_sub(&high, (int64_t)n);
-        atomic_fetch_add(&refused, 1);
+        subtract(&high, n);
+        add(&refused, 1);
         return NULL;
     }
-    int64_t now = atomic_fetch_add(&low, (int64_t)n) + (int64_t)n;
+    int64_t now = add(&low, n);
     raise_to(&highest_low, now);
     if (now > limit)
-        atomic_fetch_add(&passed_over, 1);
+        add(&passed_over, 1);
+    if (zeros && (block[0] || block[n / 2] || block[n - 1]))
+        add(&spoiled, 1);
     memcpy(block, &mark, sizeof mark);
     memcpy(block + n - sizeof mark, &mark, sizeof mark);
     return block;
@@ -75,11 +97,11 @@ static void give(char *block)
     memcpy(&first, block, sizeof first);
     memcpy(&last, block + first.n - sizeof last, sizeof last);
     if (memcmp(&first, &last, sizeof first))
-        atomic_fetch_add(&spoiled, 1);
+        add(&spoiled, 1);
     memset(block, 0xee, sizeof first);
-    atomic_fetch_sub(&low, (int64_t)first.n);
+    subtract(&low, first.n);
     memlimits->free(block);
-    atomic_fetch_sub(&high, (int64_t)first.n);
+    subtract(&high, first.n);
 }
 
 /* Whether a block of one capacity gets another: between half and all of it nothing happens, and below
@@ -98,25 +120,25 @@ static char *resize(char *block, size_t n)
     if (!is_another(n, before))
         return block;
     memcpy(&last, block + before - sizeof last, sizeof last);
-    raise_to(&highest_high, atomic_fetch_add(&high, (int64_t)n) + (int64_t)n);
+    raise_to(&highest_high, add(&high, n));
     if (n < before)
-        atomic_fetch_sub(&low, (int64_t)(before - n));
+        subtract(&low, before - n);
     char *resized = memlimits->realloc(block, n);
     if (!resized) {
-        atomic_fetch_sub(&high, (int64_t)n);
-        atomic_fetch_add(&refused, 1);
+        subtract(&high, n);
+        add(&refused, 1);
         return block;
     }
     if (n > before) {
-        int64_t now = atomic_fetch_add(&low, (int64_t)(n - before)) + (int64_t)(n - before);
+        int64_t now = add(&low, n - before);
         raise_to(&highest_low, now);
         if (now > limit)
-            atomic_fetch_add(&passed_over, 1);
+            add(&passed_over, 1);
         memcpy(&last, resized + before - sizeof last, sizeof last);
     }
-    atomic_fetch_sub(&high, (int64_t)before);
+    subtract(&high, before);
     if (memcmp(&mark, resized, sizeof mark) || memcmp(&mark, &last, sizeof mark))
-        atomic_fetch_add(&spoiled, 1);
+        add(&spoiled, 1);
     mark.n = n;
     memcpy(resized, &mark, sizeof mark);
     memcpy(resized + n - sizeof mark, &mark, sizeof mark);
@@ -150,15 +172,21 @@ static void *work(void *argument)
     return NULL;
 }
 
+static void start(struct worker *worker)
+{
+    if (pthread_create(&worker->thread, NULL, work, worker))
+        abort();
+}
+
 static PyObject *storm(PyObject *self, PyObject *args)
 {
     struct worker workers[MOST_THREADS];
-    int count, held, first, last, resizes = 0;
+    int count, held, first, last, resizes = 0, times = 1;
     long operations;
     long long most;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iliiiL|p", &count, &operations, &held, &first, &last, &most,
-                          &resizes))
+    if (!PyArg_ParseTuple(args, "iliiiL|pi", &count, &operations, &held, &first, &last, &most,
+                          &resizes, &times))
         return NULL;
     low = high = highest_low = highest_high = 0;
     refused = spoiled = passed_over = 0;
@@ -173,24 +201,30 @@ static PyObject *storm(PyObject *self, PyObject *args)
                                      .operations = operations,
                                      .resizes = resizes,
                                      .seed = 88172645463325252u + (uint64_t)i * 1234567};
-        pthread_create(&workers[i].thread, NULL, work, &workers[i]);
+        start(&workers[i]);
     }
-    for (int i = 0; i < count; i++)
-        pthread_join(workers[i].thread, NULL);
+    /* Each thread ends, and another starts in its place, while the others work. */
+    for (int join = 0; join < count * times; join++) {
+        struct worker *worker = &workers[join % count];
+        pthread_join(worker->thread, NULL);
+        if (join < count * (times - 1))
+            start(worker);
+    }
     for (int i = 0; i < count; i++) {
         char *left = atomic_exchange(&passed[i], NULL);
         if (left)
             give(left);
     }
     Py_END_ALLOW_THREADS
-    return Py_BuildValue("{sLsLslslsl}", "highest_low", (long long)highest_low, "highest_high",
-                         (long long)highest_high, "refused", (long)refused, "spoiled",
-                         (long)spoiled, "over", (long)passed_over);
+    return Py_BuildValue("{sLsLsLsLsL}", "highest_low", (long long)highest_low, "highest_high",
+                         (long long)highest_high, "refused", (long long)refused, "spoiled",
+                         (long long)spoiled, "over", (long long)passed_over);
 }
 
 static PyMethodDef methods[] = {
     {"storm", storm, METH_VARARGS,
-     "storm(threads, operations, held, first size, last size, limit, resizes=False) -> what was seen"},
+     "storm(threads, operations, held, first size, last size, limit, resizes=False, times=1)"
+     " -> what was seen"},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "storm", NULL, -1, methods,

@@ -1,0 +1,140 @@
+"""Every lock under ThreadSanitizer: threads in C that allocate and free, while others set limits.
+
+The environment `tsan` runs it; a report ends the process. Without the sanitizer it says less, but
+the threads' own books are checked all the same.
+"""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+import memlimits
+from memlimits import memory
+from support.units import MIB
+
+SHORT, LONG, ALL = (0, 10), (11, 17), (0, 17)  # which of the storm's sizes
+UNBOUNDED = 2**62
+SECONDS = 3
+
+
+@pytest.fixture(params=[SHORT, LONG, ALL], ids=["short", "long", "all"])
+def sizes(request):
+    return request.param
+
+
+def storms(storm, sizes, limit=UNBOUNDED, resizes=False, seconds=SECONDS):
+    """Threads that last for a while each, until the time is over; the blocks that were refused."""
+    end = time.monotonic() + seconds
+    refused = 0
+    while time.monotonic() < end:
+        seen = storm(4, 100 if sizes == LONG else 400, 8, *sizes, limit, resizes, 4)
+        assert (seen["spoiled"], seen["over"]) == (0, 0)
+        refused += seen["refused"]
+    return refused
+
+
+@contextmanager
+def meanwhile(*functions):
+    """Call each on a thread of its own, over and over."""
+    done = threading.Event()
+    failures = []
+
+    def repeat(function):
+        try:
+            while not done.is_set():
+                function()
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=repeat, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def set_limits():
+    """Limits that are in the way now and then; guideline lets all through."""
+    for limit in (8 * MIB, 64 * MIB, UNBOUNDED):
+        memlimits.set_memory_limit(limit)
+        memlimits.set_cache_limit(limit // 4)
+        memlimits.set_cache_limit(None)
+
+
+def clear():
+    memlimits.clear_cache()
+    memlimits.reset_peak_memory()
+    time.sleep(0.001)
+
+
+def age():
+    for seconds in (0, 0.001, None):
+        memlimits.set_idle_timeout(seconds)
+        time.sleep(0.001)
+
+
+def look():
+    """Every getter."""
+    for name in dir(memlimits):
+        if name.startswith("get_") and name not in ("get_include",):
+            getattr(memlimits, name)()
+    memory.counters()
+    memlimits.device_info()
+    memlimits.last_refusal()
+    memory.latest_refusal()
+
+
+def wire():
+    """The sanitizer makes mlock do nothing, and succeed."""
+    most = min(16 * MIB, memlimits.device_info()["wired_capacity"])
+    for limit in (most, 0, most // 2):
+        memlimits.set_wired_limit(limit)
+        time.sleep(0.001)
+
+
+def hold():
+    """Blocks as Python has them, and one that is freed on another thread."""
+    block = memlimits.allocate(3 * MIB, zeroed=True)
+    assert not any(memoryview(block)[::4096])
+    thread = threading.Thread(target=block.release)
+    thread.start()
+    thread.join()
+    memlimits.allocate(600)
+
+
+def test_limits_change(storm, sizes):
+    with meanwhile(set_limits, clear, age, look, hold):
+        storms(storm, sizes)
+    memlimits.set_idle_timeout(None)
+
+
+def test_a_strict_limit_refuses(storm, sizes):
+    footprint = memory.counters()["footprint"]
+    limit = {SHORT: MIB, LONG: 50 * MIB, ALL: 20 * MIB}[sizes]
+    memlimits.set_memory_policy("strict")
+    memlimits.set_memory_limit(footprint + limit)
+    with meanwhile(clear, look):
+        assert storms(storm, sizes, limit) > 0
+
+
+def test_what_is_wired_changes(storm, sizes):
+    with meanwhile(wire, clear, look, hold):
+        storms(storm, sizes)
+
+
+def test_blocks_are_resized(storm):
+    with meanwhile(set_limits, age, look):
+        storms(storm, LONG, resizes=True)
+    memlimits.set_idle_timeout(None)
+
+
+def test_blocks_are_resized_and_wired(storm):
+    with meanwhile(wire, look):
+        storms(storm, LONG, resizes=True)
