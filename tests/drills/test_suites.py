@@ -1,0 +1,100 @@
+"""The tests of NumPy, SciPy and pandas, with memlimits and without: the same passes and failures.
+
+Both runs take place at once, in one process each, in the same order and from the same seeds. What
+differs has to be in suites/excepted.txt, and what is there has to differ.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+PLUGINS = Path(__file__).parent / "suites"
+EXCEPTED = {
+    line
+    for line in (PLUGINS / "excepted.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+}
+LIMIT = "4GiB"
+
+# What numpy.test() runs is what is not slow. f2py's tests are Fortran's, and say nothing of memory.
+FAST = ["-m", "not slow and not network and not single_cpu"]
+NUMPY = ["numpy", "--ignore=numpy/f2py", *FAST]
+# The tests of NumPy's own handlers are slow ones: they compile an extension.
+HANDLERS = ["numpy/_core/tests/test_mem_policy.py"]
+SCIPY = ["scipy/linalg/tests", "--ignore=scipy/linalg/tests/test_extending.py", *FAST]
+PANDAS = [
+    "pandas/tests/frame/test_constructors.py",
+    "pandas/tests/frame/test_reductions.py",
+    "pandas/tests/frame/indexing",
+    "pandas/tests/frame/methods",
+    "pandas/tests/series/methods",
+    "pandas/tests/series/indexing",
+    "pandas/tests/reshape/merge",
+    "pandas/tests/groupby/test_groupby.py",
+    "pandas/tests/internals",
+    "pandas/tests/test_algos.py",
+    "pandas/tests/test_nanops.py",
+    "pandas/tests/test_sorting.py",
+    *FAST,
+]
+
+
+def start(words, paths, folder, name):
+    """Run pytest on installed tests, started by `words`; return the process."""
+    installed = Path(importlib.util.find_spec("numpy").origin).parents[1]
+    options = ["-q", "-p", "outcomes", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir=."]
+    with open(folder / f"{name}.txt", "w") as output:
+        return subprocess.Popen(
+            [sys.executable, *words, "pytest", *options, f"--basetemp={folder / name}", *paths],
+            cwd=installed,
+            env={
+                **{key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"},
+                "OPENBLAS_NUM_THREADS": "1",
+                "PYTHONPATH": str(PLUGINS),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "OUTCOMES": str(folder / f"{name}.json"),
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def outcomes(process, folder, name):
+    # 1: some of them failed.
+    if process.wait(1200) not in (0, 1):
+        pytest.fail((folder / f"{name}.txt").read_text()[-4000:])
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("paths", "least"),
+    [(NUMPY, 40_000), (HANDLERS, 9), (SCIPY, 7_000), (PANDAS, 5_000)],
+    ids=["numpy", "numpy-handlers", "scipy", "pandas"],
+)
+def test_suite(paths, least, tmp_path):
+    report = tmp_path / "report.json"
+    governing = ["-m", "memlimits", "run", "--memory-limit", LIMIT, "--policy", "strict"]
+    plain = start(["-m"], paths, tmp_path, "plain")
+    governed = start([*governing, "--report", report, "-m"], paths, tmp_path, "governed")
+    try:
+        before = outcomes(plain, tmp_path, "plain")
+        after = outcomes(governed, tmp_path, "governed")
+    finally:
+        plain.kill()
+        governed.kill()
+    facts = json.loads(report.read_text())
+    assert facts["peak"] > 0
+    assert facts["hits"] > least
+    assert len(before) >= least
+    assert list(after) == list(before)
+    differs = {test: (before[test], after[test]) for test in before if before[test] != after[test]}
+    assert set(differs) == EXCEPTED & set(before), differs
+    passed = sum("call passed" in each for each in after.values())
+    assert passed > least * 0.8
