@@ -1,4 +1,7 @@
-"""Everything README.md shows is run, and shows the same here. (Its Cython: test_c_interface.)"""
+"""Everything that README.md and docs/ show is run, and shows the same here.
+
+(The README's Cython: test_c_interface.)
+"""
 
 import doctest
 import os
@@ -11,29 +14,42 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+BLOCKS = {
+    page: re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
+    for page in ("README.md", "docs/containers.md")
+}
 
 
-def blocks(language):
-    found = [text for name, text in BLOCKS if name == language]
+def blocks(language, page="README.md"):
+    found = [text for name, text in BLOCKS[page] if name == language]
     assert found
     return found
 
 
 def commands():
     """Return each `$ command` of the console blocks with the output shown below it."""
-    parts = [part for block in blocks("console") for part in block.split("$ ")[1:]]
+    parts = [
+        part
+        for page in BLOCKS
+        for block in blocks("console", page)
+        for part in block.split("$ ")[1:]
+    ]
     return [part.split("\n", 1) for part in parts]
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
     # "python" is Metal's: tests/test_metal_queue.py runs it.
-    assert {language for language, _ in BLOCKS} == {"console", "cython", "pycon", "python", "sh"}
+    languages = {page: {language for language, _ in found} for page, found in BLOCKS.items()}
+    assert languages == {
+        "README.md": {"console", "cython", "pycon", "python", "sh"},
+        "docs/containers.md": {"console", "pycon"},
+    }
 
 
-def test_tour(tmp_path):
+@pytest.mark.parametrize("page", BLOCKS)
+def test_tour(page, tmp_path):
     tour = tmp_path / "tour.txt"
-    tour.write_text("\n".join(blocks("pycon")))
+    tour.write_text("\n".join(blocks("pycon", page)))
     # A process of its own: the tour shows counters that start at 0, and sets limits.
     subprocess.run(
         [sys.executable, "-W", "error", "-m", "doctest", "-o", "ELLIPSIS", tour],

@@ -16,7 +16,7 @@ from support.units import MIB
 
 SHORT, LONG, ALL = (0, 10), (11, 17), (0, 17)  # which of the storm's sizes
 UNBOUNDED = 2**62
-SECONDS = 3
+SECONDS = 2
 
 
 @pytest.fixture(params=[SHORT, LONG, ALL], ids=["short", "long", "all"])
@@ -138,3 +138,30 @@ def test_blocks_are_resized(storm):
 def test_blocks_are_resized_and_wired(storm):
     with meanwhile(wire, look):
         storms(storm, LONG, resizes=True)
+
+
+def change_policy():
+    for policy, timeout in (("wait", 0.002), ("strict", None), ("guideline", None), ("wait", 1e-4)):
+        memlimits.set_memory_policy(policy, timeout)
+        time.sleep(0.002)
+
+
+def test_threads_wait(storm, sizes):
+    """Some of them in vain, since all hold memory that the others want."""
+    footprint = memory.counters()["footprint"]
+    limit = {SHORT: MIB, LONG: 50 * MIB, ALL: 20 * MIB}[sizes]
+    memlimits.set_memory_policy("wait", 0.001)
+    memlimits.set_memory_limit(footprint + limit)
+    waits = memory.counters()["waits"]
+    with meanwhile(clear, look):
+        storms(storm, sizes, limit)
+    assert memory.counters()["waits"] > waits
+    assert memory.counters()["waiting"] == 0
+
+
+def test_policies_change(storm, sizes):
+    memlimits.set_memory_limit(memory.counters()["footprint"] + 16 * MIB)
+    with meanwhile(change_policy, clear, age, look):
+        storms(storm, sizes)
+    memlimits.set_idle_timeout(None)
+    assert memory.counters()["waiting"] == 0

@@ -1,4 +1,4 @@
-"""Eight threads that share room for two blocks: all of them finish, in time and within the limit."""
+"""Eight threads that share room for two blocks: all finish, in time and within the limit."""
 
 import signal
 import threading
@@ -22,12 +22,8 @@ HOLD = 0.05  # seconds
 IDEAL = THREADS * ROUNDS / FITTING * HOLD
 
 
-class Interrupted(Exception):
-    pass
-
-
 def interrupt(*_):
-    raise Interrupted
+    raise InterruptedError
 
 
 @pytest.fixture
@@ -131,7 +127,7 @@ def test_interrupted_waits_leave_the_queue_intact(limit):
                 # All of it at once is not to be had soon.
                 memlimits.allocate(FITTING * BLOCK).release()
                 signal.setitimer(signal.ITIMER_REAL, 0)
-            except Interrupted:
+            except InterruptedError:
                 interrupted.append(True)
 
     def work():
