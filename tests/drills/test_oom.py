@@ -45,7 +45,7 @@ def check_refused(done):
 @pytest.fixture
 def group():
     with nested() as (group,):
-        set_limit(group, 192 * MIB)
+        set_limit(group, 144 * MIB)
         yield group
 
 
@@ -75,7 +75,7 @@ def test_a_group_refuses(make, when, group):
 
 @needs_groups
 @pytest.mark.parametrize(
-    "limits", [[], ["--memory-limit", "1TiB"], ["--memory-limit", "96MiB"]], ids=" ".join
+    "limits", [[], ["--memory-limit", "1TiB"], ["--memory-limit", "64MiB"]], ids=" ".join
 )
 def test_a_group_refuses_under_memlimits_run(limits, group, tmp_path):
     """Whether the limit is in the way, or the group."""
@@ -85,7 +85,7 @@ def test_a_group_refuses_under_memlimits_run(limits, group, tmp_path):
     assert kills(group) == 0
     facts = json.loads(report.read_text())
     assert facts["refusals"] >= TIMES
-    assert facts["last_refusal"]["blocked_by"] == ("limit" if "96MiB" in limits else "system")
+    assert facts["last_refusal"]["blocked_by"] == ("limit" if "64MiB" in limits else "system")
 
 
 @needs_groups
