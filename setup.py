@@ -84,6 +84,7 @@ TOGETHER = [
     "_residency",
     "_core",
     "_purgeable",
+    "_pressure",
     "_room",
     "_waiting",
     "_growth",
@@ -97,7 +98,7 @@ TOGETHER = [
     "_getters",
 ]
 # The one that links libmlim, and those that not every program imports.
-ALONE = ["_device", "_metal", "_malloc"]
+ALONE = ["_device", "_metal", "_malloc", "_system"]
 
 Options.warning_errors = True
 

@@ -13,6 +13,7 @@ from memlimits.memory import (
     get_active_memory,
     get_cache_limit,
     get_cache_memory,
+    get_idle_action,
     get_idle_timeout,
     get_memory_limit,
     get_peak_memory,
@@ -33,6 +34,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from memlimits import metal as metal
     from memlimits.adapters.numpy import empty, govern_numpy, zeros
+    from memlimits.system import (
+        auto_trim,
+        effective_limit,
+        get_pressure_trim,
+        set_pressure_trim,
+        trim,
+    )
 
 __version__ = "0.1.0"
 
@@ -46,16 +54,20 @@ __all__ = [
     "WiredLimitError",
     "allocate",
     "budget",
+    "auto_trim",
     "clear_cache",
     "device_info",
+    "effective_limit",
     "empty",
     "get_active_memory",
     "get_cache_limit",
     "get_cache_memory",
+    "get_idle_action",
     "get_idle_timeout",
     "get_include",
     "get_memory_limit",
     "get_peak_memory",
+    "get_pressure_trim",
     "get_wired_limit",
     "get_wired_memory",
     "govern_numpy",
@@ -66,8 +78,10 @@ __all__ = [
     "set_idle_timeout",
     "set_memory_limit",
     "set_memory_policy",
+    "set_pressure_trim",
     "set_wired_limit",
     "would_fit",
+    "trim",
     "zeros",
 ]
 
@@ -81,6 +95,7 @@ def get_include() -> str:
 
 
 _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
+_SYSTEM = ("auto_trim", "effective_limit", "get_pressure_trim", "set_pressure_trim", "trim")
 
 
 def __getattr__(name: str) -> object:
@@ -89,12 +104,16 @@ def __getattr__(name: str) -> object:
         import memlimits.metal
 
         return memlimits.metal
+    if name in _SYSTEM:
+        from memlimits import system
+
+        globals().update({needed: getattr(system, needed) for needed in _SYSTEM})
+        return globals()[name]
     if name not in _NEEDS_NUMPY:
         raise AttributeError(f"module 'memlimits' has no attribute {name!r}")
     from memlimits.adapters import numpy as adapter
 
-    for needed in _NEEDS_NUMPY:
-        globals()[needed] = getattr(adapter, needed)
+    globals().update({needed: getattr(adapter, needed) for needed in _NEEDS_NUMPY})
     return globals()[name]
 
 

@@ -37,6 +37,7 @@ cdef const char *WIRE_FAILURE = (
     b"It stays usable, and may be swapped out.")
 
 POLICIES = ("guideline", "strict", "wait")      # by Policy
+IDLE_ACTIONS = ("purge", "return")
 # By Blocker.
 BLOCKED_BY = (
     None, "limit", "system", "device", "length", "resources", "fork", "budget", "reservation")
@@ -189,16 +190,24 @@ cdef class Allocator:
     def get_wired_limit(self):
         return core_settings(&self.core).wired_limit
 
-    def set_idle_timeout(self, seconds):
+    def set_idle_timeout(self, seconds, action="purge"):
         cdef uint64_t timeout = UINT64_MAX if seconds is None else as_nanoseconds(
             seconds, "seconds", "never")
+        cdef bint returns
+        if not isinstance(action, str) or action not in IDLE_ACTIONS:
+            error = ValueError if isinstance(action, str) else TypeError
+            raise error(f"action must be 'purge' or 'return', not {action!r}")
+        returns = action == "return"
         with nogil:
-            timeout = purgeable_set_timeout(&self.core, timeout)
+            timeout = purgeable_set_timeout(&self.core, timeout, returns)
         return None if timeout == UINT64_MAX else timeout / 1e9
 
     def get_idle_timeout(self):
         cdef uint64_t timeout = purgeable_timeout(&self.core)
         return None if timeout == UINT64_MAX else timeout / 1e9
+
+    def get_idle_action(self):
+        return IDLE_ACTIONS[self.core.idle_returns]
 
     def set_memory_policy(self, policy, timeout=None):
         cdef uint64_t ns = 0
@@ -270,6 +279,12 @@ cdef class Allocator:
             "waiting": limits.waiting,
             "waits": limits.waits,
             "waited_ns": limits.waited,
+            "trims": limits.trims,
+            "trimmed": limits.trimmed,
+            "pressure_trims": limits.pressure_trims,
+            "pressure_trimmed": limits.pressure_trimmed,
+            "decays": limits.decays,
+            "decayed": limits.decayed,
         }
 
     cdef bint is_metal(self):

@@ -11,3 +11,6 @@ from memlimits._core cimport Core
 cdef Account *account_here(Core *core) noexcept
 # The same for whoever calls; without the GIL there is none.
 cdef Account *account_of_caller(Core *core) noexcept nogil
+
+# What the budgets open here leave: ("budget", path, bytes) each.
+cdef list rooms_here(Core *core)

@@ -93,6 +93,18 @@ cdef str path_of(Account *account):
     return "/".join(reversed(names))
 
 
+cdef list rooms_here(Core *core):
+    cdef Account *account = account_here(core)     # the context keeps it, and it those above it
+    cdef uint64_t limit, active
+    found = []
+    while account != NULL:
+        limit, active = read(core, &account.limit), read(core, &account.active)
+        if limit != UINT64_MAX:
+            found.append(("budget", path_of(account), limit - active if limit > active else 0))
+        account = account.parent
+    return found
+
+
 cdef class Scope:
     """What budgets and reservations have in common: they are open from `with` to its end."""
     cdef Core *core

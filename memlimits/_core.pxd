@@ -66,7 +66,9 @@ cdef struct Core:
     Accounts accounts
     uint64_t purgeable          # idle bytes that the system may take; set while stopped only
     Resource *resources         # every resource held, the newest first
-    uint64_t idle_timeout       # ns after which idle resources become purgeable; UINT64_MAX: never
+    uint64_t idle_timeout       # ns after which idle resources decay; UINT64_MAX: never
+    bint idle_returns           # they go back then, instead of becoming purgeable
+    uint64_t pressure_seen      # the last of limits.readings that was looked at for pressure
     uint64_t clears             # counts core_clear_cache
     Refusal latest              # of any thread
 

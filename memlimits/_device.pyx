@@ -1,4 +1,6 @@
 cimport cython
+from libc.stdlib cimport free, malloc
+
 cimport memlimits._mlim as mlim
 from memlimits._mlim cimport MLIM_OK
 
@@ -42,6 +44,23 @@ cdef class Device:
         cdef mlim_error error
         return check(mlim.mlim_device_usable(self.handle, &error), &error)
 
+    cdef mlim_bound *bounds(self, size_t *count) except NULL:
+        cdef mlim_bound *bounds = NULL
+        cdef mlim_status status
+        cdef mlim_error error
+        cdef size_t capacity = 32
+        while True:
+            bounds = <mlim_bound *> malloc(capacity * sizeof(mlim_bound))
+            if bounds == NULL:
+                raise MemoryError
+            with nogil:
+                status = mlim.mlim_device_bounds(self.handle, bounds, capacity, count, &error)
+            if status == MLIM_OK and count[0] <= capacity:
+                return bounds
+            free(bounds)
+            check(status, &error)
+            capacity = 2 * count[0]
+
     cdef mlim_queue *open_queue(self, uint64_t address) except NULL:
         cdef mlim_queue *queue = NULL
         cdef mlim_error error
@@ -75,6 +94,10 @@ cdef mlim_status device_usable(mlim_device *device) noexcept nogil:
 
 cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept nogil:
     return mlim.mlim_device_available(device, out, NULL)
+
+
+cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil:
+    return mlim.mlim_device_stall(device, out, NULL)
 
 
 cdef mlim_status device_touched(

@@ -26,6 +26,7 @@ from memlimits._mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_status,
 )
 from memlimits._pagemap cimport pagemap_add
+from memlimits._pressure cimport pressure_step
 from memlimits._purgeable cimport purgeable_step
 from memlimits._room cimport Reading, room_extend_credit, room_read
 from memlimits._residency cimport residency_update
@@ -468,6 +469,7 @@ cdef Blocker core_miss_with(
             break
     waited = waiter_leave(core, &waiter, caller)
     own[0] = waiter.own
+    pressure_step(core)
     if caller.gave_up:
         return blocker
     return NOTHING if blocker == NOTHING else refuse(core, n, blocker, waited)

@@ -58,7 +58,22 @@ cdef struct Limits:
     uint64_t credit             # growth still allowed before the next reading
     uint64_t promised           # upper bound of our own bytes that nobody has touched yet
     uint64_t grown              # all growth ever asked for: a clock for readings
+    uint64_t readings           # how often it was read
     uint64_t epoch              # count of lowered promises: an older reading is worth nothing
+
+    # Memory pressure: idle resources go back while the system has less for us than that, or while
+    # programs wait for memory so many percent of the time. 0 and INFINITY for never.
+    uint64_t least_available
+    double most_stall
+
+    # Counts since the start, and the bytes in them: idle resources returned because somebody asked
+    # for it, or because of pressure; and those returned or made purgeable after the idle timeout.
+    uint64_t trims
+    uint64_t trimmed
+    uint64_t pressure_trims
+    uint64_t pressure_trimmed
+    uint64_t decays
+    uint64_t decayed
 
     # counts since the start
     uint64_t hits
@@ -68,6 +83,11 @@ cdef struct Limits:
     uint64_t wire_failures
     uint64_t waits              # requests that waited for others to free memory
     uint64_t waited             # ns, all of them together
+
+# Bytes of the cache to return because of pressure, given what the system says that it could give,
+# `purgeable` bytes of the cache in it, and how long programs wait.
+cdef uint64_t limits_pressure(
+    const Limits *limits, uint64_t available, double stall, uint64_t purgeable) noexcept nogil
 
 cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil
 cdef uint64_t limits_slack(const Limits *limits) noexcept nogil

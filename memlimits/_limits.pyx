@@ -1,3 +1,4 @@
+from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, UINT64_MAX
 from libc.string cimport memset
 
@@ -22,6 +23,9 @@ cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil:
     limits.trim_limit = UINT64_MAX
     limits.cache_follows = True
     limits.wait_timeout = DEFAULT_TIMEOUT
+    # Growth leaves the system that much: so a program does not lose what it is about to use.
+    limits.least_available = MARGIN
+    limits.most_stall = INFINITY
 
 
 cdef uint64_t limits_slack(const Limits *limits) noexcept nogil:
@@ -102,6 +106,17 @@ cdef void limits_lower_promise(
 ) noexcept nogil:
     limits.promised = min(limits.promised, untouched + (limits.grown - grown_then))
     limits.epoch += 1
+
+
+cdef uint64_t limits_pressure(
+    const Limits *limits, uint64_t available, double stall, uint64_t purgeable
+) noexcept nogil:
+    if stall >= limits.most_stall:
+        return limits.cache
+    # What is purgeable counts as available already, and is the first to go.
+    if available < limits.least_available:
+        return min(limits.least_available - available + purgeable, limits.cache)
+    return 0
 
 
 cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:

@@ -50,12 +50,25 @@ cdef extern from "mlim.h" nogil:
         uintptr_t start
         uintptr_t end
 
+    ctypedef enum mlim_bound_kind:
+        MLIM_SYSTEM
+        MLIM_CGROUP
+        MLIM_RLIMIT
+
+    ctypedef struct mlim_bound:
+        mlim_bound_kind kind
+        uint64_t room
+        char name[1024]
+
     mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
                                  mlim_error *error)
     void mlim_device_close(mlim_device *device)
     const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
     mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
     mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
+    mlim_status mlim_device_bounds(const mlim_device *device, mlim_bound *bounds, size_t capacity,
+                                   size_t *count, mlim_error *error)
+    mlim_status mlim_device_stall(const mlim_device *device, double *out, mlim_error *error)
     mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
                                     uint64_t *out, mlim_error *error)
 

@@ -8,7 +8,7 @@ from memlimits._core cimport (
 from memlimits._device cimport buffer_set_purgeable
 from memlimits._heap cimport Heap, heap_of
 from memlimits._heaps cimport heaps_next_idle, heaps_rewind
-from memlimits._limits cimport limits_confirm, limits_excess, limits_set_aside
+from memlimits._limits cimport limits_confirm, limits_excess, limits_reserve, limits_set_aside
 from memlimits._mlim cimport MLIM_OK
 from memlimits._resource cimport OUTSIDE, Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -20,7 +20,9 @@ cdef uint64_t clock() noexcept nogil:
     return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
 
 
-cdef Resource *set_aside(Core *core, uint64_t enough, uint64_t *aged) noexcept nogil:
+cdef Resource *set_aside(
+    Core *core, uint64_t enough, bint returns, uint64_t *aged
+) noexcept nogil:
     """While stopped: what is due, out of the cache for the device call, the newest first."""
     cdef uint64_t now = clock()
     cdef Heap *heap = &core.heaps.shared
@@ -34,10 +36,11 @@ cdef Resource *set_aside(Core *core, uint64_t enough, uint64_t *aged) noexcept n
         resource = heaps_next_idle(&core.heaps)
         if resource == NULL or resource.idle_since > now - core.idle_timeout:
             break
-        if not resource.purgeable and resource.wiring == OUTSIDE:
+        if returns or not resource.purgeable and resource.wiring == OUTSIDE:
             core_set_aside(resource, &due)
             aged[0] += resource.bytes
-    limits_set_aside(&core.limits, aged[0])
+            core.limits.decays += 1
+    core.limits.decayed += aged[0]
     return due
 
 
@@ -58,18 +61,27 @@ cdef uint64_t purgeable_timeout(Core *core) noexcept nogil:
     return timeout
 
 
-cdef void purgeable_step(Core *core, uint64_t enough) noexcept nogil:
+cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     cdef Resource *due
     cdef Resource *resource
     cdef uint64_t clears, aged = 0
+    cdef bint returns
     if purgeable_timeout(core) == UINT64_MAX:
-        return
+        return 0
     core_stop(core)
     clears = core.clears
-    due = set_aside(core, enough, &aged)
+    returns = core.idle_returns
+    due = set_aside(core, enough, returns, &aged)
+    if returns:
+        limits_reserve(&core.limits, 0, aged)
+    else:
+        limits_set_aside(&core.limits, aged)
     core_resume(core, False)
+    if returns:
+        core_return(core, due)
+        return aged
     if due == NULL:
-        return
+        return 0
     resource = due
     while resource != NULL:
         resource.purgeable = buffer_set_purgeable(resource.buffer, True) == MLIM_OK
@@ -84,13 +96,15 @@ cdef void purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     core_settle(core)
     core_resume(core, False)
     core_return(core, due)
+    return 0
 
 
-cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout) noexcept nogil:
+cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout, bint returns) noexcept nogil:
     cdef uint64_t previous
     pthread_mutex_lock(&core.heaps.lock)
     previous = core.idle_timeout
     core.idle_timeout = timeout
+    core.idle_returns = returns
     pthread_mutex_unlock(&core.heaps.lock)
     purgeable_step(core, UINT64_MAX)
     return previous

@@ -15,5 +15,7 @@ cdef struct Reading:
 # reading or a look at what is touched. Then everything may have changed: look at it again.
 cdef bint room_read(
     Core *core, uint64_t n, Reading *reading, uint64_t *short_by) noexcept nogil
+# While stopped, which it is not meanwhile: a look at what of ours is touched.
+cdef void room_lower_promise(Core *core) noexcept nogil
 # Under the lock, which it drops: a new reading. Whether it gives credit for n bytes.
 cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil

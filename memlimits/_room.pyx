@@ -10,8 +10,7 @@ from memlimits._resource cimport DETACHED, RESIZING, Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 
-cdef void lower_promise(Core *core) noexcept nogil:
-    """While stopped, which it is not meanwhile: how much of our memory has nobody touched yet?"""
+cdef void room_lower_promise(Core *core) noexcept nogil:
     cdef uint64_t grown_then = core.limits.grown
     cdef uint64_t pending = core.limits.pending
     cdef uint64_t held = 0, touched = 0
@@ -57,11 +56,12 @@ cdef bint room_read(
         device_available(core.device, &reading.available)
         core_stop(core)
         limits.available = reading.available
+        limits.readings += 1
         reading.current = True
         return False
     room = limits_room(limits, reading.available)
     if n > room and limits.promised and not reading.looked:
-        lower_promise(core)
+        room_lower_promise(core)
         reading.looked = True
         reading.current = False
         return False
@@ -78,6 +78,7 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
     device_available(core.device, &available)
     pthread_mutex_lock(&core.heaps.lock)
     limits.available = available
+    limits.readings += 1
     if epoch == limits.epoch:
         limits_extend_credit(limits, limits_room(limits, available))
     return n <= limits.credit

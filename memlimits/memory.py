@@ -39,6 +39,7 @@ __all__ = [
     "get_active_memory",
     "get_cache_limit",
     "get_cache_memory",
+    "get_idle_action",
     "get_idle_timeout",
     "get_memory_limit",
     "get_peak_memory",
@@ -153,18 +154,20 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
     return default_allocator().set_wired_limit(limit)
 
 
-def set_idle_timeout(seconds: "SupportsFloat | None") -> float | None:
-    """Set after how long without use the system may take idle memory.
+def set_idle_timeout(seconds: "SupportsFloat | None", action: str = "purge") -> float | None:
+    """Set after how long without use the system may take idle memory, or gets it back.
 
-    Such memory stays in the cache, and its bytes count there, but the system takes its pages when
-    it runs short; what is left of it is used again like any other. It becomes so when this is set
-    and whenever memory is allocated that the cache cannot serve, the oldest first, about 64 MiB at
-    a time. Wired memory does not.
+    What is purged stays in the cache, and its bytes count there, but the system takes its pages
+    when it runs short; what is left of it is used again like any other. Wired memory is not purged.
+    What is returned leaves the cache. Either happens when this is set, in `trim`, and whenever
+    memory is allocated that the cache cannot serve, the oldest first, about 64 MiB at a time.
 
     Parameters
     ----------
     seconds : float or None
         From 0 to 1e9. None, the default, is never.
+    action : {"purge", "return"}
+        What happens then.
 
     Returns
     -------
@@ -174,14 +177,19 @@ def set_idle_timeout(seconds: "SupportsFloat | None") -> float | None:
     Raises
     ------
     TypeError, ValueError
-        `seconds` is no such number; the time stays.
+        `seconds` or `action` is no such value; both stay.
     """
-    return default_allocator().set_idle_timeout(seconds)
+    return default_allocator().set_idle_timeout(seconds, action)
 
 
 def get_idle_timeout() -> float | None:
     """Return after how many seconds without use the system may take idle memory, or None."""
     return default_allocator().get_idle_timeout()
+
+
+def get_idle_action() -> str:
+    """Return what happens to memory that is idle for the timeout, ``"purge"`` or ``"return"``."""
+    return default_allocator().get_idle_action()
 
 
 def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> str:

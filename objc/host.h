@@ -45,11 +45,25 @@ uint64_t mlim_number(const char *text, const char *key);
 /* Finds the mounts of control groups once: they stay, while processes move between groups. */
 bool mlim_cgroups_open(mlim_device *device);
 
+/* Bounds as mlim_device_bounds writes them. */
+typedef struct mlim_bound_list {
+    mlim_bound *bounds;
+    size_t capacity, count;
+} mlim_bound_list;
+
+void mlim_bound_add(mlim_bound_list *list, mlim_bound_kind kind, const char *name, uint64_t room);
+
 /* The least limit, and the least room, over this process's memory group and every ancestor of it;
- * NO_LIMIT where none sets any. The room counts free swap as far as a group allows swap. False, with
- * errno, where something could not be read. */
+ * NO_LIMIT where none sets any. The room counts free swap as far as a group allows swap. Every group
+ * that sets a limit, the nearest first. The longest stall of any in percent, less than 0 where none
+ * tells. False, with errno, where something could not be read. */
 bool mlim_cgroups_limit(const mlim_device *device, uint64_t *out);
 bool mlim_cgroups_room(const mlim_device *device, uint64_t swap_free, uint64_t *out);
+bool mlim_cgroups_bounds(const mlim_device *device, uint64_t swap_free, mlim_bound_list *list);
+bool mlim_cgroups_stall(const mlim_device *device, double *out);
+
+/* What "some avg10=" says in a file of pressure; less than 0 where it says nothing. */
+double mlim_stall(const char *text);
 
 static inline uint64_t least(uint64_t a, uint64_t b)
 {

@@ -162,12 +162,17 @@ static const mlim_cgroup_mount *locate(const mlim_device *device, bool unified, 
     return nearest;
 }
 
-typedef bool reader(const struct cgroup *group, uint64_t argument, uint64_t *out);
+/* What each group is asked, the nearest first, and the answer so far. */
+struct question {
+    bool (*ask)(const struct cgroup *group, struct question *question);
+    uint64_t swap_free;
+    uint64_t least;
+    mlim_bound_list *list;
+    double stall;
+};
 
-static bool least_over_groups(const mlim_device *device, reader *read, uint64_t argument,
-                              uint64_t *out)
+static bool ask_groups(const mlim_device *device, struct question *question)
 {
-    *out = NO_LIMIT;
     for (int unified = 0; unified < 2; unified++) {
         char own[2048];
         struct cgroup group;
@@ -175,10 +180,8 @@ static bool least_over_groups(const mlim_device *device, reader *read, uint64_t 
             return false;
         const mlim_cgroup_mount *mount = *own ? locate(device, unified, own, &group) : NULL;
         while (mount) {
-            uint64_t number;
-            if (!read(&group, argument, &number))
+            if (!question->ask(&group, question))
                 return false;
-            *out = least(*out, number);
             char *slash = strrchr(group.path, '/');
             if (!slash || (size_t)(slash - group.path) < strlen(mount->path))
                 break;
@@ -188,18 +191,65 @@ static bool least_over_groups(const mlim_device *device, reader *read, uint64_t 
     return true;
 }
 
-static bool read_limit_of(const struct cgroup *group, uint64_t unused, uint64_t *out)
+static bool ask_limit(const struct cgroup *group, struct question *question)
 {
-    (void)unused;
-    return read_limit(group, out);
+    uint64_t limit;
+    if (!read_limit(group, &limit))
+        return false;
+    question->least = least(question->least, limit);
+    return true;
+}
+
+static bool ask_room(const struct cgroup *group, struct question *question)
+{
+    uint64_t room;
+    if (!read_room(group, question->swap_free, &room))
+        return false;
+    question->least = least(question->least, room);
+    if (question->list && room != NO_LIMIT)
+        mlim_bound_add(question->list, MLIM_CGROUP, group->path, room);
+    return true;
+}
+
+static bool ask_stall(const struct cgroup *group, struct question *question)
+{
+    char text[512];
+    if (!group->unified)
+        return true; /* version 1 has none */
+    if (!read_group_file(group, "memory.pressure", text, sizeof text))
+        return errno == EOPNOTSUPP; /* turned off */
+    double stall = mlim_stall(text);
+    if (stall > question->stall)
+        question->stall = stall;
+    return true;
 }
 
 bool mlim_cgroups_limit(const mlim_device *device, uint64_t *out)
 {
-    return least_over_groups(device, read_limit_of, 0, out);
+    struct question question = {.ask = ask_limit, .least = NO_LIMIT};
+    bool known = ask_groups(device, &question);
+    *out = question.least;
+    return known;
 }
 
 bool mlim_cgroups_room(const mlim_device *device, uint64_t swap_free, uint64_t *out)
 {
-    return least_over_groups(device, read_room, swap_free, out);
+    struct question question = {.ask = ask_room, .swap_free = swap_free, .least = NO_LIMIT};
+    bool known = ask_groups(device, &question);
+    *out = question.least;
+    return known;
+}
+
+bool mlim_cgroups_bounds(const mlim_device *device, uint64_t swap_free, mlim_bound_list *list)
+{
+    struct question question = {.ask = ask_room, .swap_free = swap_free, .list = list};
+    return ask_groups(device, &question);
+}
+
+bool mlim_cgroups_stall(const mlim_device *device, double *out)
+{
+    struct question question = {.ask = ask_stall, .stall = -1};
+    bool known = ask_groups(device, &question);
+    *out = question.stall;
+    return known;
 }

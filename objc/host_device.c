@@ -121,6 +121,59 @@ mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim
     return MLIM_OK;
 }
 
+void mlim_bound_add(mlim_bound_list *list, mlim_bound_kind kind, const char *name, uint64_t room)
+{
+    if (list->count < list->capacity) {
+        mlim_bound *bound = &list->bounds[list->count];
+        bound->kind = kind;
+        bound->room = room;
+        snprintf(bound->name, sizeof bound->name, "%s", name);
+    }
+    list->count++;
+}
+
+static void add_rlimit(mlim_bound_list *list, int which, const char *name, uint64_t mapped)
+{
+    struct rlimit limit;
+    if (getrlimit((unsigned)which, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        mlim_bound_add(list, MLIM_RLIMIT, name, minus(limit.rlim_cur, mapped));
+}
+
+mlim_status mlim_device_bounds(const mlim_device *device, mlim_bound *bounds, size_t capacity,
+                               size_t *count, mlim_error *error)
+{
+    char text[8192];
+    mlim_bound_list list = {bounds, capacity, 0};
+    if (!mlim_read_text("/proc/self/status", text, sizeof text))
+        return mlim_fail(error, MLIM_UNKNOWN, errno, "/proc/self/status");
+    add_rlimit(&list, RLIMIT_AS, "RLIMIT_AS", kibibytes(text, "VmSize:"));
+    add_rlimit(&list, RLIMIT_DATA, "RLIMIT_DATA", kibibytes(text, "VmData:"));
+    if (!mlim_read_text("/proc/meminfo", text, sizeof text))
+        return mlim_fail(error, MLIM_UNKNOWN, errno, "/proc/meminfo");
+    uint64_t swap_free = kibibytes(text, "SwapFree:");
+    if (!mlim_cgroups_bounds(device, swap_free, &list))
+        return mlim_fail(error, MLIM_UNKNOWN, errno, "the memory control group");
+    mlim_bound_add(&list, MLIM_SYSTEM, "RAM and swap",
+                   kibibytes(text, "MemAvailable:") + swap_free);
+    *count = list.count;
+    return MLIM_OK;
+}
+
+mlim_status mlim_device_stall(const mlim_device *device, double *out, mlim_error *error)
+{
+    char text[512];
+    if (!mlim_cgroups_stall(device, out))
+        return mlim_fail(error, MLIM_UNKNOWN, errno, "the memory control group");
+    if (*out >= 0)
+        return MLIM_OK;
+    /* A kernel that was told not to count says EOPNOTSUPP. */
+    if (!mlim_read_text("/proc/pressure/memory", text, sizeof text) && errno != EOPNOTSUPP)
+        return mlim_fail(error, MLIM_UNKNOWN, errno, "/proc/pressure/memory");
+    *out = mlim_stall(text);
+    return *out >= 0 ? MLIM_OK
+                     : mlim_fail(error, MLIM_UNSUPPORTED, ENOENT, "/proc/pressure/memory");
+}
+
 static int by_start(const void *a, const void *b)
 {
     const mlim_range *first = a, *second = b;

@@ -34,6 +34,12 @@ bool mlim_read_text(const char *path, char *text, size_t size)
     return got >= 0;
 }
 
+double mlim_stall(const char *text)
+{
+    double percent;
+    return sscanf(text, "some avg10=%lf", &percent) == 1 ? percent : -1;
+}
+
 uint64_t mlim_number(const char *text, const char *key)
 {
     size_t length = strlen(key);

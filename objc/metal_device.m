@@ -152,6 +152,32 @@ mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim
     return MLIM_OK;
 }
 
+mlim_status mlim_device_bounds(const mlim_device *device, mlim_bound *bounds, size_t capacity,
+                               size_t *count, mlim_error *error)
+{
+    uint64_t room;
+    mlim_status status = mlim_device_available(device, &room, error);
+    if (status != MLIM_OK)
+        return status;
+    *count = 1;
+    if (capacity) {
+        *bounds = (mlim_bound){.kind = MLIM_SYSTEM, .room = room};
+        snprintf(bounds->name, sizeof bounds->name, "RAM and swap");
+    }
+    return MLIM_OK;
+}
+
+mlim_status mlim_device_stall(const mlim_device *device, double *out, mlim_error *error)
+{
+    /* Three levels, after dispatch/source.h: 1 is normal, 2 a warning, 4 critical. */
+    (void)device;
+    uint64_t level = system_number("kern.memorystatus_vm_pressure_level");
+    if (level == 0)
+        return mlim_fail(error, MLIM_UNSUPPORTED, nil, "kern.memorystatus_vm_pressure_level");
+    *out = level >= 4 ? 100 : level >= 2 ? 50 : 0;
+    return MLIM_OK;
+}
+
 mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
                                 uint64_t *out, mlim_error *error)
 {

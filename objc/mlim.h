@@ -65,6 +65,19 @@ typedef struct mlim_range {
     uintptr_t end;
 } mlim_range;
 
+/* What bounds the bytes that the system could still give this process. */
+typedef enum mlim_bound_kind {
+    MLIM_SYSTEM, /* RAM and swap */
+    MLIM_CGROUP, /* a control group, named by its path */
+    MLIM_RLIMIT  /* a limit of the process's own, on what is mapped, touched or not */
+} mlim_bound_kind;
+
+typedef struct mlim_bound {
+    mlim_bound_kind kind;
+    uint64_t room; /* bytes */
+    char name[1024];
+} mlim_bound;
+
 /* device */
 mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
                              mlim_error *error);
@@ -78,6 +91,16 @@ mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error);
 /* Bytes that the system could still give this process, RAM and swap, as of now. MLIM_UNKNOWN where
  * that cannot be read now, for want of a file descriptor, say. */
 mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error);
+
+/* Everything that bounds these bytes now, each by itself: `*count` is how many there are, of which the
+ * first `capacity` are written. The least room of the system and its groups is mlim_device_available.
+ * MLIM_UNKNOWN likewise. */
+mlim_status mlim_device_bounds(const mlim_device *device, mlim_bound *bounds, size_t capacity,
+                               size_t *count, mlim_error *error);
+
+/* The share of the last seconds, in percent, in which programs here waited for memory; the system may
+ * tell in steps. MLIM_UNSUPPORTED where it does not tell at all, MLIM_UNKNOWN where it does not now. */
+mlim_status mlim_device_stall(const mlim_device *device, double *out, mlim_error *error);
 
 /* How much of some ranges of contents has been touched, so that it is private and in RAM or swap: a
  * page that was only read is not. A range may be gone meanwhile, and then is not touched. The ranges

@@ -29,6 +29,7 @@ COUNTERS |= {
     "waited_ns",
     "reserved",
 }
+COUNTERS |= {"trims", "trimmed", "pressure_trims", "pressure_trimmed", "decays", "decayed"}
 
 ARRAYS = """
 import numpy

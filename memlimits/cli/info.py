@@ -18,6 +18,9 @@ _COUNTS = {
     "waiting",
     "waits",
     "waited_ns",
+    "trims",
+    "pressure_trims",
+    "decays",
 }
 
 

@@ -24,6 +24,7 @@
  *   available           bytes that host_statistics64 lets one add up: free_count + inactive_count,
  *                       or free_count - speculative_count + external_page_count; -1: this machine's
  *   swap_total, swap_free  vm.swapusage; -1: this machine's
+ *   pressure_level      kern.memorystatus_vm_pressure_level: 1, 2 or 4; -1: no such sysctl
  *   phys_footprint      -1: this process's private resident bytes
  *   set_overhead        bytes that a non-empty residency set's allocatedSize has on top: Apple says
  *                       that it may include internal allocations

@@ -187,6 +187,8 @@ int sysctlbyname(const char *name, void *old, size_t *old_size, void *new_value,
         code = give_setting(old, old_size, fake_settings.rsrc_limit);
     else if (strcmp(name, "iogpu.wired_limit_mb") == 0)
         code = give_setting(old, old_size, fake_settings.wired_limit_mb);
+    else if (strcmp(name, "kern.memorystatus_vm_pressure_level") == 0)
+        code = give_setting(old, old_size, fake_settings.pressure_level);
     else if (strcmp(name, "vm.swapusage") == 0)
         code = give_swap(old, old_size);
     if (code == 0)

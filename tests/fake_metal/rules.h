@@ -13,6 +13,7 @@
     of(discrete, 0) of(memory_size, 0) of(working_set, 0) of(max_buffer_length, 0)      \
     of(buffer_memory, 0) of(page_size, 16384) of(rsrc_limit, 0) of(wired_limit_mb, 0)   \
     of(available, -1) of(swap_total, -1) of(swap_free, -1) of(phys_footprint, -1)       \
+    of(pressure_level, 1)                                                               \
     of(set_overhead, 0) of(resident_at_request, 0) of(empty_at_once, 0)                 \
     of(fork_keeps_memory, 0) of(leaks_allowed, 0) of(dead_kept, 262144)
 

@@ -21,6 +21,9 @@ KEEPS(sysctl_reads_numbers)
     CHECK(resources == 5 && length == sizeof(int)); /* an int, whatever the buffer's size */
     fake_metal_set("wired_limit_mb", 1000);
     CHECK(sysctlbyname("iogpu.wired_limit_mb", &wired, &length, NULL, 0) == 0 && wired == 1000);
+    fake_metal_set("pressure_level", 2);
+    CHECK(sysctlbyname("kern.memorystatus_vm_pressure_level", &wired, &length, NULL, 0) == 0);
+    CHECK(wired == 2);
     length = 4;
     CHECK(sysctlbyname("hw.memsize", &wired, &length, NULL, 0) == -1 && errno == ERANGE);
     length = 1;

@@ -1,0 +1,91 @@
+from libc.math cimport INFINITY
+from libc.stdint cimport UINT64_MAX
+
+from memlimits._core cimport (
+    core_detach, core_resume, core_return, core_settings, core_stop,
+)
+from memlimits._device cimport device_available, device_stall
+from memlimits._limits cimport Limits, limits_pressure
+from memlimits._mlim cimport MLIM_OK
+from memlimits._purgeable cimport purgeable_step
+from memlimits._resource cimport Resource
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
+
+
+cdef double read_stall(Core *core, double most_stall) noexcept nogil:
+    """Not read where nothing hangs on it. Unknown is none."""
+    cdef double stall = 0
+    if most_stall == INFINITY or device_stall(core.device, &stall) != MLIM_OK:
+        return 0
+    return stall
+
+
+cdef uint64_t total(const Resource *resource) noexcept nogil:
+    cdef uint64_t bytes = 0
+    while resource != NULL:
+        bytes += resource.bytes
+        resource = resource.next
+    return bytes
+
+
+cdef uint64_t relieve(
+    Core *core, uint64_t available, double stall, uint64_t target
+) noexcept nogil:
+    """Returns what pressure asks for, and then what is cached above the target."""
+    cdef Limits *limits = &core.limits
+    cdef Resource *for_pressure
+    cdef Resource *for_target
+    cdef uint64_t pressed, over
+    core_stop(core)
+    for_pressure = core_detach(
+        core, limits_pressure(limits, available, stall, core.purgeable))
+    pressed = total(for_pressure)
+    limits.pressure_trims += pressed > 0
+    limits.pressure_trimmed += pressed
+    for_target = core_detach(core, limits.cache - target if limits.cache > target else 0)
+    over = total(for_target)
+    limits.trims += over > 0
+    limits.trimmed += over
+    core_resume(core, False)
+    core_return(core, for_pressure)
+    core_return(core, for_target)
+    return pressed + over
+
+
+cdef void pressure_step(Core *core) noexcept nogil:
+    cdef Limits *limits = &core.limits
+    cdef uint64_t available
+    cdef double most_stall, stall
+    cdef bint due, short
+    pthread_mutex_lock(&core.heaps.lock)
+    available = limits.available
+    most_stall = limits.most_stall
+    short = available < limits.least_available
+    due = core.pressure_seen != limits.readings and (short or most_stall != INFINITY)
+    core.pressure_seen = limits.readings
+    pthread_mutex_unlock(&core.heaps.lock)
+    if not due:
+        return
+    stall = read_stall(core, most_stall)
+    if short or stall >= most_stall:
+        relieve(core, available, stall, UINT64_MAX)
+
+
+cdef uint64_t pressure_trim(Core *core, uint64_t target) noexcept nogil:
+    cdef uint64_t available = UINT64_MAX
+    cdef uint64_t decayed = purgeable_step(core, UINT64_MAX)
+    cdef Limits limits = core_settings(core)
+    cdef double stall = read_stall(core, limits.most_stall)
+    if limits.least_available:
+        # What cannot be read now is no pressure.
+        device_available(core.device, &available)
+    if target == UINT64_MAX and available >= limits.least_available and stall < limits.most_stall:
+        return decayed
+    return decayed + relieve(core, available, stall, target)
+
+
+cdef void pressure_set(Core *core, uint64_t least_available, double most_stall) noexcept nogil:
+    pthread_mutex_lock(&core.heaps.lock)
+    core.limits.least_available = least_available
+    core.limits.most_stall = most_stall
+    pthread_mutex_unlock(&core.heaps.lock)

@@ -1,0 +1,128 @@
+"""Trims, memory pressure, and what bounds the bytes that can still be had."""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdlib cimport free
+
+from memlimits._accounts cimport Account, account_reserved_for
+from memlimits._allocator cimport Allocator, as_nbytes
+from memlimits._budgets cimport account_here, rooms_here
+from memlimits._core cimport Core, core_resume, core_settings, core_stop
+from memlimits._device cimport device_stall
+from memlimits._limits cimport Limits, limits_room, limits_unreserved
+from memlimits._mlim cimport MLIM_CGROUP, MLIM_OK, MLIM_RLIMIT, mlim_bound
+from memlimits._pressure cimport pressure_set, pressure_trim
+from memlimits._room cimport room_lower_promise
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
+
+# What a program takes beside its blocks between a look and the next allocation; and of address
+# space moreover a node of the page map.
+cdef enum:
+    LOOSE = 1 << 20
+    MAPPED = 3 << 20
+
+
+def trim(Allocator allocator not None, target):
+    """Return idle memory; None for what decay and pressure ask for and no more."""
+    cdef uint64_t n = UINT64_MAX if target is None else as_nbytes(target, "target")
+    with nogil:
+        n = pressure_trim(&allocator.core, n)
+    return n
+
+
+cdef double as_percent(object value) except -1:
+    """An argument in percent, None for never."""
+    cdef double percent
+    if value is None:
+        return INFINITY
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise TypeError(f"stall must be a number, in percent, or None for never, not {value!r}")
+    percent = value
+    if not 0 < percent <= 100:
+        raise ValueError(
+            f"stall must be above 0 and at most 100 percent, or None for never, not {value!r}")
+    return percent
+
+
+def set_pressure_trim(Allocator allocator not None, available, stall):
+    """Set the thresholds; return the previous ones."""
+    cdef uint64_t least = 0 if available is None else as_nbytes(available, "available")
+    cdef double most = as_percent(stall)
+    previous = get_pressure_trim(allocator)
+    pressure_set(&allocator.core, least, most)
+    return previous
+
+
+def get_pressure_trim(Allocator allocator not None):
+    cdef Limits limits = core_settings(&allocator.core)
+    return (limits.least_available or None,
+            None if limits.most_stall == INFINITY else limits.most_stall)
+
+
+def stall(Allocator allocator not None):
+    """How long programs wait for memory, in percent of the time; None where nobody tells."""
+    cdef double percent = 0
+    return percent if device_stall(allocator.device.handle, &percent) == MLIM_OK else None
+
+
+cdef Limits exact_limits(Core *core, uint64_t *purgeable) noexcept nogil:
+    """The counters after a look at what of our bytes is untouched."""
+    cdef Limits limits
+    core_stop(core)
+    room_lower_promise(core)
+    limits = core.limits
+    purgeable[0] = core.purgeable
+    core_resume(core, False)
+    return limits
+
+
+cdef inline uint64_t minus(uint64_t a, uint64_t b) noexcept nogil:
+    return a - b if a > b else 0
+
+
+cdef uint64_t reserved_for(Core *core, const Account *account) noexcept nogil:
+    """How many bytes are reserved for whoever allocates on the account."""
+    cdef uint64_t own
+    pthread_mutex_lock(&core.heaps.lock)
+    own = account_reserved_for(account, core.limits.reserved)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return own
+
+
+def candidates(Allocator allocator not None):
+    """Every bound of the bytes that can still be had: what it is, its name, and the bytes.
+
+    As growth is judged: idle memory can be had, and what is untouched of ours is spoken for.
+    """
+    cdef Limits limits
+    cdef size_t count = 0, i
+    cdef uint64_t purgeable = 0, n, own
+    cdef Account *account
+    cdef mlim_bound *bounds
+    allocator.device.require()
+    with nogil:
+        limits = exact_limits(&allocator.core, &purgeable)
+    used = limits.footprint - limits.cache
+    found = [("limit", "memory limit", minus(limits.memory_limit, used))]
+    account = account_here(&allocator.core)
+    with nogil:
+        own = reserved_for(&allocator.core, account)
+    if limits.reserved > own:
+        found.append((
+            "reservation", "reserved for others", minus(limits_unreserved(&limits, own), used)))
+    found += rooms_here(&allocator.core)
+    bounds = allocator.device.bounds(&count)
+    try:
+        for i in range(count):
+            name = (<const char *> bounds[i].name).decode("utf-8", "surrogateescape")
+            if bounds[i].kind == MLIM_RLIMIT:
+                n = minus(bounds[i].room + limits.cache, MAPPED)
+                found.append(("rlimit", name, n))
+                continue
+            # What is purgeable counts as available already.
+            n = limits_room(&limits, bounds[i].room) + own + minus(limits.cache, purgeable)
+            found.append((
+                "cgroup" if bounds[i].kind == MLIM_CGROUP else "system", name, minus(n, LOOSE)))
+    finally:
+        free(bounds)
+    return found

@@ -1,0 +1,264 @@
+"""What the system can still give, and giving idle memory back to it.
+
+The documented functions are on the process's default allocator, as those of `memlimits.memory` are;
+they stand here since not every program calls them. All sizes are in bytes.
+"""
+
+import os
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from memlimits import _system
+from memlimits._allocator import default_allocator
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self, SupportsFloat, SupportsIndex
+
+__all__ = [
+    "AutoTrim",
+    "EffectiveLimit",
+    "auto_trim",
+    "effective_limit",
+    "get_pressure_trim",
+    "set_pressure_trim",
+    "trim",
+]
+
+
+class Candidate(NamedTuple):
+    """One of the bounds that `effective_limit` looks at.
+
+    Attributes
+    ----------
+    kind : str
+        ``"limit"``, ``"budget"``, ``"reservation"``, ``"rlimit"``, ``"cgroup"`` or ``"system"``.
+    name : str
+        Which: ``"memory limit"``, ``"RLIMIT_AS"``, the path of a control group, ...
+    nbytes : int
+        How many bytes it lets this process have still.
+    """
+
+    kind: str
+    name: str
+    nbytes: int
+
+
+class EffectiveLimit(NamedTuple):
+    """How many bytes can still be had, and what bounds them.
+
+    Attributes
+    ----------
+    nbytes : int
+        The least of the candidates' bytes.
+    tightest : str
+        The kind of the candidate that has the least.
+    name : str
+        Its name.
+    candidates : tuple of Candidate
+        Every bound there is, the tightest first.
+    """
+
+    nbytes: int
+    tightest: str
+    name: str
+    candidates: tuple[Candidate, ...]
+
+
+def effective_limit() -> EffectiveLimit:
+    """Return how many bytes can still be allocated, and which bound is the tightest.
+
+    The bounds are the memory limit, as under the ``"strict"`` policy, and what of it is reserved
+    for others; the budgets open here; the process's own limits
+    (``RLIMIT_AS``, ``RLIMIT_DATA``); each control group this process is in that has a limit, with
+    all above it; and the RAM and swap that the system has left. Idle memory counts as bytes that
+    can be had. Bytes that were allocated and not touched yet are spoken for, as are 32 MiB for the
+    program itself, and up to 3 MiB because the system's figures move.
+
+    Others may take the same bytes meanwhile, and one block may be shorter than this
+    (``device_info()["max_buffer_length"]``).
+
+    Returns
+    -------
+    EffectiveLimit
+        A named tuple ``(nbytes, tightest, name, candidates)``, sizes in bytes.
+
+    Raises
+    ------
+    DeviceError
+        The system's figures cannot be read now, for want of a file descriptor, say; or in a forked
+        child of a process that uses Metal.
+    """
+    found = _system.candidates(default_allocator())
+    ordered = sorted((Candidate(*bound) for bound in found), key=lambda bound: bound.nbytes)
+    least = ordered[0]
+    return EffectiveLimit(least.nbytes, least.kind, least.name, tuple(ordered))
+
+
+def trim(target: "SupportsIndex | None" = 0) -> int:
+    """Return idle memory to the system, the oldest first, until at most `target` bytes are cached.
+
+    What the idle timeout and memory pressure ask for goes back, too, whatever the target.
+
+    Parameters
+    ----------
+    target : int or None
+        Bytes, from 0. None: only what the idle timeout and memory pressure ask for.
+
+    Returns
+    -------
+    int
+        How many bytes went back.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `target` is no such integer; nothing is returned.
+    """
+    return _system.trim(default_allocator(), target)
+
+
+def set_pressure_trim(
+    available: "SupportsIndex | None" = None, stall: "SupportsFloat | None" = None
+) -> tuple[int | None, float | None]:
+    """Set when idle memory is returned because the system runs short.
+
+    The pressure is read in `trim`, and wherever the system's room is read: after each 16 MiB of
+    growth. Memory in use is never touched.
+
+    Parameters
+    ----------
+    available : int or None
+        Bytes: as soon as the system, or a control group this process is in, has less than this
+        left, as much goes back as is missing, the oldest first. The default is 32 MiB, which
+        allocations leave to the system anyway; with more, a program that needs what is left loses
+        idle memory that it could have used again. None: never.
+    stall : float or None
+        Percent, above 0 to 100: all idle memory goes back as soon as programs wait for memory for
+        this part of the time, in the last ten seconds: ``some avg10`` of ``memory.pressure``, the
+        highest of the control groups this process is in, or else of ``/proc/pressure/memory``. On
+        macOS a warning counts as 50, a critical level as 100. None, the default: never.
+
+    Returns
+    -------
+    tuple
+        The previous `available` and `stall`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is no such number; nothing changes.
+    """
+    return _system.set_pressure_trim(default_allocator(), available, stall)
+
+
+def get_pressure_trim() -> tuple[int | None, float | None]:
+    """Return when idle memory is returned because the system runs short: `available`, `stall`."""
+    return _system.get_pressure_trim(default_allocator())
+
+
+class AutoTrim:
+    """A running `auto_trim`, and a context manager that closes it.
+
+    Attributes
+    ----------
+    interval : float
+        Seconds between two looks.
+    closed : bool
+        Whether the thread has ended. It has in a forked child.
+    """
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.closed = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memlimits.auto_trim", daemon=True)
+
+    def _run(self) -> None:
+        while not self._wake.wait(self.interval):
+            trim(None)
+
+    def close(self) -> None:
+        """End the thread. Closing twice is allowed."""
+        global _running
+        with _lock:
+            if self.closed:
+                return
+            self.closed = True
+            _running = None
+        self._wake.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: "TracebackType | None",
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"every {self.interval:g} s"
+        return f"<memlimits.auto_trim, {state}>"
+
+
+_lock = threading.Lock()
+_running: AutoTrim | None = None
+
+
+def _forget() -> None:
+    """In a forked child the thread is not there."""
+    global _lock, _running
+    _lock = threading.Lock()
+    if _running is not None:
+        _running.closed = True
+        _running = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def auto_trim(interval: "SupportsFloat" = 10.0) -> AutoTrim:
+    """Have one daemon thread return idle memory while the program allocates nothing.
+
+    Each time it does what ``trim(None)`` does: idle memory goes back as far as the idle timeout
+    (`set_idle_timeout`) and memory pressure (`set_pressure_trim`) ask for it. After a fork it does
+    not run in the child, where it can be started anew.
+
+    Parameters
+    ----------
+    interval : float
+        Seconds between two looks, from 0.001 to 1e6.
+
+    Returns
+    -------
+    AutoTrim
+        Close it, or use it as a context manager, to end the thread.
+
+    Raises
+    ------
+    RuntimeError
+        It runs already.
+    TypeError, ValueError
+        `interval` is no such number.
+    """
+    global _running
+    if isinstance(interval, (bool, str)) or not hasattr(interval, "__float__"):
+        raise TypeError(f"interval must be a number, in seconds, not {interval!r}")
+    seconds = float(interval)
+    if not 0.001 <= seconds <= 1e6:
+        raise ValueError(f"interval must be from 0.001 to 1e6 seconds, not {interval!r}")
+    default_allocator()
+    with _lock:
+        if _running is not None:
+            raise RuntimeError(
+                f"auto_trim runs already, every {_running.interval:g} s: close() that one first"
+            )
+        made = AutoTrim(seconds)
+        made._thread.start()
+        _running = made
+    return made

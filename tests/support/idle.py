@@ -1,0 +1,23 @@
+"""Idle memory to be trimmed."""
+
+from memlimits import _system
+from memlimits._buffer import allocate_in
+from support.blocks import place, private
+from support.units import MIB
+
+
+def calm():
+    """An allocator that no pressure reaches."""
+    allocator = private()
+    _system.set_pressure_trim(allocator, None, None)
+    return allocator
+
+
+def idle(allocator, *sizes):
+    """Blocks of these sizes in the cache, the first the oldest; where they lie. In MiB."""
+    blocks = [allocate_in(allocator, n * MIB) for n in sizes]
+    places = [place(block) for block in blocks]
+    for block in blocks:
+        block.release()
+        allocator.reset_peak_memory()  # a stop: ages are told apart
+    return places

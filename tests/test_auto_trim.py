@@ -1,0 +1,93 @@
+"""One thread that gives idle memory back while the program allocates nothing."""
+
+import math
+import threading
+import time
+
+import pytest
+
+import memlimits
+from memlimits import system
+from support.process import run
+from support.units import MIB
+
+
+def wait_until(true):
+    for _ in range(500):
+        if true():
+            return
+        time.sleep(0.01)
+    raise AssertionError
+
+
+def trimmer_threads():
+    return [t for t in threading.enumerate() if t.name == "memlimits.auto_trim"]
+
+
+def test_auto_trim_returns_what_was_idle_for_the_time():
+    memlimits.set_idle_timeout(0.02, "return")
+    try:
+        with memlimits.auto_trim(0.01) as running:
+            memlimits.allocate(8 * MIB).release()
+            wait_until(lambda: memlimits.get_cache_memory() == 0)
+            assert running.interval == 0.01
+            assert trimmer_threads()[0].daemon
+        assert running.closed
+        assert trimmer_threads() == []
+    finally:
+        memlimits.set_idle_timeout(None)
+
+
+def test_auto_trim_without_pressure_keeps_the_cache():
+    with memlimits.auto_trim(0.005):
+        memlimits.allocate(8 * MIB).release()
+        time.sleep(0.05)
+        assert memlimits.get_cache_memory() >= 8 * MIB
+
+
+def test_auto_trim_runs_once():
+    with memlimits.auto_trim(1000) as first:
+        with pytest.raises(RuntimeError, match="runs already, every 1000 s"):
+            memlimits.auto_trim(1)
+        assert "every 1000 s" in repr(first)
+    first.close()
+    with memlimits.auto_trim(5) as second:
+        first.close()
+        assert not second.closed
+        assert len(trimmer_threads()) == 1
+
+
+@pytest.mark.parametrize("interval", [0, -1, 1e-9, math.nan, math.inf, "1", True, None])
+def test_bad_intervals(interval):
+    with pytest.raises((TypeError, ValueError), match="interval must be"):
+        memlimits.auto_trim(interval)
+    assert trimmer_threads() == []
+
+
+@pytest.mark.host
+def test_auto_trim_and_fork():
+    run("""
+        running = memlimits.auto_trim(0.001)
+        time.sleep(0.01)
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                assert running.closed
+                running.close()
+                memlimits.set_idle_timeout(0.001, "return")
+                with memlimits.auto_trim(0.001):
+                    memlimits.allocate(MIB).release()
+                    while memlimits.get_cache_memory():
+                        time.sleep(0.001)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        assert not running.closed
+    """)
+
+
+def test_a_program_ends_while_auto_trim_runs():
+    run("memlimits.set_idle_timeout(0, 'return'); memlimits.auto_trim(0.001); time.sleep(0.02)")
+
+
+def test_names():
+    assert set(system.__all__) - {"AutoTrim", "EffectiveLimit"} <= set(memlimits.__all__)

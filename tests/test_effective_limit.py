@@ -1,0 +1,195 @@
+"""How many bytes can still be had, against what is then given and refused."""
+
+import json
+import textwrap
+
+import pytest
+
+import memlimits
+from memlimits import _system
+from memlimits._device import Device
+from support.blocks import private
+from support.cgroup import (
+    UNIFIED,
+    inside,
+    needs_groups,
+    needs_namespace,
+    nested,
+    recorded,
+    set_limit,
+)
+from support.kernel import meminfo
+from support.process import execute, run
+from support.units import GIB, MIB
+
+# Says what is left, and has it given: what is said, and not much more.
+FITS = """
+    memlimits.set_memory_policy("strict")
+
+    def exactly(tightest, more):
+        told = memlimits.effective_limit()
+        assert told.tightest == tightest, told
+        n = told.nbytes // 4096 * 4096
+        assert n > 16 * MIB, told
+        assert refused_by(n + more) in ("limit", "system", "device"), told
+        told = memlimits.effective_limit()      # a device's refusal returned the cache
+        n = told.nbytes // 4096 * 4096
+        block = memlimits.allocate(n, zeroed=True)
+        left = memlimits.effective_limit()
+        assert left.nbytes < more, left
+        return told, block
+"""
+
+
+def run_fits(script, **keywords):
+    run(textwrap.dedent(FITS) + textwrap.dedent(script), **keywords)
+
+
+def test_the_memory_limit_is_the_tightest():
+    run_fits("""
+        memlimits.set_memory_limit(100 * MIB)
+        held = memlimits.allocate(10 * MIB)
+        small = [memlimits.allocate(100) for _ in range(3)]
+        memlimits.allocate(20 * MIB).release()
+        slabs = memory.counters()["footprint"] - 30 * MIB
+        told, block = exactly("limit", 4096)
+        assert told.nbytes == 90 * MIB - slabs, told
+        assert told.name == "memory limit"
+        assert [c.nbytes for c in told.candidates] == sorted(c.nbytes for c in told.candidates)
+    """)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("which", ["AS", "DATA"])
+@pytest.mark.parametrize("idle", [0, 24])
+def test_a_limit_of_the_process_is_the_tightest(which, idle):
+    run_fits(f"""
+        idle = [memlimits.allocate(8 * MIB) for _ in range({idle} // 8)]
+        mapped = proc({{"AS": "VmSize", "DATA": "VmData"}}[{which!r}])
+        limit = mapped + 40 * MIB
+        while idle:
+            idle.pop().release()
+        resource.setrlimit(resource.RLIMIT_{which}, (limit, limit))
+        told, block = exactly("rlimit", 6 * MIB)
+        assert told.name == "RLIMIT_{which}"
+        assert abs(told.nbytes - (40 + {idle}) * MIB) < 5 * MIB, told
+    """)
+
+
+@needs_groups
+@pytest.mark.host
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_group_or_one_above_it_is_the_tightest(which):
+    with nested("inner") as groups:
+        set_limit(groups[which], 160 * MIB)
+        if which == 1:
+            set_limit(groups[0], 200 * MIB)
+        run_fits(
+            f"""
+            touched = memlimits.allocate(20 * MIB)
+            memoryview(touched)[:] = b"x" * len(memoryview(touched))
+            untouched = memlimits.allocate(20 * MIB)
+            idle = memlimits.allocate(16 * MIB)
+            memoryview(idle)[:] = b"x" * len(memoryview(idle))
+            idle.release()
+            memlimits.allocate(8 * MIB).release()
+            told, block = exactly("cgroup", 4 * MIB)
+            assert told.name == {str(groups[which])!r}, told
+            # Less the margin, what is held, and the interpreter.
+            assert 50 * MIB < told.nbytes < (160 - 32 - 40) * MIB, told
+            memoryview(block)[:: 4096] = bytes(len(memoryview(block)[:: 4096]))
+            memoryview(untouched)[:: 4096] = bytes(len(memoryview(untouched)[:: 4096]))
+            """,
+            words=inside(groups[1]),
+        )
+
+
+@needs_groups
+@pytest.mark.host
+def test_idle_memory_that_the_system_may_take_is_counted_once():
+    with nested() as (group,):
+        set_limit(group, 160 * MIB)
+        run_fits(
+            """
+            idle = [memlimits.allocate(8 * MIB) for _ in range(5)]
+            for block in idle:
+                memoryview(block)[:] = bytes(8 * MIB)
+            del idle, block
+            memlimits.set_idle_timeout(0)
+            memlimits.set_idle_timeout(None)
+            told, block = exactly("cgroup", 4 * MIB)
+            memoryview(block)[:: 4096] = bytes(len(memoryview(block)[:: 4096]))
+            """,
+            words=inside(group),
+        )
+
+
+@needs_namespace
+@pytest.mark.host
+def test_every_group_of_version_2_is_a_candidate(tmp_path):
+    def group(limit, used, clean):
+        return {
+            "memory.max": limit if limit == "max" else str(limit * MIB),
+            "memory.current": str(used * MIB),
+            "memory.swap.max": "0",
+            "memory.swap.current": "0",
+            "memory.stat": f"inactive_file {clean * MIB}\nactive_file 0",
+        }
+
+    groups = {"a": group(900, 500, 100), "a/b": group("max", 400, 0), "a/b/c": group(700, 400, 10)}
+    files = {f"{at}/{name}": text for at, own in groups.items() for name, text in own.items()}
+    words = recorded(tmp_path, "0::/a/b/c", UNIFIED.format(top="/"), files)
+    done = execute(
+        """
+        import json, memlimits
+        told = memlimits.effective_limit()
+        print(json.dumps([told.nbytes, told.tightest, told.name, told.candidates]))
+        """,
+        words=words,
+        check=True,
+    )
+    nbytes, tightest, name, candidates = json.loads(done.stdout)
+    root = tmp_path / "tree"
+    expected = {f"{root}/a/b/c": 310, f"{root}/a": 500}
+    seen = {where: n for kind, where, n in candidates if kind == "cgroup"}
+    assert seen == {where: (n - 32 - 1) * MIB for where, n in expected.items()}
+    assert (nbytes, tightest, name) == (277 * MIB, "cgroup", f"{root}/a/b/c")
+
+
+@pytest.mark.core
+def test_the_system_is_a_candidate():
+    allocator = private()
+    allocator.set_memory_limit(1 << 50)
+    bounds = {kind: n for kind, _, n in _system.candidates(allocator) if kind != "cgroup"}
+    assert bounds["limit"] == 1 << 50
+    if allocator.device_info()["backend"] == "host":
+        room = meminfo("MemAvailable") + meminfo("SwapFree") - 33 * MIB
+        assert abs(bounds["system"] - room) < GIB // 4
+    # However much others take meanwhile.
+    assert bounds["system"] < Device().available() + GIB // 4
+
+
+def test_it_is_immutable_and_names_its_parts():
+    told = memlimits.effective_limit()
+    assert told == (told.nbytes, told.tightest, told.name, told.candidates)
+    assert told.candidates[0] == (told.tightest, told.name, told.nbytes)
+    with pytest.raises(AttributeError):
+        told.nbytes = 0
+
+
+@pytest.mark.host
+def test_what_cannot_be_read_is_an_error():
+    run("""
+        memlimits.effective_limit()
+        taken = take_all_descriptors()
+        try:
+            memlimits.effective_limit()
+        except memlimits.DeviceError as error:
+            assert "/proc/" in str(error), error
+        else:
+            raise AssertionError
+        for fd in taken:
+            os.close(fd)
+        memlimits.effective_limit()
+        consistent()
+    """)

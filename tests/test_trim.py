@@ -1,0 +1,135 @@
+"""Idle memory given back: asked for, and after a time."""
+
+import threading
+import time
+
+import pytest
+
+from memlimits import _system
+from memlimits._buffer import allocate_in
+from support import idle as idle_memory
+from support.idle import idle
+from support.kernel import unmapped
+from support.metal import stand_in
+from support.process import run
+from support.units import KIB, MIB
+
+
+@pytest.fixture
+def calm():
+    return idle_memory.calm()
+
+
+@pytest.mark.core
+def test_trim_returns_the_oldest_first_down_to_the_target(calm):
+    places = idle(calm, 8, 4, 2)
+    assert _system.trim(calm, 14 * MIB) == 0
+    assert _system.trim(calm, 13 * MIB) == 8 * MIB
+    assert calm.get_cache_memory() == 6 * MIB
+    if not stand_in():
+        assert [unmapped(where) for where in places] == [True, False, False]
+    assert _system.trim(calm, 0) == 6 * MIB
+    counters = calm.counters()
+    assert (counters["trims"], counters["trimmed"]) == (2, 14 * MIB)
+    assert (counters["footprint"], counters["decays"], counters["pressure_trims"]) == (0, 0, 0)
+
+
+@pytest.mark.core
+def test_trim_touches_nothing_live(calm):
+    live = allocate_in(calm, 3 * MIB)
+    memoryview(live)[:] = b"y" * (3 * MIB)
+    small = [allocate_in(calm, 1000) for _ in range(100)]
+    del small[1:]
+    idle(calm, 8)
+    active, cached = calm.get_active_memory(), calm.get_cache_memory()
+    assert _system.trim(calm, 0) == cached >= 8 * MIB
+    assert calm.get_active_memory() == active >= 3 * MIB + 1000
+    assert bytes(live) == b"y" * (3 * MIB)
+    assert small
+
+
+@pytest.mark.core
+def test_trim_without_a_target_leaves_the_cache_alone(calm):
+    idle(calm, 8)
+    assert _system.trim(calm, None) == 0
+    assert calm.get_cache_memory() == 8 * MIB
+
+
+@pytest.mark.core
+def test_trim_from_many_threads(calm):
+    def work():
+        for n in range(200):
+            block = allocate_in(calm, (n % 7 + 1) * 40 * KIB)
+            block.release()
+            got.append(_system.trim(calm, n % 3 * 100 * KIB))
+
+    got = []
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _system.trim(calm, 0)
+    counters = calm.counters()
+    assert (counters["footprint"], counters["active"]) == (0, 0)
+    assert counters["trimmed"] >= sum(got)
+
+
+@pytest.mark.parametrize("target", [-1, 2**63, 1.5, "1", True])
+def test_bad_targets(calm, target):
+    idle(calm, 2)
+    with pytest.raises((TypeError, ValueError), match="target"):
+        _system.trim(calm, target)
+    assert calm.get_cache_memory() == 2 * MIB
+
+
+# ---- idle decay ----
+
+
+@pytest.mark.core
+def test_what_was_idle_for_the_time_is_returned(calm):
+    idle(calm, 8)
+    calm.set_idle_timeout(0.05, "return")
+    assert calm.get_idle_action() == "return"
+    time.sleep(0.06)
+    idle(calm, 4)
+    block = allocate_in(calm, 3 * MIB)
+    assert calm.get_cache_memory() == 4 * MIB
+    counters = calm.counters()
+    assert (counters["decays"], counters["decayed"]) == (1, 8 * MIB)
+    time.sleep(0.06)
+    assert _system.trim(calm, None) == 4 * MIB
+    assert calm.counters()["decays"] == 2
+    assert calm.counters()["trims"] == 0
+    block.release()
+
+
+@pytest.mark.core
+def test_what_is_purged_counts_as_decay_and_may_be_returned_later(calm):
+    idle(calm, 8)
+    assert calm.set_idle_timeout(0) is None
+    counters = calm.counters()
+    assert (counters["decays"], counters["decayed"], counters["cache"]) == (1, 8 * MIB, 8 * MIB)
+    assert calm.set_idle_timeout(0, action="return") == 0
+    counters = calm.counters()
+    assert (counters["decays"], counters["decayed"], counters["cache"]) == (2, 16 * MIB, 0)
+
+
+@pytest.mark.core
+def test_a_wired_resource_is_returned_when_its_time_is_up():
+    run("""
+        memlimits.set_wired_limit(64 << 10)
+        block = memlimits.allocate(64 << 10)
+        block.release()
+        memlimits.set_idle_timeout(0, "return")
+        assert memlimits.get_wired_memory() == memlimits.get_cache_memory() == 0
+        consistent()
+    """)
+
+
+@pytest.mark.parametrize("action", ["keep", "", 1, None])
+def test_bad_actions(calm, action):
+    calm.set_idle_timeout(7, "return")
+    with pytest.raises((TypeError, ValueError), match="'purge' or 'return'"):
+        calm.set_idle_timeout(1, action)
+    assert (calm.get_idle_timeout(), calm.get_idle_action()) == (7, "return")
