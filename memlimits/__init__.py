@@ -20,6 +20,7 @@ from memlimits.memory import (
     get_wired_limit,
     get_wired_memory,
     last_refusal,
+    limits,
     reserve,
     reset_peak_memory,
     set_cache_limit,
@@ -27,6 +28,7 @@ from memlimits.memory import (
     set_memory_limit,
     set_memory_policy,
     set_wired_limit,
+    stats,
     would_fit,
 )
 
@@ -53,8 +55,8 @@ __all__ = [
     "Reservation",
     "WiredLimitError",
     "allocate",
-    "budget",
     "auto_trim",
+    "budget",
     "clear_cache",
     "device_info",
     "effective_limit",
@@ -72,6 +74,7 @@ __all__ = [
     "get_wired_memory",
     "govern_numpy",
     "last_refusal",
+    "limits",
     "reserve",
     "reset_peak_memory",
     "set_cache_limit",
@@ -80,8 +83,9 @@ __all__ = [
     "set_memory_policy",
     "set_pressure_trim",
     "set_wired_limit",
-    "would_fit",
+    "stats",
     "trim",
+    "would_fit",
     "zeros",
 ]
 

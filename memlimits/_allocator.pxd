@@ -2,8 +2,9 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from memlimits._core cimport Core, Refusal
+from memlimits._core cimport Core, Refusal, Snapshot
 from memlimits._device cimport Device
+from memlimits._settings cimport Layer, Settings
 
 # An argument as an int: anything with __index__ but bool. `meaning` says what the number is.
 cdef object as_integer(object value, str name, str meaning)
@@ -19,8 +20,17 @@ cdef object refusal_error(Refusal refusal)
 cdef class Allocator:
     """Memory from one device within one set of limits. Blocks keep it alive through a reference."""
     cdef Core core
+    cdef Settings settings
     cdef Device device
     cdef bint reported_failures         # a warning has been given about failed wires
+    # Arguments of setters and scopes, checked and added to what `layer` gives. Nothing is set yet.
+    cdef int give_memory(self, Layer *layer, limit, str name) except -1
+    cdef int give_cache(self, Layer *layer, limit, str name) except -1
+    cdef int give_wired(self, Layer *layer, limit, str name) except -1
+    cdef int give_policy(self, Layer *layer, policy, timeout) except -1
+    # Raises what setting a wired limit may raise, and gives its warning on behalf of the caller so
+    # many frames of Python up.
+    cdef int may_wire(self, uint64_t limit, Py_ssize_t level) except -1
     cdef bint is_metal(self)
     cdef bint lacks_residency(self)
     cdef str way_to_wire_more(self)

@@ -7,15 +7,19 @@ from libc.stdint cimport UINT64_MAX
 
 from memlimits._core cimport (
     core_active, core_after_fork, core_before_fork, core_cached, core_clear_cache, core_close,
-    core_latest_refusal, core_limits, core_open, core_reset_peak, core_set_cache_limit,
-    core_set_memory_limit, core_set_policy, core_set_wired_limit, core_settings,
+    core_latest_refusal, core_open, core_reset_peak, core_settings, core_snapshot,
 )
 from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
-    BLOCKERS, BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit, limits_slack,
+    BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit,
 )
 from memlimits._purgeable cimport purgeable_set_timeout, purgeable_timeout
 from memlimits._residency_sets cimport MOST_SETS
+from memlimits._settings cimport (
+    CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
+    settings_init, settings_set,
+)
+from memlimits._statistics cimport counters, statistics
 from memlimits._sync cimport pthread_atfork
 
 from memlimits.errors import MemoryLimitError, WiredLimitError
@@ -35,6 +39,8 @@ cdef extern from "Python.h":
 cdef const char *WIRE_FAILURE = (
     b"memory within the wired limit could not be kept resident: the system refused to lock it. "
     b"It stays usable, and may be swapped out.")
+
+cdef Layer no_limits     # gives none
 
 POLICIES = ("guideline", "strict", "wait")      # by Policy
 IDLE_ACTIONS = ("purge", "return")
@@ -81,6 +87,10 @@ cdef int64_t as_nanoseconds(object value, str name, str none) except -1:
         raise ValueError(
             f"{name} must be from 0 to {MOST_SECONDS} seconds, or None for {none}, not {value!r}")
     return <int64_t> (seconds * 1e9)
+
+
+cdef object seconds_or_none(uint64_t nanoseconds):
+    return None if nanoseconds == UINT64_MAX else nanoseconds / 1e9
 
 
 cdef str shown(object number):
@@ -138,6 +148,7 @@ cdef class Allocator:
             residency_set_cap = max(residency_set_cap, <uint64_t> LEAST_SET_CAP)
         if core_open(&self.core, device.handle, device.facts, residency_set_cap) != 0:
             raise MemoryError
+        settings_init(&self.settings, &self.core)
         self.device = device
         if self.is_metal():
             self.core.limits.trim_limit = <uint64_t> (
@@ -146,46 +157,38 @@ cdef class Allocator:
 
     def __dealloc__(self):
         if self.device is not None:
+            settings_close(&self.settings)
             core_close(&self.core)
 
     def set_memory_limit(self, limit):
-        cdef uint64_t n = as_nbytes(limit, "limit")
+        cdef Layer layer = no_limits
+        self.give_memory(&layer, limit, "limit")
         with nogil:
-            n = core_set_memory_limit(&self.core, n)
-        return n
+            layer = settings_set(&self.settings, &layer)
+        return layer.memory
 
     def get_memory_limit(self):
         return core_settings(&self.core).memory_limit
 
     def set_cache_limit(self, limit):
-        cdef bint follows = limit is None
-        cdef uint64_t n = 0 if follows else as_nbytes(limit, "limit")
+        cdef Layer layer = no_limits
+        self.give_cache(&layer, limit, "limit")
         with nogil:
-            n = core_set_cache_limit(&self.core, n, follows)
-        return n
+            layer = settings_set(&self.settings, &layer)
+        return layer.memory if layer.cache_follows else layer.cache
 
     def get_cache_limit(self):
         cdef Limits limits = core_settings(&self.core)
         return limits_cache_limit(&limits)
 
     def set_wired_limit(self, limit):
-        cdef uint64_t n = as_nbytes(limit, "limit")
-        cdef uint64_t maximum = self.device.facts.max_recommended_working_set_size
-        cdef uint64_t capacity = self.device.facts.wired_capacity
-        if n > maximum:
-            raise WiredLimitError(n, maximum, self.way_to_wire_more())
-        if n:
-            self.device.require()
-        if n > capacity and not self.lacks_residency():
-            warn_or_raise(RuntimeWarning, (
-                f"a wired limit of {n} bytes is above what this process may lock, {capacity} "
-                "bytes (wired_capacity): the rest is not kept resident. Raise it with "
-                "'ulimit -l' before the program starts.").encode(), 2)
-            self.reported_failures = True
+        cdef Layer layer = no_limits
+        self.give_wired(&layer, limit, "limit")
+        self.may_wire(layer.wired, 2)
         with nogil:
-            n = core_set_wired_limit(&self.core, n)
+            layer = settings_set(&self.settings, &layer)
         self.report_wire_failures()
-        return n
+        return layer.wired
 
     def get_wired_limit(self):
         return core_settings(&self.core).wired_limit
@@ -200,29 +203,20 @@ cdef class Allocator:
         returns = action == "return"
         with nogil:
             timeout = purgeable_set_timeout(&self.core, timeout, returns)
-        return None if timeout == UINT64_MAX else timeout / 1e9
+        return seconds_or_none(timeout)
 
     def get_idle_timeout(self):
-        cdef uint64_t timeout = purgeable_timeout(&self.core)
-        return None if timeout == UINT64_MAX else timeout / 1e9
+        return seconds_or_none(purgeable_timeout(&self.core))
 
     def get_idle_action(self):
         return IDLE_ACTIONS[self.core.idle_returns]
 
     def set_memory_policy(self, policy, timeout=None):
-        cdef uint64_t ns = 0
-        cdef Policy new
-        if not isinstance(policy, str) or policy not in POLICIES:
-            error = ValueError if isinstance(policy, str) else TypeError
-            raise error(f"policy must be 'guideline', 'strict' or 'wait', not {policy!r}")
-        new = POLICIES.index(policy)
-        if new == PATIENT:
-            timeout = getattr(policy, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
-            ns = as_nanoseconds(timeout, "timeout", f"{DEFAULT_TIMEOUT:g} s")
-        elif timeout is not None:
-            raise ValueError(f"only the policy 'wait' takes a timeout, not {policy!r}")
-        new = core_set_policy(&self.core, new, &ns)
-        return policy_named(new, ns)
+        cdef Layer layer = no_limits
+        self.give_policy(&layer, policy, timeout)
+        with nogil:
+            layer = settings_set(&self.settings, &layer)
+        return policy_named(layer.policy, layer.timeout)
 
     def get_memory_policy(self):
         cdef Limits limits = core_settings(&self.core)
@@ -256,36 +250,66 @@ cdef class Allocator:
 
     def counters(self):
         """One consistent snapshot of every counter: sizes in bytes, the others counts."""
-        cdef Limits limits = core_limits(&self.core)
-        cdef uint64_t refusals = 0
-        cdef int blocker
-        for blocker in range(<int> BLOCKERS):
-            refusals += limits.refusals[blocker]
+        cdef Snapshot snapshot
+        core_snapshot(&self.core, False, &snapshot)
+        return counters(&snapshot)
+
+    def statistics(self, reset_peak):
+        """The same with the limits and the policy; the peak is reset in the same step, or not."""
+        cdef Snapshot snapshot
+        core_snapshot(&self.core, reset_peak, &snapshot)
         return {
-            "footprint": limits.footprint,
-            "pending": limits.pending,
-            "active": limits.active,
-            "cache": limits.cache,
-            "slack": limits_slack(&limits),
-            "peak": limits.peak,
-            "wired": limits.wired,
-            "resources": limits.resources,
-            "hits": limits.hits,
-            "misses": limits.misses,
-            "overruns": limits.overruns,
-            "refusals": refusals,
-            "wire_failures": limits.wire_failures,
-            "reserved": limits.reserved,
-            "waiting": limits.waiting,
-            "waits": limits.waits,
-            "waited_ns": limits.waited,
-            "trims": limits.trims,
-            "trimmed": limits.trimmed,
-            "pressure_trims": limits.pressure_trims,
-            "pressure_trimmed": limits.pressure_trimmed,
-            "decays": limits.decays,
-            "decayed": limits.decayed,
+            "memory_limit": snapshot.limits.memory_limit,
+            "cache_limit": limits_cache_limit(&snapshot.limits),
+            "wired_limit": snapshot.limits.wired_limit,
+            "policy": policy_named(snapshot.limits.policy, snapshot.limits.wait_timeout),
+            "idle_timeout": seconds_or_none(snapshot.idle_timeout),
+            **statistics(&snapshot, BLOCKED_BY),
         }
+
+    cdef int give_memory(self, Layer *layer, limit, str name) except -1:
+        layer.memory = as_nbytes(limit, name)
+        layer.given |= MEMORY
+        return 0
+
+    cdef int give_cache(self, Layer *layer, limit, str name) except -1:
+        layer.cache_follows = limit is None
+        layer.cache = 0 if limit is None else as_nbytes(limit, name)
+        layer.given |= CACHE
+        return 0
+
+    cdef int give_wired(self, Layer *layer, limit, str name) except -1:
+        cdef uint64_t maximum = self.device.facts.max_recommended_working_set_size
+        layer.wired = as_nbytes(limit, name)
+        if layer.wired > maximum:
+            raise WiredLimitError(layer.wired, maximum, self.way_to_wire_more())
+        layer.given |= WIRED
+        return 0
+
+    cdef int give_policy(self, Layer *layer, policy, timeout) except -1:
+        if not isinstance(policy, str) or policy not in POLICIES:
+            error = ValueError if isinstance(policy, str) else TypeError
+            raise error(f"policy must be 'guideline', 'strict' or 'wait', not {policy!r}")
+        layer.policy = POLICIES.index(policy)
+        if layer.policy == PATIENT:
+            timeout = getattr(policy, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
+            layer.timeout = as_nanoseconds(timeout, "timeout", f"{DEFAULT_TIMEOUT:g} s")
+        elif timeout is not None:
+            raise ValueError(f"only the policy 'wait' takes a timeout, not {policy!r}")
+        layer.given |= POLICY
+        return 0
+
+    cdef int may_wire(self, uint64_t limit, Py_ssize_t level) except -1:
+        cdef uint64_t capacity = self.device.facts.wired_capacity
+        if limit:
+            self.device.require()
+        if limit > capacity and not self.lacks_residency():
+            warn_or_raise(RuntimeWarning, (
+                f"a wired limit of {limit} bytes is above what this process may lock, {capacity} "
+                "bytes (wired_capacity): the rest is not kept resident. Raise it with "
+                "'ulimit -l' before the program starts.").encode(), level)
+            self.reported_failures = True
+        return 0
 
     cdef bint is_metal(self):
         return self.device.facts.backend == b"metal"
@@ -315,16 +339,18 @@ def this_threads_refusal():
 
 cdef Allocator the_default = None
 cdef Core *default_core = NULL
+cdef Settings *default_settings = NULL
 
 
 cdef Allocator get_default():
-    global the_default, default_core
+    global the_default, default_core, default_settings
     if the_default is None:
         allocator = Allocator()
         if the_default is None:
             the_default = allocator
             Py_INCREF(allocator)
             default_core = &the_default.core
+            default_settings = &the_default.settings
             pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child)
     return the_default
 
@@ -335,12 +361,15 @@ def default_allocator():
 
 
 cdef void before_fork() noexcept nogil:
+    settings_before_fork(default_settings)
     core_before_fork(default_core)
 
 
 cdef void after_fork_in_parent() noexcept nogil:
     core_after_fork(default_core, False)
+    settings_after_fork(default_settings, False)
 
 
 cdef void after_fork_in_child() noexcept nogil:
     core_after_fork(default_core, True)
+    settings_after_fork(default_settings, True)

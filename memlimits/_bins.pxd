@@ -78,3 +78,5 @@ cdef inline Resource *bins_closest(
 
 # That, or one of n to `longest` bytes in the bin below.
 cdef Resource *bins_find(const Bins *bins, uint64_t n, uint64_t longest) noexcept nogil
+# Bytes of the largest resource; 0 without one.
+cdef uint64_t bins_largest(const Bins *bins) noexcept nogil

@@ -15,3 +15,17 @@ cdef Resource *bins_find(const Bins *bins, uint64_t n, uint64_t longest) noexcep
     else:
         return NULL
     return resource
+
+
+cdef uint64_t bins_largest(const Bins *bins) noexcept nogil:
+    cdef uint64_t largest = 0
+    cdef const Resource *resource = NULL
+    cdef int word
+    for word in range(BIN_WORDS - 1, -1, -1):
+        if bins.used[word]:
+            resource = bins.first[word * 64 + log2_floor(bins.used[word])]
+            break
+    while resource != NULL:
+        largest = max(largest, resource.bytes)
+        resource = resource.next
+    return largest

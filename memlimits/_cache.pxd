@@ -27,6 +27,7 @@ cdef struct Cache:
     Bins purgeable_bins             # those whose pages the system may take
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
+    uint64_t cut                    # how many slabs there are
     uint64_t purgeable              # bytes of those that the system may take
     uint64_t time                   # of the last step at which all heaps stood still: a clock
     uint64_t page_size
@@ -127,6 +128,8 @@ cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nog
 
 # Makes warm slabs plain idle resources, for any class or length.
 cdef void cache_cool(Cache *cache) noexcept nogil
+# Bytes of the largest idle resource.
+cdef uint64_t cache_largest_idle(const Cache *cache) noexcept nogil
 # Takes an idle resource out; it joins another cache, or is DETACHED.
 cdef void cache_remove(Cache *cache, Resource *resource) noexcept nogil
 

@@ -1,4 +1,4 @@
-from memlimits._bins cimport bins_add, bins_find, bins_step
+from memlimits._bins cimport bins_add, bins_find, bins_largest, bins_step
 from memlimits._resource cimport IDLE, link, slab_cut, slab_give, slab_is_full
 
 cdef enum:
@@ -113,6 +113,7 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
             return
         size_class = class_of(n)
         slab_cut(resource, class_size(size_class), size_class)
+        cache.cut += 1
         link(&cache.slabs[size_class], resource)
     block.capacity = resource.block_size
     block.zeros = resource.zeros and resource.free_blocks == NULL
@@ -148,7 +149,20 @@ cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
     unlink(&cache.slabs[slab.size_class], slab)
     slab.block_size = 0
     slab.zeros = False
+    cache.cut -= 1
     add_idle(cache, slab)
+
+
+cdef uint64_t cache_largest_idle(const Cache *cache) noexcept nogil:
+    cdef uint64_t largest = max(bins_largest(&cache.bins), bins_largest(&cache.purgeable_bins))
+    cdef uint64_t classes = cache.warm_classes
+    cdef const Resource *warm
+    while classes:
+        warm = cache.warm[log2_floor(classes)]
+        classes ^= <uint64_t> 1 << log2_floor(classes)
+        if warm.live == 0:
+            largest = max(largest, warm.bytes)
+    return largest
 
 
 cdef void cache_cool(Cache *cache) noexcept nogil:

@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._accounts cimport LONGEST_NAME, Accounts
 from memlimits._heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
+from memlimits._heaps cimport Survey
 from memlimits._limits cimport Blocker, Limits, Policy
 from memlimits._mlim cimport mlim_device, mlim_device_facts
 from memlimits._pagemap cimport PageMap, pagemap_find
@@ -46,6 +47,13 @@ cdef struct Waiter:
     uint64_t deadline
     uint64_t seen           # Core.wakes at its last attempt
     pthread_cond_t turn
+
+# Everything that statistics tell, at one instant.
+cdef struct Snapshot:
+    Limits limits
+    Survey survey
+    uint64_t purgeable
+    uint64_t idle_timeout
 
 cdef struct Core:
     mlim_device *device         # not owned
@@ -113,9 +121,9 @@ cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
 cdef Policy core_set_policy(Core *core, Policy policy, uint64_t *timeout) noexcept nogil
 cdef void core_clear_cache(Core *core) noexcept nogil
 cdef void core_reset_peak(Core *core) noexcept nogil
-# One consistent copy: of every counter; of all but active, cache and hits, without a stop; and of
-# the newest refusal of any thread.
-cdef Limits core_limits(Core *core) noexcept nogil
+# One consistent copy: of everything, and the peak becomes 0 in the same step, if asked to; of all
+# but active, cache and hits, without a look at the heaps; and of the newest refusal of any thread.
+cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil
 cdef uint64_t core_active(Core *core) noexcept nogil    # two of them alone
 cdef uint64_t core_cached(Core *core) noexcept nogil
 cdef Limits core_settings(Core *core) noexcept nogil

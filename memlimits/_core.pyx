@@ -10,9 +10,10 @@ from memlimits._cache cimport (
 from memlimits._device cimport buffer_discard, device_available, device_usable
 from memlimits._heap cimport heap_of, heaps_close, heaps_mine, heaps_open
 from memlimits._heaps cimport (
-    Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_headroom, heaps_keep_least,
+    Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_headroom, heaps_hold,
+    heaps_keep_least,
     heaps_look, heaps_lose, heaps_next_idle, heaps_resume, heaps_resume_others, heaps_rewind,
-    heaps_share, heaps_stop, heaps_stop_others, heaps_total,
+    heaps_share, heaps_stop, heaps_stop_others, heaps_survey, heaps_total,
 )
 from memlimits._limits cimport (
     PATIENT, limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init,
@@ -158,6 +159,8 @@ cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexc
             break
         core_set_aside(resource, &first)
         taken[0] += resource.bytes
+        core.limits.evictions += 1
+    core.limits.evicted += taken[0]
     return first
 
 
@@ -360,16 +363,25 @@ cdef void core_reset_peak(Core *core) noexcept nogil:
     core_resume(core, False)
 
 
-cdef Limits core_limits(Core *core) noexcept nogil:
+cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil:
     cdef Totals totals
-    cdef Limits limits
-    pthread_mutex_lock(&core.heaps.lock)
-    heaps_look(&core.heaps, &totals)
-    limits = core.limits
-    pthread_mutex_unlock(&core.heaps.lock)
-    limits_note(&limits, totals.idle, totals.cached)
-    limits.hits += totals.hits
-    return limits
+    if reset_peak:
+        core_stop(core)
+    else:
+        pthread_mutex_lock(&core.heaps.lock)
+        heaps_hold(&core.heaps)
+    heaps_total(&core.heaps, &totals)
+    heaps_survey(&core.heaps, &snapshot.survey)
+    snapshot.limits = core.limits
+    limits_note(&snapshot.limits, totals.idle, totals.cached)
+    snapshot.limits.hits += totals.hits
+    snapshot.purgeable = totals.purgeable
+    snapshot.idle_timeout = core.idle_timeout
+    if reset_peak:
+        core.limits.peak = 0
+        core_resume(core, False)
+    else:
+        heaps_resume(&core.heaps)
 
 
 cdef uint64_t core_active(Core *core) noexcept nogil:

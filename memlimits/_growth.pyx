@@ -64,6 +64,7 @@ cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept
             if found.block_size == 0:
                 cache_remove(&heap.cache, found)
                 cache_add(&core.stopper.cache, found)
+            core.limits.steals += heap != core.stopper
             return found
         heap = heap.next
     return NULL
@@ -134,6 +135,7 @@ cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept
     pthread_mutex_lock(&core.heaps.lock)
     outcome = heaps_steal(mine, n, longest, block) if core.queue == NULL else EMPTY
     core.limits.hits += outcome == DONE
+    core.limits.steals += outcome != EMPTY
     pthread_mutex_unlock(&core.heaps.lock)
     return outcome == DONE
 

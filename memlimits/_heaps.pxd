@@ -15,6 +15,11 @@ cdef struct Totals:
     uint64_t hits
     int64_t in_use              # heaps that a thread takes from
 
+# What only a snapshot asks for.
+cdef struct Survey:
+    uint64_t slabs
+    uint64_t largest_idle       # bytes of one resource
+
 # Takes every lock, and gives them back.
 cdef void heaps_stop(Heaps *heaps) noexcept nogil       # and no slab is warm
 cdef void heaps_resume(Heaps *heaps) noexcept nogil
@@ -22,9 +27,13 @@ cdef void heaps_resume(Heaps *heaps) noexcept nogil
 cdef void heaps_stop_others(Heaps *heaps) noexcept nogil
 cdef void heaps_resume_others(Heaps *heaps) noexcept nogil
 
+# Under Heaps.lock: the same as heaps_stop_others for who only looks; slabs stay warm.
+cdef void heaps_hold(Heaps *heaps) noexcept nogil
+
 # While stopped: adds up what all hold.
 cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
-# Under Heaps.lock: the same at one instant, and nothing else changes.
+cdef void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil
+# Under Heaps.lock: totals at one instant, and nothing else changes.
 cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil
 # While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
 # cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that

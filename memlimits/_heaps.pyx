@@ -3,7 +3,7 @@ from libc.string cimport memset
 
 from memlimits._bins cimport bins_find
 from memlimits._cache cimport (
-    cache_capacity, cache_cool, cache_find, cache_remove, cache_serve,
+    cache_capacity, cache_cool, cache_find, cache_largest_idle, cache_remove, cache_serve,
 )
 from memlimits._heap cimport (
     BOUND, DONE, EMPTY, LEAST_KEPT, heap_borrow, heap_gain, heap_self, headroom_of, owners_lock,
@@ -26,8 +26,7 @@ cdef void heaps_resume(Heaps *heaps) noexcept nogil:
     pthread_mutex_unlock(&heaps.lock)
 
 
-cdef void hold(Heaps *heaps) noexcept nogil:
-    """Takes every heap's lock."""
+cdef void heaps_hold(Heaps *heaps) noexcept nogil:
     cdef const void *self = heap_self()
     cdef Heap *heap = &heaps.shared
     cdef bint biased = False
@@ -48,7 +47,7 @@ cdef void hold(Heaps *heaps) noexcept nogil:
 cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
     cdef uint64_t time = heap.cache.time + 1
-    hold(heaps)
+    heaps_hold(heaps)
     while heap != NULL:
         heap.cache.time = time
         cache_cool(&heap.cache)
@@ -79,8 +78,17 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
         heap = heap.next
 
 
+cdef void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil:
+    cdef const Heap *heap = &heaps.shared
+    memset(survey, 0, sizeof(Survey))
+    while heap != NULL:
+        survey.slabs += heap.cache.cut
+        survey.largest_idle = max(survey.largest_idle, cache_largest_idle(&heap.cache))
+        heap = heap.next
+
+
 cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil:
-    hold(heaps)
+    heaps_hold(heaps)
     heaps_total(heaps, totals)
     heaps_resume_others(heaps)
 

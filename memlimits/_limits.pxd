@@ -83,6 +83,11 @@ cdef struct Limits:
     uint64_t wire_failures
     uint64_t waits              # requests that waited for others to free memory
     uint64_t waited             # ns, all of them together
+    uint64_t wires              # resources that became resident
+    uint64_t commits            # of residency sets
+    uint64_t steals             # blocks and idle resources that one heap had from another
+    uint64_t evictions          # idle resources returned, for whatever reason
+    uint64_t evicted            # their bytes
 
 # Bytes of the cache to return because of pressure, given what the system says that it could give,
 # `purgeable` bytes of the cache in it, and how long programs wait.

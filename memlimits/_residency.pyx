@@ -141,13 +141,15 @@ cdef Resource *plan_additions(
 cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
     """Removes resources, linked through next_wiring. They are wired until the commit."""
     cdef Resource *resource = leaving
+    cdef uint64_t commits
     if leaving == NULL:
         return
     while resource != NULL:
         sets_remove(&residency.sets, resource)
         resource = resource.next_wiring
-    sets_commit(&residency.sets)
+    sets_commit(&residency.sets, &commits)
     pthread_mutex_lock(&residency.heaps.lock)
+    residency.limits.commits += commits
     while leaving != NULL:
         leaving.wiring = OUTSIDE
         residency.limits.wired -= leaving.bytes
@@ -159,25 +161,31 @@ cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
     """Adds resources, linked through next_wiring. Those that fail are counted."""
     cdef Resource *resource = joining
     cdef bint complete = True
+    cdef uint64_t commits
+    if joining == NULL:
+        return
     while resource != NULL:
         sets_add(&residency.sets, resource)
         complete = complete and resource.residency_set != NO_SET
         resource = resource.next_wiring
-    if sets_commit(&residency.sets) and complete:
-        return
+    complete = sets_commit(&residency.sets, &commits) and complete
     resource = joining
-    while resource != NULL:
+    while not complete and resource != NULL:
         sets_recheck(&residency.sets, resource)
         resource = resource.next_wiring
     pthread_mutex_lock(&residency.heaps.lock)
+    residency.limits.commits += commits
     while joining != NULL:
         if joining.residency_set == NO_SET:
             joining.wiring = OUTSIDE
             residency.limits.wired -= joining.bytes
             count_refusal(residency.limits, joining)
+        else:
+            residency.limits.wires += 1
         joining = joining.next_wiring
-    # The system gives no more than this. Nothing beyond is tried until the limit is set again.
-    residency.allowed = residency.limits.wired
+    if not complete:
+        # The system gives no more than this. Nothing beyond is tried until the limit is set again.
+        residency.allowed = residency.limits.wired
     pthread_mutex_unlock(&residency.heaps.lock)
 
 

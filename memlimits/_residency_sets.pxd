@@ -39,8 +39,9 @@ cdef void sets_close(ResidencySets *all) noexcept nogil
 # where none can be had.
 cdef void sets_add(ResidencySets *all, Resource *resource) noexcept nogil
 cdef void sets_remove(ResidencySets *all, const Resource *resource) noexcept nogil
-# At most one commit a set: commits are expensive. False where one left something out.
-cdef bint sets_commit(ResidencySets *all) noexcept nogil
+# At most one commit a set: commits are expensive, and counted in `commits`. False where one left
+# something out.
+cdef bint sets_commit(ResidencySets *all, uint64_t *commits) noexcept nogil
 # After such a commit: a resource that was left out has NO_SET.
 cdef void sets_recheck(ResidencySets *all, Resource *resource) noexcept nogil
 

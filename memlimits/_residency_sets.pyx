@@ -59,14 +59,16 @@ cdef void sets_remove(ResidencySets *all, const Resource *resource) noexcept nog
     of.touched = True
 
 
-cdef bint sets_commit(ResidencySets *all) noexcept nogil:
+cdef bint sets_commit(ResidencySets *all, uint64_t *commits) noexcept nogil:
     cdef int i
     cdef bint complete = True
+    commits[0] = 0
     for i in range(all.count):
         if all.sets[i].touched:
             if residency_commit(all.sets[i].handle, NULL) != MLIM_OK:
                 complete = False
             all.sets[i].touched = False
+            commits[0] += 1
     return complete
 
 

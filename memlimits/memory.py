@@ -21,11 +21,14 @@ from memlimits._getters import (
     get_wired_limit,
     get_wired_memory,
 )
+from memlimits._scopes import limits
 from memlimits.errors import MemoryLimitError
 
 TYPE_CHECKING = False  # typing's own would cost its import
 if TYPE_CHECKING:
     from typing import SupportsFloat, SupportsIndex
+
+    from memlimits.snapshot import Stats
 
 __all__ = [
     "Budget",
@@ -46,6 +49,7 @@ __all__ = [
     "get_wired_limit",
     "get_wired_memory",
     "last_refusal",
+    "limits",
     "reserve",
     "reset_peak_memory",
     "set_cache_limit",
@@ -53,6 +57,7 @@ __all__ = [
     "set_memory_limit",
     "set_memory_policy",
     "set_wired_limit",
+    "stats",
     "would_fit",
 ]
 
@@ -338,6 +343,24 @@ def last_refusal() -> MemoryLimitError | None:
         of a process that uses Metal its ``blocked_by`` is ``"fork"``.
     """
     return this_threads_refusal()
+
+
+def stats(*, reset_peak: bool = False) -> "Stats":
+    """Return the limits and every counter as of one instant.
+
+    Parameters
+    ----------
+    reset_peak : bool
+        Set the peak to 0, as `reset_peak_memory` does, in the same step: no peak is lost between.
+
+    Returns
+    -------
+    Stats
+        Unchangeable; its attributes and their units stand in its docstring.
+    """
+    from memlimits.snapshot import Stats
+
+    return Stats(default_allocator().statistics(reset_peak))
 
 
 def latest_refusal() -> MemoryLimitError | None:

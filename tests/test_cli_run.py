@@ -61,6 +61,7 @@ DEFAULT = memlimits.get_memory_limit()
             [1024 * MIB, 1024 * MIB, 0, "guideline"],
         ),
         (["--policy", "strict"], [DEFAULT, DEFAULT, 0, "strict"]),
+        (["--policy=wait", "--memory-limit=1MiB"], [MIB, MIB, 0, "wait"]),
         (["--cache-limit", "0"], [DEFAULT, 0, 0, "guideline"]),
         (
             ["--memory-limit=1.5GiB", "--cache-limit=1MiB", "--wired-limit", "4KiB", "--"],
@@ -216,3 +217,27 @@ def test_missing_numpy(other_numpy):
 
 def test_broken_numpy_is_not_called_missing(other_numpy):
     assert "No module named 'nonesuch'" in other_numpy("import nonesuch", 1)
+
+
+@pytest.mark.parametrize(("options", "timeout"), [([], 60), (["--timeout", "2.5"], 2.5)])
+def test_the_timeout_is_that_of_the_option(run, options, timeout):
+    program = "from memlimits import memory; print(memory.get_memory_policy().timeout)"
+    assert float(run(program, "--policy", "wait", *options).stdout) == timeout
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "nan", "inf", "1e10", "-m", "5s"])
+def test_what_is_no_time_is_refused(capsys, text):
+    with pytest.raises(SystemExit) as refusal:
+        cli.main(["run", "--policy=wait", "--timeout", text, "program.py"])
+    assert refusal.value.code == 2
+    error = capsys.readouterr().err
+    assert f"argument --timeout: invalid time {text!r}" in error
+    assert "write seconds, from 0 to 1000000000" in error
+
+
+@pytest.mark.parametrize("options", [[], ["--policy=strict"], ["--memory-limit=1GiB"]])
+def test_a_timeout_is_refused_where_nothing_waits(capsys, options):
+    with pytest.raises(SystemExit) as refusal:
+        cli.main(["run", *options, "--timeout=5", "program.py"])
+    assert refusal.value.code == 2
+    assert "argument --timeout: only --policy wait takes it" in capsys.readouterr().err

@@ -13,9 +13,12 @@ from memlimits.cli.streams import say
 _RUN_USAGE = """memlimits run [options] script.py [ARGS...]
        memlimits run [options] -m module [ARGS...]"""
 
+_MOST_SECONDS = 1_000_000_000
+
 _RUN_EPILOG = f"""SIZE is {FORM}.
 The script may also be a directory or a zip file with a __main__.py inside.
 Everything after it, or after the module, is the program's own.
+SIGUSR1 has the program print its statistics to standard error, and go on.
 """
 
 
@@ -50,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 run_parser.error("a script, or -m and a module, is missing")
             if program == ["-m"]:
                 run_parser.error("argument -m: a module is missing")
+            if options.timeout is not None and options.policy != "wait":
+                run_parser.error("argument --timeout: only --policy wait takes it")
             from memlimits.cli.run import run
 
             run(options, program)
@@ -99,6 +104,18 @@ def _memory_size() -> int:
     return size
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"invalid time {text!r}: write seconds, from 0 to {_MOST_SECONDS}, such as 2.5"
+        )
+    return seconds
+
+
 # Each of them takes a value.
 _RUN_OPTIONS: dict[str, dict[str, Any]] = {
     "--memory-limit": {
@@ -117,8 +134,14 @@ _RUN_OPTIONS: dict[str, dict[str, Any]] = {
         "help": "the most memory to keep from being swapped out",
     },
     "--policy": {
-        "choices": ("strict", "guideline"),
-        "help": "at the memory limit: refuse, or go on as long as the system has memory",
+        "choices": ("strict", "guideline", "wait"),
+        "help": "at the memory limit: refuse, go on as long as the system has memory, or wait "
+        "for other threads to free some",
+    },
+    "--timeout": {
+        "type": _seconds,
+        "metavar": "S",
+        "help": "seconds to wait with --policy wait; 60 unless given",
     },
     "--report": {
         "metavar": "FILE.json",

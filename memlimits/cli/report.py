@@ -6,7 +6,7 @@ from typing import Any
 
 from memlimits import memory
 from memlimits.cli.jsonfile import JSONFile
-from memlimits.cli.sizes import format_exact, format_size
+from memlimits.cli.sizes import format_exact, format_size, show
 from memlimits.cli.streams import say
 from memlimits.errors import MemoryLimitError
 
@@ -42,14 +42,13 @@ class Report:
 
 
 def facts() -> dict[str, Any]:
-    """Return the limits, the counters and the newest refusal; sizes are in bytes."""
+    """Return the statistics, the budgets and the newest refusal; sizes are in bytes."""
     refusal = memory.latest_refusal()
+    # Not every build has budgets.
+    budgets: list[dict[str, Any]] = getattr(memory, "budgets", list)()
     return {
-        "memory_limit": memory.get_memory_limit(),
-        "cache_limit": memory.get_cache_limit(),
-        "wired_limit": memory.get_wired_limit(),
-        "policy": memory.get_memory_policy(),
-        **memory.counters(),
+        **memory.stats()._asdict(),
+        "budgets": budgets,
         "last_refusal": None if refusal is None else _numbers(refusal),
     }
 
@@ -57,6 +56,10 @@ def facts() -> dict[str, Any]:
 def _numbers(refusal: MemoryLimitError) -> dict[str, Any]:
     names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
     return {name: getattr(refusal, name) for name in names}
+
+
+def _limit(limit: int | None) -> str:
+    return "none" if limit is None else format_size(limit)
 
 
 def describe(values: dict[str, Any]) -> str:
@@ -72,6 +75,15 @@ def describe(values: dict[str, Any]) -> str:
         lines.append(f"allocations over the limit: {values['overruns']:,}")
     if values["wire_failures"]:
         lines.append(f"failures to wire memory: {values['wire_failures']:,}")
+    if values["waits"]:
+        lines.append(
+            f"allocations that waited: {values['waits']:,}, {values['wait_seconds']:.3g} s in all"
+        )
+    lines += [
+        f"budget {budget['name']}: peak {format_size(budget['peak'])}, "
+        f"active {format_size(budget['active'])}, limit {_limit(budget['limit'])}"
+        for budget in values["budgets"]
+    ]
     if refusal := values["last_refusal"]:
         in_use = refusal["active"] + refusal["cache"] + refusal["slack"]
         lines += [
@@ -82,3 +94,13 @@ def describe(values: dict[str, Any]) -> str:
             f"cache {format_size(refusal['cache'])}, slack {format_size(refusal['slack'])}",
         ]
     return "\n".join(lines)
+
+
+def statistics() -> str:
+    """Return the statistics of a program that runs, for people."""
+    values = memory.stats()._asdict()
+    width = max(map(len, values))
+    lines = [f"statistics of process {os.getpid()}"]
+    return "\n".join(
+        lines + [f"  {key:<{width}}  {show(key, value)}" for key, value in values.items()]
+    )

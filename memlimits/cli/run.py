@@ -11,6 +11,7 @@ from memlimits.cli import program
 from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.report import Report
+from memlimits.cli.signals import tell_when_asked
 from memlimits.cli.streams import say
 
 
@@ -20,8 +21,8 @@ def run(options: Namespace, words: Sequence[str]) -> None:
     Parameters
     ----------
     options : argparse.Namespace
-        ``memory_limit``, ``cache_limit``, ``wired_limit`` (bytes), ``policy`` and ``report``
-        (a file name); each may be None.
+        ``memory_limit``, ``cache_limit``, ``wired_limit`` (bytes), ``policy``, ``timeout`` (s) and
+        ``report`` (a file name); each may be None.
     words : sequence of str
         The program's part of the command line.
 
@@ -37,6 +38,7 @@ def run(options: Namespace, words: Sequence[str]) -> None:
     _govern_numpy()
     # Last in, first out: every atexit callback of the program runs before the report.
     atexit.register(report.write)
+    tell_when_asked()
     program.run(found)
 
 
@@ -64,7 +66,7 @@ def _set_limits(options: Namespace) -> None:
     if options.wired_limit is not None:
         _set_wired_limit(options.wired_limit)
     if options.policy is not None or options.memory_limit is not None:
-        memlimits.set_memory_policy(options.policy or "strict")
+        memlimits.set_memory_policy(options.policy or "strict", options.timeout)
 
 
 def _set_wired_limit(limit: int) -> None:

@@ -3,6 +3,16 @@
 import re
 from collections.abc import Callable
 
+from memlimits.snapshot import SIZES
+
+# Statistics, and facts of the device.
+_IN_BYTES = SIZES | {
+    "memory_size",
+    "max_recommended_working_set_size",
+    "max_buffer_length",
+    "wired_capacity",
+}
+
 FORM = "512MiB, 2GB, 1.5GiB, 50% (of the memory size) or 1048576 (bytes)"
 
 # The largest limit the library takes is the largest signed 64-bit number.
@@ -77,3 +87,12 @@ def format_exact(size: int) -> str:
     """Show bytes as `format_size` does, and then all of them."""
     text = format_size(size)
     return text if size < 1024 else f"{text} ({size:,} bytes)"
+
+
+def show(name: str, value: object) -> str:
+    """Show a fact, a limit or a counter with its unit, which its name tells."""
+    if value is None:
+        return "never"
+    if isinstance(value, int):
+        return format_exact(value) if name in _IN_BYTES else f"{value:,}"
+    return f"{value:g} s" if isinstance(value, float) else str(value)

@@ -14,15 +14,17 @@ def flush() -> None:
             stream.flush()
 
 
-def say(text: str) -> None:
+def say(text: str, *, flushed: bool = True) -> None:
     """Write lines to standard error; where that is broken or closed, do nothing.
 
     They go to the file descriptor: text stuck in the buffer of a broken `sys.stderr` would change
-    the exit status, and a program may have put something else there.
+    the exit status, and a program may have put something else there. In a signal handler the
+    streams may be in use, and are not to be flushed.
     """
     if sys.__stderr__ is None:  # Closed from the start: descriptor 2 may now be any file.
         return
-    flush()
+    if flushed:
+        flush()
     data = "".join(f"memlimits: {line}\n" for line in text.splitlines())
     # A program may have chosen to die of a broken pipe; it must not die of ours.
     deadly = signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL

@@ -1,0 +1,108 @@
+cimport cython
+from cpython.ref cimport Py_DECREF, Py_INCREF
+
+from memlimits._allocator cimport Allocator, get_default
+from memlimits._settings cimport WIRED, Layer, settings_end, settings_open
+
+cdef enum State:
+    CLOSED
+    OPEN
+    CHANGING
+
+cdef object NOT_GIVEN = object()
+
+
+@cython.final
+@cython.no_gc   # an Allocator refers to no Python object but its device
+cdef class limits:
+    """Limits for a part of a program: a context manager, and a decorator.
+
+    Those that are given are set at the start of the block and restored at its end, in whatever way
+    it ends. Limits are the process's: they hold for all threads and tasks meanwhile. Where blocks
+    overlap, each limit is as the newest open block that gives it says, in whatever order they end.
+
+    A setter called meanwhile changes what the newest open block gave, so the end of that block
+    undoes it. A limit that no open block gives is set for good.
+
+    A decorated function runs as if all of its body stood in such a block, a new one for each call:
+    a coroutine until it is done, a generator from its first step until it is exhausted or closed.
+
+    Parameters
+    ----------
+    memory, cache, wired, policy
+        As for `set_memory_limit`, `set_cache_limit`, `set_wired_limit` and `set_memory_policy`.
+        ``cache=None`` makes the cache follow the memory limit.
+    timeout : float, optional
+        Seconds, with ``policy="wait"``, as for `set_memory_policy`.
+
+    Raises
+    ------
+    TypeError, ValueError, WiredLimitError
+        When it is made: a value is none that the setter takes. Nothing is set.
+    DeviceError
+        At the start of the block, as from `set_wired_limit`. Nothing is set.
+    RuntimeError
+        The block is open already, or not open at its end. One object serves several blocks, one
+        after the other. It may be left on another thread than it was entered.
+
+    Warns
+    -----
+    RuntimeWarning
+        At the start of the block, as from `set_wired_limit`.
+    """
+    cdef Layer layer
+    cdef Allocator allocator
+    cdef State state
+
+    def __cinit__(
+        self, *, memory=NOT_GIVEN, cache=NOT_GIVEN, wired=NOT_GIVEN, policy=NOT_GIVEN,
+        timeout=None
+    ):
+        self.allocator = get_default()
+        if memory is not NOT_GIVEN:
+            self.allocator.give_memory(&self.layer, memory, "memory")
+        if cache is not NOT_GIVEN:
+            self.allocator.give_cache(&self.layer, cache, "cache")
+        if wired is not NOT_GIVEN:
+            self.allocator.give_wired(&self.layer, wired, "wired")
+        if policy is not NOT_GIVEN:
+            self.allocator.give_policy(&self.layer, policy, timeout)
+        elif timeout is not None:
+            raise ValueError("timeout is of the policy 'wait': give that, too")
+
+    def __enter__(self):
+        if self.state == CLOSED and self.layer.given & WIRED:
+            self.allocator.may_wire(self.layer.wired, 1)
+        # From here to the end no Python runs, so no signal handler: it is entered or it is not.
+        if self.state != CLOSED:
+            raise RuntimeError(
+                "these limits are in force already: leave them before, or make others")
+        self.state = CHANGING
+        Py_INCREF(self)     # an open layer stays where it is
+        with nogil:
+            settings_open(&self.allocator.settings, &self.layer)
+        self.state = OPEN
+        self.allocator.report_wire_failures()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if self.state != OPEN:
+            raise RuntimeError(
+                "these limits are not in force: they were left before, or not entered")
+        self.state = CHANGING
+        with nogil:
+            settings_end(&self.allocator.settings, &self.layer)
+        self.state = CLOSED
+        self.allocator.report_wire_failures()
+        Py_DECREF(self)
+
+    def __call__(self, function):
+        from memlimits.scopes import decorated
+
+        return decorated(self.again, function)
+
+    def again(self):
+        """Return another one with the same values."""
+        cdef limits other = limits()
+        other.layer = self.layer
+        return other

@@ -1,0 +1,187 @@
+"""What `stats` returns. Imported when it is first called."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
+
+__all__ = ["SIZES", "Stats"]
+
+# Those in bytes. The others are counts, but for the policy and the idle timeout.
+SIZES = frozenset(
+    (
+        "memory_limit",
+        "cache_limit",
+        "wired_limit",
+        "footprint",
+        "pending",
+        "active",
+        "cache",
+        "slack",
+        "peak",
+        "wired",
+        "purgeable",
+        "largest_idle",
+        "evicted",
+        "reserved",
+        "trimmed",
+        "pressure_trimmed",
+        "decayed",
+    )
+)
+
+
+class Stats:
+    """Limits and counters at one instant, unchangeable.
+
+    ``active + cache + slack + pending == footprint``. Counts are those since the start.
+
+    Attributes
+    ----------
+    memory_limit, cache_limit, wired_limit : int
+        The limits, in bytes.
+    policy : str
+        The memory policy.
+    idle_timeout : float or None
+        Seconds without use after which the system may take idle memory; None for never.
+    footprint : int
+        Bytes of all resources (mappings, Metal buffers) held from the device, being asked of it, or
+        being returned to it.
+    pending : int
+        Bytes of those whose device call is under way.
+    active : int
+        Bytes of blocks in callers' hands, counted at their capacity.
+    cache : int
+        Bytes of idle resources, which `clear_cache` would return.
+    slack : int
+        Bytes in pieces that are free, of slabs that have others in callers' hands.
+    peak : int
+        Bytes: the highest active since the start or the last reset.
+    wired : int
+        Bytes of resources kept resident.
+    purgeable : int
+        Bytes of the cache that the system may take.
+    largest_idle : int
+        Bytes of the largest idle resource.
+    resources : int
+        How many resources there are.
+    slabs : int
+        How many of them are cut into small blocks.
+    hits, misses : int
+        Allocations served from what was idle, and by a new resource. (Where `realloc` resizes a
+        block it is neither.)
+    steals : int
+        How often a thread had what it needed from another thread's idle blocks.
+    evictions, evicted : int
+        How many idle resources were returned to the system, for whatever reason, and their bytes.
+    overruns : int
+        Allocations past the memory limit, under the guideline policy.
+    refusals : int
+        Allocations refused.
+    refusals_by_limit, refusals_by_system, refusals_by_device, refusals_by_length : int
+    refusals_by_resources, refusals_by_fork, refusals_by_budget, refusals_by_reservation : int
+        The same by what refused, as in `MemoryLimitError.blocked_by`.
+    wires, wire_failures : int
+        Resources that became resident, and that could not although the limit allows it; one counts
+        again when it is tried again.
+    commits : int
+        Commits of residency sets.
+    reserved : int
+        Bytes of the memory limit that are kept for those who hold reservations.
+    trims, trimmed : int
+        How often `trim` returned memory to reach its target, and the bytes.
+    pressure_trims, pressure_trimmed : int
+        How often idle memory was returned because the system ran short, and the bytes.
+    decays, decayed : int
+        How many idle resources became purgeable or were returned after the idle timeout, and their
+        bytes.
+    waiting : int
+        Requests that wait now, under the policy ``"wait"``.
+    waits : int
+        Requests that did so.
+    wait_seconds : float
+        Seconds that they waited, all of them together.
+    """
+
+    memory_limit: int
+    cache_limit: int
+    wired_limit: int
+    policy: str
+    idle_timeout: float | None
+    footprint: int
+    pending: int
+    active: int
+    cache: int
+    slack: int
+    peak: int
+    wired: int
+    purgeable: int
+    largest_idle: int
+    resources: int
+    slabs: int
+    hits: int
+    misses: int
+    steals: int
+    evictions: int
+    evicted: int
+    overruns: int
+    refusals: int
+    refusals_by_limit: int
+    refusals_by_system: int
+    refusals_by_device: int
+    refusals_by_length: int
+    refusals_by_resources: int
+    refusals_by_fork: int
+    refusals_by_budget: int
+    refusals_by_reservation: int
+    wires: int
+    wire_failures: int
+    commits: int
+    reserved: int
+    trims: int
+    trimmed: int
+    pressure_trims: int
+    pressure_trimmed: int
+    decays: int
+    decayed: int
+    waiting: int
+    waits: int
+    wait_seconds: float
+
+    def __init__(self, values: "Mapping[str, Any]") -> None:
+        self.__dict__.update(values)
+
+    def __setattr__(self, name: str, value: object) -> "NoReturn":
+        raise AttributeError(f"a snapshot cannot be changed: {name}")
+
+    def __delattr__(self, name: str) -> "NoReturn":
+        raise AttributeError(f"a snapshot cannot be changed: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return self.__dict__ == other.__dict__ if isinstance(other, Stats) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.items()))
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        return Stats, (self._asdict(),)
+
+    def _asdict(self) -> "dict[str, Any]":
+        """Return a new dictionary of them, in the order of the attributes."""
+        return dict(self.__dict__)
+
+    def __repr__(self) -> str:
+        """Show one a line, with its unit where that is bytes or seconds."""
+        lines = [
+            f"  {name:<{_WIDTH}}  {_shown(name, value)}" for name, value in self._asdict().items()
+        ]
+        return "\n".join(["Stats", *lines])
+
+
+_WIDTH = max(map(len, Stats.__annotations__))
+
+
+def _shown(name: str, value: object) -> str:
+    if isinstance(value, int):
+        return f"{value:,} bytes" if name in SIZES else f"{value:,}"
+    return f"{value} s" if isinstance(value, float) else str(value)

@@ -1,0 +1,157 @@
+"""SIGUSR1 to a program under `memlimits run`: real processes that sleep, wait, fork and compute."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from support.commands import RUN
+
+pytestmark = pytest.mark.usefixtures("buffered_streams")
+
+PRELUDE = """
+import os, signal, sys, threading, time
+import numpy
+held = numpy.ones(5 << 20, numpy.uint8)
+print("ready", flush=True)
+"""
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Start a program, and wait until it is ready."""
+    processes = []
+
+    def start(source, **options):
+        path = tmp_path / "program.py"
+        path.write_text(PRELUDE + textwrap.dedent(source))
+        process = subprocess.Popen(
+            [sys.executable, *RUN, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        processes.append(process)
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def told(process):
+    """The statistics that come next, as they come."""
+    head = process.stderr.readline()
+    pid = int(re.fullmatch(r"memlimits: statistics of process (\d+)\n", head)[1])
+    values = {}
+    while "wait_seconds" not in values:  # the last one
+        name, value = process.stderr.readline().removeprefix("memlimits:   ").split(None, 1)
+        values[name] = value.strip()
+    assert values["active"] == "5 MiB (5,242,880 bytes)"
+    assert int(values["misses"]) >= 1
+    return pid
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "time.sleep(1)",
+        "assert sys.stdin.readline() == 'line\\n'",
+        "event = threading.Event(); threading.Timer(1, event.set).start(); event.wait()",
+        "thread = threading.Thread(target=time.sleep, args=(1,)); thread.start(); thread.join()",
+        "end = time.monotonic() + 1\nwhile time.monotonic() < end: pass",
+    ],
+)
+def test_a_program_that_waits_tells_at_once_and_goes_on(started, waits):
+    process = started(
+        f"begin = time.monotonic()\n{waits}\nprint('over', time.monotonic() - begin, flush=True)\n"
+    )
+    for _ in range(3):
+        time.sleep(0.05)
+        process.send_signal(signal.SIGUSR1)
+        assert told(process) == process.pid
+    assert process.poll() is None
+    out, err = process.communicate("line\n", timeout=20)
+    word, seconds = out.split()
+    assert word == "over"
+    assert "stdin" in waits or float(seconds) >= 0.99
+    assert err.startswith("memlimits: peak 5 MiB")
+    assert process.returncode == 0
+
+
+def test_the_streams_buffers_stay_as_they_are(started):
+    process = started("sys.stdout.write('held back'); sys.stdin.readline()")
+    process.send_signal(signal.SIGUSR1)
+    told(process)
+    assert not select.select([process.stdout], [], [], 0)[0]
+    assert process.communicate("\n", timeout=20)[0] == "held back"
+
+
+def test_a_handler_of_the_programs_own_wins(started):
+    process = started("""
+        signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"mine\\n"))
+        print("set", flush=True)
+        sys.stdin.readline()
+    """)
+    assert process.stdout.readline() == "set\n"
+    process.send_signal(signal.SIGUSR1)
+    assert process.stdout.readline() == "mine\n"
+    assert process.communicate("\n", timeout=20)[1].startswith("memlimits: peak")
+
+
+def test_where_it_was_ignored_it_stays_so(started):
+    process = started(
+        "sys.stdin.readline()", preexec_fn=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    )
+    process.send_signal(signal.SIGUSR1)
+    assert process.communicate("\n", timeout=20)[1].startswith("memlimits: peak")
+    assert process.returncode == 0
+
+
+def test_a_forked_child_tells_of_itself_and_another_program_does_not(started):
+    process = started("""
+        import subprocess
+        child = os.fork()
+        if child == 0:
+            sys.stdin.readline()
+            os._exit(0)
+        print(child, flush=True)
+        assert os.waitpid(child, 0)[1] == 0
+        other = subprocess.Popen([sys.executable, "-c",
+            "import os, signal; os.kill(os.getpid(), signal.SIGUSR1)"])
+        assert other.wait() == -signal.SIGUSR1
+    """)
+    child = int(process.stdout.readline())
+    time.sleep(0.05)
+    os.kill(child, signal.SIGUSR1)
+    assert told(process) == child
+    process.send_signal(signal.SIGUSR1)
+    assert told(process) == process.pid
+    assert process.communicate("\n", timeout=20)[1].startswith("memlimits: peak")
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("close", ["os.close(2)", "os.close(r)"])
+def test_standard_error_that_is_broken_does_no_harm(started, close):
+    process = started(f"""
+        r, w = os.pipe()
+        os.dup2(w, 2)
+        os.close(w)
+        {close}
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        print("on", flush=True)
+        os._exit(0)
+    """)
+    assert process.stdout.read() == "on\n"
+    assert process.wait(20) == 0

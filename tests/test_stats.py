@@ -1,0 +1,265 @@
+"""`memlimits.stats()`: each counter against what the test itself did."""
+
+import pickle
+import re
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import memlimits
+from memlimits import memory
+from memlimits._allocator import BLOCKED_BY, Allocator
+from memlimits._buffer import allocate_in
+from memlimits.snapshot import SIZES, Stats
+from support.blocks import private, strict
+from support.kernel import needs_lockable
+from support.threads import in_thread, run_threads
+from support.units import KIB, MIB
+
+
+def of(allocator, *, reset_peak=False):
+    return Stats(allocator.statistics(reset_peak))
+
+
+def test_limits_are_those_that_are_set():
+    memlimits.set_idle_timeout(30)
+    try:
+        with memlimits.limits(memory=64 * MIB, cache=5 * MIB, wired=4096, policy="wait", timeout=2):
+            stats = memlimits.stats()
+    finally:
+        memlimits.set_idle_timeout(None)
+    assert (stats.memory_limit, stats.cache_limit, stats.wired_limit) == (64 * MIB, 5 * MIB, 4096)
+    assert (stats.policy, stats.policy.timeout, stats.idle_timeout) == ("wait", 2, 30)
+    assert memlimits.stats().idle_timeout is None
+
+
+def test_it_cannot_be_changed_and_can_be_compared_copied_and_sent():
+    stats = memlimits.stats()
+    with pytest.raises(AttributeError, match="cannot be changed: active"):
+        stats.active = 0
+    with pytest.raises(AttributeError, match="cannot be changed: active"):
+        del stats.active
+    stats._asdict()["active"] = -1
+    assert stats.active >= 0
+    again = pickle.loads(pickle.dumps(stats))
+    assert again == stats
+    assert hash(again) == hash(stats)
+    assert stats != memlimits.stats()._asdict()
+
+
+def test_every_attribute_is_there_annotated_and_documented():
+    stats = memlimits.stats()
+    names = set(stats._asdict())
+    assert names == set(Stats.__annotations__)
+    heads = re.findall(r"^    (\w[\w, ]*) : ", Stats.__doc__, re.MULTILINE)
+    assert {name for head in heads for name in head.split(", ")} == names
+    assert names >= SIZES
+    assert names >= {f"refusals_by_{cause}" for cause in BLOCKED_BY[1:]}
+    assert names >= set(memory.counters()) - {"waited_ns"}
+    assert {type(stats._asdict()[name]) for name in SIZES} == {int}
+
+
+def test_people_read_it():
+    allocator = private()
+    held = allocate_in(allocator, 3 * MIB)
+    lines = repr(of(allocator)).splitlines()
+    assert lines[0] == "Stats"
+    shown = dict(line.split(None, 1) for line in lines[1:])
+    assert shown["active"] == f"{held.capacity:,} bytes"
+    assert shown["resources"] == "1"
+    assert shown["wait_seconds"] == "0.0 s"
+
+
+def test_it_imports_nothing_heavy():
+    script = (
+        "import sys; before = set(sys.modules); import memlimits; memlimits.stats(); "
+        "own = ('memlimits', '_cython', 'cython'); "
+        "print({name for name in set(sys.modules) - before if not name.startswith(own)})"
+    )
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "set()"
+
+
+@pytest.mark.core
+def test_hits_misses_resources_and_the_largest_idle():
+    allocator = private()
+    sizes = [MIB, 3 * MIB, 2 * MIB]
+    held = [allocate_in(allocator, n) for n in sizes]
+    stats = of(allocator)
+    assert (stats.hits, stats.misses, stats.resources) == (0, 3, 3)
+    assert stats.largest_idle == stats.cache == 0
+    for block in held[:2]:
+        block.release()
+    assert of(allocator).largest_idle == 3 * MIB
+    held[1] = allocate_in(allocator, 3 * MIB)
+    stats = of(allocator)
+    assert (stats.hits, stats.misses) == (1, 3)
+    assert stats.largest_idle == stats.cache == MIB
+    assert stats.active == stats.footprint - MIB == 5 * MIB
+
+
+@pytest.mark.core
+def test_slabs():
+    allocator = private()
+    sizes = [64, 1000, 5000, 32 * KIB]
+    held = [allocate_in(allocator, n) for n in sizes for _ in range(3)]
+    stats = of(allocator)
+    assert stats.slabs == stats.resources == len(sizes)
+    assert stats.largest_idle == 0
+    held.append(allocate_in(allocator, MIB))
+    assert (of(allocator).slabs, of(allocator).resources) == (len(sizes), len(sizes) + 1)
+    for block in held[:-1]:
+        block.release()
+    stats = of(allocator)
+    assert stats.largest_idle == stats.cache - (3 * 64 * KIB) == 256 * KIB
+    allocator.clear_cache()
+    assert (of(allocator).slabs, of(allocator).resources) == (0, 1)
+
+
+@pytest.mark.core
+def test_the_largest_idle_of_a_bin_and_of_what_is_purgeable():
+    allocator = private()
+    allocator.set_idle_timeout(None)
+    page = 4096
+    blocks = [allocate_in(allocator, MIB + n * page) for n in (0, 8, 4)]
+    longest = max(block.capacity for block in blocks)
+    for block in blocks:
+        block.release()
+    assert of(allocator).largest_idle == longest
+    assert of(allocator).purgeable == 0
+    allocator.set_idle_timeout(0)
+    stats = of(allocator)
+    assert stats.largest_idle == longest
+    assert stats.purgeable == stats.cache == sum(block.capacity for block in blocks)
+
+
+@pytest.mark.core
+def test_steals():
+    """Near the limit a thread takes what another has idle."""
+    allocator = strict(8 * MIB)
+    ready, go = threading.Event(), threading.Event()
+
+    def other():
+        blocks = [allocate_in(allocator, MIB) for _ in range(8)]
+        del blocks
+        ready.set()
+        go.wait(10)
+
+    taken = []
+
+    def mine():
+        ready.wait(10)
+        assert of(allocator).steals == 0
+        taken.extend(allocate_in(allocator, MIB) for _ in range(5))
+        go.set()
+
+    run_threads(other, mine)
+    stats = of(allocator)
+    assert stats.steals == stats.hits == 5
+    assert stats.misses == 8
+
+
+@pytest.mark.core
+def test_evictions():
+    allocator = private()
+    for n in (MIB, 2 * MIB, 4 * MIB):
+        allocate_in(allocator, n).release()
+    held = [allocate_in(allocator, n) for n in (MIB, 2 * MIB)]
+    idle = of(allocator).cache
+    assert of(allocator).evictions == of(allocator).evicted == 0
+    allocator.clear_cache()
+    stats = of(allocator)
+    assert stats.evicted == idle
+    held.pop().release()
+    allocator.set_cache_limit(0)
+    after = of(allocator)
+    assert (after.evictions, after.evicted) == (stats.evictions + 1, stats.evicted + 2 * MIB)
+
+
+@pytest.mark.core
+def test_refusals_by_cause():
+    allocator = strict(MIB)
+    longest = allocator.device_info()["max_buffer_length"]
+    for n, times in ((2 * MIB, 3), (longest + 1, 2)):
+        for _ in range(times):
+            with pytest.raises(memlimits.MemoryLimitError):
+                allocate_in(allocator, n)
+    stats = of(allocator)
+    assert (stats.refusals, stats.refusals_by_limit, stats.refusals_by_length) == (5, 3, 2)
+    assert stats.refusals_by_system == stats.refusals_by_device == 0
+
+
+@pytest.mark.core
+def test_overruns():
+    allocator = private()
+    allocator.set_memory_limit(MIB)
+    held = [allocate_in(allocator, MIB) for _ in range(3)]
+    assert of(allocator).overruns == len(held) - 1
+
+
+@pytest.mark.host
+@needs_lockable(4 * MIB)
+def test_wires_and_commits():
+    allocator = Allocator()
+    held = [allocate_in(allocator, MIB) for _ in range(2)]
+    assert (of(allocator).wires, of(allocator).commits) == (0, 0)
+    allocator.set_wired_limit(4 * MIB)
+    stats = of(allocator)
+    assert (stats.wires, stats.wired, stats.wire_failures) == (2, 2 * MIB, 0)
+    assert stats.commits >= 1
+    allocator.set_wired_limit(0)
+    after = of(allocator)
+    assert (after.wires, after.wired) == (2, 0)
+    assert after.commits > stats.commits
+    del held
+
+
+@pytest.mark.core
+def test_waits():
+    allocator = private()
+    allocator.set_memory_limit(MIB)
+    allocator.set_memory_policy("wait", 0.05)
+    held = allocate_in(allocator, MIB)
+    with pytest.raises(memlimits.MemoryLimitError):
+        in_thread(lambda: allocate_in(allocator, MIB))
+    stats = of(allocator)
+    assert (stats.waits, stats.waiting, stats.refusals) == (1, 0, 1)
+    assert 0.05 <= stats.wait_seconds < 5
+    held.release()
+
+
+@pytest.mark.core
+def test_no_peak_is_lost_where_it_is_read_and_reset_in_one_step():
+    allocator = private()
+    peaks = []
+    done = threading.Event()
+    count = 400
+
+    def work():
+        try:
+            for n in range(1, count + 1):
+                # Each is the highest until it was seen.
+                allocate_in(allocator, n * 64 * KIB).release()
+        finally:
+            done.set()
+
+    def read():
+        while not done.is_set():
+            peaks.append(of(allocator, reset_peak=True).peak)
+
+    run_threads(work, read)
+    peaks.append(of(allocator, reset_peak=True).peak)
+    assert max(peaks) >= count * 64 * KIB
+    assert of(allocator).peak == 0
+    held = allocate_in(allocator, MIB)
+    assert of(allocator).peak == held.capacity
+    assert of(allocator, reset_peak=True).peak == held.capacity
+    assert allocator.get_peak_memory() == 0
