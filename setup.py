@@ -98,6 +98,7 @@ TOGETHER = [
     "_scopes",
     "_dlpack",
     "_buffer",
+    "_wiring",
     "_getters",
 ]
 # The one that links libmlim, and those that not every program imports.

@@ -29,6 +29,8 @@ from memlimits.memory import (
     set_memory_policy,
     set_wired_limit,
     stats,
+    unwire,
+    wire,
     would_fit,
 )
 
@@ -85,6 +87,8 @@ __all__ = [
     "set_wired_limit",
     "stats",
     "trim",
+    "unwire",
+    "wire",
     "would_fit",
     "zeros",
 ]

@@ -9,6 +9,7 @@ from libc.string cimport memcpy
 from memlimits._allocator cimport as_nbytes, get_default, raise_refusal
 from memlimits._accounts cimport Account
 from memlimits._budgets cimport account_here
+from memlimits._cache cimport LARGEST_SLAB_BLOCK
 from memlimits._callers cimport python_caller, raise_what_is_set
 from memlimits._charging cimport core_take_on
 from memlimits._core cimport Core, core_clear, core_free, core_hit, core_return
@@ -19,6 +20,7 @@ from memlimits._limits cimport NOTHING, Blocker
 from memlimits._python cimport (
     FastFunction, PyCFunction, PyCFunctionObject, revive, small_int,
 )
+from memlimits._residency cimport residency_ask, residency_has
 from memlimits._resource cimport Resource
 from memlimits._waiting cimport Caller
 
@@ -55,7 +57,19 @@ cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed):
     return buffer
 
 
-def allocate(nbytes, *, bint zeroed=False):
+cdef Buffer allocate_wired(Allocator allocator, uint64_t n, bint zeroed):
+    """A resource of its own, however short: it is to be wired without scratch beside it."""
+    cdef uint64_t least = LARGEST_SLAB_BLOCK + 1
+    cdef Buffer buffer = allocate_from(allocator, max(n, least) if n else 0, zeroed)
+    buffer.nbytes = n
+    if n:
+        with nogil:
+            residency_ask(&allocator.core.residency, buffer.block.start, True)
+        allocator.report_wire_failures()
+    return buffer
+
+
+def allocate(nbytes, *, bint zeroed=False, bint wired=False):
     """Allocate a block of memory within the limits.
 
     Parameters
@@ -64,6 +78,10 @@ def allocate(nbytes, *, bint zeroed=False):
         Bytes, from 0 to 2**63 - 1. Anything with ``__index__`` but bool.
     zeroed : bool, optional
         Whether the block reads as zeros; otherwise it holds what was there.
+    wired : bool, optional
+        Whether the block is kept resident ahead of others, as far as the wired limit goes, now and
+        whenever that is set, until it is released. What has to make room stays usable. Such a block
+        takes whole pages, at least 36 KiB. `Buffer.wired` says what became of it.
 
     Returns
     -------
@@ -82,11 +100,15 @@ def allocate(nbytes, *, bint zeroed=False):
     global default_core
     cdef Allocator allocator = get_default()
     default_core = &allocator.core
+    if wired:
+        return allocate_wired(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
     return allocate_from(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
 
 
-def allocate_in(Allocator allocator not None, nbytes, *, bint zeroed=False):
+def allocate_in(Allocator allocator not None, nbytes, *, bint zeroed=False, bint wired=False):
     """`allocate` from an allocator of one's own."""
+    if wired:
+        return allocate_wired(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
     return allocate_from(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
 
 
@@ -109,6 +131,9 @@ cdef class Buffer:
         Bytes that belong to the block, from `ptr` on; what the counters count.
     ptr : int
         Address of the first byte.
+    wired : bool
+        Whether the block is kept resident now: what it lies in is within the wired limit, and the
+        system has taken it. False for a block of 0 bytes, and once released.
     metal_buffer : tuple of int
         On Metal: the address of the Metal buffer that the block lies in, and at how many bytes.
     """
@@ -124,6 +149,11 @@ cdef class Buffer:
     def ptr(self):
         require(self)
         return <uint64_t> self.block.start
+
+    @property
+    def wired(self):
+        cdef Resource *resource = self.block.resource
+        return resource != NULL and residency_has(&self.allocator.core.residency, resource)
 
     @property
     def metal_buffer(self):

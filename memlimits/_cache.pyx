@@ -132,6 +132,7 @@ cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nog
             link(&cache.slabs[size_class], resource)
         if resource.live:
             return
+        resource.asked_for = 0
         cache.cached += resource.bytes
         # One a class stays as it is: it is likely to be needed again at once.
         warm = cache.warm[size_class]
@@ -141,6 +142,7 @@ cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nog
         elif warm != resource:
             make_plain(cache, resource)
         return
+    resource.asked_for = 0
     cache_give_whole(cache, resource)
 
 

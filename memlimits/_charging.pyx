@@ -7,7 +7,7 @@ from memlimits._core cimport (
     core_free, core_hit, core_resume, core_return, core_stop, core_wake,
 )
 from memlimits._growth cimport core_miss_with, core_refuse_by, core_would_fit
-from memlimits._heap cimport Heap, heaps_swap_mine
+from memlimits._heap cimport Heap, heap_put_apart, heaps_swap_mine
 from memlimits._limits cimport BUDGET, DEVICE, NOTHING
 from memlimits._resource cimport Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -80,8 +80,7 @@ cdef bint note(Core *core, Account *account, Block *block, uint64_t charge) noex
     if not account_note(account, resource, block.start, charge):
         return False
     if resource.block_size == 0:
-        resource.taker = resource.home
-        resource.home = &core.heaps.shared
+        heap_put_apart(&core.heaps, resource)
     return True
 
 

@@ -8,12 +8,11 @@ from memlimits._cache cimport (
     cache_find, cache_give, cache_mapped, cache_remove, cache_serve,
 )
 from memlimits._device cimport buffer_discard, device_available, device_usable
-from memlimits._heap cimport heap_of, heaps_close, heaps_mine, heaps_open
+from memlimits._heap cimport heap_of, heap_put_back, heaps_close, heaps_mine, heaps_open
 from memlimits._heaps cimport (
     Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_headroom, heaps_hold,
-    heaps_keep_least,
-    heaps_look, heaps_lose, heaps_next_idle, heaps_resume, heaps_resume_others, heaps_rewind,
-    heaps_share, heaps_stop, heaps_stop_others, heaps_survey, heaps_total,
+    heaps_keep_least, heaps_look, heaps_lose, heaps_next_idle, heaps_resume, heaps_resume_others,
+    heaps_rewind, heaps_share, heaps_stop, heaps_stop_others, heaps_survey, heaps_total,
 )
 from memlimits._limits cimport (
     PATIENT, limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init,
@@ -24,6 +23,7 @@ from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
 from memlimits._residency cimport (
     residency_close, residency_forget, residency_init, residency_release, residency_set_limit,
+    residency_survey,
 )
 from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy
 from memlimits._sync cimport (
@@ -244,9 +244,8 @@ cdef bint discharge(Core *core, Resource *resource, void *start) noexcept nogil:
     cdef uint64_t n, reserved = 0
     cdef Account *account = account_take_note(resource, start, &n)
     if account != NULL:
-        if resource.block_size == 0:
-            resource.home = resource.taker
-            resource.taker = NULL
+        if resource.asked_for == 0:
+            heap_put_back(resource)
         reserved = account_discharge(account, n)
         core.limits.reserved += reserved
         account_release(&core.accounts, account)
@@ -271,6 +270,7 @@ cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noe
     if load_acquire(&resource.charge) != NULL and give_charged(core, resource, start):
         return NULL
     core_stop(core)
+    heap_put_back(resource)
     heap = heap_of(resource)
     if core.heaps.lost:
         heap.cache.idle += resource.block_size or resource.bytes
@@ -373,6 +373,7 @@ cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcep
     heaps_total(&core.heaps, &totals)
     heaps_survey(&core.heaps, &snapshot.survey)
     snapshot.limits = core.limits
+    residency_survey(&core.residency, &snapshot.limits)
     limits_note(&snapshot.limits, totals.idle, totals.cached)
     snapshot.limits.hits += totals.hits
     snapshot.purgeable = totals.purgeable

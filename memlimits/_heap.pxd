@@ -72,6 +72,15 @@ cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
 cdef Outcome heaps_take_longer(
     Heaps *heaps, uint64_t n, uint64_t longest, Block *block) noexcept nogil
 cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil
+# Under Heaps.lock, by who holds all of a resource: it comes back as BOUND, until it is put back.
+cdef inline void heap_put_apart(Heaps *heaps, Resource *resource) noexcept nogil:
+    if resource.taker == NULL:
+        resource.taker = resource.home
+        resource.home = &heaps.shared
+cdef inline void heap_put_back(Resource *resource) noexcept nogil:
+    if resource.taker != NULL:
+        resource.home = resource.taker
+        resource.taker = NULL
 
 # The same for who needs an address only; what takes another look goes on to `slow`.
 ctypedef void *(*MallocSlowly)(uint64_t n) noexcept nogil

@@ -23,6 +23,8 @@ cdef struct Survey:
 # Takes every lock, and gives them back.
 cdef void heaps_stop(Heaps *heaps) noexcept nogil       # and no slab is warm
 cdef void heaps_resume(Heaps *heaps) noexcept nogil
+# Under Heaps.lock: the others, and warm slabs stay so. heaps_resume_others gives them back.
+cdef void heaps_hold(Heaps *heaps) noexcept nogil
 # All but Heaps.lock: to wait on a condition of it.
 cdef void heaps_stop_others(Heaps *heaps) noexcept nogil
 cdef void heaps_resume_others(Heaps *heaps) noexcept nogil

@@ -75,6 +75,12 @@ cdef struct Limits:
     uint64_t decays
     uint64_t decayed
 
+    # Filled in by residency_survey where they are asked for.
+    uint64_t wired_asked        # in resources that are to be wired ahead of others
+    uint64_t unwired_asked      # the part of them that is not wired
+    uint64_t unwired_limit      # in use and not wired, since the wired limit is too low
+    uint64_t unwired_capacity   # likewise, since the system lets this process wire no more
+
     # counts since the start
     uint64_t hits
     uint64_t misses

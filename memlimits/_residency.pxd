@@ -19,11 +19,17 @@ cdef enum Attached:
     ATTACHED_BEFORE
     NOT_ATTACHED                # without memory
 
+cdef enum Asked:
+    ASKED
+    FOREIGN                     # no block of this allocator's lies there
+    NOT_ASKED                   # it was not asked for before
+
 cdef struct Residency:
     ResidencySets sets
     uint64_t capacity           # bytes the system lets this process keep resident
     pthread_mutex_t mutex
-    uint64_t allowed            # capacity, or less once the system refused; under the mutex
+    # Capacity, or less once the system refused. Changed under the mutex and the lock.
+    uint64_t allowed
     # The allocator's.
     Heaps *heaps                # whose lock guards the two below
     Limits *limits
@@ -34,11 +40,20 @@ cdef void residency_init(
     Heaps *heaps, Limits *limits, Resource **resources) noexcept nogil
 cdef void residency_close(Residency *residency) noexcept nogil
 
-# Brings what is wired in line with the wired limit. First out with what is too much, and with idle
-# resources that stand in the way of live ones; then in with live ones that fit, `fresh` before the
-# others. One within the limit that cannot be wired is counted, nothing else.
+# Brings what is wired in line with the wired limit. First out with what is too much, with what is
+# idle and stands in the way of what is live, and with what is live and stands in the way of what
+# was asked for. Then in with live ones that fit: those asked for, and of these and of the others
+# `fresh` first. One within the limit that cannot be wired is counted, nothing else.
 cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil
-# The same for a new limit. Returns the previous one.
+# Asks for the resource in use that an address lies in to be wired ahead of others, or takes that
+# back, as often as it was asked for; then the same. The caller sees to it that the block stays. All
+# of that ends when nobody holds a block of the resource any more.
+cdef Asked residency_ask(Residency *residency, const char *address, bint wired) noexcept nogil
+# Whether a resource is kept resident now.
+cdef bint residency_has(Residency *residency, const Resource *resource) noexcept nogil
+# With every heap's lock: adds up what was asked for, and what is in use and not wired.
+cdef void residency_survey(const Residency *residency, Limits *limits) noexcept nogil
+# The same as residency_update for a new limit. Returns the previous one.
 cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil
 # Takes detached resources, linked through `next`, out of the set.
 cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil

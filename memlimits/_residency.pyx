@@ -1,9 +1,10 @@
+from memlimits._heap cimport heap_put_apart
 from memlimits._heaps cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
 from memlimits._residency_sets cimport (
     NO_SET, Queue, sets_add, sets_add_queue, sets_attach, sets_close, sets_commit,
     sets_find_queue, sets_init, sets_recheck, sets_remove, sets_remove_queue,
 )
-from memlimits._resource cimport INSIDE, LEAVING, OUTSIDE, TAKEN
+from memlimits._resource cimport IDLE, INSIDE, JOINING, LEAVING, OUTSIDE, TAKEN
 from memlimits._sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
@@ -27,27 +28,60 @@ cdef void residency_close(Residency *residency) noexcept nogil:
     pthread_mutex_destroy(&residency.mutex)
 
 
+# ---- who is to be wired: what was asked for, then what else is in use, then what is idle ----
+
+cdef inline bint is_used(const Resource *resource) noexcept nogil:
+    return resource.use == TAKEN and (resource.block_size == 0 or resource.live > 0)
+
+
+cdef inline bint wants_in(const Resource *resource, bint asked_for) noexcept nogil:
+    return (
+        resource.wiring == OUTSIDE and resource.use == TAKEN
+        and (resource.asked_for > 0) == asked_for)
+
+
+cdef inline bint stays(const Resource *resource, bint asked_for) noexcept nogil:
+    """It is inside and not idle. What is on its way back to the device counts as not asked for."""
+    return (
+        resource.wiring == INSIDE and resource.use != IDLE
+        and (resource.use == TAKEN and resource.asked_for > 0) == asked_for)
+
+
 cdef inline void mark_leaving(Resource **leaving, Resource *resource) noexcept nogil:
     resource.wiring = LEAVING
     resource.next_wiring = leaving[0]
     leaving[0] = resource
 
 
-cdef uint64_t pick_idle(
-    Residency *residency, Resource **leaving, uint64_t enough
+cdef uint64_t pick_others(
+    Residency *residency, Resource **leaving, bint asked_for, uint64_t room
 ) noexcept nogil:
-    """Marks idle wired resources, oldest first, until they hold enough. Returns their bytes."""
-    cdef uint64_t picked = 0
-    cdef Resource *resource
-    heaps_rewind(residency.heaps)
-    while picked < enough:
-        resource = heaps_next_idle(residency.heaps)
-        if resource == NULL:
-            break
-        if resource.wiring == INSIDE:
-            mark_leaving(leaving, resource)
-            picked += resource.bytes
-    return picked
+    """Marks what is inside and does not fit, the oldest first to stay. Returns the room left."""
+    cdef Resource *resource = residency.resources[0]
+    while resource != NULL and resource.below != NULL:
+        resource = resource.below
+    while resource != NULL:
+        if stays(resource, asked_for):
+            if resource.bytes <= room:
+                room -= resource.bytes
+            else:
+                mark_leaving(leaving, resource)
+        resource = resource.above
+    return room
+
+
+cdef uint64_t room_beside(
+    const Residency *residency, const Resource *fresh, bint asked_for, uint64_t room
+) noexcept nogil:
+    """What is left of the room beside those that are to join and fit together, `fresh` first."""
+    cdef const Resource *resource = residency.resources[0]
+    if fresh != NULL and wants_in(fresh, asked_for) and fresh.bytes <= room:
+        room -= fresh.bytes
+    while resource != NULL:
+        if resource != fresh and wants_in(resource, asked_for) and resource.bytes <= room:
+            room -= resource.bytes
+        resource = resource.below
+    return room
 
 
 cdef uint64_t idle_wired(Residency *residency) noexcept nogil:
@@ -62,44 +96,32 @@ cdef uint64_t idle_wired(Residency *residency) noexcept nogil:
     return total
 
 
-cdef inline bint wants_in(const Resource *resource) noexcept nogil:
-    return resource.wiring == OUTSIDE and resource.use == TAKEN
-
-
-cdef uint64_t wanted_by_live(
-    const Residency *residency, const Resource *fresh, uint64_t room
-) noexcept nogil:
-    """Bytes of live resources that are to join and fit into `room` together, `fresh` first."""
-    cdef uint64_t total = 0
-    cdef const Resource *resource = residency.resources[0]
-    if fresh != NULL and wants_in(fresh) and fresh.bytes <= room:
-        total = fresh.bytes
-    while resource != NULL:
-        if resource != fresh and wants_in(resource) and resource.bytes <= room - total:
-            total += resource.bytes
-        resource = resource.below
-    return total
+cdef void pick_idle(Residency *residency, Resource **leaving, uint64_t room) noexcept nogil:
+    """Marks idle wired resources, oldest first, until the others fit."""
+    cdef uint64_t left = idle_wired(residency)
+    cdef Resource *resource
+    heaps_rewind(residency.heaps)
+    while left > room:
+        resource = heaps_next_idle(residency.heaps)
+        if resource.wiring == INSIDE:
+            mark_leaving(leaving, resource)
+            left -= resource.bytes
 
 
 cdef Resource *plan_removals(
     Residency *residency, const Resource *fresh, uint64_t allowed
 ) noexcept nogil:
-    """While stopped: what is too much, and idle resources that stand in the way of live ones."""
-    cdef uint64_t wired = residency.limits.wired
-    cdef uint64_t live = wired - idle_wired(residency)
-    cdef uint64_t wanted = 0, picked, enough
+    """While stopped: what is too much, and what stands in the way of what goes first."""
     cdef Resource *leaving = NULL
-    cdef Resource *resource
-    if live < allowed:
-        wanted = wanted_by_live(residency, fresh, allowed - live)
-    enough = wired + wanted - allowed if wired + wanted > allowed else 0
-    picked = pick_idle(residency, &leaving, enough)
-    resource = residency.resources[0]
-    while resource != NULL and picked < enough:
-        if resource.wiring == INSIDE:
-            mark_leaving(&leaving, resource)
-            picked += resource.bytes
-        resource = resource.below
+    cdef uint64_t room = allowed
+    cdef bint asked_for = True
+    while True:
+        room = pick_others(residency, &leaving, asked_for, room)
+        room = room_beside(residency, fresh, asked_for, room)
+        if not asked_for:
+            break
+        asked_for = False
+    pick_idle(residency, &leaving, room)
     return leaving
 
 
@@ -107,13 +129,13 @@ cdef inline void join_if_it_fits(
     Residency *residency, Resource **joining, Resource *resource, uint64_t allowed
 ) noexcept nogil:
     cdef Limits *limits = residency.limits
-    if not wants_in(resource) or limits.wired + resource.bytes > limits.wired_limit:
+    if limits.wired + resource.bytes > limits.wired_limit:
         return
     if limits.wired + resource.bytes > allowed:
         count_refusal(limits, resource)
         return
     limits.wired += resource.bytes
-    resource.wiring = INSIDE
+    resource.wiring = JOINING
     resource.next_wiring = joining[0]
     joining[0] = resource
 
@@ -129,13 +151,19 @@ cdef Resource *plan_additions(
 ) noexcept nogil:
     """While stopped: what joins, its bytes already counted as wired."""
     cdef Resource *joining = NULL
-    cdef Resource *resource = residency.resources[0]
-    if fresh != NULL:
-        join_if_it_fits(residency, &joining, fresh, allowed)
-    while resource != NULL:
-        join_if_it_fits(residency, &joining, resource, allowed)
-        resource = resource.below
-    return joining
+    cdef Resource *resource
+    cdef bint asked_for = True
+    while True:
+        if fresh != NULL and wants_in(fresh, asked_for):
+            join_if_it_fits(residency, &joining, fresh, allowed)
+        resource = residency.resources[0]
+        while resource != NULL:
+            if wants_in(resource, asked_for):
+                join_if_it_fits(residency, &joining, resource, allowed)
+            resource = resource.below
+        if not asked_for:
+            return joining
+        asked_for = False
 
 
 cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
@@ -157,13 +185,13 @@ cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
     pthread_mutex_unlock(&residency.heaps.lock)
 
 
-cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
-    """Adds resources, linked through next_wiring. Those that fail are counted."""
+cdef bint put_in(Residency *residency, Resource *joining) noexcept nogil:
+    """Adds resources, linked through next_wiring. False: some failed, and are counted."""
     cdef Resource *resource = joining
     cdef bint complete = True
     cdef uint64_t commits
     if joining == NULL:
-        return
+        return True
     while resource != NULL:
         sets_add(&residency.sets, resource)
         complete = complete and resource.residency_set != NO_SET
@@ -182,17 +210,19 @@ cdef void put_in(Residency *residency, Resource *joining) noexcept nogil:
             count_refusal(residency.limits, joining)
         else:
             residency.limits.wires += 1
+            joining.wiring = INSIDE
         joining = joining.next_wiring
     if not complete:
         # The system gives no more than this. Nothing beyond is tried until the limit is set again.
         residency.allowed = residency.limits.wired
     pthread_mutex_unlock(&residency.heaps.lock)
+    return complete
 
 
-cdef void bring_in_line(
+cdef bint try_to_wire(
     Residency *residency, Resource *fresh, uint64_t limit
 ) noexcept nogil:
-    """Under the mutex. The limit is lowered after what is too much has left: wired stays below."""
+    """The limit is lowered after what is too much has left: wired stays below."""
     cdef uint64_t allowed = min(limit, residency.allowed)
     cdef Resource *leaving
     cdef Resource *joining
@@ -204,7 +234,16 @@ cdef void bring_in_line(
     residency.limits.wired_limit = limit
     joining = plan_additions(residency, fresh, allowed)
     heaps_resume(residency.heaps)
-    put_in(residency, joining)
+    return put_in(residency, joining)
+
+
+cdef void bring_in_line(
+    Residency *residency, Resource *fresh, uint64_t limit
+) noexcept nogil:
+    """Under the mutex."""
+    if not try_to_wire(residency, fresh, limit):
+        # The system gives less than was thought. What was asked for goes first in that, too.
+        try_to_wire(residency, fresh, limit)
     if limit:
         sets_attach(&residency.sets)
 
@@ -218,6 +257,7 @@ cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil
 cdef void forget_refusals(Residency *residency) noexcept nogil:
     cdef Resource *resource
     pthread_mutex_lock(&residency.heaps.lock)
+    residency.allowed = residency.capacity
     resource = residency.resources[0]
     while resource != NULL:
         resource.wire_refused = False
@@ -229,11 +269,99 @@ cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept
     cdef uint64_t previous
     pthread_mutex_lock(&residency.mutex)
     previous = residency.limits.wired_limit
-    residency.allowed = residency.capacity
     forget_refusals(residency)
     bring_in_line(residency, NULL, limit)
     pthread_mutex_unlock(&residency.mutex)
     return previous
+
+
+# ---- what is asked for ----
+
+cdef Resource *find(const Residency *residency, const char *address) noexcept nogil:
+    """While stopped: the resource in use that an address lies in, or NULL."""
+    cdef Resource *resource = residency.resources[0]
+    while resource != NULL and not (
+        resource.base <= address < resource.base + resource.bytes and is_used(resource)
+    ):
+        resource = resource.below
+    return resource
+
+
+cdef Asked change(Heaps *heaps, Resource *resource, bint wired) noexcept nogil:
+    """While stopped."""
+    if resource == NULL:
+        return FOREIGN
+    if not wired:
+        if resource.asked_for == 0:
+            return NOT_ASKED
+        resource.asked_for -= 1
+        return ASKED
+    resource.asked_for += 1
+    if resource.block_size == 0:
+        heap_put_apart(heaps, resource)
+    return ASKED
+
+
+cdef Asked residency_ask(Residency *residency, const char *address, bint wired) noexcept nogil:
+    cdef Resource *resource
+    cdef Asked asked
+    cdef bint update
+    heaps_stop(residency.heaps)
+    resource = find(residency, address)
+    asked = change(residency.heaps, resource, wired)
+    update = asked == ASKED and residency.limits.wired_limit > 0
+    heaps_resume(residency.heaps)
+    if update:
+        residency_update(residency, resource)
+    return asked
+
+
+cdef bint residency_has(Residency *residency, const Resource *resource) noexcept nogil:
+    cdef bint inside
+    pthread_mutex_lock(&residency.heaps.lock)
+    inside = resource.wiring == INSIDE
+    pthread_mutex_unlock(&residency.heaps.lock)
+    return inside
+
+
+cdef uint64_t wired_in_use(const Residency *residency, bint asked_for) noexcept nogil:
+    cdef uint64_t total = 0
+    cdef const Resource *resource = residency.resources[0]
+    while resource != NULL:
+        if resource.wiring != OUTSIDE and is_used(resource) and (
+            resource.asked_for > 0
+        ) == asked_for:
+            total += resource.bytes
+        resource = resource.below
+    return total
+
+
+cdef void count_unwired(
+    const Residency *residency, Limits *limits, bint asked_for, uint64_t *claimed
+) noexcept nogil:
+    """`claimed`: what goes before these, wired or to be wired with the next operation."""
+    cdef uint64_t claim
+    cdef const Resource *resource = residency.resources[0]
+    claimed[0] += wired_in_use(residency, asked_for)
+    while resource != NULL:
+        if is_used(resource) and (resource.asked_for > 0) == asked_for:
+            limits.wired_asked += resource.bytes if asked_for else 0
+            if resource.wiring == OUTSIDE:
+                claim = claimed[0] + resource.bytes
+                limits.unwired_asked += resource.bytes if asked_for else 0
+                if claim > limits.wired_limit:
+                    limits.unwired_limit += resource.bytes
+                elif claim > residency.allowed:
+                    limits.unwired_capacity += resource.bytes
+                else:
+                    claimed[0] = claim
+        resource = resource.below
+
+
+cdef void residency_survey(const Residency *residency, Limits *limits) noexcept nogil:
+    cdef uint64_t claimed = 0
+    count_unwired(residency, limits, True, &claimed)
+    count_unwired(residency, limits, False, &claimed)
 
 
 cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil:

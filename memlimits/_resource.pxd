@@ -15,7 +15,8 @@ cdef enum Use:
 
 cdef enum Wiring:
     OUTSIDE     # in no residency set
-    INSIDE      # in one, or joining it; counted as wired
+    JOINING     # being put into one; counted as wired from then on
+    INSIDE      # in one, and committed
     LEAVING     # being taken out; counted until it is
 
 cdef struct Resource:
@@ -44,17 +45,20 @@ cdef struct Resource:
     int residency_set       # which of the residency's sets it is in
     mlim_buffer *buffer     # owned
 
+    # How often it was asked to be wired ahead of others. Changed while stopped; 0 once nobody holds
+    # a block of it.
+    uint32_t asked_for
     bint wire_refused       # counted as a wire failure under this wired limit
     bint purgeable          # idle, and the system may take its pages
     bint lingers            # was purgeable, and the system still counts its bytes as available
     Resource *above         # every resource the allocator holds
     Resource *below
     Resource *next_wiring   # one wiring operation's list
-    # Whose account pays: of a whole resource its Account, for so many bytes, and its home lies
-    # where only the slow way leads, away from its taker's heap; of a slab a list of its blocks'
-    # Accounts, of which so many are not NULL.
+    # Whose account pays: of a whole resource its Account, for so many bytes; of a slab a list of
+    # its blocks' Accounts, of which so many are not NULL.
     void *charge
     uint64_t charged
+    # Of a whole resource that was put apart, the home that it had: the slow way alone leads to it.
     void *taker
 
 # What a caller holds.

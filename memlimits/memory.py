@@ -22,6 +22,7 @@ from memlimits._getters import (
     get_wired_memory,
 )
 from memlimits._scopes import limits
+from memlimits._wiring import unwire, wire
 from memlimits.errors import MemoryLimitError
 
 TYPE_CHECKING = False  # typing's own would cost its import
@@ -58,6 +59,8 @@ __all__ = [
     "set_memory_policy",
     "set_wired_limit",
     "stats",
+    "unwire",
+    "wire",
     "would_fit",
 ]
 

@@ -20,6 +20,10 @@ SIZES = frozenset(
         "slack",
         "peak",
         "wired",
+        "wired_asked",
+        "unwired_asked",
+        "unwired_limit",
+        "unwired_capacity",
         "purgeable",
         "largest_idle",
         "evicted",
@@ -59,6 +63,12 @@ class Stats:
         Bytes: the highest active since the start or the last reset.
     wired : int
         Bytes of resources kept resident.
+    wired_asked, unwired_asked : int
+        Bytes of resources that ``allocate(..., wired=True)`` or `wire` asked for, and of those of
+        them that are not wired.
+    unwired_limit, unwired_capacity : int
+        Bytes in use that are not wired since the wired limit is too low, and since the system lets
+        this process wire no more.
     purgeable : int
         Bytes of the cache that the system may take.
     largest_idle : int
@@ -115,6 +125,10 @@ class Stats:
     slack: int
     peak: int
     wired: int
+    wired_asked: int
+    unwired_asked: int
+    unwired_limit: int
+    unwired_capacity: int
     purgeable: int
     largest_idle: int
     resources: int

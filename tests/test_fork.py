@@ -153,6 +153,32 @@ def test_a_child_of_a_child():
     """)
 
 
+@needs_lockable(8 * MIB)
+def test_what_was_asked_for_goes_first_in_a_child_that_wires_again():
+    run_forking("""
+        memlimits.set_wired_limit(4 * MIB)
+        weights = memlimits.allocate(2 * MIB, wired=True)
+        scratch = memlimits.allocate(3 * MIB)
+        assert weights.wired and not scratch.wired
+
+        def child():
+            assert proc("VmLck") == 0
+            assert not weights.wired
+            more = memlimits.allocate(MIB, wired=True)
+            assert proc("VmLck") == 0
+            memlimits.set_wired_limit(4 * MIB)
+            assert weights.wired and more.wired and not scratch.wired
+            assert proc("VmLck") == memlimits.get_wired_memory() == 3 * MIB
+            memlimits.unwire(weights)
+            memlimits.wire(scratch)
+            assert scratch.wired and not weights.wired
+
+        ended_well(in_child(child))
+        assert weights.wired and not scratch.wired
+        assert proc("VmLck") == memlimits.get_wired_memory() == 2 * MIB
+    """)
+
+
 @pytest.mark.parametrize("wired", [0, 4 * MIB], ids=["unwired", "wired"])
 def test_forks_while_threads_allocate(wired):
     """A child must find no lock taken and no device call half done."""

@@ -173,6 +173,26 @@ def test_a_failed_wire_fails_no_allocation_and_is_reported_once():
     assert done.stderr == ""
 
 
+def test_what_was_asked_for_goes_first_in_what_the_system_gives():
+    """At once: to what this process may lock by its limit it would fit beside the others."""
+    run("""
+        other = lock_elsewhere(500 << 10)
+        locked = proc("VmLck")
+        warnings.simplefilter("ignore")
+        scratch = [memlimits.allocate(256 << 10) for _ in range(2)]
+        memlimits.allocate(280 << 10).release()
+        memlimits.set_wired_limit(MIB)
+        assert [block.wired for block in scratch] == [True, True]
+        hit = memlimits.allocate(256 << 10, wired=True)
+        assert hit.wired
+        assert [block.wired for block in scratch] == [False, False]
+        assert proc("VmLck") - locked == memlimits.get_wired_memory() == hit.capacity == 280 << 10
+        counters = memory.counters()
+        assert counters["unwired_asked"] == counters["unwired_limit"] == 0
+        assert counters["unwired_capacity"] == 512 << 10
+    """)
+
+
 def test_a_failed_wire_fails_no_allocation_where_warnings_are_errors():
     done = run(
         """

@@ -35,12 +35,12 @@ PRELUDE = """
         # Root's rights make limits mean nothing.
         os.getuid() or os.setresuid(65534, 65534, 65534)
 
-    def lock_elsewhere():
-        # The program itself locks most of what it may: the library gets less than its capacity.
+    def lock_elsewhere(n=900 << 10):
+        # The program itself locks some of what it may: the library gets less than its capacity.
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (MIB, MIB))
         as_nobody()
         assert memlimits.device_info()["wired_capacity"] == MIB
-        other = ctypes.create_string_buffer(900 << 10)
+        other = ctypes.create_string_buffer(n)
         assert ctypes.CDLL(None).mlock(other, len(other)) == 0
         return other
 

@@ -1,0 +1,87 @@
+# Functions as C would write them: the interpreter calls those directly.
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
+"""Memory that is there already, wired ahead of others."""
+
+from cpython.buffer cimport (
+    PyBUF_INDIRECT, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+
+from memlimits._allocator cimport Allocator, get_default
+from memlimits._buffer cimport Buffer
+from memlimits._residency cimport FOREIGN, NOT_ASKED, Asked, residency_ask
+
+
+cdef int ask(object array, bint wired) except -1:
+    cdef Allocator allocator = get_default()
+    cdef Py_buffer view
+    cdef Asked asked
+    if isinstance(array, Buffer):
+        allocator = (<Buffer> array).allocator
+    elif not PyObject_CheckBuffer(array):
+        raise TypeError(
+            f"array must be a Buffer or have the buffer protocol, not {type(array).__name__}")
+    # As long as there is a view the memory stays where it is.
+    PyObject_GetBuffer(array, &view, PyBUF_INDIRECT)
+    try:
+        if view.len == 0:
+            return 0
+        with nogil:
+            asked = residency_ask(&allocator.core.residency, <const char *> view.buf, wired)
+    finally:
+        PyBuffer_Release(&view)
+    if asked == FOREIGN:
+        raise ValueError(
+            f"the memory of this {type(array).__name__}, at {<size_t> view.buf:#x}, is not "
+            "memlimits': only what memlimits.allocate, empty, zeros or a governed NumPy made can "
+            "be wired. Copy it into such a block first.")
+    if asked == NOT_ASKED:
+        raise ValueError(
+            f"this {type(array).__name__} was not asked to be wired: each unwire takes back one "
+            "wire, or the wired=True that it was allocated with")
+    allocator.report_wire_failures()
+    return 0
+
+
+def wire(array):
+    """Keep the memory of an array resident ahead of others, as far as the wired limit goes.
+
+    It is wired now, if it fits, and whenever the wired limit is set, before any memory that was not
+    asked for; that makes room where it has to, and stays usable. This holds until `unwire` takes it
+    back, or until the memory is freed, resized NumPy arrays included. With a wired limit of 0, the
+    default, nothing is wired yet.
+
+    Parameters
+    ----------
+    array : Buffer or object with the buffer protocol
+        Its memory is memlimits': of `allocate`, `empty`, `zeros`, or NumPy's while that is
+        governed. What counts in the wired limit is all of the resource that it lies in: one of up
+        to 32 KiB shares it with others of its size, up to 256 KiB, and with them it is wired.
+
+    Raises
+    ------
+    ValueError
+        The memory is not memlimits'.
+    TypeError
+        `array` has no buffer protocol.
+    """
+    ask(array, True)
+
+
+def unwire(array):
+    """Take one `wire` of this memory back, or the ``wired=True`` that it was allocated with.
+
+    It stays wired only as what was not asked for does: as long as there is room.
+
+    Parameters
+    ----------
+    array : Buffer or object with the buffer protocol
+        As for `wire`.
+
+    Raises
+    ------
+    ValueError
+        The memory is not memlimits', or was not asked to be wired.
+    TypeError
+        `array` has no buffer protocol.
+    """
+    ask(array, False)
