@@ -6,7 +6,7 @@ the threads' own books are checked all the same.
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -165,3 +165,44 @@ def test_policies_change(storm, sizes):
         storms(storm, sizes)
     memlimits.set_idle_timeout(None)
     assert memory.counters()["waiting"] == 0
+
+
+def charge_and_free():
+    """On accounts, small blocks and long ones; some are freed on another thread."""
+    with memlimits.budget("shared", limit=8 * MIB) as budget:
+        blocks = []
+        for n in (100, 5000, 40_000, MIB, 64):
+            with suppress(memlimits.MemoryLimitError):
+                blocks.append(memlimits.allocate(n))
+        assert budget.active <= 8 * MIB
+    thread = threading.Thread(target=blocks[::2].clear)
+    thread.start()
+    blocks.clear()
+    thread.join()
+
+
+def reserve_and_draw():
+    with suppress(memlimits.MemoryLimitError), memlimits.reserve(4 * MIB) as reservation:
+        assert reservation.remaining == 4 * MIB
+        memlimits.allocate(3 * MIB).release()
+
+
+def take_stock():
+    snapshot = memlimits.stats()
+    parts = snapshot.active + snapshot.cache + snapshot.slack + snapshot.pending
+    assert parts == snapshot.footprint
+    memlimits.would_fit(MIB)
+    memory.budgets()
+    memlimits.trim(MIB)
+
+
+@pytest.mark.parametrize("policy", ["strict", "wait"])
+def test_accounts_are_charged(storm, sizes, policy):
+    limit = memlimits.get_active_memory() + 64 * MIB
+    memlimits.set_memory_policy(policy, 0.01 if policy == "wait" else None)
+    memlimits.set_memory_limit(limit)
+    with meanwhile(charge_and_free, charge_and_free, reserve_and_draw, take_stock):
+        storms(storm, sizes, limit)
+    counters = memory.counters()
+    assert (counters["reserved"], counters["waiting"]) == (0, 0)
+    assert all(budget["active"] == 0 for budget in memory.budgets())
