@@ -22,6 +22,7 @@ from memlimits._python cimport (
 )
 from memlimits._residency cimport residency_ask, residency_has
 from memlimits._resource cimport Resource
+from memlimits._sync cimport load_acquire
 from memlimits._waiting cimport Caller
 
 
@@ -326,7 +327,7 @@ cdef PyObject *allocate_quickly(
         return allocate_slowly(module, args, nargs, keywords)
     n = small_int(args[0])
     buffer = spare[spares - 1]
-    if n <= 0 or default_core.accounts.open != NULL or (
+    if n <= 0 or load_acquire(&default_core.accounts.open) != NULL or (
         not core_hit(default_core, n, &(<Buffer> buffer).block)
     ):
         return allocate_slowly(module, args, 1, NULL)

@@ -56,7 +56,7 @@ cdef void *malloc_slowly(uint64_t n) noexcept nogil:
 
 
 cdef void *malloc(size_t n) noexcept nogil:
-    if unlikely(core.accounts.open != NULL):
+    if unlikely(load_acquire(&core.accounts.open) != NULL):
         return malloc_slowly(n)
     return heaps_malloc(&core.heaps, n, malloc_slowly)
 
@@ -105,7 +105,8 @@ cdef void *realloc(void *start, size_t n) noexcept nogil:
         return malloc(n)
     resource = core_find(core, start)
     capacity = resource.block_size if resource.block_size else resource.bytes
-    on_account = core.accounts.open != NULL or load_acquire(&resource.charge) != NULL
+    on_account = load_acquire(&core.accounts.open) != NULL or (
+        load_acquire(&resource.charge) != NULL)
     if on_account and resource.block_size == 0 and resource.charge != NULL:
         capacity = resource.charged
     if capacity // 2 <= n <= capacity:

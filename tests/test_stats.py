@@ -1,5 +1,6 @@
 """`memlimits.stats()`: each counter against what the test itself did."""
 
+import inspect
 import pickle
 import re
 import subprocess
@@ -53,7 +54,7 @@ def test_every_attribute_is_there_annotated_and_documented():
     stats = memlimits.stats()
     names = set(stats._asdict())
     assert names == set(Stats.__annotations__)
-    heads = re.findall(r"^    (\w[\w, ]*) : ", Stats.__doc__, re.MULTILINE)
+    heads = re.findall(r"^(\w[\w, ]*) : ", inspect.cleandoc(Stats.__doc__), re.MULTILINE)
     assert {name for head in heads for name in head.split(", ")} == names
     assert names >= SIZES
     assert names >= {f"refusals_by_{cause}" for cause in BLOCKED_BY[1:]}
