@@ -82,6 +82,7 @@ TOGETHER = [
     "_heaps",
     "_residency_sets",
     "_residency",
+    "_asked",
     "_core",
     "_settings",
     "_statistics",

@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 
 from memlimits._allocator cimport as_nbytes, get_default, raise_refusal
 from memlimits._accounts cimport Account
+from memlimits._asked cimport asked_change, asked_is_wired
 from memlimits._budgets cimport account_here
 from memlimits._cache cimport LARGEST_SLAB_BLOCK
 from memlimits._callers cimport python_caller, raise_what_is_set
@@ -20,7 +21,6 @@ from memlimits._limits cimport NOTHING, Blocker
 from memlimits._python cimport (
     FastFunction, PyCFunction, PyCFunctionObject, revive, small_int,
 )
-from memlimits._residency cimport residency_ask, residency_has
 from memlimits._resource cimport Resource
 from memlimits._sync cimport load_acquire
 from memlimits._waiting cimport Caller
@@ -65,7 +65,7 @@ cdef Buffer allocate_wired(Allocator allocator, uint64_t n, bint zeroed):
     buffer.nbytes = n
     if n:
         with nogil:
-            residency_ask(&allocator.core.residency, buffer.block.start, True)
+            asked_change(&allocator.core.residency, buffer.block.start, True)
         allocator.report_wire_failures()
     return buffer
 
@@ -154,7 +154,7 @@ cdef class Buffer:
     @property
     def wired(self):
         cdef Resource *resource = self.block.resource
-        return resource != NULL and residency_has(&self.allocator.core.residency, resource)
+        return resource != NULL and asked_is_wired(&self.allocator.core.residency, resource)
 
     @property
     def metal_buffer(self):

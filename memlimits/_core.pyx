@@ -4,6 +4,7 @@ from libc.string cimport memset
 from memlimits._accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
+from memlimits._asked cimport asked_survey
 from memlimits._cache cimport (
     cache_find, cache_give, cache_mapped, cache_remove, cache_serve,
 )
@@ -23,7 +24,6 @@ from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
 from memlimits._residency cimport (
     residency_close, residency_forget, residency_init, residency_release, residency_set_limit,
-    residency_survey,
 )
 from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy
 from memlimits._sync cimport (
@@ -373,7 +373,7 @@ cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcep
     heaps_total(&core.heaps, &totals)
     heaps_survey(&core.heaps, &snapshot.survey)
     snapshot.limits = core.limits
-    residency_survey(&core.residency, &snapshot.limits)
+    asked_survey(&core.residency, &snapshot.limits)
     limits_note(&snapshot.limits, totals.idle, totals.cached)
     snapshot.limits.hits += totals.hits
     snapshot.purgeable = totals.purgeable

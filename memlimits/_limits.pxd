@@ -75,7 +75,7 @@ cdef struct Limits:
     uint64_t decays
     uint64_t decayed
 
-    # Filled in by residency_survey where they are asked for.
+    # Filled in by asked_survey where they are asked for.
     uint64_t wired_asked        # in resources that are to be wired ahead of others
     uint64_t unwired_asked      # the part of them that is not wired
     uint64_t unwired_limit      # in use and not wired, since the wired limit is too low

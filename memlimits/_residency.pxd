@@ -19,11 +19,6 @@ cdef enum Attached:
     ATTACHED_BEFORE
     NOT_ATTACHED                # without memory
 
-cdef enum Asked:
-    ASKED
-    FOREIGN                     # no block of this allocator's lies there
-    NOT_ASKED                   # it was not asked for before
-
 cdef struct Residency:
     ResidencySets sets
     uint64_t capacity           # bytes the system lets this process keep resident
@@ -45,15 +40,7 @@ cdef void residency_close(Residency *residency) noexcept nogil
 # was asked for. Then in with live ones that fit: those asked for, and of these and of the others
 # `fresh` first. One within the limit that cannot be wired is counted, nothing else.
 cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil
-# Asks for the resource in use that an address lies in to be wired ahead of others, or takes that
-# back, as often as it was asked for; then the same. The caller sees to it that the block stays. All
-# of that ends when nobody holds a block of the resource any more.
-cdef Asked residency_ask(Residency *residency, const char *address, bint wired) noexcept nogil
-# Whether a resource is kept resident now.
-cdef bint residency_has(Residency *residency, const Resource *resource) noexcept nogil
-# With every heap's lock: adds up what was asked for, and what is in use and not wired.
-cdef void residency_survey(const Residency *residency, Limits *limits) noexcept nogil
-# The same as residency_update for a new limit. Returns the previous one.
+# The same for a new limit. Returns the previous one.
 cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil
 # Takes detached resources, linked through `next`, out of the set.
 cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil

@@ -1,4 +1,3 @@
-from memlimits._heap cimport heap_put_apart
 from memlimits._heaps cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
 from memlimits._residency_sets cimport (
     NO_SET, Queue, sets_add, sets_add_queue, sets_attach, sets_close, sets_commit,
@@ -29,10 +28,6 @@ cdef void residency_close(Residency *residency) noexcept nogil:
 
 
 # ---- who is to be wired: what was asked for, then what else is in use, then what is idle ----
-
-cdef inline bint is_used(const Resource *resource) noexcept nogil:
-    return resource.use == TAKEN and (resource.block_size == 0 or resource.live > 0)
-
 
 cdef inline bint wants_in(const Resource *resource, bint asked_for) noexcept nogil:
     return (
@@ -273,95 +268,6 @@ cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept
     bring_in_line(residency, NULL, limit)
     pthread_mutex_unlock(&residency.mutex)
     return previous
-
-
-# ---- what is asked for ----
-
-cdef Resource *find(const Residency *residency, const char *address) noexcept nogil:
-    """While stopped: the resource in use that an address lies in, or NULL."""
-    cdef Resource *resource = residency.resources[0]
-    while resource != NULL and not (
-        resource.base <= address < resource.base + resource.bytes and is_used(resource)
-    ):
-        resource = resource.below
-    return resource
-
-
-cdef Asked change(Heaps *heaps, Resource *resource, bint wired) noexcept nogil:
-    """While stopped."""
-    if resource == NULL:
-        return FOREIGN
-    if not wired:
-        if resource.asked_for == 0:
-            return NOT_ASKED
-        resource.asked_for -= 1
-        return ASKED
-    resource.asked_for += 1
-    if resource.block_size == 0:
-        heap_put_apart(heaps, resource)
-    return ASKED
-
-
-cdef Asked residency_ask(Residency *residency, const char *address, bint wired) noexcept nogil:
-    cdef Resource *resource
-    cdef Asked asked
-    cdef bint update
-    heaps_stop(residency.heaps)
-    resource = find(residency, address)
-    asked = change(residency.heaps, resource, wired)
-    update = asked == ASKED and residency.limits.wired_limit > 0
-    heaps_resume(residency.heaps)
-    if update:
-        residency_update(residency, resource)
-    return asked
-
-
-cdef bint residency_has(Residency *residency, const Resource *resource) noexcept nogil:
-    cdef bint inside
-    pthread_mutex_lock(&residency.heaps.lock)
-    inside = resource.wiring == INSIDE
-    pthread_mutex_unlock(&residency.heaps.lock)
-    return inside
-
-
-cdef uint64_t wired_in_use(const Residency *residency, bint asked_for) noexcept nogil:
-    cdef uint64_t total = 0
-    cdef const Resource *resource = residency.resources[0]
-    while resource != NULL:
-        if resource.wiring != OUTSIDE and is_used(resource) and (
-            resource.asked_for > 0
-        ) == asked_for:
-            total += resource.bytes
-        resource = resource.below
-    return total
-
-
-cdef void count_unwired(
-    const Residency *residency, Limits *limits, bint asked_for, uint64_t *claimed
-) noexcept nogil:
-    """`claimed`: what goes before these, wired or to be wired with the next operation."""
-    cdef uint64_t claim
-    cdef const Resource *resource = residency.resources[0]
-    claimed[0] += wired_in_use(residency, asked_for)
-    while resource != NULL:
-        if is_used(resource) and (resource.asked_for > 0) == asked_for:
-            limits.wired_asked += resource.bytes if asked_for else 0
-            if resource.wiring == OUTSIDE:
-                claim = claimed[0] + resource.bytes
-                limits.unwired_asked += resource.bytes if asked_for else 0
-                if claim > limits.wired_limit:
-                    limits.unwired_limit += resource.bytes
-                elif claim > residency.allowed:
-                    limits.unwired_capacity += resource.bytes
-                else:
-                    claimed[0] = claim
-        resource = resource.below
-
-
-cdef void residency_survey(const Residency *residency, Limits *limits) noexcept nogil:
-    cdef uint64_t claimed = 0
-    count_unwired(residency, limits, True, &claimed)
-    count_unwired(residency, limits, False, &claimed)
 
 
 cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil:

@@ -7,8 +7,8 @@ from cpython.buffer cimport (
 )
 
 from memlimits._allocator cimport Allocator, get_default
+from memlimits._asked cimport FOREIGN, NOT_ASKED, Asked, asked_change
 from memlimits._buffer cimport Buffer
-from memlimits._residency cimport FOREIGN, NOT_ASKED, Asked, residency_ask
 
 
 cdef int ask(object array, bint wired) except -1:
@@ -26,7 +26,7 @@ cdef int ask(object array, bint wired) except -1:
         if view.len == 0:
             return 0
         with nogil:
-            asked = residency_ask(&allocator.core.residency, <const char *> view.buf, wired)
+            asked = asked_change(&allocator.core.residency, <const char *> view.buf, wired)
     finally:
         PyBuffer_Release(&view)
     if asked == FOREIGN:

@@ -15,7 +15,7 @@ OBJC = HOUSE / "objc"
 CORE = [
     "_python", "_sync", "_lock", "_mlim", "_device", "_modules", "_limits", "_resource",
     "_accounts", "_pagemap", "_bins", "_cache", "_heap", "_heaps", "_residency_sets",
-    "_residency", "_core", "_settings", "_statistics", "_purgeable", "_pressure", "_room",
+    "_residency", "_asked", "_core", "_settings", "_statistics", "_purgeable", "_pressure", "_room",
     "_waiting", "_growth", "_resize", "_charging", "_callers", "_allocator", "_budgets",
     "_scopes", "_system", "_dlpack", "_buffer", "_wiring", "_metal", "_getters", "_malloc",
 ]  # fmt: skip

@@ -1,0 +1,20 @@
+"""What is asked to be wired ahead of the rest, and what is not wired and why."""
+
+from memlimits._heap cimport Heaps
+from memlimits._limits cimport Limits
+from memlimits._residency cimport Residency
+from memlimits._resource cimport Resource
+
+cdef enum Asked:
+    ASKED
+    FOREIGN         # no block of this allocator's lies there
+    NOT_ASKED       # it was not asked for before
+
+# Asks for the resource in use that an address lies in to be wired ahead of others, or takes that
+# back, as often as it was asked for; then residency_update. The caller sees to it that the block
+# stays. All of that ends when nobody holds a block of the resource any more.
+cdef Asked asked_change(Residency *residency, const char *address, bint wired) noexcept nogil
+# Whether a resource is kept resident now.
+cdef bint asked_is_wired(Residency *residency, const Resource *resource) noexcept nogil
+# With every heap's lock: adds up what was asked for, and what is in use and not wired.
+cdef void asked_survey(const Residency *residency, Limits *limits) noexcept nogil
