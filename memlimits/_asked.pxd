@@ -16,5 +16,6 @@ cdef enum Asked:
 cdef Asked asked_change(Residency *residency, const char *address, bint wired) noexcept nogil
 # Whether a resource is kept resident now.
 cdef bint asked_is_wired(Residency *residency, const Resource *resource) noexcept nogil
-# With every heap's lock: adds up what was asked for, and what is in use and not wired.
+# With every heap's lock: adds up what was asked for, and what is in use and not wired; where the
+# wired limit is 0, of what was asked for.
 cdef void asked_survey(const Residency *residency, Limits *limits) noexcept nogil

@@ -87,7 +87,8 @@ cdef void count_unwired(
 cdef void asked_survey(const Residency *residency, Limits *limits) noexcept nogil:
     cdef uint64_t claimed = 0
     count_unwired(residency, limits, True, &claimed)
-    count_unwired(residency, limits, False, &claimed)
+    if limits.wired_limit:
+        count_unwired(residency, limits, False, &claimed)
 
 
 cdef bint asked_is_wired(Residency *residency, const Resource *resource) noexcept nogil:

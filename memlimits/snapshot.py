@@ -68,7 +68,7 @@ class Stats:
         them that are not wired.
     unwired_limit, unwired_capacity : int
         Bytes in use that are not wired since the wired limit is too low, and since the system lets
-        this process wire no more.
+        this process wire no more; while the wired limit is 0, of those that were asked for.
     purgeable : int
         Bytes of the cache that the system may take.
     largest_idle : int

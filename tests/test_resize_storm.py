@@ -66,7 +66,7 @@ def test_what_is_resized_is_never_in_a_set(storm):
 RESIZING = f"""
     sys.path.append({str(HERE)!r})
     from contextlib import contextmanager
-    from support.functions import free, malloc, realloc, told
+    from support.functions import free, malloc, realloc
 
     def made(n, mark=b"m"):
         address = malloc(n)
@@ -117,13 +117,13 @@ def test_what_is_new_is_pending_until_it_is_there(run_resizing):
         address = made(4 * MIB)
         memlimits.set_memory_policy("strict")
         memlimits.set_memory_limit(200 * MIB)
-        before = told()
+        before = memory.counters()
         with resizing(address, 200 * MIB, 200 * MIB) as results:
             counters = {**before, "pending": 196 * MIB, "footprint": 200 * MIB}
-            assert told() == counters, told()
+            assert memory.counters() == counters, memory.counters()
         assert holds(results[0], 4 * MIB)
         counters = {**before, "footprint": 200 * MIB, "active": 200 * MIB, "peak": 200 * MIB}
-        assert told() == counters, told()
+        assert memory.counters() == counters, memory.counters()
     """)
 
 
@@ -131,12 +131,12 @@ def test_what_is_new_is_pending_until_it_is_there(run_resizing):
 def test_what_goes_back_is_pending_until_it_is_gone(run_resizing):
     run_resizing("""
         address = made(40 * MIB)
-        before = told()
+        before = memory.counters()
         with resizing(address, 4 * MIB, 36 * MIB):
             counters = {**before, "pending": 36 * MIB, "active": 4 * MIB}
-            assert told() == counters, told()
+            assert memory.counters() == counters, memory.counters()
         counters = {**before, "footprint": 4 * MIB, "active": 4 * MIB}
-        assert told() == counters, told()
+        assert memory.counters() == counters, memory.counters()
         assert holds(address, 4 * MIB)
     """)
 

@@ -30,14 +30,9 @@ def holds(address, n):
     return ctypes.string_at(address, n) == pattern(n)
 
 
-def told():
-    """The counters, but for those that say of bytes in use once more that they are not wired."""
-    return {name: n for name, n in memory.counters().items() if not name.startswith("unwired")}
-
-
 def changed(before):
     """Which counters have other values, and by how much."""
-    return {name: n - before[name] for name, n in told().items() if n != before[name]}
+    return {name: n - before[name] for name, n in memory.counters().items() if n != before[name]}
 
 
 class Blocks:
