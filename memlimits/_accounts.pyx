@@ -2,6 +2,8 @@ from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport calloc, free
 from libc.string cimport strcmp, strcpy
 
+from memlimits._sync cimport store_release
+
 
 cdef Account *accounts_open(
     Accounts *accounts, Account *parent, const char *name, bint is_budget
@@ -134,11 +136,12 @@ cdef bint account_note(
     Account *account, Resource *resource, void *start, uint64_t n
 ) noexcept nogil:
     if resource.block_size == 0:
-        resource.charge = account
+        store_release(&resource.charge, account)
         resource.charged = n
         return True
     if resource.charge == NULL:
-        resource.charge = calloc(resource.blocks, sizeof(Account *))
+        # Who frees another block of the slab looks whether there is a list, without the lock.
+        store_release(&resource.charge, calloc(resource.blocks, sizeof(Account *)))
         if resource.charge == NULL:
             return False
     place_of(resource, start)[0] = account
@@ -154,7 +157,7 @@ cdef Account *account_take_note(
         return NULL
     if resource.block_size == 0:
         n[0] = resource.charged
-        resource.charge = NULL
+        store_release(&resource.charge, NULL)
         return account
     account = place_of(resource, start)[0]
     if account != NULL:
@@ -163,5 +166,5 @@ cdef Account *account_take_note(
         resource.charged -= 1
         if resource.charged == 0:
             free(resource.charge)
-            resource.charge = NULL
+            store_release(&resource.charge, NULL)
     return account

@@ -1,6 +1,14 @@
 from types import TracebackType
 from typing import Any, Self, SupportsIndex, final
 
+from typing_extensions import disjoint_base
+
+BLOCKED_BY: tuple[str | None, ...]
+
+@final
+class Opened: ...
+
+@disjoint_base
 class Scope:
     def __enter__(self) -> Self: ...
     def __exit__(
