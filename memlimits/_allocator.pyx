@@ -13,7 +13,9 @@ from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
     BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit,
 )
-from memlimits._purgeable cimport purgeable_set_timeout, purgeable_timeout
+from memlimits._purgeable cimport (
+    purgeable_returns, purgeable_set_timeout, purgeable_timeout,
+)
 from memlimits._residency_sets cimport MOST_SETS
 from memlimits._settings cimport (
     CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
@@ -209,7 +211,7 @@ cdef class Allocator:
         return seconds_or_none(purgeable_timeout(&self.core))
 
     def get_idle_action(self):
-        return IDLE_ACTIONS[self.core.idle_returns]
+        return IDLE_ACTIONS[purgeable_returns(&self.core)]
 
     def set_memory_policy(self, policy, timeout=None):
         cdef Layer layer = no_limits

@@ -13,6 +13,7 @@ from memlimits._core cimport Core
 cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil
 
 cdef uint64_t purgeable_timeout(Core *core) noexcept nogil
+cdef bint purgeable_returns(Core *core) noexcept nogil     # whether what is due goes back
 
 # In ns; UINT64_MAX for never. What is due decays before this returns the previous one.
 cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout, bint returns) noexcept nogil

@@ -61,6 +61,14 @@ cdef uint64_t purgeable_timeout(Core *core) noexcept nogil:
     return timeout
 
 
+cdef bint purgeable_returns(Core *core) noexcept nogil:
+    cdef bint returns
+    pthread_mutex_lock(&core.heaps.lock)
+    returns = core.idle_returns
+    pthread_mutex_unlock(&core.heaps.lock)
+    return returns
+
+
 cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     cdef Resource *due
     cdef Resource *resource

@@ -607,6 +607,7 @@ def test_ten_thousand_nested_budgets_are_refused_and_leave_nothing():
     assert memlimits.allocate(MIB).nbytes == MIB
 
 
+@pytest.mark.host
 def test_a_forked_child_goes_on_in_its_budget():
     run("""
         with memlimits.budget("b", limit=4 * MIB) as budget:

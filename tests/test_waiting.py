@@ -406,6 +406,7 @@ def test_ctrl_c_ends_numpys_wait():
     """)
 
 
+@pytest.mark.host
 def test_a_forked_child_waits_for_nobody():
     run("""
         memlimits.set_memory_limit(64 * MIB)
