@@ -273,10 +273,12 @@ cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept
 cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil:
     cdef Resource *leaving = NULL
     pthread_mutex_lock(&residency.mutex)
+    pthread_mutex_lock(&residency.heaps.lock)
     while detached != NULL:
         if detached.wiring == INSIDE:
             mark_leaving(&leaving, detached)
         detached = detached.next
+    pthread_mutex_unlock(&residency.heaps.lock)
     take_out(residency, leaving)
     pthread_mutex_unlock(&residency.mutex)
 
