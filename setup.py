@@ -120,7 +120,9 @@ class BuildExtensions(build_ext):
         compile_one = self.compiler._compile
 
         def compile_changed(made, source, *options):
-            if self.force or newer_group([source, *HEADERS, PUBLIC_HEADER], made):
+            # What is linked is linked anew only where an object is new: so that of libmlim, too.
+            linked = SOURCES if source.endswith("_device.c") else []
+            if self.force or newer_group([source, *HEADERS, PUBLIC_HEADER, *linked], made):
                 compile_one(made, source, *options)
 
         self.compiler._compile = compile_changed
