@@ -13,9 +13,7 @@ from memlimits._growth cimport last_refusal
 from memlimits._limits cimport (
     BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit,
 )
-from memlimits._purgeable cimport (
-    purgeable_returns, purgeable_set_timeout, purgeable_timeout,
-)
+from memlimits._purgeable cimport purgeable_decay, purgeable_set_timeout
 from memlimits._residency_sets cimport MOST_SETS
 from memlimits._settings cimport (
     CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
@@ -208,10 +206,10 @@ cdef class Allocator:
         return seconds_or_none(timeout)
 
     def get_idle_timeout(self):
-        return seconds_or_none(purgeable_timeout(&self.core))
+        return seconds_or_none(purgeable_decay(&self.core).timeout)
 
     def get_idle_action(self):
-        return IDLE_ACTIONS[purgeable_returns(&self.core)]
+        return IDLE_ACTIONS[purgeable_decay(&self.core).returns]
 
     def set_memory_policy(self, policy, timeout=None):
         cdef Layer layer = no_limits

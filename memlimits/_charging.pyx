@@ -35,12 +35,18 @@ cdef void take_detour(Detour *detour) noexcept nogil:
     detour.own = heaps_swap_mine(&detour.core.heaps, &detour.core.heaps.shared)
 
 
+cdef void call_outside(
+    Detour *detour, void (*function)(Caller *caller) noexcept nogil
+) noexcept nogil:
+    leave_detour(detour)
+    if function != NULL:
+        function(detour.caller)
+    take_detour(detour)
+
+
 cdef void begins(Caller *caller) noexcept nogil:
     cdef Detour *detour = <Detour *> caller.state
-    leave_detour(detour)
-    if detour.caller.begins != NULL:
-        detour.caller.begins(detour.caller)
-    take_detour(detour)
+    call_outside(detour, detour.caller.begins)
 
 
 cdef bint gives_up(Caller *caller) noexcept nogil:
@@ -54,10 +60,7 @@ cdef bint gives_up(Caller *caller) noexcept nogil:
 
 cdef void ends(Caller *caller) noexcept nogil:
     cdef Detour *detour = <Detour *> caller.state
-    leave_detour(detour)
-    if detour.caller.ends != NULL:
-        detour.caller.ends(detour.caller)
-    take_detour(detour)
+    call_outside(detour, detour.caller.ends)
     caller.gave_up = detour.caller.gave_up
 
 

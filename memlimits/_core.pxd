@@ -117,8 +117,8 @@ cdef inline Resource *core_find(const Core *core, const void *address) noexcept 
 cdef uint64_t core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil
 cdef uint64_t core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
 cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
-# `timeout`, in ns, is set with PATIENT, and becomes the previous one.
-cdef Policy core_set_policy(Core *core, Policy policy, uint64_t *timeout) noexcept nogil
+# `timeout`, in ns, is that of PATIENT, and stays what it was with another.
+cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil
 cdef void core_clear_cache(Core *core) noexcept nogil
 cdef void core_reset_peak(Core *core) noexcept nogil
 # One consistent copy: of everything, and the peak becomes 0 in the same step, if asked to; of all

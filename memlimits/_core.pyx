@@ -17,8 +17,7 @@ from memlimits._heaps cimport (
 )
 from memlimits._limits cimport (
     PATIENT, limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init,
-    limits_note,
-    limits_note_peak, limits_promise, limits_reserve, limits_returned,
+    limits_note, limits_note_peak, limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
@@ -327,24 +326,18 @@ cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
     return residency_set_limit(&core.residency, limit)
 
 
-cdef Policy core_set_policy(Core *core, Policy policy, uint64_t *timeout) noexcept nogil:
-    cdef Policy previous
-    cdef uint64_t previous_timeout
+cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil:
     cdef Waiter *waiter
     pthread_mutex_lock(&core.heaps.lock)
-    previous = core.limits.policy
-    previous_timeout = core.limits.wait_timeout
     core.limits.policy = policy
     if policy == PATIENT:
-        core.limits.wait_timeout = timeout[0]
-    timeout[0] = previous_timeout
+        core.limits.wait_timeout = timeout
     core.wakes += 1
     waiter = core.queue
     while waiter != NULL:
         pthread_cond_signal(&waiter.turn)
         waiter = waiter.next
     pthread_mutex_unlock(&core.heaps.lock)
-    return previous
 
 
 cdef void core_clear_cache(Core *core) noexcept nogil:

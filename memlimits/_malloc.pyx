@@ -36,15 +36,19 @@ cdef enum:
 cdef Core *core = &get_default().core
 
 
+cdef bint take_slowly(Account *account, uint64_t n, Block *block) noexcept nogil:
+    cdef Caller caller = c_caller()
+    # A refusal names at least a byte, since there is a block for none, too.
+    n = n or 1
+    if account != NULL:
+        return core_take_on(core, account, n, &caller, block) == NOTHING
+    return core_miss(core, n, &caller, block) == NOTHING
+
+
 cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
     cdef Block block
-    cdef Caller caller = c_caller()
     cdef Account *account = account_of_caller(core)
-    # A refusal names at least a byte, since there is a block for none, too.
-    if account != NULL:
-        if core_take_on(core, account, n or 1, &caller, &block) != NOTHING:
-            return NULL
-    elif not core_hit(core, n, &block) and core_miss(core, n or 1, &caller, &block) != NOTHING:
+    if (account != NULL or not core_hit(core, n, &block)) and not take_slowly(account, n, &block):
         return NULL
     if zeroed:
         core_clear(core, &block, n)

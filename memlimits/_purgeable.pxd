@@ -12,8 +12,12 @@ from memlimits._core cimport Core
 # it. Wired resources do not become purgeable. Returns how many bytes went back.
 cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil
 
-cdef uint64_t purgeable_timeout(Core *core) noexcept nogil
-cdef bint purgeable_returns(Core *core) noexcept nogil     # whether what is due goes back
+# What was set last.
+cdef struct Decay:
+    uint64_t timeout
+    bint returns            # what is due goes back, instead of becoming purgeable
+
+cdef Decay purgeable_decay(Core *core) noexcept nogil
 
 # In ns; UINT64_MAX for never. What is due decays before this returns the previous one.
 cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout, bint returns) noexcept nogil

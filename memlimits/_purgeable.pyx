@@ -1,5 +1,5 @@
 from libc.stdint cimport UINT64_MAX
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC
 
 from memlimits._cache cimport cache_note_idle, cache_put_back
 from memlimits._core cimport (
@@ -11,20 +11,14 @@ from memlimits._heaps cimport heaps_next_idle, heaps_rewind
 from memlimits._limits cimport limits_confirm, limits_excess, limits_reserve, limits_set_aside
 from memlimits._mlim cimport MLIM_OK
 from memlimits._resource cimport OUTSIDE, Resource
-from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
-
-
-cdef uint64_t clock() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock, time_of
 
 
 cdef Resource *set_aside(
     Core *core, uint64_t enough, bint returns, uint64_t *aged
 ) noexcept nogil:
     """While stopped: what is due, out of the cache for the device call, the newest first."""
-    cdef uint64_t now = clock()
+    cdef uint64_t now = time_of(CLOCK_MONOTONIC)
     cdef Heap *heap = &core.heaps.shared
     cdef Resource *due = NULL
     cdef Resource *resource
@@ -53,20 +47,12 @@ cdef void put_back(Core *core, Resource *due) noexcept nogil:
         due = next
 
 
-cdef uint64_t purgeable_timeout(Core *core) noexcept nogil:
-    cdef uint64_t timeout
+cdef Decay purgeable_decay(Core *core) noexcept nogil:
+    cdef Decay decay
     pthread_mutex_lock(&core.heaps.lock)
-    timeout = core.idle_timeout
+    decay = Decay(core.idle_timeout, core.idle_returns)
     pthread_mutex_unlock(&core.heaps.lock)
-    return timeout
-
-
-cdef bint purgeable_returns(Core *core) noexcept nogil:
-    cdef bint returns
-    pthread_mutex_lock(&core.heaps.lock)
-    returns = core.idle_returns
-    pthread_mutex_unlock(&core.heaps.lock)
-    return returns
+    return decay
 
 
 cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
@@ -74,7 +60,7 @@ cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     cdef Resource *resource
     cdef uint64_t clears, aged = 0
     cdef bint returns
-    if purgeable_timeout(core) == UINT64_MAX:
+    if purgeable_decay(core).timeout == UINT64_MAX:
         return 0
     core_stop(core)
     clears = core.clears

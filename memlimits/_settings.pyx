@@ -58,11 +58,11 @@ cdef void carry_out(
     # A step in between may find one changed and not the other. In this order it is refused only
     # where it would be before or after.
     if which & POLICY and now.memory < before.memory:
-        core_set_policy(settings.core, now.policy, &now.timeout)
+        core_set_policy(settings.core, now.policy, now.timeout)
     if which & MEMORY:
         core_set_memory_limit(settings.core, now.memory)
     if which & POLICY and now.memory >= before.memory:
-        core_set_policy(settings.core, now.policy, &now.timeout)
+        core_set_policy(settings.core, now.policy, now.timeout)
     if which & CACHE:
         core_set_cache_limit(settings.core, now.cache, now.cache_follows)
     if which & WIRED:

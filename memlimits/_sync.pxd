@@ -1,7 +1,7 @@
 """What the core uses of pthread.h."""
 
-from libc.stdint cimport int64_t
-from posix.time cimport timespec
+from libc.stdint cimport int64_t, uint64_t
+from posix.time cimport clock_gettime, clockid_t, timespec
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -26,6 +26,13 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_once(pthread_once_t *once, void (*function)() noexcept nogil)
     int pthread_key_create(pthread_key_t *key, void (*destructor)(void *) noexcept nogil)
     int pthread_setspecific(pthread_key_t key, const void *value)
+
+# In ns.
+cdef inline uint64_t time_of(clockid_t clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
+
 
 cdef extern from *:
     """

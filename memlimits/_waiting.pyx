@@ -1,7 +1,5 @@
 from libc.string cimport memset
-from posix.time cimport (
-    CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clockid_t, timespec,
-)
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, timespec
 
 from memlimits._core cimport core_resume, core_stop, core_wake
 from memlimits._heap cimport Heap, heap_of, heap_self
@@ -9,7 +7,7 @@ from memlimits._limits cimport LIMIT, PATIENT, RESERVATION, SYSTEM
 from memlimits._resource cimport RESIZING, TAKEN, Resource
 from memlimits._sync cimport (
     pthread_cond_destroy, pthread_cond_init, pthread_cond_timedwait, pthread_mutex_lock,
-    pthread_mutex_unlock,
+    pthread_mutex_unlock, time_of,
 )
 
 cdef enum:
@@ -20,12 +18,6 @@ cdef enum Stage:
     ARRIVED
     READY       # the caller has done what it does before it waits
     LAST        # the policy is another now: one attempt more, under that
-
-
-cdef uint64_t clock_now(clockid_t clock) noexcept nogil:
-    cdef timespec now
-    clock_gettime(clock, &now)
-    return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
 
 
 cdef void waiter_init(Waiter *waiter) noexcept nogil:
@@ -45,12 +37,17 @@ cdef bint holds_memory(const Core *core, const Heap *heap) noexcept nogil:
     return False
 
 
-cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
-    if core.queue == NULL or core.queue == waiter or core.limits.policy != PATIENT:
-        return True
+cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
+    """While stopped, once: what it holds does not change while it waits."""
     if waiter.heap == NULL:
         waiter.heap = core.stopper
         waiter.holds = holds_memory(core, waiter.heap)
+
+
+cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
+    if core.queue == NULL or core.queue == waiter or core.limits.policy != PATIENT:
+        return True
+    look_at_thread(core, waiter)
     # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.
     return core.queue.self == heap_self() or (
         not waiter.queued and waiter.holds and not core.queue.holds)
@@ -60,9 +57,7 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
     """Behind those that hold memory, and behind those that hold none if it is one of these."""
     cdef Waiter **link = &core.queue
     core_stop(core)
-    if waiter.heap == NULL:
-        waiter.heap = core.stopper
-        waiter.holds = holds_memory(core, waiter.heap)
+    look_at_thread(core, waiter)
     while link[0] != NULL and (link[0].holds or not waiter.holds):
         link = &link[0].next
     waiter.next = link[0]
@@ -81,7 +76,7 @@ cdef uint64_t waiter_leave(Core *core, Waiter *waiter, Caller *caller) noexcept 
     if waiter.stage == ARRIVED:
         return 0
     if waiter.queued:
-        waited = clock_now(CLOCK_MONOTONIC) - waiter.since
+        waited = time_of(CLOCK_MONOTONIC) - waiter.since
         core_stop(core)
         while link[0] != waiter:
             link = &link[0].next
@@ -98,7 +93,7 @@ cdef uint64_t waiter_leave(Core *core, Waiter *waiter, Caller *caller) noexcept 
 
 cdef bint wait_a_while(Core *core, Waiter *waiter, uint64_t ns) noexcept nogil:
     """Until something changed, or for so long. Whether another attempt is worth it."""
-    cdef uint64_t until = clock_now(CLOCK_REALTIME) + ns
+    cdef uint64_t until = time_of(CLOCK_REALTIME) + ns
     cdef timespec time
     cdef bint worth
     time.tv_sec = until // 1000000000
@@ -126,7 +121,7 @@ cdef bint begin(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
     if timeout == 0:
         return False
     waiter.stage = READY
-    waiter.since = clock_now(CLOCK_MONOTONIC)
+    waiter.since = time_of(CLOCK_MONOTONIC)
     waiter.deadline = waiter.since + timeout
     pthread_cond_init(&waiter.turn, NULL)
     if caller.begins != NULL:
@@ -147,7 +142,7 @@ cdef bint waiter_waits(
         return True
     while True:
         caller.gave_up = caller.gives_up != NULL and caller.gives_up(caller)
-        now = clock_now(CLOCK_MONOTONIC)
+        now = time_of(CLOCK_MONOTONIC)
         if caller.gave_up or now >= waiter.deadline or waiter.stage == LAST:
             return False
         if timeout_now(core) == 0:

@@ -5,12 +5,10 @@ documents (https://ml-explore.github.io/mlx/build/html/python/memory_management.
 says where memlimits goes further. All sizes are in bytes. All are safe to call from any thread.
 """
 
-from memlimits import (
-    _budgets,
-    _modules,  # noqa: F401 - makes the modules below
-)
+from memlimits import _modules  # noqa: F401 - makes the modules below
 from memlimits._allocator import default_allocator, this_threads_refusal
 from memlimits._budgets import Budget, Reservation, budget, reserve, what_blocks
+from memlimits._budgets import budgets as budgets  # not documented: for reports
 from memlimits._buffer import Buffer, allocate
 from memlimits._getters import (
     get_active_memory,
@@ -379,8 +377,3 @@ def get_memory_policy() -> str:
 def counters() -> dict[str, int]:
     """Return one consistent snapshot of the counters: sizes in bytes, the others counts."""
     return default_allocator().counters()
-
-
-def budgets() -> "list[dict[str, str | int | None]]":
-    """Return name path, limit, active and peak of every budget that is in use or was left."""
-    return _budgets.budgets()

@@ -44,11 +44,9 @@ class Report:
 def facts() -> dict[str, Any]:
     """Return the statistics, the budgets and the newest refusal; sizes are in bytes."""
     refusal = memory.latest_refusal()
-    # Not every build has budgets.
-    budgets: list[dict[str, Any]] = getattr(memory, "budgets", list)()
     return {
         **memory.stats()._asdict(),
-        "budgets": budgets,
+        "budgets": memory.budgets(),
         "last_refusal": None if refusal is None else _numbers(refusal),
     }
 
