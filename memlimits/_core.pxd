@@ -112,11 +112,10 @@ cdef inline void core_return(Core *core, Resource *detached) noexcept nogil:
 cdef inline Resource *core_find(const Core *core, const void *address) noexcept nogil:
     return pagemap_find(&core.pages, address)
 
-# Setters act before they return: the cache is trimmed, resources are unwired. They call the device
-# and return the previous value.
-cdef uint64_t core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil
-cdef uint64_t core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
-cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
+# Setters act before they return: the cache is trimmed, resources are unwired. They call the device.
+cdef void core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil
+cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
+cdef void core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
 # `timeout`, in ns, is that of PATIENT, and stays what it was with another.
 cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil
 cdef void core_clear_cache(Core *core) noexcept nogil

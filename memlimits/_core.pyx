@@ -16,7 +16,7 @@ from memlimits._heaps cimport (
     heaps_rewind, heaps_share, heaps_stop, heaps_stop_others, heaps_survey, heaps_total,
 )
 from memlimits._limits cimport (
-    PATIENT, limits_cache_limit, limits_cache_room, limits_excess, limits_headroom, limits_init,
+    PATIENT, limits_cache_room, limits_excess, limits_headroom, limits_init,
     limits_note, limits_note_peak, limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
@@ -296,34 +296,28 @@ cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
 
 # ---- limits and counters ----
 
-cdef uint64_t core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil:
-    cdef uint64_t previous
+cdef void core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil:
     cdef Resource *detached
     core_stop(core)
-    previous = core.limits.memory_limit
     core.limits.memory_limit = limit
     detached = detach_excess(core)
     core_wake(core)
     core_resume(core, False)
     core_return(core, detached)
-    return previous
 
 
-cdef uint64_t core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
-    cdef uint64_t previous
+cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
     cdef Resource *detached
     core_stop(core)
-    previous = limits_cache_limit(&core.limits)
     core.limits.cache_limit = limit
     core.limits.cache_follows = follows
     detached = detach_excess(core)
     core_resume(core, False)
     core_return(core, detached)
-    return previous
 
 
-cdef uint64_t core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
-    return residency_set_limit(&core.residency, limit)
+cdef void core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
+    residency_set_limit(&core.residency, limit)
 
 
 cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil:

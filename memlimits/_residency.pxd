@@ -40,8 +40,8 @@ cdef void residency_close(Residency *residency) noexcept nogil
 # was asked for. Then in with live ones that fit: those asked for, and of these and of the others
 # `fresh` first. One within the limit that cannot be wired is counted, nothing else.
 cdef void residency_update(Residency *residency, Resource *fresh) noexcept nogil
-# The same for a new limit. Returns the previous one.
-cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil
+# The same for a new limit.
+cdef void residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil
 # Takes detached resources, linked through `next`, out of the set.
 cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil
 # After a fork, in the child: locks are not inherited, so nothing is wired.

@@ -260,14 +260,11 @@ cdef void forget_refusals(Residency *residency) noexcept nogil:
     pthread_mutex_unlock(&residency.heaps.lock)
 
 
-cdef uint64_t residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil:
-    cdef uint64_t previous
+cdef void residency_set_limit(Residency *residency, uint64_t limit) noexcept nogil:
     pthread_mutex_lock(&residency.mutex)
-    previous = residency.limits.wired_limit
     forget_refusals(residency)
     bring_in_line(residency, NULL, limit)
     pthread_mutex_unlock(&residency.mutex)
-    return previous
 
 
 cdef void residency_release(Residency *residency, Resource *detached) noexcept nogil:
