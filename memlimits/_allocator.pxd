@@ -1,17 +1,10 @@
-"""The core as Python sees it: arguments checked, refusals raised, warnings given."""
+"""The core as Python sees it: limits checked, refusals raised, warnings given."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
-from memlimits._core cimport Core, Refusal, Snapshot
+from memlimits._core cimport Core, Refusal
 from memlimits._device cimport Device
 from memlimits._settings cimport Layer, Settings
-
-# An argument as an int: anything with __index__ but bool. `meaning` says what the number is.
-cdef object as_integer(object value, str name, str meaning)
-# An integer for an error message, however long it is.
-cdef str shown(object number)
-# An argument in bytes: from 0 to 2**63 - 1.
-cdef int64_t as_nbytes(object value, str name) except -1
 
 # A refusal as a MemoryLimitError, not raised; None for no refusal.
 cdef object refusal_error(Refusal refusal)

@@ -1,19 +1,17 @@
 cimport cython
-from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
-from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.ref cimport Py_INCREF
-from libc.math cimport INFINITY
 from libc.stdint cimport UINT64_MAX
 
-from memlimits._core cimport (
-    core_active, core_after_fork, core_before_fork, core_cached, core_clear_cache, core_close,
-    core_latest_refusal, core_open, core_reset_peak, core_settings, core_snapshot,
+from memlimits._arguments cimport as_nanoseconds, as_nbytes, seconds_or_none
+from memlimits._controls cimport (
+    Snapshot, core_active, core_cache_limit, core_cached, core_clear_cache, core_latest_refusal,
+    core_read, core_reset_peak, core_settings, core_snapshot,
 )
-from memlimits._growth cimport last_refusal
-from memlimits._limits cimport (
-    BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit,
-)
+from memlimits._core cimport core_close, core_open
+from memlimits._fork cimport core_after_fork, core_before_fork
+from memlimits._limits cimport BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit
 from memlimits._purgeable cimport purgeable_decay, purgeable_set_timeout
+from memlimits._refusals cimport last_refusal
 from memlimits._residency_sets cimport MOST_SETS
 from memlimits._settings cimport (
     CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
@@ -26,7 +24,6 @@ from memlimits.errors import MemoryLimitError, WiredLimitError
 
 cdef enum:
     LEAST_SET_CAP = 64 << 20
-    MOST_SECONDS = 1000000000       # about 30 years
 
 DEFAULT_TIMEOUT = 60.0              # seconds, of the policy "wait"
 
@@ -47,57 +44,6 @@ IDLE_ACTIONS = ("purge", "return")
 # By Blocker.
 BLOCKED_BY = (
     None, "limit", "system", "device", "length", "resources", "fork", "budget", "reservation")
-
-
-cdef bint is_bool(object value) except -1:
-    # NumPy's has __index__ before NumPy 2.3.
-    return isinstance(value, bool) or (
-        getattr(getattr(value, "dtype", None), "kind", "") == "b")
-
-
-cdef object as_integer(object value, str name, str meaning):
-    if is_bool(value):
-        raise TypeError(f"{name} must be an integer, {meaning}, not the bool {value!r}")
-    if not PyIndex_Check(value):
-        raise TypeError(f"{name} must be an integer, {meaning}, not {type(value).__name__}")
-    return PyNumber_Index(value)
-
-
-cdef int64_t as_nbytes(object value, str name) except -1:
-    cdef int overflow = 0
-    cdef int64_t number
-    if not PyLong_CheckExact(value):
-        value = as_integer(value, name, "in bytes")
-    number = PyLong_AsLongLongAndOverflow(value, &overflow)
-    if overflow or number < 0:
-        raise ValueError(f"{name} must be from 0 to 2**63 - 1 bytes, not {shown(value)}")
-    return number
-
-
-cdef int64_t as_nanoseconds(object value, str name, str none) except -1:
-    """An argument in seconds: a real number from 0 to MOST_SECONDS. `none` is what None means."""
-    cdef double seconds
-    if is_bool(value) or not hasattr(value, "__float__") and not PyIndex_Check(value):
-        raise TypeError(f"{name} must be a number, or None for {none}, not {value!r}")
-    try:
-        seconds = value
-    except OverflowError:
-        seconds = INFINITY
-    if not 0 <= seconds <= MOST_SECONDS:
-        raise ValueError(
-            f"{name} must be from 0 to {MOST_SECONDS} seconds, or None for {none}, not {value!r}")
-    return <int64_t> (seconds * 1e9)
-
-
-cdef object seconds_or_none(uint64_t nanoseconds):
-    return None if nanoseconds == UINT64_MAX else nanoseconds / 1e9
-
-
-cdef str shown(object number):
-    """An integer for an error message, however long it is."""
-    if number.bit_length() <= 128:
-        return str(number)
-    return f"an integer of {number.bit_length()} bits"
 
 
 cdef object refusal_error(Refusal refusal):
@@ -168,7 +114,7 @@ cdef class Allocator:
         return layer.memory
 
     def get_memory_limit(self):
-        return core_settings(&self.core).memory_limit
+        return core_read(&self.core, &self.core.limits.memory_limit)
 
     def set_cache_limit(self, limit):
         cdef Layer layer = no_limits
@@ -178,8 +124,7 @@ cdef class Allocator:
         return layer.memory if layer.cache_follows else layer.cache
 
     def get_cache_limit(self):
-        cdef Limits limits = core_settings(&self.core)
-        return limits_cache_limit(&limits)
+        return core_cache_limit(&self.core)
 
     def set_wired_limit(self, limit):
         cdef Layer layer = no_limits
@@ -191,7 +136,7 @@ cdef class Allocator:
         return layer.wired
 
     def get_wired_limit(self):
-        return core_settings(&self.core).wired_limit
+        return core_read(&self.core, &self.core.limits.wired_limit)
 
     def set_idle_timeout(self, seconds, action="purge"):
         cdef uint64_t timeout = UINT64_MAX if seconds is None else as_nanoseconds(
@@ -229,10 +174,10 @@ cdef class Allocator:
         return core_cached(&self.core)
 
     def get_peak_memory(self):
-        return core_settings(&self.core).peak
+        return core_read(&self.core, &self.core.limits.peak)
 
     def get_wired_memory(self):
-        return core_settings(&self.core).wired
+        return core_read(&self.core, &self.core.limits.wired)
 
     def reset_peak_memory(self):
         core_reset_peak(&self.core)
@@ -324,7 +269,7 @@ cdef class Allocator:
         return "It is three quarters of the memory this process may use: set it no higher."
 
     cdef void report_wire_failures(self) noexcept:
-        if self.reported_failures or core_settings(&self.core).wire_failures == 0:
+        if self.reported_failures or core_read(&self.core, &self.core.limits.wire_failures) == 0:
             return
         self.reported_failures = True
         # Where warnings are errors it cannot be raised: a failed wire fails no allocation.

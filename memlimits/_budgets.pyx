@@ -1,108 +1,30 @@
+"""Budgets and reservations: accounts as context managers."""
 cimport cython
-from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set
-from cpython.object cimport PyObject
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.stdlib cimport free, malloc
 
-from memlimits._accounts cimport DEEPEST, LONGEST_NAME, accounts_open
-from memlimits._allocator cimport Allocator, as_nbytes, get_default, raise_refusal
+from memlimits._accounts cimport DEEPEST, LONGEST_NAME, Account, accounts_open
+from memlimits._allocator cimport Allocator, get_default, raise_refusal
+from memlimits._arguments cimport as_nbytes
 from memlimits._callers cimport python_caller, raise_what_is_set
-from memlimits._charging cimport core_end_floor, core_release, core_would_fit_on
-from memlimits._growth cimport core_set_floor
-from memlimits._limits cimport NOTHING, Blocker
-from memlimits._sync cimport (
-    load_acquire, pthread_mutex_lock, pthread_mutex_unlock, store_release,
+from memlimits._charging cimport core_release, core_would_fit_on
+from memlimits._contexts cimport (
+    Opened, account_here, context_enter, context_leave, opened_here, opened_now, path_of,
 )
+from memlimits._controls cimport core_read
+from memlimits._core cimport Core
+from memlimits._floors cimport core_end_floor, core_set_floor
+from memlimits._limits cimport NOTHING, Blocker
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._waiting cimport Caller
 
 from memlimits._allocator import BLOCKED_BY
 
-cdef extern from "Python.h":
-    int Py_IsInitialized() nogil
-    int PyGILState_Check() nogil
-    int get_in_context "PyContextVar_Get"(object var, PyObject *default, PyObject **value)
-    void drop "Py_DECREF"(PyObject *object)
-
 cdef enum:
     MOST_FINISHED = 1000        # budgets that are remembered after their end
 
-# An Opened, or nothing.
-cdef object innermost = PyContextVar_New("memlimits_account", NULL)
-cdef Py_ssize_t opened_count = 0
 # Budgets that were left, by path: limit and peak, the one left last at the end.
 cdef dict finished = {}
-
-
-@cython.final
-@cython.no_gc
-cdef class Opened:
-    """An account in a context. Contexts copied meanwhile, as tasks do, keep it when it is left."""
-    cdef Core *core             # the default one, which is never freed
-    cdef Account *account       # a reference
-
-    def __dealloc__(self):
-        if self.account != NULL:
-            core_release(self.core, self.account)
-            count_opened(self.core, -1)
-
-
-cdef void count_opened(Core *core, Py_ssize_t more) noexcept:
-    global opened_count
-    opened_count += more
-    store_release(&core.accounts.open, <void *> (&opened_count if opened_count else NULL))
-
-
-cdef Opened opened_here():
-    cdef PyObject *value = NULL
-    if get_in_context(innermost, NULL, &value) < 0 or value == NULL:
-        return None
-    opened = <Opened> value
-    drop(value)
-    return opened
-
-
-cdef Account *account_here(Core *core) noexcept:
-    cdef PyObject *value = NULL
-    cdef Account *account
-    if load_acquire(&core.accounts.open) == NULL:
-        return NULL
-    get_in_context(innermost, NULL, &value)
-    if value == NULL:
-        return NULL
-    account = (<Opened> value).account
-    drop(value)     # the context has another
-    return account
-
-
-cdef Account *account_with_gil(Core *core) noexcept with gil:
-    return account_here(core)
-
-
-cdef Account *account_of_caller(Core *core) noexcept nogil:
-    if load_acquire(&core.accounts.open) == NULL:
-        return NULL
-    return account_with_gil(core) if Py_IsInitialized() and PyGILState_Check() else NULL
-
-
-cdef str path_of(Account *account):
-    names = []
-    while account != NULL:
-        if account.is_budget:
-            names.append(account.name.decode())
-        account = account.parent
-    return "/".join(reversed(names))
-
-
-cdef list rooms_here(Core *core):
-    cdef Account *account = account_here(core)     # the context keeps it, and it those above it
-    cdef uint64_t limit, active
-    found = []
-    while account != NULL:
-        limit, active = read(core, &account.limit), read(core, &account.active)
-        if limit != UINT64_MAX:
-            found.append(("budget", path_of(account), limit - active if limit > active else 0))
-        account = account.parent
-    return found
 
 
 cdef class Scope:
@@ -122,35 +44,31 @@ cdef class Scope:
 
     def __enter__(self):
         cdef Opened outer = opened_here()
-        cdef Opened opened = Opened.__new__(Opened)
         cdef Core *core = &get_default().core
+        cdef Account *account
         if self.opened is not None:
             raise RuntimeError(f"{self} is open already: it can be opened again when it was left")
         if outer is not None and outer.account.depth + 1 >= DEEPEST:
             raise RuntimeError(
                 f"budgets and reservations nest at most {DEEPEST} deep: leave one before {self}")
-        self.core = opened.core = core
         pthread_mutex_lock(&core.heaps.lock)
-        opened.account = accounts_open(
+        account = accounts_open(
             &core.accounts, NULL if outer is None else outer.account, self.label(),
             self.is_budget())
+        if account != NULL:
+            account.references += 1     # one for the context, one for this
         pthread_mutex_unlock(&core.heaps.lock)
-        if opened.account == NULL:
+        if account == NULL:
             raise MemoryError
-        count_opened(core, 1)
-        self.adopt(opened.account)
+        if self.account != NULL:
+            core_release(core, self.account)
+        self.core = core
+        self.account = account
+        opened = opened_now(core, account)
         self.prepare()
-        self.token = PyContextVar_Set(innermost, opened)
+        self.token = context_enter(opened)
         self.opened = opened
         return self
-
-    cdef void adopt(self, Account *account) noexcept:
-        if self.account != NULL:
-            core_release(self.core, self.account)
-        pthread_mutex_lock(&self.core.heaps.lock)
-        account.references += 1
-        pthread_mutex_unlock(&self.core.heaps.lock)
-        self.account = account
 
     cdef const char *label(self) noexcept:
         return b""
@@ -177,7 +95,7 @@ cdef class Scope:
                 f"{self} is not the innermost budget or reservation open here: leave those inside "
                 "first, in the thread or task that opened them")
         try:
-            PyContextVar_Reset(innermost, self.token)
+            context_leave(self.token)
         except ValueError:
             raise RuntimeError(
                 f"{self} was opened in another thread or task: leave it there") from None
@@ -229,22 +147,14 @@ cdef class Budget(Scope):
 
     @property
     def active(self):
-        return 0 if self.account == NULL else read(self.core, &self.account.active)
+        return 0 if self.account == NULL else core_read(self.core, &self.account.active)
 
     @property
     def peak(self):
-        return 0 if self.account == NULL else read(self.core, &self.account.peak)
+        return 0 if self.account == NULL else core_read(self.core, &self.account.peak)
 
     def __repr__(self):
         return f"the budget {self.name!r}"
-
-
-cdef uint64_t read(Core *core, const uint64_t *number) noexcept:
-    cdef uint64_t value
-    pthread_mutex_lock(&core.heaps.lock)
-    value = number[0]
-    pthread_mutex_unlock(&core.heaps.lock)
-    return value
 
 
 @cython.final
@@ -280,7 +190,7 @@ cdef class Reservation(Scope):
         cdef uint64_t claimed
         if self.opened is None:
             return 0
-        claimed = read(self.core, &self.account.claimed)
+        claimed = core_read(self.core, &self.account.claimed)
         return self.nbytes - claimed if self.nbytes > claimed else 0
 
     def __repr__(self):
@@ -416,11 +326,11 @@ def budgets():
     for i in range(count):
         if held[i].is_budget:
             path = path_of(held[i])
-            limit = read(core, &held[i].limit)
+            limit = core_read(core, &held[i].limit)
             found[path] = {
                 "limit": None if limit == UINT64_MAX else limit,
-                "active": read(core, &held[i].active),
-                "peak": max(read(core, &held[i].peak), found.get(path, {"peak": 0})["peak"]),
+                "active": core_read(core, &held[i].active),
+                "peak": max(core_read(core, &held[i].peak), found.get(path, {"peak": 0})["peak"]),
             }
     for i in range(count):
         core_release(core, held[i])

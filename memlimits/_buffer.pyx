@@ -6,13 +6,14 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.object cimport PyObject, PyTypeObject, destructor
 from libc.string cimport memcpy
 
-from memlimits._allocator cimport as_nbytes, get_default, raise_refusal
 from memlimits._accounts cimport Account
+from memlimits._allocator cimport get_default, raise_refusal
+from memlimits._arguments cimport as_nbytes
 from memlimits._asked cimport asked_change, asked_is_wired
-from memlimits._budgets cimport account_here
 from memlimits._cache cimport LARGEST_SLAB_BLOCK
 from memlimits._callers cimport python_caller, raise_what_is_set
 from memlimits._charging cimport core_take_on
+from memlimits._contexts cimport account_here
 from memlimits._core cimport Core, core_clear, core_free, core_hit, core_return
 from memlimits._device cimport buffer_native
 from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule

@@ -15,6 +15,5 @@ cdef Blocker core_take_on(
     Core *core, Account *account, uint64_t n, Caller *caller, Block *block) noexcept nogil
 # Whether n bytes could be had on the account, which may be NULL; or what stands in the way.
 cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcept nogil
-# Nothing is kept back from others any more. And the opener's reference goes.
-cdef void core_end_floor(Core *core, Account *account) noexcept nogil
+# Gives up a reference to it.
 cdef void core_release(Core *core, Account *account) noexcept nogil

@@ -1,14 +1,14 @@
 from memlimits._accounts cimport (
     account_blocks, account_charge, account_discharge, account_note, account_release,
-    account_reserved_for, account_set_floor,
+    account_reserved_for,
 )
 from memlimits._cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_least_growth
-from memlimits._core cimport (
-    core_free, core_hit, core_resume, core_return, core_stop, core_wake,
-)
-from memlimits._growth cimport core_miss_with, core_refuse_by, core_would_fit
+from memlimits._core cimport core_free, core_hit, core_return
+from memlimits._floors cimport core_would_fit
+from memlimits._growth cimport core_miss_with
 from memlimits._heap cimport Heap, heap_put_apart, heaps_swap_mine
 from memlimits._limits cimport BUDGET, DEVICE, NOTHING
+from memlimits._refusals cimport core_refuse_by
 from memlimits._resource cimport Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -135,13 +135,6 @@ cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcep
             own = account_reserved_for(account, charge)
         pthread_mutex_unlock(&core.heaps.lock)
     return BUDGET if blocked else core_would_fit(core, n, own)
-
-
-cdef void core_end_floor(Core *core, Account *account) noexcept nogil:
-    core_stop(core)
-    account_set_floor(account, 0, &core.limits)
-    core_wake(core)
-    core_resume(core, False)
 
 
 cdef void core_release(Core *core, Account *account) noexcept nogil:

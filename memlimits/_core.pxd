@@ -11,8 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._accounts cimport LONGEST_NAME, Accounts
 from memlimits._heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
-from memlimits._heaps cimport Survey
-from memlimits._limits cimport Blocker, Limits, Policy
+from memlimits._limits cimport Blocker, Limits
 from memlimits._mlim cimport mlim_device, mlim_device_facts
 from memlimits._pagemap cimport PageMap, pagemap_find
 from memlimits._residency cimport Residency
@@ -47,13 +46,6 @@ cdef struct Waiter:
     uint64_t deadline
     uint64_t seen           # Core.wakes at its last attempt
     pthread_cond_t turn
-
-# Everything that statistics tell, at one instant.
-cdef struct Snapshot:
-    Limits limits
-    Survey survey
-    uint64_t purgeable
-    uint64_t idle_timeout
 
 cdef struct Core:
     mlim_device *device         # not owned
@@ -112,29 +104,6 @@ cdef inline void core_return(Core *core, Resource *detached) noexcept nogil:
 cdef inline Resource *core_find(const Core *core, const void *address) noexcept nogil:
     return pagemap_find(&core.pages, address)
 
-# Setters act before they return: the cache is trimmed, resources are unwired. They call the device.
-cdef void core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil
-cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
-cdef void core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
-# `timeout`, in ns, is that of PATIENT, and stays what it was with another.
-cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil
-cdef void core_clear_cache(Core *core) noexcept nogil
-cdef void core_reset_peak(Core *core) noexcept nogil
-# One consistent copy: of everything, and the peak becomes 0 in the same step, if asked to; of all
-# but active, cache and hits, without a look at the heaps; and of the newest refusal of any thread.
-cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil
-cdef uint64_t core_active(Core *core) noexcept nogil    # two of them alone
-cdef uint64_t core_cached(Core *core) noexcept nogil
-cdef Limits core_settings(Core *core) noexcept nogil
-cdef Refusal core_latest_refusal(Core *core) noexcept nogil
-
-# Around a fork. Before: waits until no device call is under way and takes the locks. After: gives
-# them back; in the child nothing is wired and the wired limit is 0, since locked pages are not
-# inherited and locking them anew would copy every page the two share; and where the device did not
-# survive, the heaps are lost.
-cdef void core_before_fork(Core *core) noexcept nogil
-cdef void core_after_fork(Core *core, bint child) noexcept nogil
-
 # Stops every heap, with no warm slab among them, and notes in `limits` what they hold; lets them go
 # on within new bounds. `took` says that a block was taken: only that can make a peak. To leave
 # without having changed anything, heaps_resume will do.
@@ -148,8 +117,9 @@ cdef void core_hold(Core *core, Resource *resource) noexcept nogil
 # the cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
 cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil
 cdef void core_set_aside(Resource *resource, Resource **first) noexcept nogil   # one of them
-# The same for core_return.
+# The same for core_return; and what the limits no longer allow to stay in the cache.
 cdef Resource *core_detach(Core *core, uint64_t enough) noexcept nogil
+cdef Resource *core_detach_excess(Core *core) noexcept nogil
 # Without the lock, calls the device: destroys what was detached, then settles its bytes, less the
 # `growth` that was reserved with them.
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil

@@ -4,26 +4,22 @@ from libc.string cimport memset
 from memlimits._accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
-from memlimits._asked cimport asked_survey
 from memlimits._cache cimport (
     cache_find, cache_give, cache_mapped, cache_remove, cache_serve,
 )
-from memlimits._device cimport buffer_discard, device_available, device_usable
+from memlimits._device cimport buffer_discard, device_available
 from memlimits._heap cimport heap_of, heap_put_back, heaps_close, heaps_mine, heaps_open
 from memlimits._heaps cimport (
-    Totals, heaps_after_fork, heaps_before_fork, heaps_borrow, heaps_headroom, heaps_hold,
-    heaps_keep_least, heaps_look, heaps_lose, heaps_next_idle, heaps_resume, heaps_resume_others,
-    heaps_rewind, heaps_share, heaps_stop, heaps_stop_others, heaps_survey, heaps_total,
+    Totals, heaps_borrow, heaps_headroom, heaps_keep_least, heaps_next_idle, heaps_resume,
+    heaps_resume_others, heaps_rewind, heaps_share, heaps_stop, heaps_stop_others, heaps_total,
 )
 from memlimits._limits cimport (
-    PATIENT, limits_cache_room, limits_excess, limits_headroom, limits_init,
-    limits_note, limits_note_peak, limits_promise, limits_reserve, limits_returned,
+    limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note, limits_note_peak,
+    limits_promise, limits_reserve, limits_returned,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
-from memlimits._residency cimport (
-    residency_close, residency_forget, residency_init, residency_release, residency_set_limit,
-)
+from memlimits._residency cimport residency_close, residency_init, residency_release
 from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy
 from memlimits._sync cimport (
     load_acquire, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init,
@@ -180,8 +176,7 @@ cdef Resource *core_detach(Core *core, uint64_t enough) noexcept nogil:
     return detached
 
 
-cdef Resource *detach_excess(Core *core) noexcept nogil:
-    """While stopped: what the limits no longer allow to stay in the cache."""
+cdef Resource *core_detach_excess(Core *core) noexcept nogil:
     return core_detach(core, limits_excess(&core.limits))
 
 
@@ -276,7 +271,7 @@ cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noe
     else:
         cache_give(&heap.cache, resource, start)
         core_note(core)
-        detached = detach_excess(core)
+        detached = core_detach_excess(core)
     core_wake(core)
     core_resume(core, False)
     return detached
@@ -292,146 +287,3 @@ cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
             pthread_mutex_unlock(&core.heaps.lock)
             return
     memset(block.start, 0, n)
-
-
-# ---- limits and counters ----
-
-cdef void core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil:
-    cdef Resource *detached
-    core_stop(core)
-    core.limits.memory_limit = limit
-    detached = detach_excess(core)
-    core_wake(core)
-    core_resume(core, False)
-    core_return(core, detached)
-
-
-cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
-    cdef Resource *detached
-    core_stop(core)
-    core.limits.cache_limit = limit
-    core.limits.cache_follows = follows
-    detached = detach_excess(core)
-    core_resume(core, False)
-    core_return(core, detached)
-
-
-cdef void core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
-    residency_set_limit(&core.residency, limit)
-
-
-cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil:
-    cdef Waiter *waiter
-    pthread_mutex_lock(&core.heaps.lock)
-    core.limits.policy = policy
-    if policy == PATIENT:
-        core.limits.wait_timeout = timeout
-    core.wakes += 1
-    waiter = core.queue
-    while waiter != NULL:
-        pthread_cond_signal(&waiter.turn)
-        waiter = waiter.next
-    pthread_mutex_unlock(&core.heaps.lock)
-
-
-cdef void core_clear_cache(Core *core) noexcept nogil:
-    cdef Resource *detached
-    core_stop(core)
-    detached = core_detach(core, UINT64_MAX)
-    core.limits.highest = core.limits.active
-    core.clears += 1
-    core_resume(core, False)
-    core_return(core, detached)
-
-
-cdef void core_reset_peak(Core *core) noexcept nogil:
-    core_stop(core)
-    core.limits.peak = 0
-    core_resume(core, False)
-
-
-cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil:
-    cdef Totals totals
-    if reset_peak:
-        core_stop(core)
-    else:
-        pthread_mutex_lock(&core.heaps.lock)
-        heaps_hold(&core.heaps)
-    heaps_total(&core.heaps, &totals)
-    heaps_survey(&core.heaps, &snapshot.survey)
-    snapshot.limits = core.limits
-    asked_survey(&core.residency, &snapshot.limits)
-    limits_note(&snapshot.limits, totals.idle, totals.cached)
-    snapshot.limits.hits += totals.hits
-    snapshot.purgeable = totals.purgeable
-    snapshot.idle_timeout = core.idle_timeout
-    if reset_peak:
-        core.limits.peak = 0
-        core_resume(core, False)
-    else:
-        heaps_resume(&core.heaps)
-
-
-cdef uint64_t core_active(Core *core) noexcept nogil:
-    cdef Totals totals
-    cdef uint64_t active
-    pthread_mutex_lock(&core.heaps.lock)
-    heaps_look(&core.heaps, &totals)
-    active = core.limits.footprint - core.limits.pending - totals.idle
-    pthread_mutex_unlock(&core.heaps.lock)
-    return active
-
-
-cdef uint64_t core_cached(Core *core) noexcept nogil:
-    cdef Totals totals
-    pthread_mutex_lock(&core.heaps.lock)
-    heaps_look(&core.heaps, &totals)
-    pthread_mutex_unlock(&core.heaps.lock)
-    return totals.cached
-
-
-cdef Limits core_settings(Core *core) noexcept nogil:
-    cdef Limits limits
-    pthread_mutex_lock(&core.heaps.lock)
-    limits = core.limits
-    pthread_mutex_unlock(&core.heaps.lock)
-    return limits
-
-
-cdef Refusal core_latest_refusal(Core *core) noexcept nogil:
-    cdef Refusal refusal
-    pthread_mutex_lock(&core.heaps.lock)
-    refusal = core.latest
-    pthread_mutex_unlock(&core.heaps.lock)
-    return refusal
-
-
-# ---- fork ----
-
-cdef void core_before_fork(Core *core) noexcept nogil:
-    heaps_before_fork()
-    while True:
-        pthread_mutex_lock(&core.residency.mutex)
-        heaps_stop(&core.heaps)
-        if core.limits.pending == 0:
-            return
-        # A pending return may need the mutex to be done.
-        pthread_mutex_unlock(&core.residency.mutex)
-        core_wait(core)
-        heaps_resume(&core.heaps)
-
-
-cdef void core_after_fork(Core *core, bint child) noexcept nogil:
-    heaps_after_fork(&core.heaps, child)
-    if not child:
-        pthread_mutex_unlock(&core.residency.mutex)
-        return
-    # The threads that waited are gone, and so is their claim on these.
-    pthread_cond_init(&core.settled, NULL)
-    core.waiters = 0
-    core.queue = NULL
-    core.limits.waiting = 0
-    residency_forget(&core.residency)
-    if device_usable(core.device) != MLIM_OK:
-        heaps_lose(&core.heaps)
-        core_clear_cache(core)

@@ -3,8 +3,8 @@
 """The documented getters, on the default allocator."""
 
 from memlimits._allocator cimport get_default
-from memlimits._core cimport core_active, core_cached, core_settings
-from memlimits._limits cimport Limits, limits_cache_limit
+from memlimits._controls cimport core_active, core_cache_limit, core_cached, core_read
+from memlimits._core cimport Core
 
 
 def get_memory_limit():
@@ -12,18 +12,19 @@ def get_memory_limit():
 
     After ``mlx.core.get_memory_limit``.
     """
-    return core_settings(&get_default().core).memory_limit
+    cdef Core *core = &get_default().core
+    return core_read(core, &core.limits.memory_limit)
 
 
 def get_cache_limit():
     """Return the cache limit, in bytes."""
-    cdef Limits limits = core_settings(&get_default().core)
-    return limits_cache_limit(&limits)
+    return core_cache_limit(&get_default().core)
 
 
 def get_wired_limit():
     """Return the wired limit, in bytes."""
-    return core_settings(&get_default().core).wired_limit
+    cdef Core *core = &get_default().core
+    return core_read(core, &core.limits.wired_limit)
 
 
 def get_active_memory():
@@ -47,9 +48,11 @@ def get_peak_memory():
 
     After ``mlx.core.get_peak_memory``.
     """
-    return core_settings(&get_default().core).peak
+    cdef Core *core = &get_default().core
+    return core_read(core, &core.limits.peak)
 
 
 def get_wired_memory():
     """Return the bytes now kept resident."""
-    return core_settings(&get_default().core).wired
+    cdef Core *core = &get_default().core
+    return core_read(core, &core.limits.wired)

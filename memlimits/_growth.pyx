@@ -1,26 +1,20 @@
-from libc.stdint cimport UINT64_MAX, uint64_t
-from libc.string cimport memcpy, memset, strcpy
+from libc.stdint cimport UINT64_MAX
+from libc.string cimport memset
 
-from memlimits._accounts cimport account_floor_costs, account_set_floor
-from memlimits._bins cimport bins_find
 from memlimits._cache cimport (
-    LARGEST_SLAB_BLOCK, cache_add, cache_find, cache_find_purgeable, cache_growth,
-    cache_least_growth, cache_mapped, cache_remove, cache_serve,
+    LARGEST_SLAB_BLOCK, cache_growth, cache_least_growth, cache_mapped, cache_remove, cache_serve,
 )
 from memlimits._core cimport (
     Waiter, core_detach, core_give_back, core_hold, core_resume, core_return, core_settle,
-    core_stop, core_take_out, core_wait,
+    core_stop, core_take_out,
 )
 from memlimits._device cimport buffer_create, buffer_set_purgeable
-from memlimits._heap cimport (
-    BOUND, DONE, EMPTY, Heap, Outcome, heap_gain, heap_of, heaps_mine, heaps_take_longer,
-)
-from memlimits._heaps cimport heaps_steal, heaps_stop_others
+from memlimits._heap cimport BOUND, DONE, Heap, heap_gain, heap_of, heaps_mine, heaps_take_longer
+from memlimits._heaps cimport heaps_stop_others
+from memlimits._idle cimport idle_find_purgeable, idle_hit, idle_steal
 from memlimits._limits cimport (
-    BUDGET, DEVICE, FORK, LENGTH, LIMIT, NOTHING, REFUSE, RESERVATION, RESOURCES, SYSTEM, WAIT,
-    Limits, Verdict,
-    limits_cancel, limits_confirm, limits_easy_growth, limits_judge, limits_longest, limits_promise,
-    limits_reserve, limits_set_aside, limits_slack, limits_unreserved,
+    DEVICE, FORK, LENGTH, LIMIT, NOTHING, RESOURCES, Limits, limits_cancel, limits_confirm,
+    limits_easy_growth, limits_longest, limits_promise, limits_reserve, limits_set_aside,
 )
 from memlimits._mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_status,
@@ -28,77 +22,20 @@ from memlimits._mlim cimport (
 from memlimits._pagemap cimport pagemap_add
 from memlimits._pressure cimport pressure_step
 from memlimits._purgeable cimport purgeable_step
-from memlimits._room cimport Reading, room_extend_credit, room_read
+from memlimits._refusals cimport core_refuse
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport DETACHED, Resource, resource_adopt, resource_destroy, resource_new
-from memlimits._waiting cimport waiter_init, waiter_leave, waiter_may_go, waiter_waits
+from memlimits._room cimport Reading, room_extend_credit, room_look, room_read
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._waiting cimport waiter_init, waiter_leave, waiter_may_go, waiter_waits
 
 cdef enum:
     AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
-
-cdef extern from *:
-    """
-    /* A Refusal, as bytes: Cython cannot declare a thread's own variable. */
-    static _Thread_local char this_threads_refusal[256];
-    """
-    char this_threads_refusal[256]
-
 
 cdef struct Plan:
     Resource *kept          # purgeable until now, to serve the request when the device has it back
     Resource *detached      # or else: to be given back before the growth
     bint overrun
-
-cdef inline Resource *find_in(const Heap *heap, uint64_t n, uint64_t longest) noexcept nogil:
-    return bins_find(&heap.cache.bins, n, longest) if longest else cache_find(&heap.cache, n)
-
-
-cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept nogil:
-    """While stopped: an idle resource of another heap moves to this one; or a slab stays there."""
-    cdef Heap *heap = &core.heaps.shared
-    cdef Resource *found
-    while heap != NULL:
-        found = find_in(heap, n, longest)
-        if found != NULL:
-            if found.block_size == 0:
-                cache_remove(&heap.cache, found)
-                cache_add(&core.stopper.cache, found)
-            core.limits.steals += heap != core.stopper
-            return found
-        heap = heap.next
-    return NULL
-
-
-cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
-    cdef Heap *heap = &core.heaps.shared
-    cdef Resource *found = NULL
-    while core.purgeable and heap != NULL and found == NULL:
-        found = cache_find_purgeable(&heap.cache, n)
-        heap = heap.next
-    return found
-
-
-cdef bint has_idle(Core *core, uint64_t n) noexcept nogil:
-    """While stopped: whether `hit` would find anything."""
-    cdef Heap *heap = &core.heaps.shared
-    while heap != NULL:
-        if cache_find(&heap.cache, n) != NULL:
-            return True
-        heap = heap.next
-    return False
-
-
-cdef bint hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
-    """While stopped: whatever any heap has; where `longest` is not 0, up to so many bytes."""
-    cdef Resource *found = find_in(core.stopper, n, longest)
-    if found == NULL:
-        found = find_elsewhere(core, n, longest)
-    if found == NULL:
-        return False
-    cache_serve(&heap_of(found).cache, found, n, block)
-    core.limits.hits += 1
-    return True
 
 
 cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
@@ -128,63 +65,12 @@ cdef bint reserve_easily(
     return easy
 
 
-cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
-    """A block of another heap's, where none has to stop for it."""
-    cdef Heap *mine = heaps_mine(&core.heaps)
-    cdef Outcome outcome
-    pthread_mutex_lock(&core.heaps.lock)
-    outcome = heaps_steal(mine, n, longest, block) if core.queue == NULL else EMPTY
-    core.limits.hits += outcome == DONE
-    core.limits.steals += outcome != EMPTY
-    pthread_mutex_unlock(&core.heaps.lock)
-    return outcome == DONE
-
-
-cdef Blocker limit_or_reservation(const Limits *limits, uint64_t growth) noexcept nogil:
-    cdef uint64_t kept = limits.footprint - limits.cache
-    return RESERVATION if kept + growth <= limits.memory_limit else LIMIT
-
-
-cdef bint look(
-    Core *core, uint64_t growth, uint64_t own, Reading *reading, uint64_t *trim, Blocker *blocker
-) noexcept nogil:
-    """While stopped, with pauses: whether so much growth fits once `trim` bytes of the cache went.
-
-    False: look again.
-    """
-    cdef Limits *limits = &core.limits
-    cdef uint64_t short_by
-    cdef Verdict verdict = limits_judge(limits, growth, own, core.takers, trim)
-    blocker[0] = NOTHING
-    if verdict == REFUSE:
-        blocker[0] = limit_or_reservation(limits, growth)
-        return True
-    if verdict == WAIT:
-        core_wait(core)
-        reading.current = False
-        return False
-    if not room_read(core, growth - min(growth, own), reading, &short_by):
-        return False
-    if short_by:
-        # What is purgeable counts as available already, and is the first to go.
-        short_by += core.purgeable
-        if short_by > limits.cache:
-            if short_by > limits.cache + limits.pending:
-                blocker[0] = SYSTEM
-                return True
-            core_wait(core)
-            reading.current = False
-            return False
-    trim[0] = max(trim[0], short_by)
-    return True
-
-
 cdef bint decide(
     Core *core, uint64_t growth, Waiter *waiter, Reading *reading, Plan *plan, Blocker *blocker
 ) noexcept nogil:
     """The last look and the reservation in one step."""
     cdef uint64_t trim, returned
-    if not look(core, growth, waiter.own, reading, &trim, blocker):
+    if not room_look(core, growth, waiter.own, reading, &trim, blocker):
         return False
     if blocker[0] == NOTHING:
         plan.detached = core_take_out(core, trim, &returned)
@@ -212,9 +98,9 @@ cdef Blocker reserve(
     while True:
         if not waiter_may_go(core, waiter):
             return LIMIT
-        if hit(core, n, 0, block):
+        if idle_hit(core, n, 0, block):
             return NOTHING
-        kept = find_purgeable(core, n) if keep else NULL
+        kept = idle_find_purgeable(core, n) if keep else NULL
         if kept != NULL:
             # The system may have its pages: to it, this is growth.
             if not room_read(core, kept.bytes, &reading, &short_by):
@@ -231,7 +117,7 @@ cdef Blocker reserve(
                 plan.kept = kept
                 return NOTHING
         longest = min(longest_for(core, n), limits.highest - limits.active)
-        if longest >= n and hit(core, n, longest, block):
+        if longest >= n and idle_hit(core, n, longest, block):
             return NOTHING
         if decide(core, growth, waiter, &reading, plan, &blocker):
             return blocker
@@ -270,79 +156,11 @@ cdef Blocker core_reserve(
             break
     waited = waiter_leave(core, &waiter, caller)
     if blocker != NOTHING:
-        return refuse(core, n, blocker, waited)
+        return core_refuse(core, n, blocker, waited)
     if plan.detached != NULL:
         core_give_back(core, plan.detached, least)
     overrun[0] = plan.overrun
     return NOTHING
-
-
-cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own) noexcept nogil:
-    cdef uint64_t growth = cache_least_growth(core.page_size, n)
-    cdef Reading reading
-    cdef Blocker blocker = NOTHING
-    cdef uint64_t _trim
-    if core.heaps.lost:
-        return FORK
-    if growth > core.max_buffer_length:
-        return LENGTH
-    memset(&reading, 0, sizeof(reading))
-    core_stop(core)
-    while not has_idle(core, n) and not look(core, growth, own, &reading, &_trim, &blocker):
-        pass
-    core_resume(core, False)
-    return blocker
-
-
-cdef bint reserve_floor(
-    Core *core, Account *account, uint64_t floor, Reading *reading, Resource **detached,
-    Blocker *blocker
-) noexcept nogil:
-    """While stopped, with pauses. False: look again."""
-    cdef Limits *limits = &core.limits
-    cdef uint64_t n = account_floor_costs(account, floor)
-    cdef uint64_t trim
-    if not look(core, n, 0, reading, &trim, blocker):
-        return False
-    if blocker[0] == NOTHING and limits.footprint - min(trim, limits.cache) + n > (
-        limits_unreserved(limits, 0)
-    ):
-        # A guideline lets others pass; but what is not within the limit cannot be kept for anyone.
-        blocker[0] = limit_or_reservation(limits, n)
-    if blocker[0] == NOTHING:
-        account_set_floor(account, floor, limits)
-        limits.credit = 0       # it was given without regard to this
-        detached[0] = core_detach(core, trim)
-    return True
-
-
-cdef Blocker core_set_floor(
-    Core *core, Account *account, uint64_t floor, Caller *caller
-) noexcept nogil:
-    cdef Reading reading
-    cdef Waiter waiter
-    cdef Blocker blocker
-    cdef Resource *detached = NULL
-    cdef uint64_t waited
-    cdef bint hopeless
-    waiter_init(&waiter)
-    while True:
-        memset(&reading, 0, sizeof(reading))
-        blocker = LIMIT
-        core_stop(core)
-        while waiter_may_go(core, &waiter) and not reserve_floor(
-            core, account, floor, &reading, &detached, &blocker
-        ):
-            blocker = LIMIT
-        hopeless = floor > core.limits.memory_limit
-        core_resume(core, False)
-        core_return(core, detached)
-        if blocker == NOTHING or hopeless or not waiter_waits(core, &waiter, caller, blocker):
-            break
-    waited = waiter_leave(core, &waiter, caller)
-    if blocker == NOTHING or caller.gave_up:
-        return blocker
-    return refuse(core, floor, blocker, waited)
 
 
 cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
@@ -405,7 +223,7 @@ cdef Blocker grow(
     if not reserve_easily(core, n, growth, &longest):
         if longest and heaps_take_longer(&core.heaps, n, longest, block) == DONE:
             return NOTHING
-        if steal(core, n, longest, block):
+        if idle_steal(core, n, longest, block):
             return NOTHING
         core_stop(core)
         blocker = reserve(core, n, growth, waiter, &plan, block)
@@ -455,9 +273,9 @@ cdef Blocker core_miss_with(
     cdef uint64_t waited
     block.resource = NULL
     if core.heaps.lost:
-        return refuse(core, n, FORK, 0)
+        return core_refuse(core, n, FORK, 0)
     if least > core.max_buffer_length:
-        return refuse(core, n, LENGTH, 0)
+        return core_refuse(core, n, LENGTH, 0)
     purgeable_step(core, AGED_A_STEP)
     growth = growth if growth <= core.max_buffer_length else least
     waiter_init(&waiter)
@@ -474,46 +292,4 @@ cdef Blocker core_miss_with(
     pressure_step(core)
     if caller.gave_up:
         return blocker
-    return NOTHING if blocker == NOTHING else refuse(core, n, blocker, waited)
-
-
-cdef Blocker core_refuse_by(Core *core, uint64_t n, const Account *budget) noexcept nogil:
-    return note_refusal(core, n, BUDGET, 0, budget)
-
-
-cdef Blocker refuse(Core *core, uint64_t n, Blocker blocker, uint64_t waited) noexcept nogil:
-    return note_refusal(core, n, blocker, waited, NULL)
-
-
-cdef Blocker note_refusal(
-    Core *core, uint64_t n, Blocker blocker, uint64_t waited, const Account *budget
-) noexcept nogil:
-    """Counts and remembers a refusal."""
-    cdef Limits *limits = &core.limits
-    core_stop(core)
-    limits.refusals[<int> blocker] += 1
-    core.latest.requested = n
-    core.latest.limit = limits.memory_limit
-    core.latest.footprint = limits.footprint
-    core.latest.active = limits.active
-    core.latest.cache = limits.cache
-    core.latest.slack = limits_slack(limits)
-    core.latest.number = last_refusal().number + 1
-    core.latest.waited = waited
-    core.latest.blocked_by = blocker
-    core.latest.budget_limit = 0
-    core.latest.budget_active = 0
-    core.latest.budget[0] = 0
-    if budget != NULL:
-        core.latest.budget_limit = budget.limit
-        core.latest.budget_active = budget.active
-        strcpy(core.latest.budget, budget.name)
-    memcpy(this_threads_refusal, &core.latest, sizeof(Refusal))
-    core_resume(core, False)
-    return blocker
-
-
-cdef Refusal last_refusal() noexcept nogil:
-    cdef Refusal refusal
-    memcpy(&refusal, this_threads_refusal, sizeof(Refusal))
-    return refusal
+    return NOTHING if blocker == NOTHING else core_refuse(core, n, blocker, waited)

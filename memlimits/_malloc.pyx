@@ -4,9 +4,9 @@ from libc.string cimport memcpy, memset
 
 from memlimits._allocator cimport get_default
 from memlimits._accounts cimport Account
-from memlimits._budgets cimport account_of_caller
 from memlimits._callers cimport c_caller
 from memlimits._charging cimport core_take_on
+from memlimits._contexts cimport account_of_caller
 from memlimits._core cimport (
     Core, core_clear, core_find, core_free_slowly, core_hit, core_return,
 )

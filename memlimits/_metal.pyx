@@ -1,6 +1,7 @@
 from libc.stdint cimport uint64_t
 
-from memlimits._allocator cimport Allocator, as_integer, shown
+from memlimits._allocator cimport Allocator
+from memlimits._arguments cimport as_integer, shown
 from memlimits._device cimport queue_close
 from memlimits._mlim cimport mlim_queue
 from memlimits._residency cimport (

@@ -1,9 +1,8 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport UINT64_MAX
 
-from memlimits._core cimport (
-    core_detach, core_resume, core_return, core_settings, core_stop,
-)
+from memlimits._controls cimport core_settings
+from memlimits._core cimport core_detach, core_resume, core_return, core_stop
 from memlimits._device cimport device_available, device_stall
 from memlimits._limits cimport Limits, limits_pressure
 from memlimits._mlim cimport MLIM_OK

@@ -1,8 +1,9 @@
-"""What the system can still give: reading it, and how far a reading goes."""
+"""Room for growth: within the limits, and in what the system can still give."""
 
 from libc.stdint cimport uint64_t
 
 from memlimits._core cimport Core
+from memlimits._limits cimport Blocker, Limits
 
 # One request's: zeros at first.
 cdef struct Reading:
@@ -19,3 +20,11 @@ cdef bint room_read(
 cdef void room_lower_promise(Core *core) noexcept nogil
 # Under the lock, which it drops: a new reading. Whether it gives credit for n bytes.
 cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil
+
+# While stopped, with pauses: whether so much growth, `own` of it reserved, fits once `trim` bytes
+# of the cache went; else what is in the way. False: look again.
+cdef bint room_look(
+    Core *core, uint64_t growth, uint64_t own, Reading *reading, uint64_t *trim,
+    Blocker *blocker) noexcept nogil
+# Which of the two refuses growth beyond the memory limit: itself, or what is reserved within it.
+cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil

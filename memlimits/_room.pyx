@@ -1,10 +1,13 @@
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
-from memlimits._core cimport core_stop
+from memlimits._core cimport core_stop, core_wait
 from memlimits._device cimport device_available, device_touched
 from memlimits._heaps cimport heaps_resume
-from memlimits._limits cimport Limits, limits_extend_credit, limits_lower_promise, limits_room
+from memlimits._limits cimport (
+    LIMIT, NOTHING, REFUSE, RESERVATION, SYSTEM, WAIT, Limits, Verdict, limits_extend_credit,
+    limits_judge, limits_lower_promise, limits_room,
+)
 from memlimits._mlim cimport MLIM_OK, mlim_range, mlim_status
 from memlimits._resource cimport DETACHED, RESIZING, Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
@@ -82,3 +85,38 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
     if epoch == limits.epoch:
         limits_extend_credit(limits, limits_room(limits, available))
     return n <= limits.credit
+
+
+cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
+    cdef uint64_t kept = limits.footprint - limits.cache
+    return RESERVATION if kept + growth <= limits.memory_limit else LIMIT
+
+
+cdef bint room_look(
+    Core *core, uint64_t growth, uint64_t own, Reading *reading, uint64_t *trim, Blocker *blocker
+) noexcept nogil:
+    cdef Limits *limits = &core.limits
+    cdef uint64_t short_by
+    cdef Verdict verdict = limits_judge(limits, growth, own, core.takers, trim)
+    blocker[0] = NOTHING
+    if verdict == REFUSE:
+        blocker[0] = room_ends_at(limits, growth)
+        return True
+    if verdict == WAIT:
+        core_wait(core)
+        reading.current = False
+        return False
+    if not room_read(core, growth - min(growth, own), reading, &short_by):
+        return False
+    if short_by:
+        # What is purgeable counts as available already, and is the first to go.
+        short_by += core.purgeable
+        if short_by > limits.cache:
+            if short_by > limits.cache + limits.pending:
+                blocker[0] = SYSTEM
+                return True
+            core_wait(core)
+            reading.current = False
+            return False
+    trim[0] = max(trim[0], short_by)
+    return True

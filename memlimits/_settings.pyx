@@ -1,6 +1,6 @@
 from libc.string cimport memset
 
-from memlimits._core cimport (
+from memlimits._controls cimport (
     core_set_cache_limit, core_set_memory_limit, core_set_policy, core_set_wired_limit,
 )
 from memlimits._sync cimport (

@@ -1,6 +1,6 @@
 """Statistics as Python sees them."""
 
-from memlimits._core cimport Snapshot
+from memlimits._controls cimport Snapshot
 
 # Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it
 # here, and to `Stats` in snapshot.py. `causes` are the names of what refuses, by Blocker.

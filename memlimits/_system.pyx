@@ -5,9 +5,11 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.stdlib cimport free
 
 from memlimits._accounts cimport Account, account_reserved_for
-from memlimits._allocator cimport Allocator, as_nbytes
-from memlimits._budgets cimport account_here, rooms_here
-from memlimits._core cimport Core, core_resume, core_settings, core_stop
+from memlimits._allocator cimport Allocator
+from memlimits._arguments cimport as_nbytes
+from memlimits._contexts cimport account_here, rooms_here
+from memlimits._controls cimport core_settings
+from memlimits._core cimport Core, core_resume, core_stop
 from memlimits._device cimport device_stall
 from memlimits._limits cimport Limits, limits_room, limits_unreserved
 from memlimits._mlim cimport MLIM_CGROUP, MLIM_OK, MLIM_RLIMIT, mlim_bound

@@ -14,10 +14,11 @@ OBJC = HOUSE / "objc"
 # A module cimports only what stands above it.
 CORE = [
     "_python", "_sync", "_lock", "_mlim", "_device", "_modules", "_limits", "_resource",
-    "_accounts", "_pagemap", "_bins", "_cache", "_heap", "_heaps", "_residency_sets",
-    "_residency", "_asked", "_core", "_settings", "_statistics", "_purgeable", "_pressure", "_room",
-    "_waiting", "_growth", "_resize", "_charging", "_callers", "_allocator", "_budgets",
-    "_scopes", "_system", "_dlpack", "_buffer", "_wiring", "_metal", "_getters", "_malloc",
+    "_accounts", "_pagemap", "_bins", "_cache", "_heap", "_heaps", "_residency_sets", "_residency",
+    "_asked", "_core", "_controls", "_fork", "_settings", "_statistics", "_purgeable", "_pressure",
+    "_room", "_waiting", "_idle", "_refusals", "_floors", "_growth", "_resize", "_charging",
+    "_callers", "_arguments", "_allocator", "_contexts", "_budgets", "_scopes", "_system",
+    "_dlpack", "_buffer", "_wiring", "_metal", "_getters", "_malloc",
 ]  # fmt: skip
 
 

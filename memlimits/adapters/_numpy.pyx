@@ -16,7 +16,7 @@ from libc.string cimport strcpy
 
 from memlimits._allocator cimport Allocator, get_default, raise_refusal
 from memlimits._buffer cimport take
-from memlimits._growth cimport last_refusal
+from memlimits._refusals cimport last_refusal
 from memlimits._malloc cimport calloc, free, malloc, realloc
 from memlimits._python cimport FastFunction, PyCFunction, PyCFunctionObject, small_int
 from memlimits._resource cimport Block

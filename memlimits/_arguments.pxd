@@ -1,0 +1,14 @@
+"""Arguments from Python, checked."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+# An argument as an int: anything with __index__ but bool. `meaning` says what the number is.
+cdef object as_integer(object value, str name, str meaning)
+# In bytes: from 0 to 2**63 - 1.
+cdef int64_t as_nbytes(object value, str name) except -1
+# In seconds: a real number from 0 to 10**9. `none` is what None means.
+cdef int64_t as_nanoseconds(object value, str name, str none) except -1
+# The reverse; None for UINT64_MAX.
+cdef object seconds_or_none(uint64_t nanoseconds)
+# An integer for an error message, however long it is.
+cdef str shown(object number)

@@ -1,0 +1,56 @@
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.number cimport PyIndex_Check, PyNumber_Index
+from libc.math cimport INFINITY
+from libc.stdint cimport UINT64_MAX
+
+cdef enum:
+    MOST_SECONDS = 1000000000       # about 30 years
+
+
+cdef bint is_bool(object value) except -1:
+    # NumPy's has __index__ before NumPy 2.3.
+    return isinstance(value, bool) or (
+        getattr(getattr(value, "dtype", None), "kind", "") == "b")
+
+
+cdef object as_integer(object value, str name, str meaning):
+    if is_bool(value):
+        raise TypeError(f"{name} must be an integer, {meaning}, not the bool {value!r}")
+    if not PyIndex_Check(value):
+        raise TypeError(f"{name} must be an integer, {meaning}, not {type(value).__name__}")
+    return PyNumber_Index(value)
+
+
+cdef int64_t as_nbytes(object value, str name) except -1:
+    cdef int overflow = 0
+    cdef int64_t number
+    if not PyLong_CheckExact(value):
+        value = as_integer(value, name, "in bytes")
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow or number < 0:
+        raise ValueError(f"{name} must be from 0 to 2**63 - 1 bytes, not {shown(value)}")
+    return number
+
+
+cdef int64_t as_nanoseconds(object value, str name, str none) except -1:
+    cdef double seconds
+    if is_bool(value) or not hasattr(value, "__float__") and not PyIndex_Check(value):
+        raise TypeError(f"{name} must be a number, or None for {none}, not {value!r}")
+    try:
+        seconds = value
+    except OverflowError:
+        seconds = INFINITY
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError(
+            f"{name} must be from 0 to {MOST_SECONDS} seconds, or None for {none}, not {value!r}")
+    return <int64_t> (seconds * 1e9)
+
+
+cdef object seconds_or_none(uint64_t nanoseconds):
+    return None if nanoseconds == UINT64_MAX else nanoseconds / 1e9
+
+
+cdef str shown(object number):
+    if number.bit_length() <= 128:
+        return str(number)
+    return f"an integer of {number.bit_length()} bits"

@@ -1,0 +1,29 @@
+"""Which account is open here, in the context of a thread or an async task."""
+
+from memlimits._accounts cimport Account
+from memlimits._core cimport Core
+
+
+cdef class Opened:
+    """An account in a context. Contexts copied meanwhile, as tasks do, keep it when it is left."""
+    cdef Core *core             # the default one, which is never freed
+    cdef Account *account       # a reference
+
+
+# An account that is open from now on; it takes over a reference to it.
+cdef Opened opened_now(Core *core, Account *account)
+# The innermost one here, or None.
+cdef Opened opened_here()
+# Makes it the innermost one, until what this returns is given back. ValueError: not here.
+cdef object context_enter(Opened opened)
+cdef int context_leave(object token) except -1
+
+# With the GIL: the account that this context's allocations from the core are charged to, or NULL.
+cdef Account *account_here(Core *core) noexcept
+# The same for whoever calls; without the GIL there is none.
+cdef Account *account_of_caller(Core *core) noexcept nogil
+
+# The budgets around an account, as a path.
+cdef str path_of(Account *account)
+# What the budgets open here leave: ("budget", path, bytes) each.
+cdef list rooms_here(Core *core)

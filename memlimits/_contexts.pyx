@@ -1,0 +1,103 @@
+cimport cython
+from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set
+from cpython.object cimport PyObject
+from libc.stdint cimport UINT64_MAX, uint64_t
+
+from memlimits._charging cimport core_release
+from memlimits._controls cimport core_read
+from memlimits._sync cimport load_acquire, store_release
+
+cdef extern from "Python.h":
+    int Py_IsInitialized() nogil
+    int PyGILState_Check() nogil
+    int get_in_context "PyContextVar_Get"(object var, PyObject *default, PyObject **value)
+    void drop "Py_DECREF"(PyObject *object)
+
+# An Opened, or nothing.
+cdef object innermost = PyContextVar_New("memlimits_account", NULL)
+cdef Py_ssize_t opened_count = 0
+
+
+@cython.final
+@cython.no_gc
+cdef class Opened:
+    def __dealloc__(self):
+        if self.account != NULL:
+            core_release(self.core, self.account)
+            count_opened(self.core, -1)
+
+
+cdef Opened opened_now(Core *core, Account *account):
+    cdef Opened opened = Opened.__new__(Opened)
+    opened.core = core
+    opened.account = account
+    count_opened(core, 1)
+    return opened
+
+
+cdef void count_opened(Core *core, Py_ssize_t more) noexcept:
+    global opened_count
+    opened_count += more
+    store_release(&core.accounts.open, <void *> (&opened_count if opened_count else NULL))
+
+
+cdef Opened opened_here():
+    cdef PyObject *value = NULL
+    if get_in_context(innermost, NULL, &value) < 0 or value == NULL:
+        return None
+    opened = <Opened> value
+    drop(value)
+    return opened
+
+
+cdef Account *account_here(Core *core) noexcept:
+    cdef PyObject *value = NULL
+    cdef Account *account
+    if load_acquire(&core.accounts.open) == NULL:
+        return NULL
+    get_in_context(innermost, NULL, &value)
+    if value == NULL:
+        return NULL
+    account = (<Opened> value).account
+    drop(value)     # the context has another
+    return account
+
+
+cdef Account *account_with_gil(Core *core) noexcept with gil:
+    return account_here(core)
+
+
+cdef Account *account_of_caller(Core *core) noexcept nogil:
+    if load_acquire(&core.accounts.open) == NULL:
+        return NULL
+    return account_with_gil(core) if Py_IsInitialized() and PyGILState_Check() else NULL
+
+
+cdef str path_of(Account *account):
+    names = []
+    while account != NULL:
+        if account.is_budget:
+            names.append(account.name.decode())
+        account = account.parent
+    return "/".join(reversed(names))
+
+
+cdef list rooms_here(Core *core):
+    cdef Account *account = account_here(core)     # the context keeps it, and it those above it
+    cdef uint64_t limit, active
+    found = []
+    while account != NULL:
+        limit, active = core_read(core, &account.limit), core_read(core, &account.active)
+        if limit != UINT64_MAX:
+            found.append(("budget", path_of(account), limit - active if limit > active else 0))
+        account = account.parent
+    return found
+
+
+cdef object context_enter(Opened opened):
+    return PyContextVar_Set(innermost, opened)
+
+
+cdef int context_leave(object token) except -1:
+    PyContextVar_Reset(innermost, token)
+    return 0

@@ -1,0 +1,17 @@
+"""Room for what is not asked for yet: whether there is any, and keeping it for an account."""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._accounts cimport Account
+from memlimits._core cimport Core
+from memlimits._limits cimport Blocker
+from memlimits._waiting cimport Caller
+
+# Whether n bytes could be had now, `own` of them reserved; or what stands in the way.
+cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own) noexcept nogil
+# Reserves what a floor of so many bytes costs. Calls the device, and waits. A refusal is counted
+# and remembered.
+cdef Blocker core_set_floor(
+    Core *core, Account *account, uint64_t floor, Caller *caller) noexcept nogil
+# Nothing is kept back from others any more.
+cdef void core_end_floor(Core *core, Account *account) noexcept nogil

@@ -1,0 +1,86 @@
+from libc.string cimport memset
+
+from memlimits._accounts cimport account_floor_costs, account_set_floor
+from memlimits._cache cimport cache_least_growth
+from memlimits._core cimport core_detach, core_resume, core_return, core_stop, core_wake
+from memlimits._idle cimport idle_serves
+from memlimits._limits cimport FORK, LENGTH, LIMIT, NOTHING, Limits, limits_unreserved
+from memlimits._refusals cimport core_refuse
+from memlimits._resource cimport Resource
+from memlimits._room cimport Reading, room_ends_at, room_look
+from memlimits._waiting cimport Waiter, waiter_init, waiter_leave, waiter_may_go, waiter_waits
+
+
+cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own) noexcept nogil:
+    cdef uint64_t growth = cache_least_growth(core.page_size, n)
+    cdef Reading reading
+    cdef Blocker blocker = NOTHING
+    cdef uint64_t _trim
+    if core.heaps.lost:
+        return FORK
+    if growth > core.max_buffer_length:
+        return LENGTH
+    memset(&reading, 0, sizeof(reading))
+    core_stop(core)
+    while not idle_serves(core, n) and not room_look(core, growth, own, &reading, &_trim, &blocker):
+        pass
+    core_resume(core, False)
+    return blocker
+
+
+cdef bint reserve_floor(
+    Core *core, Account *account, uint64_t floor, Reading *reading, Resource **detached,
+    Blocker *blocker
+) noexcept nogil:
+    """While stopped, with pauses. False: look again."""
+    cdef Limits *limits = &core.limits
+    cdef uint64_t n = account_floor_costs(account, floor)
+    cdef uint64_t trim
+    if not room_look(core, n, 0, reading, &trim, blocker):
+        return False
+    if blocker[0] == NOTHING and limits.footprint - min(trim, limits.cache) + n > (
+        limits_unreserved(limits, 0)
+    ):
+        # A guideline lets others pass; but what is not within the limit cannot be kept for anyone.
+        blocker[0] = room_ends_at(limits, n)
+    if blocker[0] == NOTHING:
+        account_set_floor(account, floor, limits)
+        limits.credit = 0       # it was given without regard to this
+        detached[0] = core_detach(core, trim)
+    return True
+
+
+cdef Blocker core_set_floor(
+    Core *core, Account *account, uint64_t floor, Caller *caller
+) noexcept nogil:
+    cdef Reading reading
+    cdef Waiter waiter
+    cdef Blocker blocker
+    cdef Resource *detached = NULL
+    cdef uint64_t waited
+    cdef bint hopeless
+    waiter_init(&waiter)
+    while True:
+        memset(&reading, 0, sizeof(reading))
+        blocker = LIMIT
+        core_stop(core)
+        while waiter_may_go(core, &waiter) and not reserve_floor(
+            core, account, floor, &reading, &detached, &blocker
+        ):
+            blocker = LIMIT
+        hopeless = floor > core.limits.memory_limit
+        core_resume(core, False)
+        core_return(core, detached)
+        if blocker == NOTHING or hopeless or not waiter_waits(core, &waiter, caller, blocker):
+            break
+    waited = waiter_leave(core, &waiter, caller)
+    if blocker == NOTHING or caller.gave_up:
+        return blocker
+    return core_refuse(core, floor, blocker, waited)
+
+
+cdef void core_end_floor(Core *core, Account *account) noexcept nogil:
+    core_stop(core)
+    account_set_floor(account, 0, &core.limits)
+    core_wake(core)
+    core_resume(core, False)
