@@ -12,6 +12,11 @@ from memlimits._mlim cimport MLIM_OK, mlim_range, mlim_status
 from memlimits._resource cimport DETACHED, RESIZING, Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
+cdef enum:
+    # Returned beyond what is lacking: each of the next small steps would else take two readings and
+    # a look at every page.
+    RETURNED_AHEAD = 1 << 20
+
 
 cdef void room_lower_promise(Core *core) noexcept nogil:
     cdef uint64_t grown_then = core.limits.grown
@@ -118,5 +123,6 @@ cdef bint room_look(
             core_wait(core)
             reading.current = False
             return False
+        short_by = min(short_by + RETURNED_AHEAD, limits.cache)
     trim[0] = max(trim[0], short_by)
     return True

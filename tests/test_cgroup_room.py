@@ -194,3 +194,29 @@ def test_a_group_does_not_kill_for_want_of_file_descriptors(in_group):
         """,
         words=in_group,
     )
+
+
+def test_where_a_group_is_full_small_steps_return_some_idle_memory_ahead(in_group):
+    """Else each of them would read what the group has, and look at every page there is."""
+    run(
+        """
+        memlimits.set_memory_limit(1 << 40)
+        small, held = [memlimits.allocate(MIB // 16) for _ in range(64)], []
+        for block in small:
+            memoryview(block)[:] = b"x" * (MIB // 16)
+        while refused_by(MIB) is None:
+            held.append(memlimits.allocate(MIB))
+            memoryview(held[-1])[:] = b"x" * MIB
+        small.clear()
+        idle = memlimits.get_cache_memory()
+        # Half of one is of no use to a longer block: it grows, and something has to go for it.
+        steps = [idle]
+        for _ in range(8):
+            held.append(memlimits.allocate(MIB // 8))
+            steps.append(memlimits.get_cache_memory())
+        went = [before - after for before, after in zip(steps, steps[1:])]
+        assert MIB <= max(went) <= 3 * MIB, went
+        assert went.count(0) >= 5, went
+        """,
+        words=in_group,
+    )
