@@ -14,16 +14,21 @@ from memlimits._waiting cimport Waiter, waiter_init, waiter_leave, waiter_may_go
 cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own) noexcept nogil:
     cdef uint64_t growth = cache_least_growth(core.page_size, n)
     cdef Reading reading
-    cdef Blocker blocker = NOTHING
+    cdef Waiter waiter
+    cdef Blocker blocker = LIMIT
     cdef uint64_t _trim
     if core.heaps.lost:
         return FORK
     if growth > core.max_buffer_length:
         return LENGTH
     memset(&reading, 0, sizeof(reading))
+    waiter_init(&waiter)
     core_stop(core)
-    while not idle_serves(core, n) and not room_look(core, growth, own, &reading, &_trim, &blocker):
-        pass
+    while waiter_may_go(core, &waiter):
+        blocker = NOTHING
+        if idle_serves(core, n) or room_look(core, growth, own, &reading, &_trim, &blocker):
+            break
+        blocker = LIMIT
     core_resume(core, False)
     return blocker
 

@@ -278,7 +278,7 @@ def would_fit(nbytes: "SupportsIndex") -> Fit:
     -------
     Fit
         True where it would fit; ``blocked_by`` says what blocks. Under the policy ``"guideline"``
-        that is not the memory limit.
+        that is not the memory limit; under ``"wait"`` it is also where others wait before this one.
 
     Raises
     ------

@@ -486,3 +486,31 @@ def test_under_wait_the_systems_room_is_waited_for():
             raise AssertionError
         """
     )
+
+
+@pytest.mark.parametrize("holds", [0, MIB])
+def test_what_others_wait_for_would_not_fit(holds):
+    """Unless this thread holds memory and they do not: then it goes ahead of them."""
+    run(
+        f"""
+        def look():
+            held = {holds} and memlimits.allocate({holds})
+            for turn in (first, second):
+                turn.acquire()
+                answers.append(memlimits.would_fit(4 * MIB).blocked_by)
+        memlimits.set_memory_limit(64 * MIB)
+        memlimits.set_memory_policy("wait", timeout=10)
+        answers = []
+        first, second = threading.Semaphore(0), threading.Semaphore(0)
+        block = memlimits.allocate(32 * MIB)
+        looks = threading.Thread(target=look)
+        waits = threading.Thread(target=lambda: memlimits.allocate(48 * MIB))
+        looks.start(); first.release()
+        while not answers: time.sleep(0.001)
+        waits.start()
+        while memlimits.stats().waiting == 0: time.sleep(0.001)
+        second.release(); looks.join()
+        block.release(); waits.join()
+        assert answers == [None, None if {holds} else "limit"], answers
+        """
+    )
