@@ -48,6 +48,8 @@ cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil
 
 # What could serve n bytes: a slab with a free block, or an idle resource. NULL where nothing fits.
 cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil
+# The same, but no slab.
+cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil
 
 # A resource that nobody holds a block of joins, fresh from the device or from another cache.
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil

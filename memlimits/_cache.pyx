@@ -68,6 +68,10 @@ cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
     return slab if slab != NULL else find_serving(cache, &cache.bins, n)
 
 
+cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil:
+    return find_serving(cache, &cache.bins, n)
+
+
 cdef Resource *find_serving(const Cache *cache, const Bins *bins, uint64_t n) noexcept nogil:
     """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
     cdef Resource *resource

@@ -134,7 +134,7 @@ cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcep
         if not blocked:
             own = account_reserved_for(account, charge)
         pthread_mutex_unlock(&core.heaps.lock)
-    return BUDGET if blocked else core_would_fit(core, n, own)
+    return BUDGET if blocked else core_would_fit(core, n, own, account != NULL)
 
 
 cdef void core_release(Core *core, Account *account) noexcept nogil:

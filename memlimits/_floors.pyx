@@ -11,7 +11,7 @@ from memlimits._room cimport Reading, room_ends_at, room_look
 from memlimits._waiting cimport Waiter, waiter_init, waiter_leave, waiter_may_go, waiter_waits
 
 
-cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own) noexcept nogil:
+cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own, bint apart) noexcept nogil:
     cdef uint64_t growth = cache_least_growth(core.page_size, n)
     cdef Reading reading
     cdef Waiter waiter
@@ -26,7 +26,7 @@ cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own) noexcept nogil
     core_stop(core)
     while waiter_may_go(core, &waiter):
         blocker = NOTHING
-        if idle_serves(core, n) or room_look(core, growth, own, &reading, &_trim, &blocker):
+        if idle_serves(core, n, apart) or room_look(core, growth, own, &reading, &_trim, &blocker):
             break
         blocker = LIMIT
     core_resume(core, False)

@@ -19,7 +19,7 @@ nothing moves: that is what "stopped" means.
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
-from memlimits._cache cimport Cache
+from memlimits._cache cimport Cache, cache_find, cache_find_idle
 from memlimits._lock cimport owned_lock
 from memlimits._resource cimport Block, Resource
 from memlimits._sync cimport pthread_mutex_t
@@ -77,10 +77,19 @@ cdef inline void heap_put_apart(Heaps *heaps, Resource *resource) noexcept nogil
     if resource.taker == NULL:
         resource.taker = resource.home
         resource.home = &heaps.shared
+
+
 cdef inline void heap_put_back(Resource *resource) noexcept nogil:
     if resource.taker != NULL:
         resource.home = resource.taker
         resource.taker = NULL
+
+# What serves n bytes of a block that is to come back the slow way: a slab of the shared heap, or
+# what is idle. A slab of a thread's heap does not: its owner's frees look at nothing else.
+cdef inline Resource *heap_find_apart(const Heap *heap, uint64_t n) noexcept nogil:
+    if heap == &heap.heaps.shared:
+        return cache_find(&heap.cache, n)
+    return cache_find_idle(&heap.cache, n)
 
 # The same for who needs an address only; what takes another look goes on to `slow`.
 ctypedef void *(*MallocSlowly)(uint64_t n) noexcept nogil

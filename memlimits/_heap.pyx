@@ -253,7 +253,10 @@ cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexc
 
 cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
-    if load_acquire(&resource.charge) != NULL or resource.taker != NULL:
+    # To others the descriptor's other lines would have to be fetched.
+    if heap == &heap.heaps.shared and (
+        load_acquire(&resource.charge) != NULL or resource.taker != NULL
+    ):
         return BOUND
     return give(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
 

@@ -6,8 +6,8 @@ from memlimits._cache cimport (
     cache_capacity, cache_cool, cache_find, cache_largest_idle, cache_remove, cache_serve,
 )
 from memlimits._heap cimport (
-    BOUND, DONE, EMPTY, LEAST_KEPT, heap_borrow, heap_gain, heap_self, headroom_of, owners_lock,
-    owners_unlock,
+    BOUND, DONE, EMPTY, LEAST_KEPT, heap_borrow, heap_find_apart, heap_gain, heap_self, headroom_of,
+    owners_lock, owners_unlock,
 )
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -161,13 +161,15 @@ cdef Outcome heaps_steal(
     cdef Resource *found
     cdef Outcome outcome
     cdef int within
+    cdef bint apart = heap == &heap.heaps.shared
     while True:
         other = other.next if other.next != NULL else &heap.heaps.shared
         if other == heap:
             return EMPTY
         within = owned_lock_enter(&other.lock, heap_self())
         outcome = EMPTY
-        found = cache_find(&other.cache, n)
+        # The shared heap takes for accounts only.
+        found = heap_find_apart(other, n) if apart else cache_find(&other.cache, n)
         if found == NULL and longest:
             found = bins_find(&other.cache.bins, n, longest)
         if found != NULL and found.block_size == 0:

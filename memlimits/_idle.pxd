@@ -6,9 +6,9 @@ from memlimits._core cimport Core
 from memlimits._resource cimport Block, Resource
 
 # While stopped: serves n bytes from whatever any heap has; where `longest` is not 0, from what is
-# up to so many bytes long. The other: whether it would find anything.
+# up to so many bytes long. The other: whether it would find anything, `apart` as heap_find_apart.
 cdef bint idle_hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil
-cdef bint idle_serves(Core *core, uint64_t n) noexcept nogil
+cdef bint idle_serves(Core *core, uint64_t n, bint apart) noexcept nogil
 # The same from one heap after another, where none has to stop for it.
 cdef bint idle_steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil
 # While stopped: a purgeable resource for n bytes. The device is to be asked for it back.

@@ -2,13 +2,17 @@ from memlimits._bins cimport bins_find
 from memlimits._cache cimport (
     cache_add, cache_find, cache_find_purgeable, cache_remove, cache_serve,
 )
-from memlimits._heap cimport DONE, EMPTY, Heap, Outcome, heap_of, heaps_mine
+from memlimits._heap cimport DONE, EMPTY, Heap, Outcome, heap_find_apart, heap_of, heaps_mine
 from memlimits._heaps cimport heaps_steal
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 
-cdef inline Resource *find_in(const Heap *heap, uint64_t n, uint64_t longest) noexcept nogil:
-    return bins_find(&heap.cache.bins, n, longest) if longest else cache_find(&heap.cache, n)
+cdef inline Resource *find_in(
+    const Heap *heap, uint64_t n, uint64_t longest, bint apart
+) noexcept nogil:
+    if longest:
+        return bins_find(&heap.cache.bins, n, longest)
+    return heap_find_apart(heap, n) if apart else cache_find(&heap.cache, n)
 
 
 cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept nogil:
@@ -16,7 +20,7 @@ cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept
     cdef Heap *heap = &core.heaps.shared
     cdef Resource *found
     while heap != NULL:
-        found = find_in(heap, n, longest)
+        found = find_in(heap, n, longest, core.stopper == &core.heaps.shared)
         if found != NULL:
             if found.block_size == 0:
                 cache_remove(&heap.cache, found)
@@ -28,7 +32,7 @@ cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept
 
 
 cdef bint idle_hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
-    cdef Resource *found = find_in(core.stopper, n, longest)
+    cdef Resource *found = find_in(core.stopper, n, longest, False)
     if found == NULL:
         found = find_elsewhere(core, n, longest)
     if found == NULL:
@@ -38,10 +42,10 @@ cdef bint idle_hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexc
     return True
 
 
-cdef bint idle_serves(Core *core, uint64_t n) noexcept nogil:
+cdef bint idle_serves(Core *core, uint64_t n, bint apart) noexcept nogil:
     cdef Heap *heap = &core.heaps.shared
     while heap != NULL:
-        if cache_find(&heap.cache, n) != NULL:
+        if find_in(heap, n, 0, apart) != NULL:
             return True
         heap = heap.next
     return False

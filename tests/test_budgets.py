@@ -246,6 +246,33 @@ def test_a_block_is_charged_until_it_is_freed_wherever_that_is():
 
 
 @pytest.mark.core
+def test_nothing_is_charged_that_would_be_freed_without_a_look():
+    """Free pieces of a slab whose thread frees without a look are for what nobody is charged."""
+    run(
+        """
+        memlimits.set_memory_policy("strict")
+        memlimits.set_memory_limit(8 * MIB)
+        pieces = [memlimits.allocate(1000) for _ in range(3)]
+        for _ in range(20000):  # the thread's frees do so once nobody else wants its heap
+            memlimits.allocate(1000)
+        held = []
+        for size in MIB, 40 << 10, 20 << 10, 4096:
+            while memlimits.would_fit(size):
+                held.append(memlimits.allocate(size))
+        with memlimits.budget("part") as part:
+            assert memlimits.would_fit(1000).blocked_by == refused_by(1000) == "limit"
+            assert part.active == 0
+            del held[0]
+            blocks = [memlimits.allocate(1000) for _ in range(4)]
+            assert part.active == 4 * 1024
+            blocks.clear()
+            assert part.active == 0
+        assert memlimits.would_fit(1000)
+        pieces.append(memlimits.allocate(1000))
+        """
+    )
+
+
 def test_a_child_is_charged_to_its_parents():
     with memlimits.budget("outer") as outer:
         with memlimits.budget("inner") as inner:
