@@ -273,6 +273,27 @@ def test_nothing_is_charged_that_would_be_freed_without_a_look():
     )
 
 
+@pytest.mark.core
+def test_what_is_charged_is_no_piece_of_the_threads_own_slabs(strict):
+    """Near the limit, where idle memory is looked for. Who frees such a piece asks no account."""
+    plain = memlimits.allocate(100)
+    room = memlimits.get_memory_limit() - memory.counters()["footprint"]
+    rest = memlimits.allocate(room - 2 * PAGE)
+    with memlimits.budget("b") as budget:
+        block = memlimits.allocate(100)
+        assert budget.active == 128
+        block.release()
+        assert budget.active == 0
+        filled = memlimits.allocate(2 * PAGE)
+        assert not memlimits.would_fit(100)
+        with pytest.raises(memlimits.MemoryLimitError):
+            memlimits.allocate(100)
+    assert memlimits.would_fit(100)
+    assert memlimits.allocate(100).nbytes == plain.nbytes
+    del rest, filled
+
+
+@pytest.mark.core
 def test_a_child_is_charged_to_its_parents():
     with memlimits.budget("outer") as outer:
         with memlimits.budget("inner") as inner:
