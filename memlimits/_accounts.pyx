@@ -113,7 +113,6 @@ cdef uint64_t account_charge(Account *account, uint64_t n) noexcept nogil:
     account.references += 1
     while at != NULL:
         at.active += n
-        at.peak = max(at.peak, at.active)
         at = at.parent
     return n - claim_more(account, n)
 
@@ -132,12 +131,19 @@ cdef inline Account **place_of(Resource *slab, void *start) noexcept nogil:
     return <Account **> slab.charge + (<char *> start - slab.base) // slab.block_size
 
 
+cdef void note_peaks(Account *account) noexcept nogil:
+    while account != NULL:
+        account.peak = max(account.peak, account.active)
+        account = account.parent
+
+
 cdef bint account_note(
     Account *account, Resource *resource, void *start, uint64_t n
 ) noexcept nogil:
     if resource.block_size == 0:
         store_release(&resource.charge, account)
         resource.charged = n
+        note_peaks(account)
         return True
     if resource.charge == NULL:
         # Who frees another block of the slab looks whether there is a list, without the lock.
@@ -146,6 +152,7 @@ cdef bint account_note(
             return False
     place_of(resource, start)[0] = account
     resource.charged += 1
+    note_peaks(account)
     return True
 
 

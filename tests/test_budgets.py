@@ -339,6 +339,16 @@ def test_an_array_resized_inside_stays_within_the_limit(govern):
 
 
 @pytest.mark.core
+def test_what_is_refused_makes_no_peak(strict):
+    with memlimits.budget("outer") as outer, memlimits.budget("inner") as inner:
+        block = memlimits.allocate(MIB)
+        with pytest.raises(memlimits.MemoryLimitError):
+            memlimits.allocate(64 * MIB)
+        assert (outer.peak, inner.peak) == (MIB, MIB)
+    assert block.nbytes
+
+
+@pytest.mark.core
 def test_other_threads_are_not_charged():
     with memlimits.budget("mine") as budget:
         block = in_thread(lambda: memlimits.allocate(MIB))
