@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import gc
 import threading
 from contextlib import suppress
 
@@ -47,19 +46,39 @@ class Node:
         self.direct = []
         self.children = []
         self.opened = 0
+        self.peak = 0
         (parent.children if parent else ROOTS).append(self)
 
     def active(self):
         return sum(self.direct) + sum(child.active() for child in self.children)
 
+    def claimed(self):
+        return sum(self.direct) + sum(child.claim() for child in self.children)
+
     def claim(self):
-        return max(self.floor, sum(self.direct) + sum(child.claim() for child in self.children))
+        return max(self.floor, self.claimed())
 
     def chain(self):
         node = self
         while node:
             yield node
             node = node.parent
+
+    def path(self):
+        return "/".join(node.key for node in reversed(list(self.chain())) if node.key)
+
+    def below(self):
+        return [self, *(node for child in self.children for node in child.below())]
+
+    def charge(self, n):
+        self.direct.append(n)
+        for node in self.chain():
+            node.peak = max(node.peak, node.active())
+
+    def refuser(self, n):
+        return next(
+            (x for x in self.chain() if x.limit is not None and x.active() + n > x.limit), None
+        )
 
     def drop_if_unused(self):
         if not (self.opened or self.direct or self.children):
@@ -71,70 +90,138 @@ class Node:
 ROOTS = []
 
 
-def refusal_of(function):
+def refusal_of(function, kind=memlimits.MemoryLimitError):
     try:
         function()
-    except memlimits.MemoryLimitError as error:
-        return error
+    except kind as error:
+        return error.with_traceback(None)  # which would keep scopes, and with them accounts
 
 
 def reserved():
     return sum(root.claim() for root in ROOTS) - sum(root.active() for root in ROOTS)
 
 
+def reserved_with(node, floor):
+    before, node.floor = node.floor, floor
+    after = reserved()
+    node.floor = before
+    return after
+
+
+def reserved_after(node, charge):
+    if node is None:
+        return reserved()
+    node.direct.append(charge)
+    after = reserved()
+    node.direct.pop()
+    return after
+
+
+def most(fits, enough):
+    """The largest number up to `enough` that fits; -1 for none."""
+    low, high = -1, enough
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+# Sizes that meet in one class, sizes of any class, and whole pages; or so many bytes more than fit.
+SIZES = st.one_of(
+    st.sampled_from([100, 5000, 32 * KIB]),
+    st.integers(1, 40 * KIB),
+    st.integers(32 * KIB + 1, 6 * MIB),
+)
+NEAR = st.sampled_from([-3 * MIB, -100 * KIB, -PAGE, -1, 0, 1, PAGE])
+
+
 class Machine(RuleBasedStateMachine):
-    """Within a strict limit, on one thread: so that every answer is known."""
+    """Within a strict limit, where one thread allocates: so that every answer is known."""
 
     def __init__(self):
         super().__init__()
-        gc.collect()
         memlimits.clear_cache()
-        self.before = memlimits.get_active_memory()
-        assert self.before == 0
+        assert memlimits.get_active_memory() == 0
         memlimits.set_memory_limit(LIMIT)
         memlimits.set_memory_policy("strict")
         ROOTS.clear()
         self.stack = []
+        self.tasks = []
         self.held = []
+        # Budgets that were left, by path: limit and peak.
+        self.left = {b["name"]: (b["limit"], b["peak"]) for b in memory.budgets()}
 
     def top(self):
         return self.stack[-1][1] if self.stack else None
 
-    def held_bytes(self):
-        return sum(buffer.capacity for buffer, _, _ in self.held)
+    def used(self):
+        """What stays in the footprint whatever goes: a slab with one block held is not idle."""
+        slack = memory.counters()["slack"]
+        return sum(buffer.capacity for buffer, _, _ in self.held) + slack
 
-    @precondition(lambda self: len(self.stack) < 6)
+    def fits(self, node, nbytes):
+        """Whole pages do; and a piece of a slab, where none is free. It need not be so long."""
+        charge = charge_for(nbytes)
+        if node and node.refuser(charge):
+            return False
+        growth = -(-charge // PAGE) * PAGE
+        return self.used() + growth + reserved_after(node, charge) <= LIMIT
+
+    def most_that_fits(self, node):
+        pages = most(lambda n: self.fits(node, n * PAGE) or n <= 8, 2 * LIMIT // PAGE)
+        return pages * PAGE
+
+    def answer_for(self, node, nbytes):
+        """By the model, what blocks a request, of whole pages or of those that could be more."""
+        charge = charge_for(nbytes)
+        if node and node.refuser(charge):
+            return ("budget",)
+        if self.fits(node, nbytes):
+            return (None,)
+        growth = -(-charge // PAGE) * PAGE
+        blocked = "limit" if self.used() + growth > LIMIT else "reservation"
+        # What a free piece of a slab serves needs no room.
+        return (blocked,) if nbytes > 32 * KIB else (None, blocked)
+
+    # ---- opened and left ----
+
+    @precondition(lambda self: len(self.stack) < 9)
     @rule(
         name=st.sampled_from(["a", "b", "ä"]),
         limit=st.one_of(st.none(), st.integers(0, 2 * LIMIT)),
+        near=st.one_of(st.none(), NEAR),
     )
-    def open_budget(self, name, limit):
-        budget = memlimits.budget(name, limit=limit)
-        budget.__enter__()
+    def open_budget(self, name, limit, near):
         parent = self.top()
         siblings = parent.children if parent else ROOTS
         node = next((node for node in siblings if node.key == name), None) or Node(parent, name)
+        if limit is not None and near is not None:
+            limit = max(0, node.active() + near)
+        budget = memlimits.budget(name, limit=limit)
+        budget.__enter__()
         node.limit = node.limit if limit is None else limit
         node.opened += 1
         self.stack.append((budget, node))
 
-    @precondition(lambda self: len(self.stack) < 6)
-    @rule(nbytes=st.integers(0, LIMIT + MIB))
-    def open_reservation(self, nbytes):
-        parent = self.top()
-        claims = reserved()
-        node = Node(parent, None, nbytes)
+    @precondition(lambda self: len(self.stack) < 9)
+    @rule(nbytes=st.integers(0, LIMIT + MIB), near=st.one_of(st.none(), NEAR))
+    def open_reservation(self, nbytes, near):
+        node = Node(self.top(), None)
         node.opened = 1
-        fits = self.held_bytes() + reserved() <= LIMIT and self.no_slack()
+        used, before = self.used(), reserved()
+        largest = most(lambda n: used + reserved_with(node, n) <= LIMIT, 2 * LIMIT)
+        if near is not None:
+            nbytes = max(0, largest + near)
+        costs = reserved_with(node, nbytes) - before
         reservation = memlimits.reserve(nbytes)
         refused = refusal_of(reservation.__enter__)
+        assert bool(refused) == (nbytes > largest)
         if refused:
-            assert not fits
-            assert refused.blocked_by in (("limit", "reservation") if claims else ("limit",))
-            node.opened = node.floor = 0
+            assert refused.blocked_by == ("limit" if used + costs > LIMIT else "reservation")
+            node.opened = 0
             node.drop_if_unused()
         else:
-            assert fits or not self.no_slack()
+            node.floor = nbytes
             self.stack.append((reservation, node))
 
     @precondition(lambda self: self.stack)
@@ -143,76 +230,118 @@ class Machine(RuleBasedStateMachine):
         scope, node = self.stack.pop()
         scope.close()
         node.floor = 0
+        if node.key:
+            _, peak = self.left.get(node.path(), (None, 0))
+            self.left[node.path()] = (scope.limit, max(peak, node.peak))
+        self.close(node)
+
+    def close(self, node):
         node.opened -= 1
         node.drop_if_unused()
 
-    def no_slack(self):
-        return memory.counters()["slack"] == 0
+    @precondition(lambda self: len(self.stack) > 1)
+    @rule(data=st.data())
+    def leave_out_of_order(self, data):
+        scope, _ = self.stack[data.draw(st.integers(0, len(self.stack) - 2))]
+        refused = refusal_of(scope.close, RuntimeError)
+        assert "is not the innermost" in str(refused)
 
-    @rule(nbytes=st.one_of(st.integers(1, 40 * KIB), st.integers(32 * KIB + 1, 6 * MIB)))
-    def allocate(self, nbytes):
+    @precondition(lambda self: self.stack and len(self.tasks) < 3)
+    @rule()
+    def start_task(self):
+        self.top().opened += 1
+        self.tasks.append((contextvars.copy_context(), self.top()))
+
+    @precondition(lambda self: self.tasks)
+    @rule(data=st.data())
+    def end_task(self, data):
+        _, node = self.tasks.pop(data.draw(st.integers(0, len(self.tasks) - 1)))
+        self.close(node)
+
+    # ---- taken and freed ----
+
+    @rule(data=st.data(), nbytes=SIZES, near=st.one_of(st.none(), NEAR), in_task=st.booleans())
+    def allocate(self, data, nbytes, near, in_task):
+        node, call = self.top(), lambda function, n: function(n)
+        if in_task and self.tasks:
+            # Hypothesis would keep what it draws, and with a context its account.
+            context, node = self.tasks[data.draw(st.integers(0, len(self.tasks) - 1))]
+            call = context.run
+        if near is not None:
+            nbytes = max(1, self.most_that_fits(node) + near)
         charge = charge_for(nbytes)
-        top = self.top()
-        chain = list(top.chain()) if top else []
-        refuser = next(
-            (n for n in chain if n.limit is not None and n.active() + charge > n.limit), None
+        answers = self.answer_for(node, nbytes)
+        refuser = node and node.refuser(charge)
+        predicted = call(memlimits.would_fit, nbytes)
+        assert predicted.blocked_by in answers
+        error = refusal_of(
+            lambda: self.held.append((call(memlimits.allocate, nbytes), node, charge))
         )
-        before = reserved()
-        if top and refuser is None:
-            top.direct.append(charge)
-        # What is reserved after it has had its bytes is not its own.
-        fits = refuser is None and self.held_bytes() + charge + reserved() <= LIMIT
-        predicted = nbytes > 32 * KIB and self.no_slack()
-        if predicted or refuser is not None:
-            assert bool(memlimits.would_fit(nbytes)) == fits
-        error = refusal_of(lambda: self.take(nbytes, top, charge))
-        if error:
-            assert not (fits and predicted)
-            if top and refuser is None:
-                top.direct.remove(charge)
-            if refuser is not None:
-                assert (error.blocked_by, error.budget) == ("budget", refuser.key)
-                assert error.budget_limit == refuser.limit
-                assert error.budget_active == refuser.active()
-            elif before == 0:
-                assert error.blocked_by == "limit"
-            else:
-                assert error.blocked_by in ("limit", "reservation")
-        else:
-            assert fits or not predicted
-            assert refuser is None
-
-    def take(self, nbytes, top, charge):
-        self.held.append((memlimits.allocate(nbytes), top, charge))
+        assert (error.blocked_by if error else None) == predicted.blocked_by
+        if refuser:
+            assert error.budget == refuser.key
+            assert error.budget_limit == refuser.limit
+            assert error.budget_active == refuser.active()
+        elif error is None and node:
+            node.charge(charge)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data())
-    def free(self, data):
+    @rule(data=st.data(), elsewhere=st.booleans())
+    def free(self, data, elsewhere):
         i = data.draw(st.integers(0, len(self.held) - 1))
         buffer, node, charge = self.held.pop(i)
-        buffer.release()
+        if elsewhere:
+            in_thread(buffer.release)
+        else:
+            buffer.release()
         if node:
             node.direct.remove(charge)
             node.drop_if_unused()
 
+    # ---- what holds after each step ----
+
     @invariant()
     def the_numbers_agree(self):
         counters = memory.counters()
-        assert counters["active"] == self.held_bytes()
+        assert counters["active"] == sum(buffer.capacity for buffer, _, _ in self.held)
         assert counters["reserved"] == reserved()
         assert counters["footprint"] + counters["reserved"] <= LIMIT
         for scope, node in self.stack:
             if isinstance(scope, memlimits.Budget):
-                assert scope.active == node.active()
-                assert scope.peak >= scope.active
+                assert (scope.active, scope.peak) == (node.active(), node.peak)
             else:
-                assert scope.remaining == max(
-                    0, node.floor - sum(node.direct) - sum(c.claim() for c in node.children)
-                )
+                assert scope.remaining == max(0, node.floor - node.claimed())
+
+    @invariant()
+    def just_so_much_would_fit(self):
+        places = [(self.top(), lambda function, n: function(n))]
+        places += [(node, context.run) for context, node in self.tasks]
+        for node, call in places:
+            largest = self.most_that_fits(node)
+            if largest > 32 * KIB:
+                assert call(memlimits.would_fit, largest)
+            beyond = largest + PAGE
+            assert call(memlimits.would_fit, beyond).blocked_by in self.answer_for(node, beyond)
+
+    @invariant()
+    def every_budget_is_listed(self):
+        listed = {b["name"]: (b["limit"], b["active"], b["peak"]) for b in memory.budgets()}
+        expected = {path: (limit, 0, peak) for path, (limit, peak) in self.left.items()}
+        nodes = [node for root in ROOTS for node in root.below() if node.key]
+        paths = [node.path() for node in nodes]
+        for node, path in zip(nodes, paths, strict=True):
+            _, peak = self.left.get(path, (None, 0))
+            expected[path] = (node.limit, node.active(), max(peak, node.peak))
+        assert listed.keys() == expected.keys()
+        for path in paths:
+            if paths.count(path) > 1:  # the same one inside a reservation and outside
+                expected.pop(path, None), listed.pop(path, None)
+        assert listed == expected
 
     def teardown(self):
         while self.stack:
             self.leave()
+        self.tasks.clear()
         for buffer, _, _ in self.held:
             buffer.release()
         assert memory.counters()["reserved"] == 0
