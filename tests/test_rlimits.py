@@ -2,6 +2,7 @@
 
 import json
 import os
+import textwrap
 
 import pytest
 
@@ -170,6 +171,48 @@ def test_a_failed_wire_fails_no_allocation_and_is_reported_once():
         del block, blocks
         consistent()
     """)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "wires"),
+    [
+        ("block = memlimits.allocate(256 << 10)", "memlimits.limits(wired=MIB).__enter__()"),
+        (
+            """
+            memlimits.set_wired_limit(MIB)
+            scope = memlimits.limits(wired=0).__enter__()
+            block = memlimits.allocate(256 << 10)
+            """,
+            "scope.__exit__(None, None, None)",
+        ),
+        (
+            """
+            libc.munlock(other, len(other))
+            memlimits.set_wired_limit(MIB)
+            first, block = memlimits.allocate(MIB), memlimits.allocate(256 << 10)
+            first.release()
+            memlimits.clear_cache()
+            assert libc.mlock(other, len(other)) == 0
+            """,
+            "memlimits.wire(block)",
+        ),
+    ],
+    ids=["entered", "left", "asked"],
+)
+def test_whatever_fails_to_wire_reports_it(before, wires):
+    done = run(
+        "libc = ctypes.CDLL(None)\nother = lock_elsewhere()\n"
+        + textwrap.dedent(before)
+        + textwrap.dedent(f"""
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                {wires}
+            assert [warning.category for warning in caught] == [RuntimeWarning], caught
+            assert memory.counters()["wire_failures"] == 1
+            assert not block.wired
+        """)
+    )
     assert done.stderr == ""
 
 

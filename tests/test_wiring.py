@@ -214,8 +214,28 @@ def test_what_waits_for_the_next_slow_step_is_not_said_to_be_too_much(allocator)
     first.release()
     assert [longer.wired, shorter.wired] == [False, False]
     assert unwired(allocator) == (0, 0, 3 * MIB, 0)  # not both fit
+    with pytest.raises(ValueError, match="not memlimits'"):
+        wire(bytearray(100))
+    assert [longer.wired, shorter.wired] == [False, False]
     allocate_in(allocator, 100)
     assert [longer.wired, shorter.wired] == [False, True]
+
+
+def test_what_just_fits_at_the_next_slow_step_is_not_said_to_be_too_much(allocator):
+    allocator.set_wired_limit(4 * MIB)
+    first, second = (allocate_in(allocator, 4 * MIB) for _ in range(2))
+    assert unwired(allocator) == (0, 0, 4 * MIB, 0)
+    first.release()
+    assert not second.wired
+    assert unwired(allocator) == (0, 0, 0, 0)
+
+
+def test_an_idle_slab_is_not_said_to_be_too_much(allocator):
+    allocator.set_wired_limit(PAGE)
+    block = allocate_in(allocator, 100)
+    assert unwired(allocator)[2] >= 64 * KIB
+    block.release()
+    assert unwired(allocator) == (0, 0, 0, 0)
 
 
 # ---- wire and unwire ----
@@ -232,6 +252,16 @@ def test_a_buffer_is_wired_later(allocator):
     assert block.wired  # as long as nothing else needs its place
     wire(scratch)
     assert [scratch.wired, block.wired] == [True, False]
+
+
+def test_what_is_wired_now_goes_before_what_waits_for_its_turn(allocator):
+    allocator.set_wired_limit(4 * MIB)
+    first = allocate_in(allocator, 4 * MIB, wired=True)
+    block, waiting = allocate_in(allocator, 3 * MIB), allocate_in(allocator, 3 * MIB, wired=True)
+    first.release()
+    assert not waiting.wired
+    wire(block)
+    assert [block.wired, waiting.wired] == [True, False]
 
 
 def test_each_unwire_takes_one_wire_back(allocator):
@@ -350,7 +380,10 @@ def test_a_block_of_c_that_is_resized_and_not_wired_yet(default):
 )
 def test_foreign_memory_is_refused_and_nothing_changes(default, function, array, error):
     before = memory.counters()
-    with pytest.raises(error, match=type(array).__name__):
+    message = (
+        "the memory of this" if error is ValueError else "a Buffer or have the buffer protocol"
+    )
+    with pytest.raises(error, match=f"{message}.*{type(array).__name__}"):
         function(array)
     assert memory.counters() == before
 
