@@ -188,7 +188,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.stack) < 9)
     @rule(
         name=st.sampled_from(["a", "b", "ä"]),
-        limit=st.one_of(st.none(), st.integers(0, 2 * LIMIT)),
+        limit=st.one_of(st.none(), st.integers(0, 2 * LIMIT // PAGE).map(lambda n: n * PAGE)),
         near=st.one_of(st.none(), NEAR),
     )
     def open_budget(self, name, limit, near):

@@ -56,6 +56,31 @@ def test_every_snapshot_under_load_is_consistent():
 
 
 @pytest.mark.core
+@pytest.mark.host
+def test_what_the_system_is_taking_back_is_not_active():
+    allocator = private()
+    allocator.set_cache_limit(0)
+    length = 64 * MIB
+    seen = []
+
+    def look():
+        while not seen:
+            before = allocator.counters()["pending"]
+            active = allocator.get_active_memory()
+            if before == allocator.counters()["pending"] == length:
+                seen.append(active)
+
+    def work():
+        while not seen:
+            block = allocate_in(allocator, length)
+            memoryview(block)[::4096] = bytes(length // 4096)
+            block.release()
+
+    run_threads(look, work)
+    assert seen == [0]
+
+
+@pytest.mark.core
 def test_active_is_what_the_test_holds():
     allocator = private()
     blocks = [allocate_in(allocator, n) for n in (1, 64, 65, 5000, 32768, 32769, MIB + 1, 0)]

@@ -1,8 +1,10 @@
 """Limits for a part of a program: `memlimits.limits` against a plain model, and in bad company."""
 
 import random
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import hypothesis.strategies as st
 import pytest
@@ -55,6 +57,7 @@ class Scopes(RuleBasedStateMachine):
     """Three threads that open, end and set; the model is a list of dictionaries."""
 
     open_ones = Bundle("open_ones")
+    left = Bundle("left")
 
     def __init__(self):
         super().__init__()
@@ -77,17 +80,25 @@ class Scopes(RuleBasedStateMachine):
     def open_one(self, given, worker):
         scope = memlimits.limits(**given)
         layer = dict(given)
+        return self.enter(scope, layer, worker)
+
+    @rule(target=open_ones, one=consumes(left), worker=workers)
+    def open_again(self, one, worker):
+        return self.enter(*one, worker)
+
+    def enter(self, scope, layer, worker):
         assert self.on(worker, scope.__enter__) is scope
         self.layers.append(layer)
         self.scopes.append(scope)
         return scope, layer
 
-    @rule(one=consumes(open_ones), worker=workers)
+    @rule(target=left, one=consumes(open_ones), worker=workers)
     def end(self, one, worker):
         scope, layer = one
         self.on(worker, scope.__exit__, None, None, None)
         self.layers = [other for other in self.layers if other is not layer]
         self.scopes.remove(scope)
+        return one
 
     @rule(one=open_ones, worker=workers)
     def enter_twice(self, one, worker):
@@ -204,6 +215,10 @@ def test_nothing_is_set_where_the_warning_is_an_error():
             warnings.simplefilter("always")
             with scope:
                 assert memlimits.get_wired_limit() == 2 * MIB
+                try:
+                    scope.__enter__()
+                except RuntimeError as error:
+                    assert "in force already" in str(error)
         assert len(caught) == 1 and caught[0].filename == "<string>"
         assert memlimits.get_wired_limit() == 0
     """)
@@ -227,6 +242,7 @@ def test_waiting_brings_its_timeout_along():
 def test_a_scope_is_left_once_and_serves_again():
     before = in_force()
     scope = memlimits.limits(memory=MIB)
+    references = sys.getrefcount(scope)
     with pytest.raises(RuntimeError, match="not in force"):
         scope.__exit__(None, None, None)
     for _ in range(2):
@@ -235,6 +251,50 @@ def test_a_scope_is_left_once_and_serves_again():
         with pytest.raises(RuntimeError, match="not in force"):
             scope.__exit__(None, None, None)
     assert in_force() == before
+    assert sys.getrefcount(scope) == references
+
+
+def test_two_threads_at_one_scope():
+    """One of them enters it, and one leaves it."""
+    scope = memlimits.limits(memory=MIB)
+    together = threading.Barrier(2, timeout=20)
+    turns = 300
+    done = {"entered": 0, "left": 0}
+
+    def work():
+        for _ in range(turns):
+            together.wait()
+            with suppress(RuntimeError):
+                scope.__enter__()
+                done["entered"] += 1
+            together.wait()
+            with suppress(RuntimeError):
+                scope.__exit__(None, None, None)
+                done["left"] += 1
+
+    before = in_force()
+    run_threads(work, work)
+    assert done == {"entered": turns, "left": turns}
+    assert in_force() == before
+
+
+def test_no_step_finds_new_limits_under_an_old_policy():
+    """What fits a high limit under "strict", and passes a low one under "guideline"."""
+    memlimits.set_cache_limit(0)
+    memlimits.set_memory_limit(4 * MIB)
+    done = threading.Event()
+
+    def change():
+        for _ in range(3000):
+            with memlimits.limits(memory=64 * MIB, policy="strict"):
+                pass
+        done.set()
+
+    def take():
+        while not done.is_set():
+            memlimits.allocate(8 * MIB).release()
+
+    run_threads(change, take, take)
 
 
 def test_a_scope_may_be_left_on_another_thread():

@@ -85,9 +85,10 @@ def test_a_generator_is_inside_from_its_first_step_to_its_end():
         finally:
             assert get_memory_limit() == MIB
 
-    made = generator()
+    made, another = generator(), generator()
     assert get_memory_limit() == base
-    assert next(made) == MIB
+    assert next(made) == next(another) == MIB
+    another.close()
     assert made.send(5) == (5, MIB)
     assert get_memory_limit() == MIB
     with pytest.raises(StopIteration, match="returned"):
@@ -110,6 +111,10 @@ def test_a_coroutine_is_inside_until_it_is_done():
             raise KeyError
         return "value"
 
+    async def several():
+        return await asyncio.gather(coroutine(False), coroutine(False))
+
+    assert asyncio.run(several()) == ["value", "value"]
     made = coroutine(False)
     assert get_memory_limit() == base
     assert asyncio.run(made) == "value"
@@ -154,6 +159,7 @@ def test_an_async_generator_takes_what_is_sent_thrown_and_closed():
         await made.aclose()
         assert get_memory_limit() != MIB
         assert [value async for value in short()] == [MIB, MIB]
+        assert [(a, b) async for a in short() async for b in short()] == [(MIB, MIB)] * 4
         with pytest.raises(ZeroDivisionError):
             await anext(failing())
 

@@ -53,6 +53,10 @@ def test_it_cannot_be_changed_and_can_be_compared_copied_and_sent():
 def test_every_attribute_is_there_annotated_and_documented():
     stats = memlimits.stats()
     names = set(stats._asdict())
+    counts = "resources slabs hits misses steals evictions overruns wires wire_failures commits"
+    counts += " trims pressure_trims decays waiting waits"
+    refusals = {name for name in names if name.startswith("refusals")}
+    assert names - SIZES == {*counts.split(), *refusals, "policy", "idle_timeout", "wait_seconds"}
     assert names == set(Stats.__annotations__)
     heads = re.findall(r"^(\w[\w, ]*) : ", inspect.cleandoc(Stats.__doc__), re.MULTILINE)
     assert {name for head in heads for name in head.split(", ")} == names
@@ -140,6 +144,32 @@ def test_the_largest_idle_of_a_bin_and_of_what_is_purgeable():
     stats = of(allocator)
     assert stats.largest_idle == longest
     assert stats.purgeable == stats.cache == sum(block.capacity for block in blocks)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1)])
+def test_the_largest_idle_where_one_bin_has_several_lengths(order):
+    """Which it has where limits are near, since lengths are rounded to those of bins else."""
+    allocator = strict(0)
+    sizes = [MIB + n * 4096 for n in (1, 2, 3)]
+    blocks = []
+    for n in sizes:
+        allocator.set_memory_limit(allocator.get_active_memory() + n)
+        blocks.append(allocate_in(allocator, n))
+    assert [block.capacity for block in blocks] == sizes
+    for i in order:
+        blocks[i].release()
+    assert of(allocator).largest_idle == sizes[-1]
+
+
+@pytest.mark.core
+def test_the_largest_idle_is_a_page():
+    allocator = strict(4096)
+    allocate_in(allocator, 100).release()
+    assert of(allocator).largest_idle == 4096
+    assert of(allocator, reset_peak=True).largest_idle == 4096
+    stats = of(allocator)  # since the stop it is no slab
+    assert (stats.largest_idle, stats.slabs) == (4096, 0)
 
 
 @pytest.mark.core
@@ -235,6 +265,17 @@ def test_waits():
     assert (stats.waits, stats.waiting, stats.refusals) == (1, 0, 1)
     assert 0.05 <= stats.wait_seconds < 5
     held.release()
+
+
+@pytest.mark.core
+def test_the_peak_after_a_reset_is_that_of_what_is_taken_then():
+    allocator = private()
+    blocks = [allocate_in(allocator, n) for n in (MIB, 2 * MIB)]
+    for block in blocks:
+        block.release()
+    assert of(allocator, reset_peak=True).peak == 3 * MIB
+    held = allocate_in(allocator, MIB)
+    assert of(allocator).peak == held.capacity == MIB
 
 
 @pytest.mark.core
