@@ -90,6 +90,11 @@ class Node:
 ROOTS = []
 
 
+def budget_in(parent, name):
+    siblings = parent.children if parent else ROOTS
+    return next((node for node in siblings if node.key == name), None) or Node(parent, name)
+
+
 def refusal_of(function, kind=memlimits.MemoryLimitError):
     try:
         function()
@@ -192,9 +197,7 @@ class Machine(RuleBasedStateMachine):
         near=st.one_of(st.none(), NEAR),
     )
     def open_budget(self, name, limit, near):
-        parent = self.top()
-        siblings = parent.children if parent else ROOTS
-        node = next((node for node in siblings if node.key == name), None) or Node(parent, name)
+        node = budget_in(self.top(), name)
         if limit is not None and near is not None:
             limit = max(0, node.active() + near)
         budget = memlimits.budget(name, limit=limit)
@@ -231,9 +234,12 @@ class Machine(RuleBasedStateMachine):
         scope.close()
         node.floor = 0
         if node.key:
-            _, peak = self.left.get(node.path(), (None, 0))
-            self.left[node.path()] = (scope.limit, max(peak, node.peak))
+            self.note_left(scope, node)
         self.close(node)
+
+    def note_left(self, scope, node):
+        _, peak = self.left.get(node.path(), (None, 0))
+        self.left[node.path()] = (scope.limit, max(peak, node.peak))
 
     def close(self, node):
         node.opened -= 1
@@ -251,6 +257,19 @@ class Machine(RuleBasedStateMachine):
     def start_task(self):
         self.top().opened += 1
         self.tasks.append((contextvars.copy_context(), self.top()))
+
+    @rule(data=st.data(), name=st.sampled_from(["a", "b"]), near=NEAR)
+    def limit_elsewhere(self, data, name, near):
+        """Another task gives a budget another limit, also one that is open here."""
+        places = [(contextvars.Context(), None), *self.tasks]
+        context, parent = places[data.draw(st.integers(0, len(places) - 1))]
+        node = budget_in(parent, name)
+        node.limit = max(0, node.active() + near)
+        budget = memlimits.budget(name, limit=node.limit)
+        context.run(budget.__enter__)
+        context.run(budget.close)
+        self.note_left(budget, node)
+        node.drop_if_unused()
 
     @precondition(lambda self: self.tasks)
     @rule(data=st.data())

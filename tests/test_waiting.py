@@ -530,6 +530,55 @@ def test_who_waits_goes_on_once_a_reservation_ends(patient):
     assert shortest(attempt) < 0.01
 
 
+def fill():
+    return memlimits.allocate(memlimits.get_memory_limit() - memory.counters()["footprint"])
+
+
+def test_who_waited_for_a_small_block_on_a_budget_takes_from_its_own_heap_again(patient):
+    held = [fill()]
+
+    def free():
+        until_one_waits()
+        held.clear()
+
+    def work():
+        with memlimits.budget("b") as budget:
+            charged = memlimits.allocate(5000)
+            assert budget.active == charged.capacity
+        slabs = memlimits.stats().slabs
+        assert memlimits.allocate(5000).capacity == charged.capacity
+        assert memlimits.stats().slabs == slabs + 1  # not a piece of what the other is of
+
+    run_threads(free, work)
+
+
+def test_a_signal_ends_the_wait_for_a_small_block_on_a_budget(patient):
+    def interrupt(*_):
+        raise InterruptedError
+
+    before = memory.counters()
+    with fill(), memlimits.budget("b", limit=MIB) as budget, memlimits.reserve(0):
+        with alarm(interrupt, after=0.02), pytest.raises(InterruptedError):
+            memlimits.allocate(5000)
+        assert budget.active == budget.peak == 0
+    counters = memory.counters()
+    assert counters["waiting"] == counters["reserved"] == 0
+    assert counters["refusals"] == before["refusals"]
+
+
+def test_a_signal_ends_the_wait_for_a_reservation(patient):
+    def interrupt(*_):
+        raise InterruptedError
+
+    before = memory.counters()
+    with fill():
+        with alarm(interrupt, after=0.02), pytest.raises(InterruptedError):
+            memlimits.reserve(MIB).__enter__()
+        assert memory.counters()["reserved"] == 0
+        assert memory.counters()["refusals"] == before["refusals"]
+    assert memlimits.allocate(MIB).nbytes == MIB
+
+
 def test_an_array_that_is_resized_waits_in_place(patient, govern):
     held = [np.empty(30 * MIB, np.uint8)]
     array = np.arange(20 * MIB, dtype=np.uint8)
