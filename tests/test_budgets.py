@@ -133,7 +133,7 @@ def most(fits, enough):
 
 # Sizes that meet in one class, sizes of any class, and whole pages; or so many bytes more than fit.
 SIZES = st.one_of(
-    st.sampled_from([100, 5000, 32 * KIB]),
+    st.sampled_from([100, 5000, 32 * KIB, 64 * KIB, MIB]),
     st.integers(1, 40 * KIB),
     st.integers(32 * KIB + 1, 6 * MIB),
 )
@@ -439,6 +439,31 @@ def test_what_is_charged_is_no_piece_of_the_threads_own_slabs(strict):
     assert memlimits.would_fit(100)
     assert memlimits.allocate(100).nbytes == plain.nbytes
     del rest, filled
+
+
+@pytest.mark.core
+def test_what_was_charged_once_is_had_again_for_nothing(strict):
+    """By threads that are not charged: a whole resource, a piece of a slab, and a former slab."""
+
+    def leave_no_room():
+        return memlimits.allocate(memlimits.get_memory_limit() - memory.counters()["footprint"])
+
+    with memlimits.budget("b") as budget:
+        memlimits.allocate(MIB).release()
+    in_thread(memlimits.allocate(MIB).release)
+    assert budget.active == 0
+
+    with budget:
+        first, second = (memlimits.allocate(7000) for _ in range(2))
+    first.release()
+    with leave_no_room():
+        memlimits.allocate(7000).release()
+        assert budget.active == charge_for(7000)
+        second.release()
+        assert budget.active == 0
+        plain = memlimits.allocate(64 * KIB)
+        in_thread(plain.release)
+        assert budget.active == 0
 
 
 @pytest.mark.core

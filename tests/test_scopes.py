@@ -278,23 +278,24 @@ def test_two_threads_at_one_scope():
     assert in_force() == before
 
 
-def test_no_step_finds_new_limits_under_an_old_policy():
+def test_no_step_finds_the_one_changed_and_not_the_other(storm):
     """What fits a high limit under "strict", and passes a low one under "guideline"."""
     memlimits.set_cache_limit(0)
     memlimits.set_memory_limit(4 * MIB)
     done = threading.Event()
+    before = memory.counters()["refusals"]
 
     def change():
-        for _ in range(3000):
+        while not done.is_set():
             with memlimits.limits(memory=64 * MIB, policy="strict"):
                 pass
-        done.set()
 
     def take():
-        while not done.is_set():
-            memlimits.allocate(8 * MIB).release()
+        storm(2, 200, 1, 16, 17, 2**62)
+        done.set()
 
-    run_threads(change, take, take)
+    run_threads(change, take)
+    assert memory.counters()["refusals"] == before
 
 
 def test_a_scope_may_be_left_on_another_thread():
