@@ -338,13 +338,13 @@ def test_threads_that_overlap():
     def work(seed):
         rng = random.Random(seed)
         scopes = {}
-        for turn in range(30):
-            for step in range(20):
+        for turn in range(400):
+            for step in range(3):
                 if scopes and rng.random() < 0.5:
                     number = rng.choice(list(scopes))
                     scopes.pop(number).__exit__(None, None, None)
                 else:
-                    number = ((turn * 20 + step) * count + seed + 1) * KIB
+                    number = ((turn * 3 + step) * count + seed + 1) * KIB
                     scopes[number] = memlimits.limits(
                         memory=number * 2, cache=number, policy="strict"
                     ).__enter__()

@@ -214,8 +214,8 @@ def test_what_waits_for_the_next_slow_step_is_not_said_to_be_too_much(allocator)
     first.release()
     assert [longer.wired, shorter.wired] == [False, False]
     assert unwired(allocator) == (0, 0, 3 * MIB, 0)  # not both fit
-    with pytest.raises(ValueError, match="not memlimits'"):
-        wire(bytearray(100))
+    with pytest.raises(ValueError, match="not asked"):
+        unwire(shorter)
     assert [longer.wired, shorter.wired] == [False, False]
     allocate_in(allocator, 100)
     assert [longer.wired, shorter.wired] == [False, True]
