@@ -137,7 +137,13 @@ SIZES = st.one_of(
     st.integers(1, 40 * KIB),
     st.integers(32 * KIB + 1, 6 * MIB),
 )
-NEAR = st.sampled_from([-3 * MIB, -100 * KIB, -PAGE, -1, 0, 1, PAGE])
+NEAR = st.sampled_from([-3 * MIB, -100 * KIB, -PAGE, -1, 0, 1, PAGE, 100 * KIB + 1])
+
+
+def own_the_heap():
+    """From then on frees ask for no lock, as in a program that runs long."""
+    for _ in range(17_000):
+        memlimits.allocate(64)
 
 
 class Machine(RuleBasedStateMachine):
@@ -145,8 +151,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        for _ in range(17_000):  # from there on the heap's lock is this thread's, as in a program
-            memlimits.allocate(64)
+        own_the_heap()
         memlimits.clear_cache()
         assert memlimits.get_active_memory() == 0
         memlimits.set_memory_limit(LIMIT)
@@ -341,8 +346,8 @@ class Machine(RuleBasedStateMachine):
             largest = self.most_that_fits(node)
             if largest > 32 * KIB:
                 assert call(memlimits.would_fit, largest)
-            beyond = largest + PAGE
-            assert call(memlimits.would_fit, beyond).blocked_by in self.answer_for(node, beyond)
+            for n in (largest + 1, largest + PAGE):
+                assert call(memlimits.would_fit, n).blocked_by in self.answer_for(node, n)
 
     @invariant()
     def every_budget_is_listed(self):
@@ -395,6 +400,13 @@ def test_a_block_is_charged_until_it_is_freed_wherever_that_is():
     assert after.nbytes == MIB
 
 
+def leave(nbytes):
+    """Take all but so many bytes of the memory limit, in whole pages."""
+    memlimits.clear_cache()
+    room = memlimits.get_memory_limit() - memory.counters()["footprint"]
+    return memlimits.allocate((room - nbytes) // PAGE * PAGE)
+
+
 @pytest.mark.core
 def test_nothing_is_charged_that_would_be_freed_without_a_look():
     """Free pieces of a slab whose thread frees without a look are for what nobody is charged."""
@@ -426,9 +438,9 @@ def test_nothing_is_charged_that_would_be_freed_without_a_look():
 @pytest.mark.core
 def test_what_is_charged_is_no_piece_of_the_threads_own_slabs(strict):
     """Near the limit, where idle memory is looked for. Who frees such a piece asks no account."""
+    own_the_heap()
     plain = memlimits.allocate(100)
-    room = memlimits.get_memory_limit() - memory.counters()["footprint"]
-    rest = memlimits.allocate(room - 2 * PAGE)
+    rest = leave(2 * PAGE)
     with memlimits.budget("b") as budget:
         block = memlimits.allocate(100)
         assert budget.active == 128
@@ -444,13 +456,21 @@ def test_what_is_charged_is_no_piece_of_the_threads_own_slabs(strict):
 
 
 @pytest.mark.core
+def test_what_is_charged_is_no_piece_of_them_below_a_peak_either(strict):
+    """There is headroom then: heaps need not stop to find one."""
+    own_the_heap()
+    plain, idle = memlimits.allocate(100), memlimits.allocate(MIB)
+    rest = leave(0)
+    idle.release()
+    with memlimits.budget("b") as budget:
+        memlimits.allocate(100).release()
+        assert budget.active == 0
+    del plain, rest
+
+
+@pytest.mark.core
 def test_what_was_charged_once_is_had_again_for_nothing(strict):
     """By threads that are not charged: a whole resource, a piece of a slab, and a former slab."""
-
-    def leave_no_room():
-        memlimits.clear_cache()
-        return memlimits.allocate(memlimits.get_memory_limit() - memory.counters()["footprint"])
-
     with memlimits.budget("b") as budget:
         memlimits.allocate(MIB).release()
     in_thread(memlimits.allocate(MIB).release)
@@ -459,7 +479,7 @@ def test_what_was_charged_once_is_had_again_for_nothing(strict):
     with budget:
         first, second = (memlimits.allocate(7000) for _ in range(2))
     first.release()
-    with leave_no_room():
+    with leave(0):
         memlimits.allocate(7000).release()
         assert budget.active == charge_for(7000)
         second.release()
@@ -469,6 +489,22 @@ def test_what_was_charged_once_is_had_again_for_nothing(strict):
         assert memory.counters()["misses"] == misses
         in_thread(plain.release)
         assert budget.active == 0
+
+
+@pytest.mark.host
+def test_slabs_take_their_lists_of_accounts_along():
+    run("""
+        def churn(times):
+            with memlimits.budget("b"):
+                for _ in range(times):
+                    memlimits.allocate(64).release()
+                    memlimits.clear_cache()
+
+        churn(100)
+        before = proc("VmData")
+        churn(1000)     # 8 KiB each
+        assert proc("VmData") - before < 4 * MIB
+    """)
 
 
 @pytest.mark.core

@@ -220,7 +220,7 @@ def test_those_who_hold_memory_are_served_in_the_order_of_their_arrival():
         threads.ask(2, 4 * MIB)
         assert threads.served == []
         held.release()
-        threads.until_served(1, 2)
+        until(lambda: len(threads.served) == 2)
 
 
 def shortest(attempt):
