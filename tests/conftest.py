@@ -74,6 +74,17 @@ def storm(tmp_path_factory):
 
 
 @pytest.fixture
+def calm():
+    """An allocator of the test's own, which no pressure reaches."""
+    from memlimits import _system
+    from support.blocks import private
+
+    allocator = private()
+    _system.set_pressure_trim(allocator, None, None)
+    return allocator
+
+
+@pytest.fixture
 def blocks():
     """Blocks of the C interface."""
     from support.functions import Blocks

@@ -7,7 +7,6 @@ import pytest
 import memlimits
 from memlimits import _system
 from memlimits._buffer import allocate_in
-from support import idle as idle_memory
 from support.blocks import private
 from support.cgroup import (
     UNIFIED,
@@ -26,11 +25,6 @@ from support.units import MIB
 needs_pressure = pytest.mark.skipif(
     _system.stall(private()) is None, reason="the system does not tell of memory pressure"
 )
-
-
-@pytest.fixture
-def calm():
-    return idle_memory.calm()
 
 
 @pytest.mark.core

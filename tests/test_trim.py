@@ -7,17 +7,11 @@ import pytest
 
 from memlimits import _system
 from memlimits._buffer import allocate_in
-from support import idle as idle_memory
 from support.idle import idle
 from support.kernel import unmapped
 from support.metal import stand_in
 from support.process import run
 from support.units import KIB, MIB
-
-
-@pytest.fixture
-def calm():
-    return idle_memory.calm()
 
 
 @pytest.mark.core

@@ -1,16 +1,8 @@
 """Idle memory to be trimmed."""
 
-from memlimits import _system
 from memlimits._buffer import allocate_in
-from support.blocks import place, private
+from support.blocks import place
 from support.units import MIB
-
-
-def calm():
-    """An allocator that no pressure reaches."""
-    allocator = private()
-    _system.set_pressure_trim(allocator, None, None)
-    return allocator
 
 
 def idle(allocator, *sizes):
