@@ -55,9 +55,15 @@ cdef class limits:
     cdef State state
 
     def __cinit__(
-        self, *, memory=NOT_GIVEN, cache=NOT_GIVEN, wired=NOT_GIVEN, policy=NOT_GIVEN,
-        timeout=None
+        self, *values, memory=NOT_GIVEN, cache=NOT_GIVEN, wired=NOT_GIVEN, policy=NOT_GIVEN,
+        timeout=None, **others
     ):
+        # By itself the message would speak of __cinit__().
+        if values:
+            raise TypeError(
+                f"limits() takes keyword arguments only, such as memory=..., not {values[0]!r}")
+        for name in others:
+            raise TypeError(f"limits() got an unexpected keyword argument {name!r}")
         self.allocator = get_default()
         if memory is not NOT_GIVEN:
             self.allocator.give_memory(&self.layer, memory, "memory")

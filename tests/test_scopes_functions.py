@@ -176,6 +176,14 @@ def test_an_async_generator_takes_what_is_sent_thrown_and_closed():
     assert events == [(1, MIB), (2, MIB), ("closed", MIB)]
 
 
+def test_arguments_that_it_does_not_have():
+    message = r"limits\(\) got an unexpected keyword argument 'foo'"
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        memlimits.limits(memory=MIB, foo=1)
+    with pytest.raises(TypeError, match=r"^limits\(\) takes keyword arguments only, .* not 5$"):
+        memlimits.limits(5)
+
+
 @pytest.mark.parametrize("what", [int, 5, None, "name"])
 def test_what_is_no_function_is_refused(what):
     with pytest.raises(TypeError, match="decorates functions"):
