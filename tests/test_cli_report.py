@@ -59,6 +59,11 @@ def values(**changes):
             "failures to wire memory: 1",
         ),
         (
+            {"wired_asked": 3 * MIB, "unwired_asked": MIB},
+            "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 0\n"
+            "asked to be wired and not wired: 1 MiB of 3 MiB",
+        ),
+        (
             {
                 "policy": "wait",
                 "waits": 1200,
@@ -110,6 +115,32 @@ def test_json_of_a_program_that_succeeds(run, tmp_path):
     assert report["refusals"] == report["overruns"] == 0
     assert report["last_refusal"] is None
     assert sorted(os.listdir(tmp_path)) == ["program.py", "report.json"]
+
+
+def test_what_was_not_wired_of_a_program_that_asked_for_it(run):
+    source = "import memlimits; held = memlimits.allocate(1 << 20, wired=True)"
+    line = b"memlimits: asked to be wired and not wired: 1 MiB of 1 MiB\n"
+    assert line in run(source).stderr
+
+
+def test_budgets_of_a_program(run, tmp_path):
+    """Those that are open at the end, and those that were left."""
+    source = """
+import memlimits, numpy
+with memlimits.budget("left", limit=20 * 2**20):
+    numpy.empty(2 * 2**20)
+memlimits.budget("open").__enter__()
+held = numpy.empty(2**20)
+"""
+    done = run(source, "--report=report.json")
+    budgets = json.loads((tmp_path / "report.json").read_text())["budgets"]
+    found = {budget.pop("name"): budget for budget in budgets}
+    assert found == {
+        "left": {"limit": 20 * MIB, "active": 0, "peak": 16 * MIB},
+        "open": {"limit": None, "active": 8 * MIB, "peak": 8 * MIB},
+    }
+    assert b"memlimits: budget left: peak 16 MiB, active 0 B, limit 20 MiB\n" in done.stderr
+    assert b"memlimits: budget open: peak 8 MiB, active 8 MiB, limit none\n" in done.stderr
 
 
 def test_json_of_a_program_that_fails(run, tmp_path):

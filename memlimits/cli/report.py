@@ -73,6 +73,11 @@ def describe(values: dict[str, Any]) -> str:
         lines.append(f"allocations over the limit: {values['overruns']:,}")
     if values["wire_failures"]:
         lines.append(f"failures to wire memory: {values['wire_failures']:,}")
+    if values["unwired_asked"]:
+        lines.append(
+            f"asked to be wired and not wired: {format_size(values['unwired_asked'])} "
+            f"of {format_size(values['wired_asked'])}"
+        )
     if values["waits"]:
         lines.append(
             f"allocations that waited: {values['waits']:,}, {values['wait_seconds']:.3g} s in all"
