@@ -129,11 +129,23 @@ LAYOUTS = {
         {"memory.max": 250, "worker/memory.max": 220, "docker/1234/memory.max": 100},
         220,
     ),
+    "v2: a container that is limited as a whole": (
+        "0::/docker/1234/worker",
+        UNIFIED.format(top="/docker/1234"),
+        {"memory.max": 210, "worker/memory.max": 220},
+        210,
+    ),
     "v2: a group outside what can be seen": (
         "0::/../other",
         UNIFIED.format(top="/"),
-        {"memory.max": 260},
+        {"memory.max": 260, "../other/memory.max": 100},
         260,
+    ),
+    "v2: what lies above the mount is no group": (
+        "0::/a",
+        UNIFIED.format(top="/"),
+        {"a/memory.max": 230, "../memory.max": 100},
+        230,
     ),
     "v1: a container that sees its own part only": (
         "5:memory:/docker/1234\n1:name=systemd:/docker/1234\n0::/",
@@ -146,6 +158,12 @@ LAYOUTS = {
         V1.format(top="/"),
         {"a/memory.limit_in_bytes": 280, "b/memory.limit_in_bytes": 50},
         280,
+    ),
+    "v1: a hierarchy that is named memory": (
+        "5:memory:/a\n4:name=memory:/b\n3:cpu,memory_like:/b\n0::/",
+        V1.format(top="/"),
+        {"a/memory.limit_in_bytes": 285, "b/memory.limit_in_bytes": 50},
+        285,
     ),
     "both: the smaller one": (
         "5:memory:/a\n0::/a",
@@ -175,31 +193,11 @@ def test_version_1s_way_to_write_no_limit(tmp_path):
 @needs_namespace
 def test_a_mount_that_shows_another_group_only_is_not_ours(tmp_path):
     """A bind mount of some other group's directory, as container tools leave behind."""
-    mountinfo = V1.format(top="/") + "\n" + V1.format(top="/other").replace("{root}", "{root}/seen")
+    mountinfo = "\n".join(
+        V1.format(top=top).replace("{root}", f"{{root}}{at}")
+        for top, at in (("/our", "/seen"), ("/", ""), ("/other", "/seen"))
+    )
     files = {"ours/memory.limit_in_bytes": 300, "seen/memory.limit_in_bytes": 100}
     files = {path: str(n * MIB) for path, n in files.items()}
     info = facts_from(*recorded(tmp_path, "5:memory:/ours", mountinfo, files))
     assert info["memory_size"] == 300 * MIB
-
-
-@needs_namespace
-@pytest.mark.parametrize(
-    ("swap", "expected"), [("0", 150), ("max", 150), ("64", 150)], ids=["none", "max", "some"]
-)
-def test_available_within_a_group_of_version_2(tmp_path, swap, expected):
-    """Limit less usage, plus clean page cache; swap only as far as the machine has any."""
-    files = {
-        "a/memory.max": str(300 * MIB),
-        "a/memory.current": str(200 * MIB),
-        "a/memory.swap.max": swap if swap == "max" else str(int(swap) * MIB),
-        "a/memory.swap.current": "0",
-        "a/memory.stat": f"anon 1\nfile 2\ninactive_file {40 * MIB}\nactive_file {30 * MIB}\n"
-        f"file_mapped {10 * MIB}\nfile_dirty {6 * MIB}\nfile_writeback {4 * MIB}",
-    }
-    script = "from memlimits._device import Device; print(Device().available())"
-    words = recorded(tmp_path, "0::/a", UNIFIED.format(top="/"), files)
-    done = execute(script, words=words, check=True)
-    swapped = 0 if swap == "0" else meminfo("SwapFree")
-    if swap == "64":
-        swapped = min(64 * MIB, swapped)
-    assert int(done.stdout) == expected * MIB + swapped

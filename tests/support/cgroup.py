@@ -66,10 +66,11 @@ needs_namespace = pytest.mark.skipif(
 )
 
 
-def recorded(tmp_path, cgroup, mountinfo, files):
+def recorded(tmp_path, cgroup, mountinfo, files, **machine):
     """Words that start a command which sees these /proc/self/cgroup, mountinfo and group files.
 
-    {root} in mountinfo stands for where the files are.
+    {root} in mountinfo stands for where the files are. `machine`: /proc/meminfo, and
+    /proc/pressure/memory as `pressure`.
     """
     root = tmp_path / "tree"
     root.mkdir()
@@ -79,10 +80,15 @@ def recorded(tmp_path, cgroup, mountinfo, files):
         path.write_text(text + "\n")
     (tmp_path / "cgroup").write_text(cgroup + "\n")
     (tmp_path / "mountinfo").write_text(mountinfo.format(root=root) + "\n")
+    for name, text in machine.items():
+        (tmp_path / name).write_text(text + "\n")
+    over = {"meminfo": "/proc/meminfo", "pressure": "/proc/pressure/memory"}
+    mounts = "".join(f'mount --bind "$0/{name}" {over[name]} &&' for name in machine)
     # exec keeps the process number, and with it the files put over /proc's.
-    script = """
+    script = f"""
         mount --bind "$0/cgroup" /proc/$$/cgroup &&
         mount --bind "$0/mountinfo" /proc/$$/mountinfo &&
+        {mounts}
         exec "$@"
     """
     return "unshare", "--mount", "sh", "-c", script, str(tmp_path)
