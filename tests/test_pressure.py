@@ -1,6 +1,10 @@
 """Memory pressure: what is read of it, and idle memory that goes back for it."""
 
+import errno
+import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +23,7 @@ from support.cgroup import (
 )
 from support.idle import idle
 from support.metal import setting, stand_in
-from support.process import run
+from support.process import execute, run
 from support.units import MIB
 
 needs_pressure = pytest.mark.skipif(
@@ -138,6 +142,28 @@ def test_a_group_gets_as_much_as_it_lacks_and_no_more():
         )
 
 
+@needs_namespace
+@pytest.mark.host
+def test_exactly_the_threshold_is_enough(tmp_path):
+    machine = "MemTotal: 4096000 kB\nMemAvailable: 2048000 kB"
+    words = recorded(tmp_path, "0::/", UNIFIED.format(top="/"), {}, meminfo=machine)
+    run(
+        """
+        for n in (8, 4):
+            memlimits.allocate(n * MIB).release()
+            memlimits.reset_peak_memory()
+        memlimits.set_pressure_trim(2000 * MIB)
+        assert memlimits.trim(None) == memlimits.trim(12 * MIB) == 0
+        memlimits.set_pressure_trim(2000 * MIB + 1)
+        assert memlimits.trim(None) == 8 * MIB
+        memlimits.set_pressure_trim(2000 * MIB)
+        memlimits.set_idle_timeout(0)
+        assert memlimits.trim(12 * MIB) == 0
+        """,
+        words=words,
+    )
+
+
 PRESSURE = "some avg10={}.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=90.00 avg60=0.00 total=0"
 
 
@@ -171,18 +197,61 @@ def test_the_stall_is_the_highest_of_the_groups(tmp_path):
     )
 
 
+def stall_in(tmp_path, files, off=(), **machine):
+    """What is read in the group a/b; in the groups `off` it is the file that they give."""
+    shutil.rmtree(tmp_path / "tree", ignore_errors=True)
+    words = recorded(tmp_path, "0::/a/b", UNIFIED.format(top="/"), files, **machine)
+    for group in off:
+        file = tmp_path / "tree" / group / "memory.pressure"
+        file.unlink()
+        file.symlink_to(off[group])
+    program = """
+        import json
+        from memlimits import _system, memory
+        print(json.dumps(_system.stall(memory.default_allocator())))
+    """
+    return json.loads(execute(program, words=words, check=True).stdout)
+
+
 @needs_namespace
 @pytest.mark.host
 def test_the_machines_stall_where_no_group_tells(tmp_path):
-    words = recorded(tmp_path, "0::/a", UNIFIED.format(top="/"), {"a/memory.max": "max"})
-    (tmp_path / "pressure").write_text(PRESSURE.format(40) + "\n")
-    script = """
-        from memlimits import _system
-        assert _system.stall(memory.default_allocator()) == {}
-    """
-    bind = 'mount --bind {} /proc/pressure/memory && exec "$@"'
-    over = ("sh", "-c", bind.format(tmp_path / "pressure"), "sh")
-    run(script.format(40), words=(*words, *over))
+    files = {"a/memory.max": "max"}
+    assert stall_in(tmp_path, files, pressure=PRESSURE.format(40)) == 40
+
+
+@needs_namespace
+@pytest.mark.host
+def test_a_group_that_nobody_waits_in_is_told_from_one_that_does_not_tell(tmp_path):
+    files = {"a/memory.pressure": PRESSURE.format(0)}
+    assert stall_in(tmp_path, files, pressure=PRESSURE.format(40)) == 0
+
+
+@needs_namespace
+@pytest.mark.host
+def test_what_cannot_be_read_is_no_stall(tmp_path):
+    """Not the machine's, which is another figure."""
+    files = {"a/memory.pressure/is": "a directory"}
+    assert stall_in(tmp_path, files, pressure=PRESSURE.format(40)) is None
+
+
+def a_file_that_is_turned_off():
+    for path in Path("/sys/class/net").glob("*/phys_*"):
+        try:
+            path.read_text()
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return path
+    pytest.skip("no file here says what a group's says whose pressure is not counted")
+
+
+@needs_namespace
+@pytest.mark.host
+def test_a_group_whose_pressure_is_not_counted_hides_no_other(tmp_path):
+    off = a_file_that_is_turned_off()
+    files = {"a/memory.pressure": PRESSURE.format(30), "a/b/memory.pressure": ""}
+    assert stall_in(tmp_path, files, off={"a/b": off}) == 30
+    assert stall_in(tmp_path, files, off={"a/b": off, "a": off}, pressure=PRESSURE.format(40)) == 40
 
 
 @needs_pressure
