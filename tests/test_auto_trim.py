@@ -55,6 +55,59 @@ def test_auto_trim_runs_once():
         first.close()
         assert not second.closed
         assert len(trimmer_threads()) == 1
+        with pytest.raises(RuntimeError, match="runs already, every 5 s"):
+            memlimits.auto_trim(1)
+
+
+def test_auto_trim_looks_every_ten_seconds_unless_told():
+    with memlimits.auto_trim() as running:
+        assert running.interval == 10
+
+
+@pytest.mark.parametrize("interval", [0.001, 1e6, 1])
+def test_the_bounds_of_the_interval(interval):
+    with memlimits.auto_trim(interval) as running:
+        assert running.interval == interval
+
+
+def test_auto_trim_is_closed_on_its_own_thread():
+    """As by an object's finalizer that runs there."""
+    closing = []
+
+    def on_the_thread(frame, event, argument):
+        if running_here and not closing:
+            closing.append(threading.current_thread().name)
+            running_here[0].close()
+
+    running_here = []
+    threading.setprofile(on_the_thread)
+    try:
+        running = memlimits.auto_trim(0.001)
+    finally:
+        threading.setprofile(None)
+    running_here.append(running)
+    wait_until(lambda: not trimmer_threads())
+    assert closing == ["memlimits.auto_trim"]
+    assert running.closed
+    memlimits.auto_trim(1).close()
+
+
+@pytest.mark.host
+def test_a_thread_that_cannot_be_started_does_not_count_as_running():
+    run("""
+        assert memlimits.get_pressure_trim()    # imports what nobody may not read, perhaps
+        as_nobody()
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, hard))
+        try:
+            memlimits.auto_trim(1)
+        except RuntimeError as error:
+            assert "can't start new thread" in str(error), error
+        else:
+            raise AssertionError
+        resource.setrlimit(resource.RLIMIT_NPROC, (hard, hard))
+        memlimits.auto_trim(1).close()
+    """)
 
 
 @pytest.mark.parametrize("interval", [0, -1, 1e-9, math.nan, math.inf, "1", True, None])
@@ -82,6 +135,31 @@ def test_auto_trim_and_fork():
                 os._exit(0)
             assert os.waitpid(child, 0)[1] == 0
         assert not running.closed
+    """)
+
+
+@pytest.mark.host
+def test_a_fork_while_another_thread_starts_it():
+    run("""
+        from memlimits import system
+
+        def hold():
+            with system._lock:
+                held.set()
+                release.wait()
+
+        held, release = threading.Event(), threading.Event()
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            memlimits.auto_trim(1).close()
+            os._exit(0)
+        release.set()
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
     """)
 
 

@@ -121,6 +121,28 @@ def test_a_wired_resource_is_returned_when_its_time_is_up():
     """)
 
 
+@pytest.mark.core
+def test_what_may_be_idle_for_longer_than_the_machine_runs_stays(calm):
+    idle(calm, 8)
+    calm.set_idle_timeout(10**9, "return")
+    assert _system.trim(calm, None) == 0
+    assert calm.get_cache_memory() == 8 * MIB
+
+
+@pytest.mark.core
+def test_a_step_returns_no_more_than_64_mib_and_trim_all(calm):
+    """So that no allocation waits long for it."""
+    idle(calm, 40, 41, 42, 43)
+    calm.set_idle_timeout(0.02, "return")
+    time.sleep(0.03)
+    block = allocate_in(calm, 3 * MIB)
+    counters = calm.counters()
+    assert (counters["decays"], counters["decayed"]) == (2, 81 * MIB)
+    assert _system.trim(calm, None) == (42 + 43) * MIB
+    assert calm.counters()["decays"] == 4
+    block.release()
+
+
 @pytest.mark.parametrize("action", ["keep", "", 1, None])
 def test_bad_actions(calm, action):
     calm.set_idle_timeout(7, "return")
