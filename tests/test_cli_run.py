@@ -219,7 +219,10 @@ def test_broken_numpy_is_not_called_missing(other_numpy):
     assert "No module named 'nonesuch'" in other_numpy("import nonesuch", 1)
 
 
-@pytest.mark.parametrize(("options", "timeout"), [([], 60), (["--timeout", "2.5"], 2.5)])
+@pytest.mark.parametrize(
+    ("options", "timeout"),
+    [([], 60), *((["--timeout", text], float(text)) for text in ("2.5", "0", "1e9"))],
+)
 def test_the_timeout_is_that_of_the_option(run, options, timeout):
     program = "from memlimits import memory; print(memory.get_memory_policy().timeout)"
     assert float(run(program, "--policy", "wait", *options).stdout) == timeout

@@ -28,11 +28,11 @@ def started(tmp_path):
     """Start a program, and wait until it is ready."""
     processes = []
 
-    def start(source, **options):
+    def start(source, *words, **options):
         path = tmp_path / "program.py"
         path.write_text(PRELUDE + textwrap.dedent(source))
         process = subprocess.Popen(
-            [sys.executable, *RUN, path],
+            [sys.executable, *RUN, *words, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -49,14 +49,19 @@ def started(tmp_path):
         process.communicate()
 
 
-def told(process):
-    """The statistics that come next, as they come."""
+def statistics(process):
+    """Of which process the statistics are that come next, as they come, and what they say."""
     head = process.stderr.readline()
     pid = int(re.fullmatch(r"memlimits: statistics of process (\d+)\n", head)[1])
     values = {}
     while "wait_seconds" not in values:  # the last one
         name, value = process.stderr.readline().removeprefix("memlimits:   ").split(None, 1)
         values[name] = value.strip()
+    return pid, values
+
+
+def told(process):
+    pid, values = statistics(process)
     assert values["active"] == "5 MiB (5,242,880 bytes)"
     assert int(values["misses"]) >= 1
     return pid
@@ -87,6 +92,34 @@ def test_a_program_that_waits_tells_at_once_and_goes_on(started, waits):
     assert "stdin" in waits or float(seconds) >= 0.99
     assert err.startswith("memlimits: peak 5 MiB")
     assert process.returncode == 0
+
+
+def test_a_program_that_waits_for_memory_tells_that_it_does(started):
+    process = started(
+        """
+        import memlimits
+
+        def let_go():
+            global held
+            sys.stdin.readline()
+            held = None
+
+        threading.Thread(target=let_go).start()
+        memlimits.allocate(4 << 20)
+        """,
+        *("--policy=wait", "--timeout=20", "--memory-limit=8MiB"),
+    )
+    for _ in range(200):
+        process.send_signal(signal.SIGUSR1)
+        if statistics(process)[1]["waiting"] == "1":
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError
+    err = process.communicate("\n", timeout=20)[1]
+    assert process.returncode == 0
+    assert "limit 8 MiB (wait)" in err
+    assert "memlimits: allocations that waited: 1, " in err
 
 
 def test_the_streams_buffers_stay_as_they_are(started):
@@ -155,3 +188,28 @@ def test_standard_error_that_is_broken_does_no_harm(started, close):
     """)
     assert process.stdout.read() == "on\n"
     assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("death", ["SIG_IGN", "SIG_DFL"])
+def test_what_a_broken_pipe_does_to_the_program_stays(started, death):
+    process = started(f"""
+        signal.signal(signal.SIGPIPE, signal.{death})
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGPIPE) is signal.{death}
+    """)
+    told(process)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_a_program_without_what_the_statistics_need_goes_on(started):
+    process = started("""
+        sys.stdin.readline()
+        del sys.__stderr__
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sys.__stderr__ = sys.stderr
+        print("on", flush=True)
+    """)
+    out, err = process.communicate("\n", timeout=20)
+    assert (out, process.returncode) == ("on\n", 0)
+    assert err.startswith("memlimits: peak")
