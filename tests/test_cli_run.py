@@ -239,8 +239,9 @@ def test_what_is_no_time_is_refused(capsys, text):
 
 
 @pytest.mark.parametrize("options", [[], ["--policy=strict"], ["--memory-limit=1GiB"]])
-def test_a_timeout_is_refused_where_nothing_waits(capsys, options):
+@pytest.mark.parametrize("timeout", [0, 5])
+def test_a_timeout_is_refused_where_nothing_waits(capsys, options, timeout):
     with pytest.raises(SystemExit) as refusal:
-        cli.main(["run", *options, "--timeout=5", "program.py"])
+        cli.main(["run", *options, f"--timeout={timeout}", "program.py"])
     assert refusal.value.code == 2
     assert "argument --timeout: only --policy wait takes it" in capsys.readouterr().err

@@ -123,7 +123,12 @@ def test_a_program_that_waits_for_memory_tells_that_it_does(started):
 
 
 def test_the_streams_buffers_stay_as_they_are(started):
-    process = started("sys.stdout.write('held back'); sys.stdin.readline()")
+    process = started("""
+        sys.stdout.write("held back")
+        os.write(1, b"written\\n")
+        sys.stdin.readline()
+    """)
+    assert process.stdout.readline() == "written\n"
     process.send_signal(signal.SIGUSR1)
     told(process)
     assert not select.select([process.stdout], [], [], 0)[0]
