@@ -39,6 +39,8 @@ def test_the_thresholds_are_set_and_told():
     assert _system.get_pressure_trim(allocator) == (5 * MIB, 12.5)
     assert _system.set_pressure_trim(allocator, None, None) == (5 * MIB, 12.5)
     assert _system.get_pressure_trim(allocator) == (None, None)
+    assert _system.set_pressure_trim(allocator, 1, 100) == (None, None)
+    assert _system.get_pressure_trim(allocator) == (1, 100)
     assert memlimits.get_pressure_trim() == default
 
 

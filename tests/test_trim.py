@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+import memlimits
 from memlimits import _system
 from memlimits._buffer import allocate_in
 from support.idle import idle
@@ -47,6 +48,12 @@ def test_trim_without_a_target_leaves_the_cache_alone(calm):
     idle(calm, 8)
     assert _system.trim(calm, None) == 0
     assert calm.get_cache_memory() == 8 * MIB
+
+
+def test_trim_returns_everything_unless_told():
+    memlimits.allocate(8 * MIB).release()
+    assert memlimits.trim() >= 8 * MIB
+    assert memlimits.get_cache_memory() == 0
 
 
 @pytest.mark.core
