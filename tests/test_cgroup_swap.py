@@ -152,3 +152,22 @@ def test_every_group_of_both_versions_bounds(tmp_path):
     # Each has the machine's swap beside its RAM.
     expected = {f"{tmp_path}/tree/{at}": (1000 + n) * MIB - LEFT for at, n in limits.items()}
     assert groups == expected
+
+
+def test_as_many_bounds_as_there_is_room_for(tmp_path):
+    files = {f"v2{'/d' * n}/memory.max": 300 + n for n in range(40)}
+    files |= {f"v2{'/d' * n}/memory.current": 0 for n in range(40)}
+    mountinfo = UNIFIED.format(top="/").replace("{root}", "{root}/v2")
+    words = recorded(tmp_path, "0::/", mountinfo, numbers(files), meminfo=MACHINE)
+    program = f"""
+        import memlimits
+        for depth in range(26, 36):
+            with open({str(tmp_path / "cgroup")!r}, "r+") as file:
+                file.write("0::" + "/d" * depth + "\\n")
+            told = memlimits.effective_limit().candidates
+            assert list(told) == sorted(told, key=lambda bound: bound.nbytes)
+            groups = sorted(bound.nbytes for bound in told if bound.kind == "cgroup")
+            assert groups == [(1267 + n) * 2**20 for n in range(depth + 1)], (depth, groups)
+            assert [bound.name for bound in told if bound.kind == "system"] == ["RAM and swap"]
+    """
+    execute(program, words=words, check=True)

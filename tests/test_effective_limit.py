@@ -1,6 +1,7 @@
 """How many bytes can still be had, against what is then given and refused."""
 
 import json
+import os
 import textwrap
 
 import pytest
@@ -107,6 +108,21 @@ def test_a_group_or_one_above_it_is_the_tightest(which):
 
 @needs_groups
 @pytest.mark.host
+def test_a_group_may_have_any_name():
+    with nested(os.fsdecode(b"\xff {}%s")) as groups:
+        set_limit(groups[1], 160 * MIB)
+        run(
+            """
+            told = memlimits.effective_limit()
+            assert told.tightest == "cgroup"
+            assert os.fsencode(told.name).endswith(b"/\\xff {}%s"), told
+            """,
+            words=("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', groups[1]),
+        )
+
+
+@needs_groups
+@pytest.mark.host
 def test_idle_memory_that_the_system_may_take_is_counted_once():
     with nested() as (group,):
         set_limit(group, 160 * MIB)
@@ -155,6 +171,117 @@ def test_every_group_of_version_2_is_a_candidate(tmp_path):
     seen = {where: n for kind, where, n in candidates if kind == "cgroup"}
     assert seen == {where: (n - 32 - 1) * MIB for where, n in expected.items()}
     assert (nbytes, tightest, name) == (277 * MIB, "cgroup", f"{root}/a/b/c")
+
+
+def test_the_open_budgets_are_candidates():
+    """Those with a limit, and not those of other threads."""
+    run("""
+        def budgets():
+            found = memlimits.effective_limit().candidates
+            return {bound.name: bound.nbytes for bound in found if bound.kind == "budget"}
+
+        memlimits.set_memory_policy("strict")
+        with memlimits.budget("outer", limit=100 * MIB):
+            held = memlimits.allocate(10 * MIB)
+            with memlimits.budget("free"), memlimits.budget("inner", limit=150 * MIB):
+                more = memlimits.allocate(20 * MIB)
+                told = memlimits.effective_limit()
+                assert (told.tightest, told.name, told.nbytes) == ("budget", "outer", 70 * MIB)
+                assert budgets() == {"outer": 70 * MIB, "outer/free/inner": 130 * MIB}
+                assert refused_by(70 * MIB + 1) == "budget"
+                memlimits.allocate(70 * MIB).release()
+                seen = []
+                thread = threading.Thread(target=lambda: seen.append(budgets()))
+                thread.start()
+                thread.join()
+                assert seen == [{}]
+            held = more = None
+            assert budgets() == {"outer": 100 * MIB}
+            held = memlimits.allocate(60 * MIB)
+            with memlimits.budget("outer"):
+                assert budgets() == {"outer": 40 * MIB}
+        assert budgets() == {}
+        # One that is lowered below what is charged to it.
+        with memlimits.budget("outer", limit=50 * MIB):
+            assert budgets() == {"outer": 0}
+            assert memlimits.effective_limit().nbytes == 0
+    """)
+
+
+def test_what_is_reserved_for_others_is_a_candidate():
+    run("""
+        def told():
+            bounds = memlimits.effective_limit().candidates
+            return {bound.kind: bound.nbytes // MIB for bound in bounds if bound.kind != "cgroup"}
+
+        def elsewhere(function, *arguments):
+            seen = []
+            thread = threading.Thread(target=lambda: seen.append(function(*arguments)))
+            thread.start()
+            thread.join()
+            return seen[0]
+
+        def two():
+            with memlimits.reserve(20 * MIB):
+                return told(), refused_by(70 * MIB + 1), refused_by(70 * MIB), reserved_beside()
+
+        def reserved_beside():
+            return elsewhere(told)
+
+        memlimits.set_memory_policy("strict")
+        memlimits.set_memory_limit(100 * MIB)
+        assert "reservation" not in told() and told()["limit"] == 100
+        with memlimits.reserve(30 * MIB):
+            assert "reservation" not in told() and told()["limit"] == 100
+            assert elsewhere(told)["reservation"] == 70
+            mine, more, all, none = elsewhere(two)
+            assert (mine["reservation"], mine["limit"]) == (70, 100)
+            assert (more, all) == ("reservation", None)
+            assert none["reservation"] == 50
+            memlimits.clear_cache()
+            held = memlimits.allocate(10 * MIB)
+            assert "reservation" not in told() and told()["limit"] == 90
+            assert elsewhere(told)["reservation"] == 70
+        assert "reservation" not in told()
+    """)
+
+
+@needs_namespace
+@pytest.mark.host
+def test_the_system_keeps_what_is_reserved_for_others(tmp_path):
+    machine = "MemTotal: 4096000 kB\nMemAvailable: 1024000 kB"
+    words = recorded(tmp_path, "0::/", UNIFIED.format(top="/"), {}, meminfo=machine)
+    run(
+        """
+        def by_the_system():
+            bounds = memlimits.effective_limit().candidates
+            return next(bound.nbytes for bound in bounds if bound.kind == "system")
+
+        all = by_the_system()
+        assert all == (1000 - 33) * MIB
+        with memlimits.reserve(100 * MIB):
+            assert by_the_system() == all
+            seen = []
+            thread = threading.Thread(target=lambda: seen.append(by_the_system()))
+            thread.start()
+            thread.join()
+            assert seen == [all - 100 * MIB]
+        """,
+        words=words,
+    )
+
+
+def test_the_processes_own_limits_are_candidates_where_there_are_any():
+    run("""
+        for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+            resource.setrlimit(which, (resource.RLIM_INFINITY, resource.getrlimit(which)[1]))
+        def names():
+            bounds = memlimits.effective_limit().candidates
+            return [bound.name for bound in bounds if bound.kind == "rlimit"]
+        assert names() == []
+        resource.setrlimit(resource.RLIMIT_DATA, (1 << 40, resource.getrlimit(which)[1]))
+        assert names() == ["RLIMIT_DATA"]
+    """)
 
 
 @pytest.mark.core

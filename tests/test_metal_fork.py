@@ -78,6 +78,9 @@ def child():
             held[0].metal_buffer
     with device_error():
         memlimits.metal.attach(0x1000)
+    with device_error():
+        memlimits.effective_limit()
+    assert memlimits.trim() == 0
     after = memory.counters()
     assert (before.pop("refusals"), after.pop("refusals")) == (0, 10)
     assert before == after
