@@ -212,6 +212,14 @@ def test_file_that_cannot_be_written_in_the_end(run, tmp_path, source, reason):
     assert [n for _, _, names in os.walk(tmp_path) for n in names] == ["program.py"]
 
 
+def test_a_name_that_is_no_text(run, tmp_path):
+    """It can be told all the same, escaped."""
+    (tmp_path / "\udcff").mkdir()
+    done = run("import os; os.rmdir(b'\\xff')", "--report=\udcff/report.json")
+    assert b"cannot write the report to " in done.stderr
+    assert b"\\udcff/report.json: No such file or directory\n" in done.stderr
+
+
 # These two name no device: under root, a wrong implementation could replace it.
 def test_json_to_standard_output(run, tmp_path):
     """It follows the program's output, and does not replace the file that this goes to."""
