@@ -246,6 +246,21 @@ def test_threads():
     assert [counters[name] for name in ("footprint", "active", "cache", "pending")] == [0] * 4
 
 
+def test_a_cache_that_is_cleared_while_it_becomes_purgeable_is_empty():
+    """Whichever was first. What the device works on comes back to the cache afterwards."""
+    allocator = private()
+    for n in range(30):
+        written_and_idle(allocator, 32 * MIB)
+
+        def clear(seconds=n * 50e-6):
+            time.sleep(seconds)
+            allocator.clear_cache()
+
+        run_threads(clear, lambda: allocator.set_idle_timeout(0))
+        assert allocator.get_cache_memory() == 0
+        allocator.set_idle_timeout(None)
+
+
 @pytest.mark.core
 def test_round_trip():
     allocator = private()

@@ -137,6 +137,30 @@ def test_what_may_be_idle_for_longer_than_the_machine_runs_stays(calm):
 
 
 @pytest.mark.core
+def test_trim_returns_what_was_idle_for_the_time_beside_what_is_above_the_target(calm):
+    young = allocate_in(calm, 4 * MIB)
+    idle(calm, 8)
+    calm.set_idle_timeout(0.02, "return")
+    time.sleep(0.03)
+    young.release()
+    assert _system.trim(calm, 0) == 12 * MIB
+    counters = calm.counters()
+    assert (counters["decays"], counters["decayed"]) == (1, 8 * MIB)
+    assert (counters["trims"], counters["trimmed"]) == (1, 4 * MIB)
+
+
+@pytest.mark.core
+def test_what_went_back_is_not_in_the_way_of_the_limits(calm):
+    idle(calm, 8)
+    calm.set_idle_timeout(0, "return")
+    assert calm.counters()["decays"] == 1
+    calm.set_idle_timeout(None)
+    idle(calm, 16)
+    calm.set_memory_limit(20 * MIB)
+    assert calm.get_cache_memory() == 16 * MIB
+
+
+@pytest.mark.core
 def test_a_step_returns_no_more_than_64_mib_and_trim_all(calm):
     """So that no allocation waits long for it."""
     idle(calm, 40, 41, 42, 43)
