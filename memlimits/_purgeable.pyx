@@ -8,7 +8,9 @@ from memlimits._core cimport (
 from memlimits._device cimport buffer_set_purgeable
 from memlimits._heap cimport Heap, heap_of
 from memlimits._heaps cimport heaps_next_idle, heaps_rewind
-from memlimits._limits cimport limits_confirm, limits_excess, limits_reserve, limits_set_aside
+from memlimits._limits cimport (
+    Limits, limits_confirm, limits_excess, limits_reserve, limits_set_aside,
+)
 from memlimits._mlim cimport MLIM_OK
 from memlimits._resource cimport OUTSIDE, Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock, time_of
@@ -33,9 +35,16 @@ cdef Resource *set_aside(
         if returns or not resource.purgeable and resource.wiring == OUTSIDE:
             core_set_aside(resource, &due)
             aged[0] += resource.bytes
-            core.limits.decays += 1
-    core.limits.decayed += aged[0]
     return due
+
+
+cdef void count(Limits *limits, const Resource *due, bint returns) noexcept nogil:
+    """While stopped: what goes back, or what the system took; not what it refused."""
+    while due != NULL:
+        if returns or due.purgeable:
+            limits.decays += 1
+            limits.decayed += due.bytes
+        due = due.next
 
 
 cdef void put_back(Core *core, Resource *due) noexcept nogil:
@@ -67,6 +76,7 @@ cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     returns = core.idle_returns
     due = set_aside(core, enough, returns, &aged)
     if returns:
+        count(&core.limits, due, True)
         limits_reserve(&core.limits, 0, aged)
     else:
         limits_set_aside(&core.limits, aged)
@@ -81,6 +91,7 @@ cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
         resource.purgeable = buffer_set_purgeable(resource.buffer, True) == MLIM_OK
         resource = resource.next
     core_stop(core)
+    count(&core.limits, due, False)
     limits_confirm(&core.limits, aged, False)
     put_back(core, due)
     # The cache may have been cleared meanwhile, or a limit lowered.

@@ -1,5 +1,6 @@
 """Idle memory that the system may take: its pages, as the kernel sees them, and its use again."""
 
+import ctypes
 import threading
 import time
 
@@ -180,6 +181,29 @@ def test_the_purgeable_are_the_first_to_go():
     assert held([first, second]) == [second]
 
 
+@pytest.mark.host
+@needs_lockable(SIZE)
+def test_what_the_system_refuses_to_take_is_not_counted():
+    """Nor is it purgeable. The program locked these pages itself."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    allocator = private()
+    block = allocate_in(allocator, SIZE)
+    where = place(block)
+    assert libc.mlock(ctypes.c_void_p(where[0]), ctypes.c_size_t(SIZE)) == 0
+    written_and_idle(allocator, 5 * MIB)
+    block.release()
+    allocator.set_idle_timeout(0)
+    slow_step(allocator).release()
+    assert purgeable_bytes(where) == 0
+    counters = allocator.counters()
+    assert (counters["decays"], counters["decayed"]) == (1, 5 * MIB)
+    assert counters["cache"] == SIZE + 5 * MIB + 3 * MIB
+    allocator.set_idle_timeout(0, "return")
+    counters = allocator.counters()
+    assert (counters["decays"], counters["decayed"]) == (4, (5 + 8 + 5 + 3) * MIB)
+    assert counters["cache"] == 0
+
+
 @needs_lockable(SIZE)
 def test_wired_memory_does_not_become_purgeable():
     before = locked()
@@ -194,6 +218,7 @@ def test_wired_memory_does_not_become_purgeable():
     assert locked() - before == SIZE
     assert purgeable_bytes(places[1]) == 5 * MIB
     assert purgeable_bytes(places[0]) == 0
+    assert allocator.counters()["decays"] == 1
     allocator.set_wired_limit(0)
 
 
