@@ -271,17 +271,22 @@ def test_threads():
     assert [counters[name] for name in ("footprint", "active", "cache", "pending")] == [0] * 4
 
 
-def test_a_cache_that_is_cleared_while_it_becomes_purgeable_is_empty():
-    """Whichever was first. What the device works on comes back to the cache afterwards."""
+@pytest.mark.parametrize("how", ["clear", "limit"])
+def test_the_cache_is_cleared_or_limited_while_it_becomes_purgeable(how):
+    """Whichever was first: what the device works on comes back to the cache afterwards."""
     allocator = private()
-    for n in range(30):
+    for n in range(25):
+        allocator.set_cache_limit(None)
         written_and_idle(allocator, 32 * MIB)
 
-        def clear(seconds=n * 50e-6):
+        def empty(seconds=n * 50e-6):
             time.sleep(seconds)
-            allocator.clear_cache()
+            if how == "clear":
+                allocator.clear_cache()
+            else:
+                allocator.set_cache_limit(0)
 
-        run_threads(clear, lambda: allocator.set_idle_timeout(0))
+        run_threads(empty, lambda: allocator.set_idle_timeout(0))
         assert allocator.get_cache_memory() == 0
         allocator.set_idle_timeout(None)
 

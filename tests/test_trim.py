@@ -6,7 +6,7 @@ import time
 import pytest
 
 import memlimits
-from memlimits import _system
+from memlimits import _system, memory
 from memlimits._buffer import allocate_in
 from support.idle import idle
 from support.kernel import unmapped
@@ -114,6 +114,22 @@ def test_what_is_purged_counts_as_decay_and_may_be_returned_later(calm):
     assert calm.set_idle_timeout(0, action="return") == 0
     counters = calm.counters()
     assert (counters["decays"], counters["decayed"], counters["cache"]) == (2, 16 * MIB, 0)
+
+
+@pytest.mark.host
+def test_a_block_that_grows_returns_what_was_idle_for_the_time(blocks):
+    address = blocks.make(3 * MIB)
+    memlimits.allocate(8 * MIB).release()
+    memlimits.set_idle_timeout(0.02, "return")
+    try:
+        time.sleep(0.03)
+        before = memory.counters()
+        assert blocks.resize(address, 4 * MIB)
+        after = memory.counters()
+        assert after["misses"] == before["misses"]
+        assert after["decayed"] - before["decayed"] >= 8 * MIB
+    finally:
+        memlimits.set_idle_timeout(None)
 
 
 @pytest.mark.core
