@@ -2,6 +2,7 @@
 
 import gc
 import os
+import subprocess
 import threading
 
 import pytest
@@ -71,6 +72,17 @@ def storm(tmp_path_factory):
     extensions.build(folder, "storm.c")
     with extensions.imported(folder, "storm") as module:
         yield module.storm
+
+
+@pytest.fixture(scope="session")
+def gate(tmp_path_factory):
+    """A library to be preloaded that holds device calls, compiled from c_interface/gate.c."""
+    from support import extensions
+
+    library = tmp_path_factory.mktemp("gate") / "gate.so"
+    words = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC"]
+    subprocess.run([*words, extensions.SOURCES / "gate.c", "-o", library], check=True)
+    return library
 
 
 @pytest.fixture

@@ -271,24 +271,40 @@ def test_threads():
     assert [counters[name] for name in ("footprint", "active", "cache", "pending")] == [0] * 4
 
 
-@pytest.mark.parametrize("how", ["clear", "limit"])
-def test_the_cache_is_cleared_or_limited_while_it_becomes_purgeable(how):
-    """Whichever was first: what the device works on comes back to the cache afterwards."""
-    allocator = private()
-    for n in range(25):
-        allocator.set_cache_limit(None)
-        written_and_idle(allocator, 32 * MIB)
-
-        def empty(seconds=n * 50e-6):
-            time.sleep(seconds)
-            if how == "clear":
-                allocator.clear_cache()
-            else:
-                allocator.set_cache_limit(0)
-
-        run_threads(empty, lambda: allocator.set_idle_timeout(0))
-        assert allocator.get_cache_memory() == 0
-        allocator.set_idle_timeout(None)
+@pytest.mark.host
+@pytest.mark.parametrize(
+    ("meanwhile", "left"),
+    [
+        ("memlimits.get_cache_memory()", SIZE),
+        ("memlimits.clear_cache()", 0),
+        ("memlimits.set_cache_limit(SIZE - 1)", 0),
+        ("memlimits.set_memory_limit(SIZE - 1)", 0),
+    ],
+)
+def test_what_happens_while_memory_becomes_purgeable_is_heeded_afterwards(gate, meanwhile, left):
+    run(
+        f"""
+        SIZE = {SIZE}
+        gate = ctypes.CDLL(os.environ["LD_PRELOAD"])
+        milliseconds = ctypes.c_int.in_dll(gate, "milliseconds")
+        is_held = ctypes.c_bool.in_dll(gate, "is_held")
+        ctypes.c_size_t.in_dll(gate, "held_length").value = SIZE
+        milliseconds.value = 10_000
+        memlimits.allocate(SIZE).release()
+        thread = threading.Thread(target=memlimits.set_idle_timeout, args=(0,))
+        thread.start()
+        while not is_held.value:
+            assert thread.is_alive()
+        counters = memory.counters()
+        assert (counters["cache"], counters["pending"]) == (0, SIZE), counters
+        {meanwhile}
+        milliseconds.value = 0
+        thread.join()
+        assert memlimits.get_cache_memory() == memory.counters()["footprint"] == {left}
+        consistent()
+        """,
+        words=("env", f"LD_PRELOAD={gate}"),
+    )
 
 
 @pytest.mark.core

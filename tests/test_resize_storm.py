@@ -1,6 +1,5 @@
 """Blocks resized on several threads at once, while others allocate, wire or fork."""
 
-import subprocess
 import textwrap
 from pathlib import Path
 
@@ -98,15 +97,11 @@ RESIZING = f"""
 """
 
 
-@pytest.fixture(scope="module")
-def run_resizing(tmp_path_factory):
-    library = tmp_path_factory.mktemp("gate") / "gate.so"
-    words = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC"]
-    subprocess.run([*words, HERE / "c_interface" / "gate.c", "-o", library], check=True)
-
+@pytest.fixture
+def run_resizing(gate):
     def run_it(script):
         source = textwrap.dedent(RESIZING) + textwrap.dedent(script)
-        run(source, words=("env", f"LD_PRELOAD={library}"))
+        run(source, words=("env", f"LD_PRELOAD={gate}"))
 
     return run_it
 

@@ -1,5 +1,5 @@
-/* Preloaded: holds the thread that makes a mapping of one length longer or unmaps that many bytes, and
- * lets there be only so many nodes of the page map. */
+/* Preloaded: holds the thread that makes a mapping of one length longer, unmaps that many bytes, or
+ * offers them to the system, and lets there be only so many nodes of the page map. */
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -52,6 +52,16 @@ int munmap(void *start, size_t length)
     int status = next(start, length);
     hold(length, true);
     return status;
+}
+
+int madvise(void *start, size_t length, int advice)
+{
+    static int (*next)(void *, size_t, int);
+    if (!next)
+        *(void **)&next = dlsym(RTLD_NEXT, "madvise");
+    if (advice == MADV_FREE)
+        hold(length, false);
+    return next(start, length, advice);
 }
 
 void *calloc(size_t count, size_t n)
