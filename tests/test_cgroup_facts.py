@@ -171,6 +171,17 @@ LAYOUTS = {
         {"a/memory.limit_in_bytes": 290, "a/memory.max": 240},
         240,
     ),
+    "both: each in its own group": (
+        "0::/a\n5:memory:/b",
+        UNIFIED.format(top="/") + "\n" + V1.format(top="/"),
+        {
+            "a/memory.max": 240,
+            "a/memory.limit_in_bytes": 50,
+            "b/memory.max": 60,
+            "b/memory.limit_in_bytes": 290,
+        },
+        240,
+    ),
 }
 
 
