@@ -271,6 +271,7 @@ def test_the_system_keeps_what_is_reserved_for_others(tmp_path):
     )
 
 
+@pytest.mark.host
 def test_the_processes_own_limits_are_candidates_where_there_are_any():
     run("""
         for which in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
