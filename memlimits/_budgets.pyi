@@ -5,9 +5,6 @@ from typing_extensions import disjoint_base
 
 BLOCKED_BY: tuple[str | None, ...]
 
-@final
-class Opened: ...
-
 @disjoint_base
 class Scope:
     def __enter__(self) -> Self: ...
