@@ -116,6 +116,23 @@ def test_what_is_purged_counts_as_decay_and_may_be_returned_later(calm):
     assert (counters["decays"], counters["decayed"], counters["cache"]) == (2, 16 * MIB, 0)
 
 
+def test_what_a_budget_was_charged_for_has_its_time_too():
+    """Its slabs are in a heap that is no thread's."""
+    memlimits.clear_cache()
+    with memlimits.budget("decay"):
+        memlimits.allocate(1000).release()
+    try:
+        memlimits.set_idle_timeout(1000, "return")
+        assert memlimits.trim(None) == 0
+        cached = memlimits.get_cache_memory()
+        assert cached > 0
+        memlimits.set_idle_timeout(0.02, "return")
+        time.sleep(0.03)
+        assert memlimits.trim(None) == cached
+    finally:
+        memlimits.set_idle_timeout(None)
+
+
 @pytest.mark.host
 def test_a_block_that_grows_returns_what_was_idle_for_the_time(blocks):
     address = blocks.make(3 * MIB)
