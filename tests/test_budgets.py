@@ -265,14 +265,15 @@ class Machine(RuleBasedStateMachine):
         self.top().opened += 1
         self.tasks.append((contextvars.copy_context(), self.top()))
 
-    @rule(data=st.data(), name=st.sampled_from(["a", "b"]), near=NEAR)
+    @rule(data=st.data(), name=st.sampled_from(["a", "b"]), near=st.one_of(st.none(), NEAR))
     def limit_elsewhere(self, data, name, near):
         """Another task gives a budget another limit, also one that is open here."""
         places = [(contextvars.Context(), None), *self.tasks]
         context, parent = places[data.draw(st.integers(0, len(places) - 1))]
         node = budget_in(parent, name)
-        node.limit = max(0, node.active() + near)
-        budget = memlimits.budget(name, limit=node.limit)
+        limit = None if near is None else max(0, node.active() + near)
+        node.limit = node.limit if limit is None else limit
+        budget = memlimits.budget(name, limit=limit)
         context.run(budget.__enter__)
         context.run(budget.close)
         self.note_left(budget, node)
@@ -626,6 +627,32 @@ def test_the_same_name_is_the_same_budget():
 
 
 @pytest.mark.core
+def test_a_budget_that_served_twice_goes_with_its_object():
+    budget = memlimits.budget("twice", limit=MIB)
+    for _ in range(2):
+        with budget:
+            memlimits.allocate(MIB).release()
+    assert budget.peak == MIB
+    del budget
+    with memlimits.budget("twice") as another:
+        assert another.peak == 0
+        assert memlimits.allocate(2 * MIB).nbytes
+
+
+def test_a_thousand_budgets_are_remembered():
+    run("""
+        def use(n):
+            with memlimits.budget(f"budget {n}"):
+                pass
+
+        for n in (*range(1000), 0, *range(1000, 1200)):
+            use(n)
+        names = {budget["name"] for budget in memory.budgets()}
+        assert names == {f"budget {n}" for n in (0, *range(201, 1200))}, sorted(names)
+    """)
+
+
+@pytest.mark.core
 def test_threads_charge_the_same_budget_and_never_pass_its_limit():
     limit = MIB
     refused = []
@@ -681,6 +708,7 @@ def test_reserved_room_is_the_threads_own(strict):
         # What is freed inside can be had again.
         assert refusal_elsewhere(30 * MIB) == "reservation"
         held = memlimits.allocate(30 * MIB)
+    assert reservation.remaining == 0
     assert refusal_elsewhere(30 * MIB) is None
     assert held.nbytes == 30 * MIB
 
@@ -775,6 +803,9 @@ def test_would_fit_says_what_blocks(strict):
     assert memlimits.would_fit(1 << 62).blocked_by == "length"
     with memlimits.budget("b", limit=MIB):
         assert memlimits.would_fit(2 * MIB).blocked_by == "budget"
+    with memlimits.budget("b", limit=0):
+        assert memlimits.would_fit(0)
+        assert memlimits.allocate(0).nbytes == 0
     with memlimits.reserve(60 * MIB):
         assert memlimits.would_fit(60 * MIB)
         answer = in_thread(lambda: memlimits.would_fit(5 * MIB))

@@ -608,6 +608,7 @@ def test_ctrl_c_ends_numpys_wait():
             else:
                 raise AssertionError
             assert memory.counters()["waiting"] == 0
+            assert memory.counters()["refusals"] == 1
             del held
             numpy.empty(40 * MIB, numpy.uint8)
     """)
