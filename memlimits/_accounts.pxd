@@ -53,8 +53,8 @@ cdef uint64_t account_charge(Account *account, uint64_t n) noexcept nogil
 # The reverse. Returns how many are reserved again: for the caller to add.
 cdef uint64_t account_discharge(Account *account, uint64_t n) noexcept nogil
 
-# Notes who is charged for a block that was had: from then on it counts in peaks. A slab keeps a list
-# of its blocks' accounts as long as one is charged. False without memory: then nothing is noted.
+# Notes who is charged for a block that was had; from then on peaks count it. A slab keeps a list of
+# its blocks' accounts as long as one is charged. False without memory: then nothing is noted.
 cdef bint account_note(
     Account *account, Resource *resource, void *start, uint64_t n) noexcept nogil
 # Who was charged for it, and for how many bytes; NULL for nobody. It is not noted any more.
