@@ -14,6 +14,7 @@ import memlimits
 from memlimits import memory
 from memlimits._buffer import allocate_in
 from support.blocks import private
+from support.functions import free, malloc, realloc
 from support.process import run
 from support.threads import run_threads
 from support.units import MIB
@@ -221,6 +222,34 @@ def test_those_who_hold_memory_are_served_in_the_order_of_their_arrival():
         assert threads.served == []
         held.release()
         until(lambda: len(threads.served) == 2)
+
+
+@pytest.mark.core
+def test_what_a_thread_gave_back_it_does_not_take_again_before_those_who_wait():
+    allocator = waiting()
+    held = allocate_in(allocator, 50 * MIB)
+    ready = threading.Event()
+    with asking(allocator) as threads:
+
+        def work():
+            with allocate_in(allocator, MIB):
+                idle = allocate_in(allocator, 8 * MIB)
+                ready.set()
+                until_waiting(allocator, 1)
+                idle.release()
+                with allocate_in(allocator, 8 * MIB):
+                    threads.served.append("second")
+
+        def others():
+            assert ready.wait(20)
+            threads.ask("first", 40 * MIB)
+            until_waiting(allocator, 2)
+            assert threads.served == []
+            held.release()
+            until(lambda: len(threads.served) == 2)
+
+        threads.hold("first", MIB)
+        run_threads(work, others)
 
 
 def shortest(attempt):
@@ -577,6 +606,34 @@ def test_a_signal_ends_the_wait_for_a_reservation(patient):
         assert memory.counters()["reserved"] == 0
         assert memory.counters()["refusals"] == before["refusals"]
     assert memlimits.allocate(MIB).nbytes == MIB
+
+
+@pytest.mark.parametrize("way", ["resize", "reserve"])
+def test_who_needs_less_waits_behind_who_needs_more(patient, way):
+    held = [memlimits.allocate(30 * MIB)]
+    ready = threading.Event()
+
+    def first():
+        with memlimits.allocate(MIB):
+            assert ready.wait(20)
+            memlimits.allocate(40 * MIB).release()
+
+    def second():
+        address = malloc(20 * MIB)
+        ready.set()
+        until(lambda: memory.counters()["waiting"] == 1)
+        if way == "resize":
+            address = realloc(address, 24 * MIB)
+        else:
+            with memlimits.reserve(4 * MIB):
+                pass
+        free(address)
+
+    def let_go():
+        until(lambda: memory.counters()["waiting"] == 2)
+        held.clear()
+
+    run_threads(first, second, let_go)
 
 
 def test_an_array_that_is_resized_waits_in_place(patient, govern):
