@@ -88,9 +88,10 @@ cdef class Scope:
             It is not open, not the innermost here, or was opened in another thread or task; it
             stays as it is.
         """
-        if self.opened is None:
+        cdef Opened opened = self.opened    # until `leave` is done
+        if opened is None:
             raise RuntimeError(f"{self} is not open: it was left, or never opened")
-        if opened_here() is not self.opened:
+        if opened_here() is not opened:
             raise RuntimeError(
                 f"{self} is not the innermost budget or reservation open here: leave those inside "
                 "first, in the thread or task that opened them")

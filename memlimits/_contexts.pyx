@@ -5,6 +5,7 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 
 from memlimits._charging cimport core_release
 from memlimits._controls cimport core_read
+from memlimits._floors cimport core_end_floor
 from memlimits._sync cimport load_acquire, store_release
 
 cdef extern from "Python.h":
@@ -23,6 +24,9 @@ cdef Py_ssize_t opened_count = 0
 cdef class Opened:
     def __dealloc__(self):
         if self.account != NULL:
+            if self.account.floor:
+                # Nobody left it, and nobody can any more.
+                core_end_floor(self.core, self.account)
             core_release(self.core, self.account)
             count_opened(self.core, -1)
 

@@ -714,6 +714,22 @@ def test_reserved_room_is_the_threads_own(strict):
 
 
 @pytest.mark.core
+def test_a_reservation_ends_with_the_thread_that_did_not_leave_it(strict):
+    blocks = []
+
+    def forget():
+        memlimits.reserve(40 * MIB).__enter__()
+        blocks.append(memlimits.allocate(MIB))
+        assert memory.counters()["reserved"] == 39 * MIB
+
+    in_thread(forget)
+    assert memory.counters()["reserved"] == 0
+    assert memlimits.would_fit(63 * MIB)
+    blocks.clear()
+    assert memory.counters()["reserved"] == 0
+
+
+@pytest.mark.core
 def test_idle_memory_is_no_room_for_others(strict):
     """It serves their requests as long as the reserved bytes are there besides it."""
     memlimits.allocate(60 * MIB).release()
