@@ -228,6 +228,7 @@ class Machine(RuleBasedStateMachine):
         assert bool(refused) == (nbytes > largest)
         if refused:
             assert refused.blocked_by == ("limit" if used + costs > LIMIT else "reservation")
+            assert refused.requested == nbytes
             node.opened = 0
             node.drop_if_unused()
         else:
