@@ -316,26 +316,33 @@ cdef Account **hold_all(Core *core, size_t *count) noexcept:
 
 
 def budgets():
-    """Every budget that is open, or charged, or was left, by path: limit, active and peak."""
+    """Every budget that is open, or charged, or was left: path, limit, active and peak.
+
+    Those that are one inside a reservation and one outside share a path.
+    """
     cdef Core *core = &get_default().core
     cdef size_t count, i
     cdef Account **held = hold_all(core, &count)
     cdef uint64_t limit
     if held == NULL:
         raise MemoryError
-    found = {path: dict(numbers, active=0) for path, numbers in finished.items()}
+    found = []
+    left = dict(finished)
     for i in range(count):
         if held[i].is_budget:
             path = path_of(held[i])
+            left.pop(path, None)
             limit = core_read(core, &held[i].limit)
-            found[path] = {
+            peak = max(core_read(core, &held[i].peak), finished.get(path, {"peak": 0})["peak"])
+            found.append({
+                "name": path,
                 "limit": None if limit == UINT64_MAX else limit,
                 "active": core_read(core, &held[i].active),
-                "peak": max(core_read(core, &held[i].peak), found.get(path, {"peak": 0})["peak"]),
-            }
+                "peak": peak,
+            })
     for i in range(count):
         core_release(core, held[i])
     free(held)
-    return [
-        {"name": path, "limit": n["limit"], "active": n["active"], "peak": n["peak"]}
-        for path, n in sorted(found.items())]
+    for path, numbers in left.items():
+        found.append({"name": path, "limit": numbers["limit"], "active": 0, "peak": numbers["peak"]})
+    return sorted(found, key=lambda budget: budget["name"])

@@ -252,9 +252,9 @@ def test_what_a_thread_gave_back_it_does_not_take_again_before_those_who_wait():
         run_threads(work, others)
 
 
-def shortest(attempt):
-    """Of a few times, in seconds: the machine may be busy."""
-    return min(attempt() for _ in range(5))
+def within_10_ms(attempt):
+    """Whether it is so once, of several times: the machine may be busy."""
+    return any(attempt() < 0.01 for _ in range(20))
 
 
 @pytest.mark.core
@@ -278,7 +278,7 @@ def test_all_go_on_at_once(way, count):
             until(lambda: len(threads.served) == count or threads.errors)
         return threads.served_at - begin
 
-    assert shortest(attempt) < 0.01
+    assert within_10_ms(attempt)
 
 
 @pytest.mark.core
@@ -492,7 +492,7 @@ def test_what_a_handler_frees_is_had_at_once():
             assert allocate_in(allocator, 40 * MIB).capacity == 40 * MIB
         return time.monotonic() - freed[0]
 
-    assert shortest(attempt) < 0.01
+    assert within_10_ms(attempt)
 
 
 def test_a_handler_may_allocate_while_its_thread_waits():
@@ -556,7 +556,7 @@ def test_who_waits_goes_on_once_a_reservation_ends(patient):
         thread.join(20)
         return served[0] - begin
 
-    assert shortest(attempt) < 0.01
+    assert within_10_ms(attempt)
 
 
 def fill():
