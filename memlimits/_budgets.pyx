@@ -344,5 +344,6 @@ def budgets():
         core_release(core, held[i])
     free(held)
     for path, numbers in left.items():
-        found.append({"name": path, "limit": numbers["limit"], "active": 0, "peak": numbers["peak"]})
+        found.append(
+            {"name": path, "limit": numbers["limit"], "active": 0, "peak": numbers["peak"]})
     return sorted(found, key=lambda budget: budget["name"])
