@@ -233,11 +233,12 @@ def test_what_a_thread_gave_back_it_does_not_take_again_before_those_who_wait():
 
         def work():
             with allocate_in(allocator, MIB):
-                idle = allocate_in(allocator, 8 * MIB)
+                idle = [allocate_in(allocator, MIB // 2) for _ in range(16)]
                 ready.set()
                 until_waiting(allocator, 1)
-                idle.release()
-                with allocate_in(allocator, 8 * MIB):
+                for block in idle:
+                    block.release()
+                with allocate_in(allocator, MIB // 2):
                     threads.served.append("second")
 
         def others():
