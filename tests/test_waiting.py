@@ -650,25 +650,34 @@ def test_an_array_that_is_resized_waits_in_place(patient, govern):
     assert np.array_equal(array[: 1 * MIB], np.arange(1 * MIB, dtype=np.uint8))
 
 
-def test_ctrl_c_ends_numpys_wait():
-    run("""
+@pytest.mark.parametrize(
+    ("n", "scope"), [("40 * MIB", "nullcontext()"), ("8000", "memlimits.budget('part')")]
+)
+def test_ctrl_c_ends_numpys_wait(n, scope):
+    run(f"""
+        from contextlib import nullcontext
         import numpy
         memlimits.set_memory_limit(64 * MIB)
         memlimits.set_memory_policy("wait", timeout=50)
         with memlimits.govern_numpy():
-            held = numpy.empty(40 * MIB, numpy.uint8)
+            held = []
+            for size in MIB, 40 << 10, 4096:
+                while memlimits.would_fit(size):
+                    held.append(memlimits.allocate(size))
             threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
             begin = time.monotonic()
             try:
-                numpy.empty(40 * MIB, numpy.uint8)
+                with {scope}:
+                    numpy.empty({n}, numpy.uint8)
             except KeyboardInterrupt:
                 assert 0.1 < time.monotonic() - begin < 20
             else:
                 raise AssertionError
             assert memory.counters()["waiting"] == 0
             assert memory.counters()["refusals"] == 1
-            del held
-            numpy.empty(40 * MIB, numpy.uint8)
+            assert memlimits.last_refusal().waited > 0.1
+            held.clear()
+            numpy.empty({n}, numpy.uint8)
     """)
 
 
