@@ -220,3 +220,25 @@ def test_where_a_group_is_full_small_steps_return_some_idle_memory_ahead(in_grou
         """,
         words=in_group,
     )
+
+
+def test_what_a_group_has_left_is_kept_for_whom_it_is_reserved(in_group):
+    """Also where a reading just allowed others to grow without another."""
+    run(
+        """
+        memlimits.set_memory_limit(1 << 40)
+        held = []
+        while memlimits.effective_limit().nbytes > 60 * MIB:
+            held.append(memlimits.allocate(8 * MIB))
+            memoryview(held[-1])[:] = b"x" * (8 * MIB)
+        held.append(memlimits.allocate(MIB))
+        left = memlimits.effective_limit().nbytes
+        answers = []
+        with memlimits.reserve(left - 2 * MIB):
+            thread = threading.Thread(target=lambda: answers.append(refused_by(8 * MIB)))
+            thread.start(); thread.join()
+            held.append(memlimits.allocate(left - 6 * MIB))
+        assert answers == ["system"], answers
+        """,
+        words=in_group,
+    )
