@@ -180,7 +180,7 @@ class Machine(RuleBasedStateMachine):
         return self.used() + growth + reserved_after(node, charge) <= LIMIT
 
     def most_that_fits(self, node):
-        pages = most(lambda n: self.fits(node, n * PAGE) or n <= 8, 2 * LIMIT // PAGE)
+        pages = most(lambda n: self.fits(node, n * PAGE) or n * PAGE <= 32 * KIB, 2 * LIMIT // PAGE)
         return pages * PAGE
 
     def answer_for(self, node, nbytes):

@@ -17,7 +17,7 @@ from memlimits.snapshot import SIZES, Stats
 from support.blocks import private, strict
 from support.kernel import needs_lockable
 from support.threads import in_thread, run_threads
-from support.units import KIB, MIB
+from support.units import KIB, MIB, PAGE
 
 
 def of(allocator, *, reset_peak=False):
@@ -151,7 +151,7 @@ def test_the_largest_idle_of_a_bin_and_of_what_is_purgeable():
 def test_the_largest_idle_where_one_bin_has_several_lengths(order):
     """Which it has where limits are near, since lengths are rounded to those of bins else."""
     allocator = strict(0)
-    sizes = [MIB + n * 4096 for n in (1, 2, 3)]
+    sizes = [MIB + n * PAGE for n in (1, 2, 3)]
     blocks = []
     for n in sizes:
         allocator.set_memory_limit(allocator.get_active_memory() + n)
@@ -164,12 +164,12 @@ def test_the_largest_idle_where_one_bin_has_several_lengths(order):
 
 @pytest.mark.core
 def test_the_largest_idle_is_a_page():
-    allocator = strict(4096)
+    allocator = strict(PAGE)
     allocate_in(allocator, 100).release()
-    assert of(allocator).largest_idle == 4096
-    assert of(allocator, reset_peak=True).largest_idle == 4096
+    assert of(allocator).largest_idle == PAGE
+    assert of(allocator, reset_peak=True).largest_idle == PAGE
     stats = of(allocator)  # since the stop it is no slab
-    assert (stats.largest_idle, stats.slabs) == (4096, 0)
+    assert (stats.largest_idle, stats.slabs) == (PAGE, 0)
 
 
 @pytest.mark.core
