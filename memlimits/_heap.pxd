@@ -84,12 +84,12 @@ cdef inline void heap_put_back(Resource *resource) noexcept nogil:
         resource.home = resource.taker
         resource.taker = NULL
 
-# What serves n bytes of a block that is to come back the slow way: a slab of the shared heap, or
-# what is idle. A slab of a thread's heap does not: its owner's frees look at nothing else.
-cdef inline Resource *heap_find_apart(const Heap *heap, uint64_t n) noexcept nogil:
-    if heap == &heap.heaps.shared:
-        return cache_find(&heap.cache, n)
-    return cache_find_idle(&heap.cache, n)
+# What serves n bytes. A block that is `apart`, to come back the slow way, is no piece of a slab of
+# a thread's heap: its owner's frees look at nothing else.
+cdef inline Resource *heap_find(const Heap *heap, uint64_t n, bint apart) noexcept nogil:
+    if apart and heap != &heap.heaps.shared:
+        return cache_find_idle(&heap.cache, n)
+    return cache_find(&heap.cache, n)
 
 # The same for who needs an address only; what takes another look goes on to `slow`.
 ctypedef void *(*MallocSlowly)(uint64_t n) noexcept nogil

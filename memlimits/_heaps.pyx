@@ -6,7 +6,7 @@ from memlimits._cache cimport (
     cache_capacity, cache_cool, cache_find, cache_largest_idle, cache_remove, cache_serve,
 )
 from memlimits._heap cimport (
-    BOUND, DONE, EMPTY, LEAST_KEPT, heap_borrow, heap_find_apart, heap_gain, heap_self, headroom_of,
+    BOUND, DONE, EMPTY, LEAST_KEPT, heap_borrow, heap_find, heap_gain, heap_self, headroom_of,
     owners_lock, owners_unlock,
 )
 from memlimits._lock cimport (
@@ -169,7 +169,7 @@ cdef Outcome heaps_steal(
         within = owned_lock_enter(&other.lock, heap_self())
         outcome = EMPTY
         # The shared heap takes for accounts only.
-        found = heap_find_apart(other, n) if apart else cache_find(&other.cache, n)
+        found = heap_find(other, n, apart)
         if found == NULL and longest:
             found = bins_find(&other.cache.bins, n, longest)
         if found != NULL and found.block_size == 0:

@@ -6,7 +6,7 @@ from memlimits._core cimport Core
 from memlimits._resource cimport Block, Resource
 
 # While stopped: serves n bytes from whatever any heap has; where `longest` is not 0, from what is
-# up to so many bytes long. The other: whether it would find anything, `apart` as heap_find_apart.
+# up to so many bytes long. The other: whether it would find anything, `apart` as in heap_find.
 cdef bint idle_hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil
 cdef bint idle_serves(Core *core, uint64_t n, bint apart) noexcept nogil
 # The same from one heap after another, where none has to stop for it.

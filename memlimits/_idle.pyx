@@ -1,8 +1,6 @@
 from memlimits._bins cimport bins_find
-from memlimits._cache cimport (
-    cache_add, cache_find, cache_find_purgeable, cache_remove, cache_serve,
-)
-from memlimits._heap cimport DONE, EMPTY, Heap, Outcome, heap_find_apart, heap_of, heaps_mine
+from memlimits._cache cimport cache_add, cache_find_purgeable, cache_remove, cache_serve
+from memlimits._heap cimport DONE, EMPTY, Heap, Outcome, heap_find, heap_of, heaps_mine
 from memlimits._heaps cimport heaps_steal
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -10,9 +8,7 @@ from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 cdef inline Resource *find_in(
     const Heap *heap, uint64_t n, uint64_t longest, bint apart
 ) noexcept nogil:
-    if longest:
-        return bins_find(&heap.cache.bins, n, longest)
-    return heap_find_apart(heap, n) if apart else cache_find(&heap.cache, n)
+    return bins_find(&heap.cache.bins, n, longest) if longest else heap_find(heap, n, apart)
 
 
 cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept nogil:
@@ -45,7 +41,7 @@ cdef bint idle_hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexc
 cdef bint idle_serves(Core *core, uint64_t n, bint apart) noexcept nogil:
     cdef Heap *heap = &core.heaps.shared
     while heap != NULL:
-        if find_in(heap, n, 0, apart) != NULL:
+        if heap_find(heap, n, apart) != NULL:
             return True
         heap = heap.next
     return False
