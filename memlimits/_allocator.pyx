@@ -2,7 +2,7 @@ cimport cython
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport UINT64_MAX
 
-from memlimits._arguments cimport as_nanoseconds, as_nbytes, seconds_or_none
+from memlimits._arguments cimport as_limit, as_nanoseconds, seconds_or_none
 from memlimits._controls cimport (
     Snapshot, core_active, core_cache_limit, core_cached, core_clear_cache, core_latest_refusal,
     core_read, core_reset_peak, core_settings, core_snapshot,
@@ -213,19 +213,19 @@ cdef class Allocator:
         }
 
     cdef int give_memory(self, Layer *layer, limit, str name) except -1:
-        layer.memory = as_nbytes(limit, name)
+        layer.memory = as_limit(limit, name)
         layer.given |= MEMORY
         return 0
 
     cdef int give_cache(self, Layer *layer, limit, str name) except -1:
         layer.cache_follows = limit is None
-        layer.cache = 0 if limit is None else as_nbytes(limit, name)
+        layer.cache = 0 if limit is None else as_limit(limit, name)
         layer.given |= CACHE
         return 0
 
     cdef int give_wired(self, Layer *layer, limit, str name) except -1:
         cdef uint64_t maximum = self.device.facts.max_recommended_working_set_size
-        layer.wired = as_nbytes(limit, name)
+        layer.wired = as_limit(limit, name)
         if layer.wired > maximum:
             raise WiredLimitError(layer.wired, maximum, self.way_to_wire_more())
         layer.given |= WIRED

@@ -6,6 +6,8 @@ from libc.stdint cimport int64_t, uint64_t
 cdef object as_integer(object value, str name, str meaning)
 # In bytes: from 0 to 2**63 - 1.
 cdef int64_t as_nbytes(object value, str name) except -1
+# A limit in bytes: from 0 to 2**64 - 1. From 2**63 on it bounds nothing.
+cdef uint64_t as_limit(object value, str name) except? 0
 # In seconds: a real number from 0 to 10**9. `none` is what None means.
 cdef int64_t as_nanoseconds(object value, str name, str none) except -1
 # The reverse; None for UINT64_MAX.

@@ -32,6 +32,21 @@ cdef int64_t as_nbytes(object value, str name) except -1:
     return number
 
 
+cdef uint64_t as_limit(object value, str name) except? 0:
+    cdef int overflow = 0
+    cdef int64_t number
+    if not PyLong_CheckExact(value):
+        value = as_integer(value, name, "in bytes")
+    number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow > 0 and value <= UINT64_MAX:
+        return value
+    if overflow or number < 0:
+        raise ValueError(
+            f"{name} must be from 0 to 2**64 - 1 bytes, from 2**63 on for none, "
+            f"not {shown(value)}")
+    return number
+
+
 cdef int64_t as_nanoseconds(object value, str name, str none) except -1:
     cdef double seconds
     if is_bool(value) or not hasattr(value, "__float__") and not PyIndex_Check(value):

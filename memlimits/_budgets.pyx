@@ -1,11 +1,11 @@
 """Budgets and reservations: accounts as context managers."""
 cimport cython
-from libc.stdint cimport UINT64_MAX, uint64_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, uint64_t
 from libc.stdlib cimport free, malloc
 
 from memlimits._accounts cimport DEEPEST, LONGEST_NAME, Account, accounts_open
 from memlimits._allocator cimport Allocator, get_default, raise_refusal
-from memlimits._arguments cimport as_nbytes
+from memlimits._arguments cimport as_limit, as_nbytes
 from memlimits._callers cimport python_caller, raise_what_is_set
 from memlimits._charging cimport core_release, core_would_fit_on
 from memlimits._contexts cimport (
@@ -132,7 +132,7 @@ cdef class Budget(Scope):
     cdef int prepare(self) except -1:
         cdef uint64_t limit
         if self.limit is not None:
-            limit = self.limit
+            limit = UINT64_MAX if self.limit > INT64_MAX else self.limit
             pthread_mutex_lock(&self.core.heaps.lock)
             self.account.limit = limit
             pthread_mutex_unlock(&self.core.heaps.lock)
@@ -215,7 +215,8 @@ def budget(name, limit=None):
     name : str
         1 to 127 bytes in UTF-8.
     limit : int, optional
-        Bytes, from 0 to 2**63 - 1; an allocation beyond is refused, whatever the memory policy.
+        Bytes, from 0 to 2**64 - 1; an allocation beyond is refused, whatever the memory policy.
+        From 2**63 on there is no limit, whatever there was before.
         It counts from the opening on, for all who have the budget open. By default the limit stays
         as it is, at first there is none.
 
@@ -241,7 +242,7 @@ def budget(name, limit=None):
             f"name must be of 1 to {LONGEST_NAME} bytes in UTF-8, none of them 0, "
             f"not {name[:LONGEST_NAME]!r}")
     new.name = str(name)
-    new.limit = None if limit is None else as_nbytes(limit, "limit")
+    new.limit = None if limit is None else as_limit(limit, "limit")
     return new
 
 

@@ -185,7 +185,7 @@ cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
         return INT64_MAX
     if limits.footprint - limits.returning > limit:
         return 0
-    return minus(limits_cache_limit(limits), limits.cache)
+    return min(minus(limits_cache_limit(limits), limits.cache), <uint64_t> INT64_MAX)
 
 
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:

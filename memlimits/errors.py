@@ -1,4 +1,8 @@
-"""The exceptions of memlimits."""
+"""The exceptions of memlimits.
+
+Each can be made from one string, as libraries do that raise a worker's error again, and each
+travels between processes with all that it has, subclasses with a constructor of their own included.
+"""
 
 _WHY = {
     "limit": "the memory limit does not allow it",
@@ -23,8 +27,23 @@ _WAY_OUT = {
 }
 
 
+NO_LIMIT = 1 << 63  # a limit from there on bounds nothing
+_UNKNOWN = "unknown"
+
+
+def _bare(kind: type[BaseException], *args: object) -> BaseException:
+    return kind.__new__(kind, *args)
+
+
+def _reduced(error: BaseException) -> tuple[object, ...]:
+    """What it takes to copy it. By itself that calls the class with ``args``, which may not fit."""
+    return _bare, (type(error), *error.args), error.__dict__
+
+
 class MemoryLimitError(MemoryError):
     """An allocation was refused, and nothing has changed.
+
+    One that was made from a text says that text, and its numbers are 0.
 
     Attributes
     ----------
@@ -42,8 +61,8 @@ class MemoryLimitError(MemoryError):
         Idle bytes inside slabs that still hold a live block.
     blocked_by : str
         What refused: ``"limit"``, ``"system"``, ``"device"``, ``"length"``, ``"resources"``,
-        ``"budget"`` or ``"reservation"``; or ``"fork"``, which only `last_refusal` tells:
-        `allocate` raises `DeviceError` then.
+        ``"budget"`` or ``"reservation"``; ``"fork"``, which only `last_refusal` tells:
+        `allocate` raises `DeviceError` then; or ``"unknown"`` where it was made from a text.
     waited : float
         Seconds that the request waited for others to free memory, under the policy ``"wait"``.
     budget : str or None
@@ -52,75 +71,70 @@ class MemoryLimitError(MemoryError):
         Its limit and what was charged to it, in bytes; 0 where none refused.
     """
 
-    requested: int
-    limit: int
-    footprint: int
-    active: int
-    cache: int
-    slack: int
-    blocked_by: str
-    waited: float
-    budget: str | None
-    budget_limit: int
-    budget_active: int
+    requested: int = 0
+    limit: int = 0
+    footprint: int = 0
+    active: int = 0
+    cache: int = 0
+    slack: int = 0
+    blocked_by: str = _UNKNOWN
+    waited: float = 0.0
+    budget: str | None = None
+    budget_limit: int = 0
+    budget_active: int = 0
 
     def __init__(
         self,
-        requested: int,
-        limit: int,
-        footprint: int,
-        active: int,
-        cache: int,
-        slack: int,
-        blocked_by: str,
+        requested: int | str = "",
+        limit: int = 0,
+        footprint: int = 0,
+        active: int = 0,
+        cache: int = 0,
+        slack: int = 0,
+        blocked_by: str = _UNKNOWN,
         waited: float = 0.0,
         budget: str | None = None,
         budget_limit: int = 0,
         budget_active: int = 0,
     ) -> None:
-        super().__init__(
-            requested,
-            limit,
-            footprint,
-            active,
-            cache,
-            slack,
-            blocked_by,
-            waited,
-            budget,
-            budget_limit,
-            budget_active,
-        )
-        self.requested = requested
-        self.limit = limit
-        self.footprint = footprint
-        self.active = active
-        self.cache = cache
-        self.slack = slack
+        numbers = (limit, footprint, active, cache, slack)
+        of_budget = (budget, budget_limit, budget_active)
+        if isinstance(requested, int):
+            super().__init__(requested, *numbers, blocked_by, waited, *of_budget)
+            self.requested = requested
+        else:
+            super().__init__(requested)
+            self.requested = 0
+        self.limit, self.footprint, self.active, self.cache, self.slack = numbers
         self.blocked_by = blocked_by
         self.waited = waited
-        self.budget = budget
-        self.budget_limit = budget_limit
-        self.budget_active = budget_active
+        self.budget, self.budget_limit, self.budget_active = of_budget
 
     def __str__(self) -> str:
+        if self.blocked_by == _UNKNOWN:
+            return super().__str__()
         waited = f", after waiting for {self.waited:.3g} s" if self.waited else ""
-        why = _WHY[self.blocked_by]
+        why = _WHY.get(self.blocked_by, f"it was blocked by {self.blocked_by}")
         if self.budget is not None:
             why = (
                 f"the budget {self.budget!r} does not allow it "
                 f"(limit {self.budget_limit}, active {self.budget_active})"
             )
+        limit = self.limit if self.limit < NO_LIMIT else "none"
         return (
             f"cannot allocate {self.requested} bytes: {why}{waited}. "
-            f"Limit {self.limit}, footprint {self.footprint} "
+            f"Limit {limit}, footprint {self.footprint} "
             f"(active {self.active}, cache {self.cache}, slack {self.slack}). "
-            f"{_WAY_OUT[self.blocked_by]}"
-        )
+            f"{_WAY_OUT.get(self.blocked_by, '')}"
+        ).rstrip()
+
+    __reduce__ = _reduced
 
 
 class WiredLimitError(ValueError):
     """A wired limit above what the system allows.
+
+    One that was made from a text says that text, and its numbers are 0.
 
     Attributes
     ----------
@@ -130,21 +144,32 @@ class WiredLimitError(ValueError):
         ``device_info()["max_recommended_working_set_size"]``, in bytes.
     """
 
-    requested: int
-    maximum: int
+    requested: int = 0
+    maximum: int = 0
+    _way_out: str = ""
 
-    def __init__(self, requested: int, maximum: int, way_out: str) -> None:
-        super().__init__(requested, maximum, way_out)
-        self.requested = requested
+    def __init__(self, requested: int | str = "", maximum: int = 0, way_out: str = "") -> None:
+        if isinstance(requested, int):
+            super().__init__(requested, maximum, way_out)
+            self.requested = requested
+        else:
+            super().__init__(requested)
+            self.requested = 0
         self.maximum = maximum
         self._way_out = way_out
 
     def __str__(self) -> str:
+        if not self.maximum:
+            return super().__str__()
         return (
             f"a wired limit of {self.requested} bytes is above the system's {self.maximum} "
             f"(max_recommended_working_set_size). {self._way_out}"
         )
 
+    __reduce__ = _reduced
+
 
 class DeviceError(RuntimeError):
     """The device could not be opened, cannot do what was asked, or did not survive a fork."""
+
+    __reduce__ = _reduced

@@ -44,6 +44,7 @@ __all__ = [
     "get_idle_action",
     "get_idle_timeout",
     "get_memory_limit",
+    "get_memory_policy",
     "get_peak_memory",
     "get_wired_limit",
     "get_wired_memory",
@@ -73,8 +74,8 @@ def set_memory_limit(limit: "SupportsIndex") -> int:
     Parameters
     ----------
     limit : int
-        Bytes, from 0 to 2**63 - 1. The default is 1.5 times the maximum recommended working set
-        size, but at most 0.95 times the memory size.
+        Bytes, from 0 to 2**64 - 1, and from 2**63 on there is no limit. The default is 1.5 times
+        the maximum recommended working set size, but at most 0.95 times the memory size.
 
     Returns
     -------
@@ -102,8 +103,8 @@ def set_cache_limit(limit: "SupportsIndex | None") -> int:
     Parameters
     ----------
     limit : int or None
-        Bytes, from 0 to 2**63 - 1; 0 turns the cache off. None, the default, makes it follow the
-        memory limit.
+        Bytes, from 0 to 2**64 - 1; 0 turns the cache off, and from 2**63 on there is no limit.
+        None, the default, makes it follow the memory limit.
 
     Returns
     -------
@@ -233,6 +234,18 @@ def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> st
     return default_allocator().set_memory_policy(policy, timeout)
 
 
+def get_memory_policy() -> str:
+    """Return what happens to an allocation that does not fit the memory limit.
+
+    Returns
+    -------
+    str
+        ``"guideline"``, ``"strict"`` or ``"wait"``, as for `set_memory_policy`; ``"wait"`` has the
+        attribute ``timeout``, in seconds.
+    """
+    return default_allocator().get_memory_policy()
+
+
 class Fit:
     """Whether an allocation would fit: true or false, and why not. Made by `would_fit`.
 
@@ -305,8 +318,13 @@ def clear_cache() -> None:
     default_allocator().clear_cache()
 
 
-def device_info() -> dict[str, str | int]:
+def device_info(d: object = None) -> dict[str, str | int]:
     """Return the facts of the device that memory comes from.
+
+    Parameters
+    ----------
+    d : object
+        The device that MLX is asked about. There is one here, whatever this says.
 
     Returns
     -------
@@ -367,11 +385,6 @@ def stats(*, reset_peak: bool = False) -> "Stats":
 def latest_refusal() -> MemoryLimitError | None:
     """Return the last refused allocation of any thread, or None."""
     return default_allocator().latest_refusal()
-
-
-def get_memory_policy() -> str:
-    """Return the memory policy."""
-    return default_allocator().get_memory_policy()
 
 
 def counters() -> dict[str, int]:

@@ -1,5 +1,7 @@
 """What `stats` returns. Imported when it is first called."""
 
+from memlimits.errors import NO_LIMIT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +45,7 @@ class Stats:
     Attributes
     ----------
     memory_limit, cache_limit, wired_limit : int
-        The limits, in bytes.
+        The limits, in bytes; from 2**63 on there is none.
     policy : str
         The memory policy.
     idle_timeout : float or None
@@ -197,5 +199,7 @@ _WIDTH = max(map(len, Stats.__annotations__))
 
 def _shown(name: str, value: object) -> str:
     if isinstance(value, int):
-        return f"{value:,} bytes" if name in SIZES else f"{value:,}"
+        if name in SIZES:
+            return f"{value:,} bytes" if value < NO_LIMIT else "none"
+        return f"{value:,}"
     return f"{value} s" if isinstance(value, float) else str(value)

@@ -853,7 +853,7 @@ def test_would_fit_takes_nothing(strict):
         ("x" * 128, None, ValueError, "name must be of 1 to 127 bytes"),
         ("a\0b", None, ValueError, "none of them 0"),
         ("kv", -1, ValueError, "limit must be from 0 to"),
-        ("kv", 2**63, ValueError, "limit must be from 0 to"),
+        ("kv", 2**64, ValueError, "limit must be from 0 to"),
         ("kv", 1.5, TypeError, "limit must be an integer"),
         ("kv", True, TypeError, "not the bool True"),
     ],

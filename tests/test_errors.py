@@ -86,9 +86,100 @@ def test_a_refusal_can_be_copied_and_printed(blocked_by):
     assert repr(error).startswith("MemoryLimitError(1000001, ")
 
 
-def test_a_refusal_without_a_number_is_an_error():
-    with pytest.raises(TypeError):
-        memlimits.MemoryLimitError("out of memory")
+def made_from(text):
+    """Of every class: as libraries do that raise a worker's error again."""
+    return [
+        kind(*text)
+        for kind in vars(memlimits.errors).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
+
+
+@pytest.mark.parametrize("text", [(), ("Caught it in a worker.",)])
+def test_every_error_can_be_made_from_a_text(text):
+    errors = made_from(text)
+    assert len(errors) == 3
+    for error in errors:
+        assert str(error) == "".join(text)
+        for back in travelled(error):
+            assert (type(back), str(back), back.args) == (type(error), str(error), error.args)
+
+
+def test_an_error_that_was_made_from_a_text_has_no_numbers():
+    error = memlimits.MemoryLimitError("Caught it in a worker.")
+    assert facts(error) == {**dict.fromkeys(NUMBERS, 0), "blocked_by": "unknown"}
+    assert (error.waited, error.budget, error.budget_limit, error.budget_active) == (0, None, 0, 0)
+    error = memlimits.WiredLimitError("Caught it in a worker.")
+    assert (error.requested, error.maximum) == (0, 0)
+
+
+def travelled(error):
+    """The error after each way to copy it."""
+    yield copy.copy(error)
+    yield copy.deepcopy(error)
+    for protocol in PROTOCOLS:
+        yield pickle.loads(pickle.dumps(error, protocol))
+
+
+class Task(memlimits.MemoryLimitError):
+    """With a constructor of its own."""
+
+    def __init__(self, task, *, numbers):
+        super().__init__(**numbers, blocked_by="budget", waited=1.5, budget="b", budget_limit=7)
+        self.task = task
+
+
+class Wired(memlimits.WiredLimitError):
+    def __init__(self, *, maximum):
+        super().__init__(9, maximum, "Do this.")
+
+
+class Device(memlimits.DeviceError):
+    def __init__(self, *, device):
+        super().__init__(f"{device} is gone")
+        self.device = device
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Task(3, numbers=NUMBERS),
+        lambda: Wired(maximum=8),
+        lambda: Device(device="it"),
+        lambda: memlimits.WiredLimitError(9, 8, "Do this."),
+        lambda: memlimits.DeviceError("it is gone"),
+    ],
+)
+def test_an_error_travels_with_all_it_has(make):
+    error = make()
+    error.add_note("a note")
+    error.own = "of the program"
+    error.__cause__ = KeyError("why")
+    for back in travelled(error):
+        assert type(back) is type(error)
+        assert vars(back) == vars(error)
+        assert (str(back), back.args) == (str(error), error.args)
+
+
+def test_an_error_without_its_constructor_can_be_printed():
+    for error in made_from(()):
+        bare = type(error).__new__(type(error))
+        assert str(bare) == ""
+        assert vars(bare) == {}
+        assert traceback.format_exception_only(bare)
+
+
+def test_a_cause_that_is_not_known_is_named():
+    text = str(refusal("the moon"))
+    assert text.startswith("cannot allocate 1000001 bytes: it was blocked by the moon. ")
+    assert text.endswith("(active 4000004, cache 5000005, slack 6000006).")
+
+
+def test_a_constructor_that_runs_again_forgets_the_first():
+    error = refusal("limit")
+    error.__init__("a text")
+    assert str(error) == "a text"
+    assert facts(error) == {**dict.fromkeys(NUMBERS, 0), "blocked_by": "unknown"}
 
 
 REFUSED = """

@@ -5,6 +5,7 @@ https://ml-explore.github.io/mlx/build/html/python/memory_management.html
 
 import contextlib
 import gc
+import itertools
 
 import pytest
 
@@ -18,8 +19,8 @@ class Ours:
     """memlimits, and something that takes a number of bytes."""
 
     functions = memlimits
-    wires = True
-    has_maximum = True
+    wires = has_maximum = True
+    has_devices = False
 
     def take(self, nbytes):
         return memlimits.allocate(nbytes, zeroed=True)
@@ -27,6 +28,8 @@ class Ours:
 
 class Mlx:
     """MLX, whose arrays take memory when they are evaluated."""
+
+    has_devices = True
 
     def __init__(self):
         self.functions = pytest.importorskip("mlx.core", reason="MLX is not installed")
@@ -62,8 +65,13 @@ def skip_unless_it_wires(library, which):
 
 
 @pytest.mark.filterwarnings("ignore:a wired limit of")  # above what this user may lock
-@pytest.mark.parametrize("limit", [10, 0, 4096, 10**9])
-@pytest.mark.parametrize("which", LIMITS)
+@pytest.mark.parametrize(
+    ("which", "limit"),
+    [
+        *itertools.product(LIMITS, [10, 0, 4096, 10**9]),
+        *itertools.product(["memory", "cache"], [2**63 - 1, 2**63, 2**64 - 1]),
+    ],
+)
 def test_a_limit_makes_the_round_trip(library, which, limit):
     skip_unless_it_wires(library, which)
     setter = getattr(library.functions, f"set_{which}_limit")
@@ -73,13 +81,13 @@ def test_a_limit_makes_the_round_trip(library, which, limit):
     assert setter(first) == first
 
 
-@pytest.mark.parametrize("limit", [10, 10**9])
+@pytest.mark.parametrize("limit", [10, 10**9, 2**64 - 1])
 def test_get_memory_limit_is_what_was_set(library, limit):
     library.functions.set_memory_limit(limit)
     assert library.functions.get_memory_limit() == limit
 
 
-@pytest.mark.parametrize("limit", [-1, 1.5, "10", None])
+@pytest.mark.parametrize("limit", [-1, 1.5, "10", None, 2**64])
 def test_what_is_no_number_of_bytes_is_an_error(library, limit):
     before = library.functions.get_memory_limit()
     with pytest.raises((TypeError, ValueError)):
@@ -154,6 +162,13 @@ def test_device_info_names_the_device(library):
     assert isinstance(info["architecture"], str)
     if library.has_maximum:
         assert 0 < info["max_recommended_working_set_size"] < info["memory_size"]
+
+
+def test_device_info_takes_a_device(library):
+    info = library.functions.device_info()
+    assert library.functions.device_info(None) == library.functions.device_info(d=None) == info
+    device = library.functions.default_device() if library.has_devices else "cpu"
+    assert library.functions.device_info(device) == info
 
 
 @pytest.mark.parametrize("name", ["clear_cache", "reset_peak_memory"])

@@ -181,7 +181,7 @@ def test_nothing_is_set_where_one_value_is_bad():
         ({"memory": -1}, ValueError),
         ({"memory": None}, TypeError),
         ({"memory": True}, TypeError),
-        ({"cache": 2**63}, ValueError),
+        ({"cache": 2**64}, ValueError),
         ({"cache": "1"}, TypeError),
         ({"wired": maximum + 1}, memlimits.WiredLimitError),
         ({"policy": "never"}, ValueError),

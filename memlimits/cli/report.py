@@ -6,7 +6,7 @@ from typing import Any
 
 from memlimits import memory
 from memlimits.cli.jsonfile import JSONFile
-from memlimits.cli.sizes import format_exact, format_size, show
+from memlimits.cli.sizes import format_exact, format_limit, format_size, show
 from memlimits.cli.streams import say
 from memlimits.errors import MemoryLimitError
 
@@ -56,16 +56,12 @@ def _numbers(refusal: MemoryLimitError) -> dict[str, Any]:
     return {name: getattr(refusal, name) for name in names}
 
 
-def _limit(limit: int | None) -> str:
-    return "none" if limit is None else format_size(limit)
-
-
 def describe(values: dict[str, Any]) -> str:
     """Return the facts as a few lines for people."""
     allocations = values["hits"] + values["misses"]
     share = 100 * values["hits"] / allocations if allocations else 0
     lines = [
-        f"peak {format_size(values['peak'])}, limit {format_size(values['memory_limit'])} "
+        f"peak {format_size(values['peak'])}, limit {format_limit(values['memory_limit'])} "
         f"({values['policy']}), cache hits {share:.1f}% of {allocations:,} allocations, "
         f"refusals {values['refusals']:,}"
     ]
@@ -84,7 +80,7 @@ def describe(values: dict[str, Any]) -> str:
         )
     lines += [
         f"budget {budget['name']}: peak {format_size(budget['peak'])}, "
-        f"active {format_size(budget['active'])}, limit {_limit(budget['limit'])}"
+        f"active {format_size(budget['active'])}, limit {format_limit(budget['limit'])}"
         for budget in values["budgets"]
     ]
     if refusal := values["last_refusal"]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+from memlimits.errors import NO_LIMIT
 from memlimits.snapshot import SIZES
 
 # Statistics, and facts of the device.
@@ -83,8 +84,15 @@ def format_size(size: int) -> str:
     return f"{value} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB')[power]}"
 
 
+def format_limit(limit: int | None) -> str:
+    """Show a limit as `format_size` does, or that there is none."""
+    return "none" if limit is None or limit >= NO_LIMIT else format_size(limit)
+
+
 def format_exact(size: int) -> str:
-    """Show bytes as `format_size` does, and then all of them."""
+    """Show bytes as `format_size` does, and then all of them; those of no limit as "none"."""
+    if size >= NO_LIMIT:
+        return "none"
     text = format_size(size)
     return text if size < 1024 else f"{text} ({size:,} bytes)"
 
