@@ -1,7 +1,6 @@
 from libc.stdlib cimport calloc, free
 
-cdef enum:
-    ADDRESS_BITS = PAGE_BITS + 2 * LEVEL_BITS
+from memlimits._sync cimport store_release
 
 
 cdef int pagemap_init(PageMap *pages) noexcept nogil:
@@ -35,7 +34,7 @@ cdef void **entry(PageMap *pages, uint64_t address, bint make) noexcept nogil:
     leaf = <void **> pages.root[page >> LEVEL_BITS]
     if leaf == NULL and make:
         leaf = <void **> pagemap_spare(pages)
-        pages.root[page >> LEVEL_BITS] = leaf
+        store_release(&pages.root[page >> LEVEL_BITS], leaf)
     return NULL if leaf == NULL else &leaf[page & (FANOUT - 1)]
 
 

@@ -51,6 +51,17 @@ cdef extern from *:
         __atomic_fetch_add(to, n, __ATOMIC_RELAXED);
     }
 
+    /* Who sees the new count sees what its writer did before. */
+    static inline void count_atomically(int64_t *count, int64_t more)
+    {
+        __atomic_fetch_add(count, more, __ATOMIC_ACQ_REL);
+    }
+
+    static inline int64_t load_count(const int64_t *count)
+    {
+        return __atomic_load_n(count, __ATOMIC_ACQUIRE);
+    }
+
     static inline int64_t take_atomically(int64_t *from, int64_t least)
     {
         int64_t taken, there = __atomic_load_n(from, __ATOMIC_RELAXED);
@@ -65,6 +76,8 @@ cdef extern from *:
     """
     void *load_acquire(void **place) nogil
     void add_atomically(int64_t *to, int64_t n) nogil
+    void count_atomically(int64_t *count, int64_t more) nogil
+    int64_t load_count(const int64_t *count) nogil
     # Takes `least` and up to half of what is more; all, where there is less.
     int64_t take_atomically(int64_t *from_, int64_t least) nogil
     void store_release(void **place, void *value) nogil

@@ -15,7 +15,7 @@ from support.units import MIB
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 
 
-KEYS = {"program", "budgets", "last_refusal", *memlimits.stats()._asdict()}
+KEYS = {"program", "budgets", "last_refusal", "ungoverned", *memlimits.stats()._asdict()}
 
 ARRAYS = """
 import numpy
@@ -36,6 +36,7 @@ def values(**changes):
         "policy": "strict",
         "budgets": [],
         "last_refusal": None,
+        "ungoverned": None,
         **changes,
     }
 
@@ -51,6 +52,11 @@ def values(**changes):
             {"peak": 3 * MIB // 2, "hits": 2000, "misses": 1000},
             "peak 1.5 MiB, limit 200 MiB (strict), cache hits 66.7% of 3,000 allocations, "
             "refusals 0",
+        ),
+        (
+            {"ungoverned": "NumPy is not governed"},
+            "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 0\n"
+            "NumPy is not governed",
         ),
         (
             {"policy": "guideline", "overruns": 1234, "wire_failures": 1},

@@ -1,17 +1,18 @@
-"""`govern_numpy()`: where it is on, and for how long."""
+"""`govern_numpy()`: from when to when it is on, and who may end it."""
 
 import asyncio
-import concurrent.futures
 import contextvars
+import copy
+import pickle
 import threading
 
 import numpy
 import pytest
-from numpy._core.multiarray import get_handler_name
 
 import memlimits
-from support.governed import GOVERNED, PLAIN, handler_here
-from support.threads import in_thread
+from support.governed import GOVERNED, PLAIN, owner, owner_here
+from support.threads import in_thread, run_threads
+from support.units import MIB
 
 pytestmark = pytest.mark.usefixtures("plain_numpy")
 
@@ -21,9 +22,9 @@ def test_arrays_before_during_and_after():
     with memlimits.govern_numpy():
         during = numpy.arange(1000.0)
         both = before + during
-        assert get_handler_name(before) == PLAIN
+        assert owner(before) == PLAIN
     after = both + 1
-    assert [get_handler_name(array) for array in (during, both, after)] == [GOVERNED] * 2 + [PLAIN]
+    assert [owner(array) for array in (during, both, after)] == [GOVERNED] * 2 + [PLAIN]
     assert after.tolist() == [2.0 * i + 1 for i in range(1000)]
 
 
@@ -35,7 +36,7 @@ def test_free_in_any_order_on_any_thread_at_any_time():
             arrays += [numpy.full(2**i, i + round_) for i in range(1, 18, 2)]
             del arrays[:: 3 + round_]
     expected = [int(array[0]) for array in arrays]
-    assert {get_handler_name(array) for array in arrays} == {PLAIN, GOVERNED}
+    assert {owner(array) for array in arrays} == {PLAIN, GOVERNED}
 
     def drop(every):
         for i in range(every, len(arrays), 2):
@@ -52,39 +53,39 @@ def test_free_in_any_order_on_any_thread_at_any_time():
 
 def test_govern_numpy_is_on_at_once_and_close_is_idempotent():
     governing = memlimits.govern_numpy()
-    assert handler_here() == GOVERNED
+    assert owner_here() == GOVERNED
     with governing as entered:
         assert entered is governing
-    assert handler_here() == PLAIN
+    assert owner_here() == PLAIN
     governing.close()
     governing.close()
-    assert handler_here() == PLAIN
+    assert owner_here() == PLAIN
 
 
 def test_nested_in_order():
     with memlimits.govern_numpy():
         with memlimits.govern_numpy():
-            assert handler_here() == GOVERNED
-        assert handler_here() == GOVERNED
-    assert handler_here() == PLAIN
+            assert owner_here() == GOVERNED
+        assert owner_here() == GOVERNED
+    assert owner_here() == PLAIN
 
 
 def test_closed_out_of_order():
     first, second, third = (memlimits.govern_numpy() for _ in range(3))
     for governing in (first, third, first):
         governing.close()
-        assert handler_here() == GOVERNED
-        assert in_thread(handler_here) == GOVERNED
+        assert owner_here() == GOVERNED
+        assert in_thread(owner_here) == GOVERNED
     second.close()
-    assert handler_here() == PLAIN
-    assert in_thread(handler_here) == PLAIN
+    assert owner_here() == PLAIN
+    assert in_thread(owner_here) == PLAIN
 
 
 def test_opened_and_closed_often():
     for _ in range(200):
         with memlimits.govern_numpy():
             pass
-    assert in_thread(handler_here) == PLAIN
+    assert in_thread(owner_here) == PLAIN
 
 
 def test_an_exception_passes_through_and_closes():
@@ -94,172 +95,99 @@ def test_an_exception_passes_through_and_closes():
 
     with pytest.raises(ValueError, match="reshape"):
         fail()
-    assert handler_here() == PLAIN
+    assert owner_here() == PLAIN
 
 
-def test_a_thread_started_meanwhile_is_governed_and_a_later_one_is_not():
-    with memlimits.govern_numpy():
-        assert in_thread(handler_here) == GOVERNED
-        assert in_thread(lambda: in_thread(handler_here)) == GOVERNED
-    assert in_thread(handler_here) == PLAIN
-
-
-def test_a_thread_that_overrides_run():
-    class Own(threading.Thread):
-        def run(self):
-            self.seen = handler_here()
-
-    with memlimits.govern_numpy():
-        thread = Own(daemon=True)
-        thread.start()
-        thread.join()
-    assert thread.seen == GOVERNED
-
-
-def test_a_timer(govern):
-    seen = []
-    timer = threading.Timer(0, lambda: seen.append(handler_here()))
-    timer.start()
-    timer.join()
-    assert seen == [GOVERNED]
-
-
-def test_a_pool_made_inside(govern):
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        assert {pool.submit(handler_here).result() for _ in range(4)} == {GOVERNED}
-
-
-def test_a_pool_made_before_governs_the_threads_that_it_starts_later():
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        release = threading.Event()
-        old = pool.submit(lambda: release.wait() and handler_here())
-        with memlimits.govern_numpy():
-            assert pool.submit(handler_here).result() == GOVERNED
-            release.set()
-            assert old.result() == PLAIN
-
-
-def test_a_thread_that_outlives_the_governing_stays_governed():
-    proceed, seen, arrays = threading.Event(), [], []
+def test_whoever_has_it_closes_it_in_whatever_thread():
+    running, proceed = threading.Event(), threading.Event()
+    governings = []
 
     def work():
-        seen.append(handler_here())
+        running.set()
         proceed.wait()
-        seen.append(handler_here())
-        arrays.append(numpy.arange(100_000))
-
-    with memlimits.govern_numpy():
-        thread = threading.Thread(target=work)
-        thread.start()
-    proceed.set()
-    thread.join()
-    assert seen == [GOVERNED, GOVERNED]
-    assert get_handler_name(arrays[0]) == GOVERNED
-    assert arrays.pop().sum() == 100_000 * 99_999 // 2
-
-
-def test_running_threads_and_those_below_threading_are_not_governed():
-    """What the documentation says is not seen."""
-    import _thread
-
-    proceed, done, seen = threading.Event(), threading.Event(), []
-    running = threading.Thread(target=lambda: proceed.wait() and seen.append(handler_here()))
-    running.start()
-    with memlimits.govern_numpy():
-        proceed.set()
-        running.join()
-        _thread.start_new_thread(lambda: (seen.append(handler_here()), done.set()), ())
-        assert done.wait(10)
-    assert seen == [PLAIN, PLAIN]
-
-
-def close_elsewhere(thread_is):
-    """Open here, close on another thread; what that said, and the handlers before our own close."""
-    seen, proceed = [], threading.Event()
-
-    def work():
-        proceed.wait()
-        own = memlimits.govern_numpy() if thread_is == "governing" else None
-        try:
-            governing.close()
-        except RuntimeError as error:
-            seen.append(str(error))
-        if own:
-            own.close()
+        governings[0].close()
 
     thread = threading.Thread(target=work)
-    if thread_is != "governed":
-        thread.start()
-    governing = memlimits.govern_numpy()
-    if thread_is == "governed":
-        thread.start()
+    thread.start()
+    running.wait()
+    governings += [memlimits.govern_numpy(), in_thread(memlimits.govern_numpy)]
     proceed.set()
     thread.join()
-    seen += [handler_here(), in_thread(handler_here)]
+    assert owner_here() == GOVERNED
+    governings[1].close()
+    assert (owner_here(), in_thread(owner_here)) == (PLAIN, PLAIN)
+
+
+def test_whoever_has_it_closes_it_in_whatever_context():
+    """A notebook runs each cell in a context of its own, which is gone afterwards."""
+
+    async def cell(function):
+        return function()
+
+    async def notebook():
+        governing = await asyncio.create_task(cell(memlimits.govern_numpy))
+        between = owner_here()
+        await asyncio.create_task(cell(governing.close))
+        return governing, between, owner_here()
+
+    governing, *owners = asyncio.run(notebook())
+    assert owners == [GOVERNED, PLAIN]
+    other = contextvars.Context().run(memlimits.govern_numpy)
     governing.close()
-    return [*seen, handler_here(), in_thread(handler_here)]
+    assert owner_here() == GOVERNED
+    contextvars.Context().run(other.close)
 
 
-@pytest.mark.parametrize("thread_is", ["plain", "governed", "governing"])
-def test_close_in_another_thread_is_an_error_and_changes_nothing(thread_is):
-    said, *handlers = contextvars.copy_context().run(close_elsewhere, thread_is)
-    assert "govern_numpy" in said
-    assert handlers == [GOVERNED, GOVERNED, PLAIN, PLAIN]
+def test_threads_that_open_and_close_at_once_leave_nothing_open():
+    shared = [memlimits.govern_numpy() for _ in range(200)]
 
+    def close_shared():
+        for governing in shared:
+            governing.close()
 
-def test_two_threads_govern_independently():
-    barrier, seen = threading.Barrier(2, timeout=10), {}
+    def open_and_close():
+        for _ in range(200):
+            with memlimits.govern_numpy():
+                assert owner_here() == GOVERNED
 
-    def work(name, first):
-        barrier.wait()
-        if not first:
-            barrier.wait()
-        with memlimits.govern_numpy():
-            if first:
-                barrier.wait()
-                barrier.wait()
-            else:
-                barrier.wait()
-        seen[name] = handler_here()
-
-    threads = [threading.Thread(target=work, args=(name, name == "a")) for name in "ab"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert seen == {"a": PLAIN, "b": PLAIN}
-    assert in_thread(handler_here) == PLAIN
-
-
-def test_tasks_inherit_and_keep_their_own():
-    async def seen():
-        await asyncio.sleep(0)
-        return handler_here()
-
-    async def inside():
-        with memlimits.govern_numpy():
-            task = asyncio.create_task(seen())
-            thread = await asyncio.to_thread(handler_here)
-        return await task, thread, handler_here()
-
-    async def main():
-        other = asyncio.create_task(seen())
-        return await asyncio.gather(inside(), seen(), other)
-
-    assert asyncio.run(main()) == [(GOVERNED, GOVERNED, PLAIN), PLAIN, PLAIN]
+    run_threads(close_shared, open_and_close, close_shared, open_and_close)
+    assert owner_here() == PLAIN
     with memlimits.govern_numpy():
-        assert asyncio.run(main()) == [(GOVERNED, GOVERNED, GOVERNED), GOVERNED, GOVERNED]
+        assert owner_here() == GOVERNED
 
 
-def test_close_in_another_task_is_an_error():
-    async def close(governing):
-        governing.close()
+def test_it_cannot_be_copied_nor_made_otherwise(govern):
+    for make in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="govern_numpy"):
+            make(govern)
+    made = type(govern).__new__(type(govern))
+    made.close()
+    assert owner_here() == GOVERNED
 
-    async def main():
-        with memlimits.govern_numpy() as governing:
-            with pytest.raises(RuntimeError, match="govern_numpy"):
-                await asyncio.create_task(close(governing))
-            here = handler_here()
-        return here, handler_here()
 
-    assert asyncio.run(main()) == (GOVERNED, PLAIN)
+@pytest.mark.parametrize("size", [1, 200, 5000, 3 * MIB])
+def test_a_block_of_before_becomes_governed_when_it_is_resized(size):
+    array = numpy.arange(size, dtype="i4")
+    active = memlimits.get_active_memory()
+    array.resize(2 * size, refcheck=False)
+    assert owner(array) == PLAIN
+    with memlimits.govern_numpy():
+        array.resize(3 * size, refcheck=False)
+        assert owner(array) == GOVERNED
+        assert memlimits.get_active_memory() - active >= array.nbytes
+        assert array[:size].tolist() == list(range(size))
+        assert not array[size:].any()
+    del array
+    assert memlimits.get_active_memory() == active
+
+
+def test_a_refused_resize_of_a_block_of_before_leaves_it():
+    array = numpy.arange(1000)
+    with memlimits.govern_numpy():
+        memlimits.set_memory_policy("strict")
+        memlimits.set_memory_limit(memlimits.get_active_memory() + MIB)
+        with pytest.raises(MemoryError):
+            array.resize(MIB, refcheck=False)
+        assert memlimits.last_refusal().requested == 8 * MIB
+    assert owner(array) == PLAIN
+    assert array.tolist() == list(range(1000))

@@ -6,11 +6,10 @@ import tracemalloc
 
 import numpy
 import pytest
-from numpy._core.multiarray import get_handler_name
 
 import memlimits
 from memlimits.adapters._numpy import own_handler
-from support.governed import GOVERNED, PLAIN, handler_here
+from support.governed import GOVERNED, PLAIN, owner, owner_here
 from support.kernel import mapped_bytes, resident
 from support.units import KIB, MIB
 
@@ -54,7 +53,7 @@ def test_zeros_is_what_numpy_makes(dtype, order):
         theirs = numpy.zeros(shape, dtype, order)
         assert layout(ours) == layout(theirs)
         assert numpy.array_equal(ours, theirs)
-        assert get_handler_name(ours) == GOVERNED
+        assert owner(ours) == GOVERNED
         assert ours.ctypes.data % 64 == 0
 
 
@@ -64,7 +63,7 @@ def test_empty_is_a_writable_array_of_its_own(dtype, order):
     for shape in SHAPES:
         ours, theirs = memlimits.empty(shape, dtype, order), numpy.empty(shape, dtype, order)
         assert layout(ours) == layout(theirs)
-        assert get_handler_name(ours) == GOVERNED
+        assert owner(ours) == GOVERNED
         assert ours.ctypes.data % 64 == 0
         ours[...] = numpy.zeros(shape, dtype)
         assert numpy.array_equal(ours, numpy.zeros(shape, dtype))
@@ -88,7 +87,7 @@ def test_every_name_of_a_type_means_what_it_means_to_numpy(name):
             assert layout(ours) == layout(theirs), dtype
             assert ours.dtype.char == theirs.dtype.char
             assert ours.dtype.metadata == theirs.dtype.metadata
-            assert get_handler_name(ours) == GOVERNED
+            assert owner(ours) == GOVERNED
 
 
 @pytest.mark.parametrize(
@@ -99,7 +98,7 @@ def test_what_needs_its_memory_initialised_gets_it(dtype):
         size = n * numpy.empty(1, dtype).nbytes
         memlimits.empty(size, "u1").fill(0xAA)
         ours, theirs = memlimits.empty(n, dtype), numpy.zeros(n, dtype)
-        assert get_handler_name(ours) == GOVERNED
+        assert owner(ours) == GOVERNED
         if ours.dtype.kind == "O":
             assert ours.tolist() == [None] * n
         ours[...] = theirs
@@ -136,7 +135,7 @@ def test_resize_keeps_contents():
             expected = numpy.concatenate([array[:known].copy(), numpy.zeros(new - known)])
             array.resize(new, refcheck=False)
             assert numpy.array_equal(array, expected)
-            assert get_handler_name(array) == GOVERNED
+            assert owner(array) == GOVERNED
 
 
 def traced():
@@ -245,7 +244,7 @@ def test_a_refusal_has_numbers_and_leaves_no_trace(name):
     assert caught.value.__cause__ is None
     assert memlimits.get_active_memory() == active
     assert resident() - size < MIB
-    assert handler_here() == PLAIN
+    assert owner_here() == PLAIN
     held.release()
 
 

@@ -6,42 +6,18 @@ import pytest
 
 import memlimits
 from memlimits.adapters._numpy import own_handler
+from support.handlers import HandlerWithoutGIL, of_capsule
 from support.kernel import mapped_bytes, needs_proc
 from support.units import MIB
 
 pytestmark = pytest.mark.usefixtures("plain_numpy")
 
 
-class Handler(ctypes.Structure):
-    """PyDataMem_Handler, as NEP 49 lays it out. ctypes drops the GIL around each call."""
-
-    _fields_ = (
-        ("name", ctypes.c_char * 127),
-        ("version", ctypes.c_uint8),
-        ("context", ctypes.c_void_p),
-        ("malloc", ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)),
-        (
-            "calloc",
-            ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t),
-        ),
-        (
-            "realloc",
-            ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t),
-        ),
-        (
-            "free",
-            ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t),
-        ),
-    )
-
-
 class Heap:
     """The handler's functions without their context argument."""
 
     def __init__(self):
-        get = ctypes.pythonapi.PyCapsule_GetPointer
-        get.restype, get.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-        self.handler = Handler.from_address(get(own_handler(), b"mem_handler"))
+        self.handler = of_capsule(own_handler(), HandlerWithoutGIL)
 
     def __getattr__(self, name):
         function = getattr(self.handler, name)

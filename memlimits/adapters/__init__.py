@@ -1,0 +1,21 @@
+"""Other libraries' memory. Nothing here imports one that the program has not imported."""
+
+import sys
+
+
+def why_numpy_is_not_governed() -> str | None:
+    """Say why what NumPy allocates here is not governed; None where it is, or without NumPy.
+
+    Of the handlers that other libraries set, which NumPy keeps by context, it sees the caller's.
+    """
+    if "numpy._core._multiarray_umath" not in sys.modules:
+        return None
+    adapter = sys.modules.get("memlimits.adapters._numpy")
+    if adapter is None or not adapter.governs(sys.modules["numpy._core._multiarray_umath"]):
+        return "NumPy was imported, and is not governed: its arrays count towards no limit"
+    if (name := adapter.other_handler()) is not None:
+        return (
+            f"NumPy's arrays here were allocated by the handler {name!r} of another library, "
+            "and count towards no limit"
+        )
+    return None

@@ -6,20 +6,25 @@
 The data functions are called by NumPy, with the GIL or without; they never take it nor give it up.
 """
 
+cimport cython
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.pycapsule cimport PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
-from libc.stdint cimport uint8_t, uint64_t, uintptr_t
-from libc.string cimport strcpy
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, strcpy
 
 from memlimits._allocator cimport Allocator, get_default, raise_refusal
 from memlimits._buffer cimport take
-from memlimits._refusals cimport last_refusal
 from memlimits._malloc cimport calloc, free, malloc, realloc
+from memlimits._pagemap cimport pagemap_owns
 from memlimits._python cimport FastFunction, PyCFunction, PyCFunctionObject, small_int
+from memlimits._refusals cimport last_refusal
 from memlimits._resource cimport Block
+from memlimits._sync cimport (
+    count_atomically, load_count, pthread_once, pthread_once_t, take_atomically,
+)
 
 import numpy
 
@@ -37,7 +42,10 @@ cdef extern from "numpy/arrayobject.h":
         PyDataMemAllocator allocator
 
     int _import_array() except -1
+    void **PyArray_API
     object PyDataMem_SetHandler(object handler)
+    object PyDataMem_GetHandler()
+    PyObject *PyDataMem_DefaultHandler
 
     ctypedef Py_ssize_t npy_intp
     ctypedef struct PyArray_Descr:
@@ -48,11 +56,18 @@ cdef extern from "numpy/arrayobject.h":
         PyObject *mem_handler
     int NPY_CLONGDOUBLE, NPY_HALF, NPY_ARRAY_CARRAY, NPY_ARRAY_FARRAY, NPY_ARRAY_OWNDATA
     PyTypeObject PyArray_Type
+    bint PyArray_Check(object op)
     bint PyArray_DescrCheck(object op)
     npy_intp PyDataType_ELSIZE(const PyArray_Descr *descr)
     object PyArray_NewFromDescr(
         PyTypeObject *subtype, PyArray_Descr *descr, int nd, const npy_intp *dims,
         const npy_intp *strides, void *data, int flags, PyObject *obj)
+
+cdef extern from *:
+    """
+    static pthread_once_t placed = PTHREAD_ONCE_INIT;
+    """
+    pthread_once_t placed
 
 cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(object tuple, Py_ssize_t i)
@@ -80,18 +95,143 @@ cdef void data_free(void *ctx, void *start, size_t size) noexcept nogil:
     free(start)
 
 
+# Ours, for arrays that are our own.
 cdef PyDataMem_Handler handler
 cdef object capsule
-
-
-def set_handler(new):
-    """Make `new` NumPy's handler in this context; return the one it replaces."""
-    return PyDataMem_SetHandler(new)
 
 
 def own_handler():
     """The handler that allocates from memlimits."""
     return capsule
+
+
+# ---- NumPy's default handler ----
+
+# NumPy takes its handler from a context variable whose default this is, so that whoever set nothing
+# has it, on any thread and in any context. `govern` puts our functions in the place of its own, for
+# good: from then on what comes back may be either's, and the page map tells. What is asked for is
+# ours while any Governing is open.
+cdef PyDataMem_Handler *default_handler
+cdef PyDataMemAllocator plain           # its own functions, once ours stand in their place
+cdef int64_t open_governings = 0        # read and changed atomically
+
+
+cdef inline bint owns(const void *start) noexcept nogil:
+    return pagemap_owns(&allocator.core.pages, start)
+
+
+cdef inline bint is_governed() noexcept nogil:
+    return load_count(&open_governings) > 0
+
+
+cdef void *governed_malloc(void *ctx, size_t size) noexcept nogil:
+    return malloc(size) if is_governed() else plain.malloc(ctx, size)
+
+
+cdef void *governed_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
+    return calloc(count, size) if is_governed() else plain.calloc(ctx, count, size)
+
+
+cdef void governed_free(void *ctx, void *start, size_t size) noexcept nogil:
+    if owns(start):
+        free(start)
+    else:
+        plain.free(ctx, start, size)
+
+
+cdef void *governed_realloc(void *ctx, void *start, size_t size) noexcept nogil:
+    if start == NULL:
+        return governed_malloc(ctx, size)
+    if owns(start):
+        return realloc(start, size)
+    return move(ctx, start, size) if is_governed() else plain.realloc(ctx, start, size)
+
+
+cdef void *move(void *ctx, void *start, size_t size) noexcept nogil:
+    """A block of NumPy's own becomes one of ours. NULL: it stays as it is."""
+    cdef void *old
+    cdef void *new = malloc(size)
+    if new == NULL:
+        return NULL
+    # Nobody but its own functions knows how long it is: once it has the new length, all of it is
+    # there to be copied.
+    old = plain.realloc(ctx, start, size)
+    if old == NULL:
+        free(new)
+        return NULL
+    memcpy(new, old, size)
+    plain.free(ctx, old, size)
+    return new
+
+
+cdef void place_functions() noexcept nogil:
+    global plain
+    plain = default_handler.allocator
+    default_handler.allocator.free = governed_free
+    default_handler.allocator.realloc = governed_realloc
+    default_handler.allocator.calloc = governed_calloc
+    default_handler.allocator.malloc = governed_malloc
+
+
+@cython.final
+@cython.no_gc   # it refers to nothing
+cdef class Governing:
+    """NumPy's data allocations go through memlimits until `close`, or the end of the block.
+
+    Made by `govern_numpy`. Several may be open at once, closed in any order, on any thread and in
+    any context; a second `close` does nothing. One that is dropped without `close` stays open.
+    """
+
+    cdef int64_t open       # 1 or 0, changed atomically
+
+    def close(self):
+        """Leave what NumPy allocates from now on to NumPy, unless another Governing is open."""
+        count_atomically(&open_governings, -take_atomically(&self.open, INT64_MAX))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        self.close()
+
+    def __reduce__(self):
+        raise TypeError("a Governing cannot be copied or pickled: call govern_numpy() for another")
+
+
+def govern():
+    """A Governing that is open."""
+    cdef Governing governing = Governing.__new__(Governing)
+    pthread_once(&placed, place_functions)
+    governing.open = 1
+    # Whoever sees the count finds our functions in place, too: so no block of ours goes to `plain`.
+    count_atomically(&open_governings, 1)
+    return governing
+
+
+def other_handler():
+    """The name of the handler that another library has set in this context; None without one."""
+    cdef PyDataMem_Handler *current
+    cdef object here = PyDataMem_GetHandler()
+    current = <PyDataMem_Handler *> PyCapsule_GetPointer(here, "mem_handler")
+    if current == &handler or (
+        current == default_handler and (
+            plain.malloc == NULL or current.allocator.malloc == governed_malloc)
+    ):
+        return None
+    return current.name.decode(errors="replace")
+
+
+def governs(extension):
+    """Whether a Governing is open, and that for the NumPy whose extension module this is.
+
+    A program may replace NumPy by another one, and the first stays with us.
+    """
+    return is_governed() and PyCapsule_GetPointer(extension._ARRAY_API, NULL) == PyArray_API
+
+
+def has_our_memory(array):
+    """Whether an array that owns its data has it from memlimits."""
+    return owns((<PyArrayObject_fields *> array).data) if PyArray_Check(array) else False
 
 
 # ---- arrays ----
@@ -251,6 +391,8 @@ cdef FastFunction empty_slowly = <FastFunction> (<PyCFunctionObject *> empty).m_
 (<PyCFunctionObject *> empty).m_ml.ml_meth = <PyCFunction> empty_quickly
 
 _import_array()
+default_handler = <PyDataMem_Handler *> PyCapsule_GetPointer(
+    <object> PyDataMem_DefaultHandler, "mem_handler")
 strcpy(handler.name, "memlimits")
 handler.version = 1
 handler.allocator.malloc = data_malloc

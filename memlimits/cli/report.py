@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from memlimits import memory
+from memlimits.adapters import why_numpy_is_not_governed
 from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.sizes import format_exact, format_limit, format_size, show
 from memlimits.cli.streams import say
@@ -42,12 +43,13 @@ class Report:
 
 
 def facts() -> dict[str, Any]:
-    """Return the statistics, the budgets and the newest refusal; sizes are in bytes."""
+    """Return the statistics, the budgets, the newest refusal and what is not governed; in bytes."""
     refusal = memory.latest_refusal()
     return {
         **memory.stats()._asdict(),
         "budgets": memory.budgets(),
         "last_refusal": None if refusal is None else _numbers(refusal),
+        "ungoverned": why_numpy_is_not_governed(),
     }
 
 
@@ -65,6 +67,8 @@ def describe(values: dict[str, Any]) -> str:
         f"({values['policy']}), cache hits {share:.1f}% of {allocations:,} allocations, "
         f"refusals {values['refusals']:,}"
     ]
+    if values["ungoverned"]:
+        lines.append(values["ungoverned"])
     if values["overruns"]:
         lines.append(f"allocations over the limit: {values['overruns']:,}")
     if values["wire_failures"]:

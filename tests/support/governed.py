@@ -1,12 +1,18 @@
-"""Whose memory NumPy's arrays have: NumPy itself says so."""
+"""Whose memory NumPy's arrays have. Governed ones say `default_allocator`, as NumPy's own do."""
 
 import numpy
-import numpy.random  # else imported where first used, and its own arrays would be governed
-from numpy._core.multiarray import get_handler_name
+import numpy.random
 
-PLAIN, GOVERNED = "default_allocator", "memlimits"
+from memlimits.adapters._numpy import has_our_memory
+
+PLAIN, GOVERNED = "NumPy's", "memlimits'"
 
 
-def handler_here():
-    """The name of the handler that new arrays get, in this thread and context."""
-    return get_handler_name(numpy.empty(3))
+def owner(array):
+    """Who allocated an array's data."""
+    return GOVERNED if has_our_memory(array) else PLAIN
+
+
+def owner_here():
+    """Who allocates the data of new arrays, in this thread and context."""
+    return owner(numpy.empty(3))
