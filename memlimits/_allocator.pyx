@@ -43,7 +43,8 @@ POLICIES = ("guideline", "strict", "wait")      # by Policy
 IDLE_ACTIONS = ("purge", "return")
 # By Blocker.
 BLOCKED_BY = (
-    None, "limit", "system", "device", "length", "resources", "fork", "budget", "reservation")
+    None, "limit", "system", "device", "length", "resources", "fork", "budget", "reservation",
+    "queue")
 
 
 cdef object refusal_error(Refusal refusal):

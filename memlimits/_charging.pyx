@@ -8,7 +8,7 @@ from memlimits._floors cimport core_would_fit
 from memlimits._growth cimport core_miss_with
 from memlimits._heap cimport Heap, heap_put_apart, heaps_swap_mine
 from memlimits._limits cimport BUDGET, DEVICE, NOTHING
-from memlimits._refusals cimport core_refuse_by
+from memlimits._refusals cimport core_refuse_by_budget
 from memlimits._resource cimport Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -93,16 +93,18 @@ cdef Blocker core_take_on(
     cdef uint64_t charge = charge_for(core, n)
     cdef uint64_t own = 0
     cdef Blocker blocker = NOTHING
-    cdef Account *budget
+    cdef bint charged = False
     cdef bint noted = False
     block.resource = NULL
-    pthread_mutex_lock(&core.heaps.lock)
-    budget = account_blocks(account, charge)
-    if budget == NULL:
-        own = account_charge(account, charge)
-    pthread_mutex_unlock(&core.heaps.lock)
-    if budget != NULL:
-        return core_refuse_by(core, n, budget)
+    while not charged:
+        pthread_mutex_lock(&core.heaps.lock)
+        charged = account_blocks(account, charge) == NULL
+        if charged:
+            own = account_charge(account, charge)
+        pthread_mutex_unlock(&core.heaps.lock)
+        # Meanwhile something may have come back.
+        if not charged and core_refuse_by_budget(core, n, account, charge):
+            return BUDGET
     if n <= LARGEST_SLAB_BLOCK:
         blocker = take_small(core, n, &own, caller, block)
     elif not core_hit(core, n, block):

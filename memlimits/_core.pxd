@@ -38,6 +38,7 @@ cdef struct Waiter:
     Waiter *next
     const void *self        # its thread
     Heap *heap              # that it takes from
+    uint64_t least          # bytes without which it cannot be served
     bint holds              # its thread holds memory: it goes ahead of those that hold none
     bint queued
     uint64_t own            # bytes reserved for its request; 0 once it has them
@@ -45,6 +46,7 @@ cdef struct Waiter:
     uint64_t since          # ns
     uint64_t deadline
     uint64_t seen           # Core.wakes at its last attempt
+    Refusal blocked         # its last attempt, as far as it was blocked
     pthread_cond_t turn
 
 cdef struct Core:
@@ -125,6 +127,8 @@ cdef Resource *core_detach_excess(Core *core) noexcept nogil
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
 # Under the lock: memory came free, or a limit changed: wakes the next of the queue.
 cdef void core_wake(Core *core) noexcept nogil
+# While stopped: the counters as they are, for a refusal.
+cdef void core_describe(const Core *core, Refusal *refusal) noexcept nogil
 # Under the lock: wakes whoever waits for pending to fall. While stopped: waits for that.
 cdef void core_settle(Core *core) noexcept nogil
 cdef void core_wait(Core *core) noexcept nogil

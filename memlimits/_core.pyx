@@ -15,7 +15,7 @@ from memlimits._heaps cimport (
 )
 from memlimits._limits cimport (
     limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note, limits_note_peak,
-    limits_promise, limits_reserve, limits_returned,
+    limits_promise, limits_reserve, limits_returned, limits_slack,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
@@ -124,6 +124,15 @@ cdef void core_wake(Core *core) noexcept nogil:
     core.wakes += 1
     if core.queue != NULL:
         pthread_cond_signal(&core.queue.turn)
+
+
+cdef void core_describe(const Core *core, Refusal *refusal) noexcept nogil:
+    cdef const Limits *limits = &core.limits
+    refusal.limit = limits.memory_limit
+    refusal.footprint = limits.footprint
+    refusal.active = limits.active
+    refusal.cache = limits.cache
+    refusal.slack = limits_slack(limits)
 
 
 cdef void core_settle(Core *core) noexcept nogil:

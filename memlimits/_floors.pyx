@@ -4,38 +4,41 @@ from memlimits._accounts cimport account_floor_costs, account_set_floor
 from memlimits._cache cimport cache_least_growth
 from memlimits._core cimport core_detach, core_resume, core_return, core_stop, core_wake
 from memlimits._idle cimport idle_serves
-from memlimits._limits cimport FORK, LENGTH, LIMIT, NOTHING, Limits, limits_unreserved
-from memlimits._refusals cimport core_refuse
+from memlimits._limits cimport FORK, LENGTH, NOTHING, QUEUE, Limits, limits_unreserved
+from memlimits._refusals cimport core_refuse_waiter
 from memlimits._resource cimport Resource
 from memlimits._room cimport Reading, room_ends_at, room_look
-from memlimits._waiting cimport Waiter, waiter_init, waiter_leave, waiter_may_go, waiter_waits
+from memlimits._waiting cimport (
+    Waiter, waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
+)
 
 
 cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own, bint apart) noexcept nogil:
     cdef uint64_t growth = cache_least_growth(core.page_size, n)
     cdef Reading reading
     cdef Waiter waiter
-    cdef Blocker blocker = LIMIT
+    cdef Blocker blocker
     cdef uint64_t _trim
     if core.heaps.lost:
         return FORK
     if growth > core.max_buffer_length:
         return LENGTH
     memset(&reading, 0, sizeof(reading))
-    waiter_init(&waiter)
+    waiter_init(&waiter, growth)
     core_stop(core)
-    while waiter_may_go(core, &waiter):
+    while True:
         blocker = NOTHING
         if idle_serves(core, n, apart) or room_look(core, growth, own, &reading, &_trim, &blocker):
             break
-        blocker = LIMIT
+    if blocker == NOTHING and not waiter_may_go(core, &waiter):
+        blocker = QUEUE
     core_resume(core, False)
     return blocker
 
 
 cdef bint reserve_floor(
-    Core *core, Account *account, uint64_t floor, Reading *reading, Resource **detached,
-    Blocker *blocker
+    Core *core, Account *account, uint64_t floor, Waiter *waiter, Reading *reading,
+    Resource **detached, Blocker *blocker
 ) noexcept nogil:
     """While stopped, with pauses. False: look again."""
     cdef Limits *limits = &core.limits
@@ -48,7 +51,7 @@ cdef bint reserve_floor(
     ):
         # A guideline lets others pass; but what is not within the limit cannot be kept for anyone.
         blocker[0] = room_ends_at(limits, n)
-    if blocker[0] == NOTHING:
+    if not waiter_is_blocked(core, waiter, blocker):
         account_set_floor(account, floor, limits)
         limits.credit = 0       # it was given without regard to this
         detached[0] = core_detach(core, trim)
@@ -63,25 +66,20 @@ cdef Blocker core_set_floor(
     cdef Blocker blocker
     cdef Resource *detached = NULL
     cdef uint64_t waited
-    cdef bint hopeless
-    waiter_init(&waiter)
+    waiter_init(&waiter, floor)
     while True:
         memset(&reading, 0, sizeof(reading))
-        blocker = LIMIT
         core_stop(core)
-        while waiter_may_go(core, &waiter) and not reserve_floor(
-            core, account, floor, &reading, &detached, &blocker
-        ):
-            blocker = LIMIT
-        hopeless = floor > core.limits.memory_limit
+        while not reserve_floor(core, account, floor, &waiter, &reading, &detached, &blocker):
+            pass
         core_resume(core, False)
         core_return(core, detached)
-        if blocker == NOTHING or hopeless or not waiter_waits(core, &waiter, caller, blocker):
+        if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
             break
     waited = waiter_leave(core, &waiter, caller)
     if blocker == NOTHING or caller.gave_up:
         return blocker
-    return core_refuse(core, floor, blocker, waited)
+    return core_refuse_waiter(core, floor, blocker, &waiter, waited)
 
 
 cdef void core_end_floor(Core *core, Account *account) noexcept nogil:

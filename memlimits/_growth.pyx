@@ -13,7 +13,7 @@ from memlimits._heap cimport BOUND, DONE, Heap, heap_gain, heap_of, heaps_mine, 
 from memlimits._heaps cimport heaps_stop_others
 from memlimits._idle cimport idle_find_purgeable, idle_hit, idle_steal
 from memlimits._limits cimport (
-    DEVICE, FORK, LENGTH, LIMIT, NOTHING, RESOURCES, Limits, limits_cancel, limits_confirm,
+    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_cancel, limits_confirm,
     limits_easy_growth, limits_longest, limits_promise, limits_reserve, limits_set_aside,
 )
 from memlimits._mlim cimport (
@@ -22,12 +22,14 @@ from memlimits._mlim cimport (
 from memlimits._pagemap cimport pagemap_add
 from memlimits._pressure cimport pressure_step
 from memlimits._purgeable cimport purgeable_step
-from memlimits._refusals cimport core_refuse
+from memlimits._refusals cimport core_refuse, core_refuse_waiter
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport DETACHED, Resource, resource_adopt, resource_destroy, resource_new
 from memlimits._room cimport Reading, room_extend_credit, room_look, room_read
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
-from memlimits._waiting cimport waiter_init, waiter_leave, waiter_may_go, waiter_waits
+from memlimits._waiting cimport (
+    waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
+)
 
 cdef enum:
     AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
@@ -72,7 +74,7 @@ cdef bint decide(
     cdef uint64_t trim, returned
     if not room_look(core, growth, waiter.own, reading, &trim, blocker):
         return False
-    if blocker[0] == NOTHING:
+    if not waiter_is_blocked(core, waiter, blocker):
         plan.detached = core_take_out(core, trim, &returned)
         plan.overrun = limits_reserve(&core.limits, growth, returned)
         core.limits.reserved -= waiter.own
@@ -92,15 +94,14 @@ cdef Blocker reserve(
     cdef Resource *kept
     cdef Blocker blocker
     cdef uint64_t longest, short_by
-    cdef bint keep = True
+    cdef bint may_go, keep = True
     memset(&reading, 0, sizeof(reading))
     memset(plan, 0, sizeof(Plan))
     while True:
-        if not waiter_may_go(core, waiter):
-            return LIMIT
-        if idle_hit(core, n, 0, block):
+        may_go = waiter_may_go(core, waiter)
+        if may_go and idle_hit(core, n, 0, block):
             return NOTHING
-        kept = idle_find_purgeable(core, n) if keep else NULL
+        kept = idle_find_purgeable(core, n) if may_go and keep else NULL
         if kept != NULL:
             # The system may have its pages: to it, this is growth.
             if not room_read(core, kept.bytes, &reading, &short_by):
@@ -117,7 +118,7 @@ cdef Blocker reserve(
                 plan.kept = kept
                 return NOTHING
         longest = min(longest_for(core, n), limits.highest - limits.active)
-        if longest >= n and idle_hit(core, n, longest, block):
+        if may_go and longest >= n and idle_hit(core, n, longest, block):
             return NOTHING
         if decide(core, growth, waiter, &reading, plan, &blocker):
             return blocker
@@ -125,14 +126,12 @@ cdef Blocker reserve(
 
 cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *plan) noexcept nogil:
     cdef Reading reading
-    cdef Blocker blocker = LIMIT
+    cdef Blocker blocker
     memset(&reading, 0, sizeof(reading))
     memset(plan, 0, sizeof(Plan))
     core_stop(core)
-    while waiter_may_go(core, waiter) and not decide(
-        core, growth, waiter, &reading, plan, &blocker
-    ):
-        blocker = LIMIT
+    while not decide(core, growth, waiter, &reading, plan, &blocker):
+        pass
     core_resume(core, False)
     return blocker
 
@@ -149,14 +148,15 @@ cdef Blocker core_reserve(
     if reserve_easily(core, 0, growth[0], &_longest):
         return NOTHING
     growth[0] = least
-    waiter_init(&waiter)
+    # What is held already stays where it is meanwhile.
+    waiter_init(&waiter, cache_least_growth(core.page_size, n))
     while True:
         blocker = reserve_growth(core, least, &waiter, &plan)
         if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
             break
     waited = waiter_leave(core, &waiter, caller)
     if blocker != NOTHING:
-        return core_refuse(core, n, blocker, waited)
+        return core_refuse_waiter(core, n, blocker, &waiter, waited)
     if plan.detached != NULL:
         core_give_back(core, plan.detached, least)
     overrun[0] = plan.overrun
@@ -273,12 +273,12 @@ cdef Blocker core_miss_with(
     cdef uint64_t waited
     block.resource = NULL
     if core.heaps.lost:
-        return core_refuse(core, n, FORK, 0)
+        return core_refuse(core, n, FORK)
     if least > core.max_buffer_length:
-        return core_refuse(core, n, LENGTH, 0)
+        return core_refuse(core, n, LENGTH)
     purgeable_step(core, AGED_A_STEP)
     growth = growth if growth <= core.max_buffer_length else least
-    waiter_init(&waiter)
+    waiter_init(&waiter, least)
     waiter.own = own[0]
     while True:
         blocker = grow(core, n, growth, &waiter, block)
@@ -290,6 +290,6 @@ cdef Blocker core_miss_with(
     waited = waiter_leave(core, &waiter, caller)
     own[0] = waiter.own
     pressure_step(core)
-    if caller.gave_up:
+    if blocker == NOTHING or caller.gave_up:
         return blocker
-    return NOTHING if blocker == NOTHING else core_refuse(core, n, blocker, waited)
+    return core_refuse_waiter(core, n, blocker, &waiter, waited)

@@ -27,6 +27,7 @@ cdef enum Blocker:
     FORK
     BUDGET
     RESERVATION
+    QUEUE       # others wait for memory, and come first
     BLOCKERS    # how many there are
 
 cdef struct Limits:

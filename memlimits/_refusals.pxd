@@ -3,12 +3,18 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._accounts cimport Account
-from memlimits._core cimport Core, Refusal
+from memlimits._core cimport Core, Refusal, Waiter
 from memlimits._limits cimport Blocker
 
-# Of n bytes, after `waited` ns; returns what blocked.
-cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker, uint64_t waited) noexcept nogil
-# The same by a budget.
-cdef Blocker core_refuse_by(Core *core, uint64_t n, const Account *budget) noexcept nogil
+# Of n bytes, with the counters of now; returns what blocked.
+cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil
+# Of a request that could have waited, or did so for `waited` ns: with the counters of its last
+# attempt, if that is what blocked it.
+cdef Blocker core_refuse_waiter(
+    Core *core, uint64_t n, Blocker blocker, Waiter *waiter, uint64_t waited) noexcept nogil
+# By a budget that does not allow `charge` bytes more, of the account's or those above. False: none
+# does not.
+cdef bint core_refuse_by_budget(
+    Core *core, uint64_t n, Account *account, uint64_t charge) noexcept nogil
 # This thread's last refusal.
 cdef Refusal last_refusal() noexcept nogil

@@ -1,7 +1,8 @@
-from libc.string cimport memcpy, strcpy
+from libc.string cimport memcpy, memset, strcpy
 
-from memlimits._core cimport core_resume, core_stop
-from memlimits._limits cimport BUDGET, Limits, limits_slack
+from memlimits._accounts cimport account_blocks
+from memlimits._core cimport core_describe, core_resume, core_stop
+from memlimits._limits cimport BUDGET
 
 cdef extern from *:
     """
@@ -11,40 +12,55 @@ cdef extern from *:
     char this_threads_refusal[256]
 
 
-cdef Blocker note_refusal(
-    Core *core, uint64_t n, Blocker blocker, uint64_t waited, const Account *budget
-) noexcept nogil:
-    """Counts and remembers a refusal."""
-    cdef Limits *limits = &core.limits
+cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
+    """While stopped: counts it, too."""
+    refusal.requested = n
+    refusal.number = last_refusal().number + 1
+    core.limits.refusals[<int> refusal.blocked_by] += 1
+    core.latest = refusal[0]
+    memcpy(this_threads_refusal, refusal, sizeof(Refusal))
+
+
+cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
+    cdef Refusal refusal
+    memset(&refusal, 0, sizeof(Refusal))
+    refusal.blocked_by = blocker
     core_stop(core)
-    limits.refusals[<int> blocker] += 1
-    core.latest.requested = n
-    core.latest.limit = limits.memory_limit
-    core.latest.footprint = limits.footprint
-    core.latest.active = limits.active
-    core.latest.cache = limits.cache
-    core.latest.slack = limits_slack(limits)
-    core.latest.number = last_refusal().number + 1
-    core.latest.waited = waited
-    core.latest.blocked_by = blocker
-    core.latest.budget_limit = 0
-    core.latest.budget_active = 0
-    core.latest.budget[0] = 0
-    if budget != NULL:
-        core.latest.budget_limit = budget.limit
-        core.latest.budget_active = budget.active
-        strcpy(core.latest.budget, budget.name)
-    memcpy(this_threads_refusal, &core.latest, sizeof(Refusal))
+    core_describe(core, &refusal)
+    remember(core, n, &refusal)
     core_resume(core, False)
     return blocker
 
 
-cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker, uint64_t waited) noexcept nogil:
-    return note_refusal(core, n, blocker, waited, NULL)
+cdef Blocker core_refuse_waiter(
+    Core *core, uint64_t n, Blocker blocker, Waiter *waiter, uint64_t waited
+) noexcept nogil:
+    if waiter.blocked.blocked_by != blocker:
+        return core_refuse(core, n, blocker)
+    waiter.blocked.waited = waited
+    core_stop(core)
+    remember(core, n, &waiter.blocked)
+    core_resume(core, False)
+    return blocker
 
 
-cdef Blocker core_refuse_by(Core *core, uint64_t n, const Account *budget) noexcept nogil:
-    return note_refusal(core, n, BUDGET, 0, budget)
+cdef bint core_refuse_by_budget(
+    Core *core, uint64_t n, Account *account, uint64_t charge
+) noexcept nogil:
+    cdef Refusal refusal
+    cdef const Account *budget
+    memset(&refusal, 0, sizeof(Refusal))
+    refusal.blocked_by = BUDGET
+    core_stop(core)
+    budget = account_blocks(account, charge)
+    if budget != NULL:
+        core_describe(core, &refusal)
+        refusal.budget_limit = budget.limit
+        refusal.budget_active = budget.active
+        strcpy(refusal.budget, budget.name)
+        remember(core, n, &refusal)
+    core_resume(core, False)
+    return budget != NULL
 
 
 cdef Refusal last_refusal() noexcept nogil:

@@ -19,10 +19,13 @@ cdef struct Caller:
     void *state                                         # the caller's own
     bint gave_up                                        # then nothing is refused
 
-# One request's place, at first in no queue.
-cdef void waiter_init(Waiter *waiter) noexcept nogil
+# One request's place, at first in no queue. Without `least` bytes it cannot be served.
+cdef void waiter_init(Waiter *waiter, uint64_t least) noexcept nogil
 # While stopped: whether it may take what there is.
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil
+# While stopped, in the step in which its room was judged: whether that, or else the queue, blocks
+# it. What does is noted with the counters.
+cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil
 # After an attempt that was blocked: waits. False: that is final.
 cdef bint waiter_waits(
     Core *core, Waiter *waiter, Caller *caller, Blocker blocker) noexcept nogil

@@ -1,9 +1,9 @@
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, timespec
 
-from memlimits._core cimport core_resume, core_stop, core_wake
+from memlimits._core cimport core_describe, core_resume, core_stop, core_wake
 from memlimits._heap cimport Heap, heap_of, heap_self
-from memlimits._limits cimport LIMIT, PATIENT, RESERVATION, SYSTEM
+from memlimits._limits cimport LIMIT, NOTHING, PATIENT, QUEUE, RESERVATION, SYSTEM
 from memlimits._resource cimport RESIZING, TAKEN, Resource
 from memlimits._sync cimport (
     pthread_cond_destroy, pthread_cond_init, pthread_cond_timedwait, pthread_mutex_lock,
@@ -17,11 +17,12 @@ cdef enum:
 cdef enum Stage:
     ARRIVED
     READY       # the caller has done what it does before it waits
-    LAST        # the policy is another now: one attempt more, under that
+    LAST        # one attempt more, and what comes of it holds
 
 
-cdef void waiter_init(Waiter *waiter) noexcept nogil:
+cdef void waiter_init(Waiter *waiter, uint64_t least) noexcept nogil:
     memset(waiter, 0, sizeof(Waiter))
+    waiter.least = least
 
 
 cdef bint holds_memory(const Core *core, const Heap *heap) noexcept nogil:
@@ -51,6 +52,16 @@ cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.
     return core.queue.self == heap_self() or (
         not waiter.queued and waiter.holds and not core.queue.holds)
+
+
+cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil:
+    if blocker[0] == NOTHING and not waiter_may_go(core, waiter):
+        blocker[0] = QUEUE
+    if blocker[0] == NOTHING:
+        return False
+    core_describe(core, &waiter.blocked)
+    waiter.blocked.blocked_by = blocker[0]
+    return True
 
 
 cdef void join(Core *core, Waiter *waiter) noexcept nogil:
@@ -107,17 +118,18 @@ cdef bint wait_a_while(Core *core, Waiter *waiter, uint64_t ns) noexcept nogil:
     return worth
 
 
-cdef uint64_t timeout_now(Core *core) noexcept nogil:
-    """In ns; 0 where the policy is not to wait."""
-    cdef uint64_t timeout
+cdef uint64_t timeout_now(Core *core, const Waiter *waiter) noexcept nogil:
+    """In ns; 0 where the policy is not to wait, or where no wait can help."""
+    cdef uint64_t timeout = 0
     pthread_mutex_lock(&core.heaps.lock)
-    timeout = core.limits.wait_timeout if core.limits.policy == PATIENT else 0
+    if core.limits.policy == PATIENT and waiter.least <= core.limits.memory_limit:
+        timeout = core.limits.wait_timeout
     pthread_mutex_unlock(&core.heaps.lock)
     return timeout
 
 
 cdef bint begin(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
-    cdef uint64_t timeout = timeout_now(core)
+    cdef uint64_t timeout = timeout_now(core, waiter)
     if timeout == 0:
         return False
     waiter.stage = READY
@@ -133,7 +145,7 @@ cdef bint waiter_waits(
     Core *core, Waiter *waiter, Caller *caller, Blocker blocker
 ) noexcept nogil:
     cdef uint64_t now
-    if blocker not in (LIMIT, SYSTEM, RESERVATION):
+    if blocker not in (LIMIT, SYSTEM, RESERVATION, QUEUE) or waiter.stage == LAST:
         return False
     if waiter.stage == ARRIVED:
         return begin(core, waiter, caller)
@@ -142,10 +154,10 @@ cdef bint waiter_waits(
         return True
     while True:
         caller.gave_up = caller.gives_up != NULL and caller.gives_up(caller)
-        now = time_of(CLOCK_MONOTONIC)
-        if caller.gave_up or now >= waiter.deadline or waiter.stage == LAST:
+        if caller.gave_up:
             return False
-        if timeout_now(core) == 0:
+        now = time_of(CLOCK_MONOTONIC)
+        if now >= waiter.deadline or timeout_now(core, waiter) == 0:
             waiter.stage = LAST
             return True
         if wait_a_while(core, waiter, min(waiter.deadline - now, <uint64_t> LOOK_EVERY)):

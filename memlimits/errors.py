@@ -13,6 +13,7 @@ _WHY = {
     "fork": "Metal does not work in a forked child process",
     "budget": "its budget does not allow it",
     "reservation": "the room within the memory limit is reserved for others",
+    "queue": "other threads wait for memory, and come first",
 }
 
 _WAY_OUT = {
@@ -23,6 +24,7 @@ _WAY_OUT = {
     "resources": "Free some buffers, use fewer and larger ones, or raise the system's limit.",
     "budget": "Free something that was allocated in it, or open it with a higher limit.",
     "reservation": "Free something, raise the limit with set_memory_limit(), or reserve less.",
+    "queue": "Free something, or wait longer: set_memory_policy('wait', timeout=...).",
     "fork": "Start processes with the 'spawn' method, multiprocessing.set_start_method('spawn').",
 }
 
@@ -61,8 +63,9 @@ class MemoryLimitError(MemoryError):
         Idle bytes inside slabs that still hold a live block.
     blocked_by : str
         What refused: ``"limit"``, ``"system"``, ``"device"``, ``"length"``, ``"resources"``,
-        ``"budget"`` or ``"reservation"``; ``"fork"``, which only `last_refusal` tells:
-        `allocate` raises `DeviceError` then; or ``"unknown"`` where it was made from a text.
+        ``"budget"``, ``"reservation"`` or ``"queue"``: there was room, but others had waited for
+        memory longer; ``"fork"``, which only `last_refusal` tells: `allocate` raises `DeviceError`
+        then; or ``"unknown"`` where it was made from a text.
     waited : float
         Seconds that the request waited for others to free memory, under the policy ``"wait"``.
     budget : str or None
