@@ -1,5 +1,10 @@
+# Methods as C would write them: they check what they are called on.
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
+
 """Budgets and reservations: accounts as context managers."""
+
 cimport cython
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport INT64_MAX, UINT64_MAX, uint64_t
 from libc.stdlib cimport free, malloc
 
@@ -15,6 +20,7 @@ from memlimits._controls cimport core_read
 from memlimits._core cimport Core
 from memlimits._floors cimport core_end_floor, core_set_floor
 from memlimits._limits cimport NOTHING, Blocker
+from memlimits._python cimport set_new
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._waiting cimport Caller
 
@@ -196,6 +202,18 @@ cdef class Reservation(Scope):
 
     def __repr__(self):
         return f"the reservation of {self.nbytes} bytes"
+
+
+cdef PyObject *refuse(PyTypeObject *kind, PyObject *args, PyObject *keywords) except NULL:
+    raise TypeError(
+        f"a {(<type> kind).__name__} is not made by its class: memlimits.budget(name) makes a "
+        "Budget, and memlimits.reserve(nbytes) a Reservation")
+
+
+# So that none is without what the functions below check.
+set_new(<PyTypeObject *> Scope, refuse)
+set_new(<PyTypeObject *> Budget, refuse)
+set_new(<PyTypeObject *> Reservation, refuse)
 
 
 def budget(name, limit=None):

@@ -1,11 +1,10 @@
 from types import TracebackType
-from typing import Any, Never, SupportsIndex, final
+from typing import Any, SupportsIndex, final
 
 from memlimits._allocator import Allocator
 
 @final
 class Buffer:
-    def __init__(self, *args: Never) -> None: ...
     @property
     def nbytes(self) -> int: ...
     @property

@@ -20,7 +20,7 @@ from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule
 from memlimits._growth cimport core_miss
 from memlimits._limits cimport NOTHING, Blocker
 from memlimits._python cimport (
-    FastFunction, PyCFunction, PyCFunctionObject, revive, small_int,
+    FastFunction, PyCFunction, PyCFunctionObject, revive, set_new, small_int,
 )
 from memlimits._resource cimport Resource
 from memlimits._sync cimport load_acquire
@@ -139,9 +139,6 @@ cdef class Buffer:
     metal_buffer : tuple of int
         On Metal: the address of the Metal buffer that the block lies in, and at how many bytes.
     """
-
-    def __init__(self, *args, **kwargs):
-        raise TypeError("a Buffer is made by memlimits.allocate(nbytes)")
 
     @property
     def capacity(self):
@@ -269,6 +266,14 @@ cdef class Buffer:
     def __dlpack_device__(self):
         """The CPU: ``(1, 0)``."""
         return (DL_CPU, 0)
+
+
+cdef PyObject *refuse(PyTypeObject *kind, PyObject *args, PyObject *keywords) except NULL:
+    raise TypeError("a Buffer is made by memlimits.allocate(nbytes)")
+
+
+# So that none is without an allocator.
+set_new(<PyTypeObject *> Buffer, refuse)
 
 
 cdef Buffer copy_of(Buffer self):

@@ -1,11 +1,12 @@
 cimport cython
 from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport UINT64_MAX, uint64_t
 
 from memlimits._charging cimport core_release
 from memlimits._controls cimport core_read
 from memlimits._floors cimport core_end_floor
+from memlimits._python cimport set_new
 from memlimits._sync cimport load_acquire, store_release
 
 cdef extern from "Python.h":
@@ -31,6 +32,14 @@ cdef class Opened:
             count_opened(self.core, -1)
 
 
+cdef PyObject *refuse(PyTypeObject *kind, PyObject *args, PyObject *keywords) except NULL:
+    raise TypeError("an Opened is made by opening a budget or a reservation")
+
+
+# So that none is without an account.
+set_new(<PyTypeObject *> Opened, refuse)
+
+
 cdef Opened opened_now(Core *core, Account *account):
     cdef Opened opened = Opened.__new__(Opened)
     opened.core = core
@@ -49,20 +58,22 @@ cdef Opened opened_here():
     cdef PyObject *value = NULL
     if get_in_context(innermost, NULL, &value) < 0 or value == NULL:
         return None
-    opened = <Opened> value
+    found = <object> value
     drop(value)
-    return opened
+    # A program that goes through its context's variables can set this one to anything.
+    return found if isinstance(found, Opened) else None
 
 
 cdef Account *account_here(Core *core) noexcept:
     cdef PyObject *value = NULL
-    cdef Account *account
+    cdef Account *account = NULL
     if load_acquire(&core.accounts.open) == NULL:
         return NULL
     get_in_context(innermost, NULL, &value)
     if value == NULL:
         return NULL
-    account = (<Opened> value).account
+    if isinstance(<object> value, Opened):      # as above
+        account = (<Opened> value).account
     drop(value)     # the context has another
     return account
 

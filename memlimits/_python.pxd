@@ -1,6 +1,6 @@
-"""What the quick path needs of Python.h."""
+"""What the quick path, and types that only functions make, need of Python.h."""
 
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 
 cdef extern from *:
     """
@@ -28,6 +28,14 @@ cdef extern from *:
         return object;
     #endif
     }
+
+    /* Has every way to call the type, or its __new__, end in `made`. Cython code that knows the
+       type does not come by here. */
+    static inline void set_new(PyTypeObject *type, newfunc made)
+    {
+        type->tp_new = made;
+        type->tp_vectorcall = NULL;
+    }
     """
     ctypedef void (*PyCFunction)() noexcept
     ctypedef struct PyMethodDef:
@@ -37,6 +45,9 @@ cdef extern from *:
 
     Py_ssize_t small_int(PyObject *object)
     PyObject *revive(PyObject *object)
+    ctypedef PyObject *(*NewFunction "newfunc")(
+        PyTypeObject *type, PyObject *args, PyObject *keywords) except NULL
+    void set_new(PyTypeObject *type, NewFunction made)
 
 # The PyCFunction of METH_FASTCALL | METH_KEYWORDS.
 ctypedef PyObject *(*FastFunction)(

@@ -257,10 +257,8 @@ class Fit:
         What would refuse them, as in `MemoryLimitError`; None where they fit.
     """
 
-    __slots__ = ("blocked_by", "nbytes")
-
-    nbytes: int
-    blocked_by: str | None
+    nbytes: int = 0
+    blocked_by: str | None = None
 
     def __init__(self, nbytes: int, blocked_by: str | None) -> None:
         object.__setattr__(self, "nbytes", nbytes)

@@ -168,11 +168,30 @@ class AutoTrim:
         Whether the thread has ended. It has in a forked child.
     """
 
-    def __init__(self, interval: float) -> None:
-        self.interval = interval
-        self.closed = False
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memlimits.auto_trim", daemon=True)
+    interval: float = 0.0
+    closed: bool = True
+
+    def __init__(self, interval: "SupportsFloat") -> None:
+        global _running
+        if isinstance(interval, (bool, str)) or not hasattr(interval, "__float__"):
+            raise TypeError(f"interval must be a number, in seconds, not {interval!r}")
+        seconds = float(interval)
+        if not 0.001 <= seconds <= 1e6:
+            raise ValueError(f"interval must be from 0.001 to 1e6 seconds, not {interval!r}")
+        default_allocator()
+        with _lock:
+            if _running is not None:
+                raise RuntimeError(
+                    f"auto_trim runs already, every {_running.interval:g} s: close() that one first"
+                )
+            self.interval = seconds
+            self._wake = threading.Event()
+            self._thread = threading.Thread(
+                target=self._run, name="memlimits.auto_trim", daemon=True
+            )
+            self._thread.start()
+            self.closed = False
+            _running = self
 
     def _run(self) -> None:
         while not self._wake.wait(self.interval):
@@ -246,19 +265,4 @@ def auto_trim(interval: "SupportsFloat" = 10.0) -> AutoTrim:
     TypeError, ValueError
         `interval` is no such number.
     """
-    global _running
-    if isinstance(interval, (bool, str)) or not hasattr(interval, "__float__"):
-        raise TypeError(f"interval must be a number, in seconds, not {interval!r}")
-    seconds = float(interval)
-    if not 0.001 <= seconds <= 1e6:
-        raise ValueError(f"interval must be from 0.001 to 1e6 seconds, not {interval!r}")
-    default_allocator()
-    with _lock:
-        if _running is not None:
-            raise RuntimeError(
-                f"auto_trim runs already, every {_running.interval:g} s: close() that one first"
-            )
-        made = AutoTrim(seconds)
-        made._thread.start()
-        _running = made
-    return made
+    return AutoTrim(interval)
