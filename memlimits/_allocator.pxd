@@ -27,8 +27,11 @@ cdef class Allocator:
     cdef bint is_metal(self)
     cdef bint lacks_residency(self)
     cdef str way_to_wire_more(self)
-    # Warns, the first time only, when wires have failed. Never raises.
+    # They warn, the first time only: when wires have failed; of what bounds memory and cannot be
+    # read. They never raise.
     cdef void report_wire_failures(self) noexcept
+    cdef void report_unread(self) noexcept
+    cdef void warn(self, bytes text) noexcept
 
 
 # Raises this thread's last refusal, by `allocator`: MemoryLimitError, or DeviceError in a forked

@@ -8,11 +8,13 @@ from libc.stdint cimport UINT64_MAX
 from memlimits._arguments cimport as_limit, as_nanoseconds, seconds_or_none
 from memlimits._controls cimport (
     Snapshot, core_active, core_cache_limit, core_cached, core_clear_cache, core_latest_refusal,
-    core_read, core_reset_peak, core_settings, core_snapshot,
+    core_read, core_read_sizes, core_reset_peak, core_settings, core_snapshot,
 )
 from memlimits._core cimport core_close, core_open
+from memlimits._device cimport device_unread
 from memlimits._fork cimport core_after_fork, core_before_fork
 from memlimits._limits cimport BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit
+from memlimits._mlim cimport mlim_error
 from memlimits._purgeable cimport purgeable_decay, purgeable_set_timeout
 from memlimits._refusals cimport last_refusal
 from memlimits._residency_sets cimport MOST_SETS
@@ -94,7 +96,7 @@ cdef class Allocator:
     def __cinit__(self, Device device=None, *, uint64_t residency_set_cap=0):
         device = Device() if device is None else device
         if residency_set_cap == 0:
-            residency_set_cap = device.facts.max_recommended_working_set_size // MOST_SETS + 1
+            residency_set_cap = device.facts.sizes.max_recommended_working_set_size // MOST_SETS + 1
             residency_set_cap = max(residency_set_cap, <uint64_t> LEAST_SET_CAP)
         if core_open(&self.core, device.handle, device.facts, residency_set_cap) != 0:
             raise MemoryError
@@ -102,7 +104,7 @@ cdef class Allocator:
         self.device = device
         if self.is_metal():
             self.core.limits.trim_limit = <uint64_t> (
-                0.95 * <double> device.facts.max_recommended_working_set_size)
+                0.95 * <double> device.facts.sizes.max_recommended_working_set_size)
         self.reported_failures = self.lacks_residency()
 
     def __dealloc__(self):
@@ -191,6 +193,9 @@ cdef class Allocator:
             core_clear_cache(&self.core)
 
     def device_info(self):
+        with nogil:
+            core_read_sizes(&self.core)
+        self.report_unread()
         return self.device.info()
 
     def latest_refusal(self):
@@ -228,7 +233,7 @@ cdef class Allocator:
         return 0
 
     cdef int give_wired(self, Layer *layer, limit, str name) except -1:
-        cdef uint64_t maximum = self.device.facts.max_recommended_working_set_size
+        cdef uint64_t maximum = self.device.sizes().max_recommended_working_set_size
         layer.wired = as_limit(limit, name)
         if layer.wired > maximum:
             raise WiredLimitError(layer.wired, maximum, self.way_to_wire_more())
@@ -272,13 +277,22 @@ cdef class Allocator:
             return "Raise the system's with 'sudo sysctl iogpu.wired_limit_mb=...'."
         return "It is three quarters of the memory this process may use: set it no higher."
 
+    cdef void report_unread(self) noexcept:
+        cdef mlim_error error
+        if device_unread(self.device.handle, &error):
+            self.warn(b"cannot be read: %s. Memory is bounded by what else the system tells." % (
+                <const char *> error.message))
+
+    cdef void warn(self, bytes text) noexcept:
+        # Where warnings are errors it cannot be raised: what it tells of fails no call.
+        if warn_or_keep(RuntimeWarning, text, 1) < 0:
+            PyErr_WriteUnraisable(self)
+
     cdef void report_wire_failures(self) noexcept:
         if self.reported_failures or core_read(&self.core, &self.core.limits.wire_failures) == 0:
             return
         self.reported_failures = True
-        # Where warnings are errors it cannot be raised: a failed wire fails no allocation.
-        if warn_or_keep(RuntimeWarning, WIRE_FAILURE, 1) < 0:
-            PyErr_WriteUnraisable(self)
+        self.warn(WIRE_FAILURE)
 
 
 def this_threads_refusal():
@@ -301,6 +315,7 @@ cdef Allocator get_default():
             default_core = &the_default.core
             default_settings = &the_default.settings
             pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child)
+            allocator.report_unread()
     return the_default
 
 

@@ -14,11 +14,15 @@ cdef struct Snapshot:
     uint64_t idle_timeout
 
 # Setters act before they return: the cache is trimmed, resources are unwired. They call the device.
-cdef void core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil
+cdef void core_set_memory_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
 cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
 cdef void core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
 # `timeout`, in ns, is that of PATIENT, and stays what it was with another.
 cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil
+# A memory limit that was not set becomes the default by the last reading; a new reading, too.
+cdef void core_follow_sizes(Core *core) noexcept nogil
+cdef void core_read_sizes(Core *core) noexcept nogil
+cdef uint64_t core_default_limit(Core *core) noexcept nogil
 cdef void core_clear_cache(Core *core) noexcept nogil
 cdef void core_reset_peak(Core *core) noexcept nogil
 # One consistent copy: of everything, and the peak becomes 0 in the same step, if asked to; of all

@@ -2,25 +2,64 @@ from libc.stdint cimport UINT64_MAX
 
 from memlimits._asked cimport asked_survey
 from memlimits._core cimport (
-    Waiter, core_detach, core_detach_excess, core_resume, core_return, core_stop, core_wake,
+    Waiter, core_detach, core_detach_excess, core_note_sizes, core_resume, core_return, core_stop,
+    core_wake,
 )
+from memlimits._device cimport device_sizes
 from memlimits._heaps cimport (
     Totals, heaps_hold, heaps_look, heaps_resume, heaps_survey, heaps_total,
 )
-from memlimits._limits cimport PATIENT, limits_cache_limit, limits_note
+from memlimits._limits cimport (
+    PATIENT, limits_cache_limit, limits_default, limits_is_outdated, limits_note,
+)
+from memlimits._mlim cimport MLIM_OK, mlim_sizes
 from memlimits._residency cimport residency_set_limit
 from memlimits._resource cimport Resource
 from memlimits._sync cimport pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock
 
 
-cdef void core_set_memory_limit(Core *core, uint64_t limit) noexcept nogil:
-    cdef Resource *detached
-    core_stop(core)
-    core.limits.memory_limit = limit
-    detached = core_detach_excess(core)
+cdef void go_on_within_limit(Core *core) noexcept nogil:
+    """While stopped, which ends."""
+    cdef Resource *detached = core_detach_excess(core)
     core_wake(core)
     core_resume(core, False)
     core_return(core, detached)
+
+
+cdef void core_set_memory_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
+    core_stop(core)
+    core.limits.memory_follows = follows
+    core.limits.memory_limit = limits_default(&core.limits) if follows else limit
+    go_on_within_limit(core)
+
+
+cdef void core_follow_sizes(Core *core) noexcept nogil:
+    core_stop(core)
+    if core.limits.memory_follows:
+        core.limits.memory_limit = limits_default(&core.limits)
+    go_on_within_limit(core)
+
+
+cdef void core_read_sizes(Core *core) noexcept nogil:
+    cdef mlim_sizes sizes
+    cdef bint due
+    # What cannot be read now is taken to be as it was.
+    if device_sizes(core.device, &sizes) != MLIM_OK:
+        return
+    pthread_mutex_lock(&core.heaps.lock)
+    core_note_sizes(core, &sizes)
+    due = limits_is_outdated(&core.limits)
+    pthread_mutex_unlock(&core.heaps.lock)
+    if due:
+        core_follow_sizes(core)
+
+
+cdef uint64_t core_default_limit(Core *core) noexcept nogil:
+    cdef uint64_t limit
+    pthread_mutex_lock(&core.heaps.lock)
+    limit = limits_default(&core.limits)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return limit
 
 
 cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:

@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint64_t
 from memlimits._accounts cimport LONGEST_NAME, Accounts
 from memlimits._heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
 from memlimits._limits cimport Blocker, Limits
-from memlimits._mlim cimport mlim_device, mlim_device_facts
+from memlimits._mlim cimport mlim_device, mlim_device_facts, mlim_sizes
 from memlimits._pagemap cimport PageMap, pagemap_find
 from memlimits._residency cimport Residency
 from memlimits._resource cimport Block, Resource
@@ -51,7 +51,6 @@ cdef struct Waiter:
 
 cdef struct Core:
     mlim_device *device         # not owned
-    uint64_t max_buffer_length
     uint64_t page_size
     bint purgeable_lingers      # as in mlim_device_facts
     bint resizes                # likewise
@@ -66,6 +65,7 @@ cdef struct Core:
     uint64_t wakes              # counts what may let a waiter go on
     Limits limits
     Accounts accounts
+    uint64_t max_buffer_length  # by the last reading
     uint64_t purgeable          # idle bytes that the system may take; set while stopped only
     Resource *resources         # every resource held, the newest first
     uint64_t idle_timeout       # ns after which idle resources decay; UINT64_MAX: never
@@ -81,6 +81,9 @@ cdef int core_open(
     uint64_t set_cap) noexcept nogil
 # Gives everything back, live blocks included: their holders keep the core open.
 cdef void core_close(Core *core) noexcept nogil
+
+# Under the lock: what a reading of the system said.
+cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil
 
 # Serves n bytes from what this thread's heap has. False where nothing fits.
 cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:

@@ -7,7 +7,7 @@ from memlimits._accounts cimport (
 from memlimits._cache cimport (
     cache_find, cache_give, cache_mapped, cache_remove, cache_serve,
 )
-from memlimits._device cimport buffer_discard, device_available
+from memlimits._device cimport buffer_discard
 from memlimits._heap cimport heap_of, heap_put_back, heaps_close, heaps_mine, heaps_open
 from memlimits._heaps cimport (
     Totals, heaps_borrow, heaps_headroom, heaps_keep_least, heaps_next_idle, heaps_resume,
@@ -15,7 +15,7 @@ from memlimits._heaps cimport (
 )
 from memlimits._limits cimport (
     limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note, limits_note_peak,
-    limits_promise, limits_reserve, limits_returned, limits_slack,
+    limits_note_sizes, limits_promise, limits_reserve, limits_returned, limits_slack,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
@@ -39,17 +39,23 @@ cdef int core_open(
     core.device = device
     core.idle_timeout = UINT64_MAX
     core.page_size = facts.page_size
-    core.max_buffer_length = facts.max_buffer_length
     core.purgeable_lingers = facts.purgeable_lingers
     core.resizes = facts.resizes
     heaps_open(&core.heaps, facts.page_size)
     pthread_cond_init(&core.settled, NULL)
-    limits_init(&core.limits, <uint64_t> min(
-        1.5 * <double> facts.max_recommended_working_set_size, 0.95 * <double> facts.memory_size))
-    device_available(device, &core.limits.available)
+    # What cannot be read later is taken to be as it is now.
+    core_note_sizes(core, &facts.sizes)
+    limits_init(&core.limits)
     residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.heaps,
                    &core.limits, &core.resources)
     return 0
+
+
+cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil:
+    core.max_buffer_length = sizes.max_buffer_length
+    limits_note_sizes(&core.limits, sizes.available, sizes.memory_size,
+                      sizes.max_recommended_working_set_size)
+    core.limits.readings += 1
 
 
 cdef void core_close(Core *core) noexcept nogil:

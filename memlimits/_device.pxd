@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 from memlimits._mlim cimport (
     mlim_bound, mlim_buffer, mlim_device, mlim_device_facts, mlim_error, mlim_queue, mlim_range,
-    mlim_residency, mlim_status,
+    mlim_residency, mlim_sizes, mlim_status,
 )
 
 
@@ -14,6 +14,8 @@ cdef class Device:
     cdef const mlim_device_facts *facts
     # Raises DeviceError in a forked child where the device does not survive that.
     cdef int require(self) except -1
+    # What may change while the program runs, as of now; where that cannot be read, as of the start.
+    cdef mlim_sizes sizes(self) noexcept
     # What bounds the system's bytes now, `count` of them: the caller frees them.
     cdef mlim_bound *bounds(self, size_t *count) except NULL
     # Opens the queue at an address; the caller closes it.
@@ -22,7 +24,8 @@ cdef class Device:
 
 # mlim.h for the other modules: same names less the prefix, same contracts.
 cdef mlim_status device_usable(mlim_device *device) noexcept nogil
-cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept nogil
+cdef mlim_status device_sizes(mlim_device *device, mlim_sizes *out) noexcept nogil
+cdef bint device_unread(mlim_device *device, mlim_error *error) noexcept nogil
 cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil
 cdef mlim_status device_touched(
     mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out) noexcept nogil

@@ -47,6 +47,12 @@ cdef class Device:
         cdef mlim_error error
         return check(mlim.mlim_device_usable(self.handle, &error), &error)
 
+    cdef mlim_sizes sizes(self) noexcept:
+        cdef mlim_sizes sizes = self.facts.sizes
+        with nogil:
+            mlim.mlim_device_sizes(self.handle, &sizes, NULL)
+        return sizes
+
     cdef mlim_bound *bounds(self, size_t *count) except NULL:
         cdef mlim_bound *bounds = NULL
         cdef mlim_status status
@@ -71,13 +77,14 @@ cdef class Device:
         return queue
 
     def info(self):
-        """The device's facts as a dict of str and int, sizes in bytes."""
+        """The device's facts as of now as a dict of str and int, sizes in bytes."""
+        cdef mlim_sizes sizes = self.sizes()
         return {
             "device_name": (<const char *> self.facts.device_name).decode("utf-8", "replace"),
             "architecture": (<const char *> self.facts.architecture).decode(),
-            "memory_size": self.facts.memory_size,
-            "max_recommended_working_set_size": self.facts.max_recommended_working_set_size,
-            "max_buffer_length": self.facts.max_buffer_length,
+            "memory_size": sizes.memory_size,
+            "max_recommended_working_set_size": sizes.max_recommended_working_set_size,
+            "max_buffer_length": sizes.max_buffer_length,
             "resource_limit": self.facts.resource_limit,
             "backend": (<const char *> self.facts.backend).decode(),
             "wired_capacity": self.facts.wired_capacity,
@@ -85,18 +92,22 @@ cdef class Device:
 
     def available(self):
         """Bytes that the system could still give this process now, RAM and swap."""
-        cdef uint64_t result = 0
+        cdef mlim_sizes sizes
         cdef mlim_error error
-        check(mlim.mlim_device_available(self.handle, &result, &error), &error)
-        return result
+        check(mlim.mlim_device_sizes(self.handle, &sizes, &error), &error)
+        return sizes.available
 
 
 cdef mlim_status device_usable(mlim_device *device) noexcept nogil:
     return mlim.mlim_device_usable(device, NULL)
 
 
-cdef mlim_status device_available(mlim_device *device, uint64_t *out) noexcept nogil:
-    return mlim.mlim_device_available(device, out, NULL)
+cdef mlim_status device_sizes(mlim_device *device, mlim_sizes *out) noexcept nogil:
+    return mlim.mlim_device_sizes(device, out, NULL)
+
+
+cdef bint device_unread(mlim_device *device, mlim_error *error) noexcept nogil:
+    return mlim.mlim_device_unread(device, error)
 
 
 cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil:

@@ -4,6 +4,7 @@ from libc.string cimport memset
 from memlimits._cache cimport (
     LARGEST_SLAB_BLOCK, cache_growth, cache_least_growth, cache_mapped, cache_remove, cache_serve,
 )
+from memlimits._controls cimport core_read_sizes
 from memlimits._core cimport (
     Waiter, core_detach, core_give_back, core_hold, core_resume, core_return, core_settle,
     core_stop, core_take_out,
@@ -274,6 +275,8 @@ cdef Blocker core_miss_with(
     block.resource = NULL
     if core.heaps.lost:
         return core_refuse(core, n, FORK)
+    if least > core.max_buffer_length:
+        core_read_sizes(core)
     if least > core.max_buffer_length:
         return core_refuse(core, n, LENGTH)
     purgeable_step(core, AGED_A_STEP)

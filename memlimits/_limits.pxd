@@ -32,6 +32,7 @@ cdef enum Blocker:
 
 cdef struct Limits:
     uint64_t memory_limit
+    bint memory_follows         # it is the default, and follows what the system says
     uint64_t cache_limit        # as set; means nothing while cache_follows
     bint cache_follows          # the cache limit is the memory limit
     uint64_t reserved           # of the memory limit, for those who hold reservations
@@ -56,6 +57,9 @@ cdef struct Limits:
 
     # The system's room. Reading it is slow, so growth draws on a credit between two readings.
     uint64_t available          # what the system said it could give, the last time it said it
+    uint64_t memory_size        # what it said then that all programs here share
+    uint64_t working_set        # and the part of it that it recommends to use
+    uint64_t margin             # what growth leaves to the program itself
     uint64_t credit             # growth still allowed before the next reading
     uint64_t promised           # upper bound of our own bytes that nobody has touched yet
     uint64_t grown              # all growth ever asked for: a clock for readings
@@ -65,6 +69,7 @@ cdef struct Limits:
     # Memory pressure: idle resources go back while the system has less for us than that, or while
     # programs wait for memory so many percent of the time. 0 and INFINITY for never.
     uint64_t least_available
+    bint available_follows      # it is the default: the margin
     double most_stall
 
     # Counts since the start, and the bytes in them: idle resources returned because somebody asked
@@ -101,7 +106,16 @@ cdef struct Limits:
 cdef uint64_t limits_pressure(
     const Limits *limits, uint64_t available, double stall, uint64_t purgeable) noexcept nogil
 
-cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil
+# With the sizes noted, which the limits follow until they are set.
+cdef void limits_init(Limits *limits) noexcept nogil
+# After a reading: what the system says.
+cdef void limits_note_sizes(
+    Limits *limits, uint64_t available, uint64_t memory_size, uint64_t working_set) noexcept nogil
+# The memory limit where none was set, by the last reading.
+cdef uint64_t limits_default(const Limits *limits) noexcept nogil
+# Whether the memory limit is to follow it.
+cdef bint limits_is_outdated(const Limits *limits) noexcept nogil
+cdef uint64_t limits_least_available(const Limits *limits) noexcept nogil
 cdef uint64_t limits_slack(const Limits *limits) noexcept nogil
 cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil
 # Bytes of the cache to return now: above the cache limit, or holding the footprint above the limit.

@@ -1,31 +1,55 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, UINT64_MAX
-from libc.string cimport memset
 
 # Growth allowed between two readings of the system's room.
 cdef enum:
     READING_INTERVAL = 16 << 20
+    CREDIT_PART = 4             # and at most this part of the room
 # How far the footprint may grow above five quarters of the highest active, for each heap, before
 # idle memory is returned: some of every size is idle in each.
 cdef enum:
     SPREAD = 16 << 20
-# Left to the program itself: interpreter, libraries, page tables.
+# Left to the program itself, for what it does beside its blocks and when it is refused, and to the
+# kernel for page tables: a part of all that there is.
 cdef enum:
-    MARGIN = 32 << 20
+    MARGIN_PART = 64
+    LEAST_MARGIN = 2 << 20
+    MOST_MARGIN = 32 << 20
 
 cdef uint64_t DEFAULT_TIMEOUT = 60000000000     # ns
 
 
-cdef void limits_init(Limits *limits, uint64_t memory_limit) noexcept nogil:
-    memset(limits, 0, sizeof(Limits))
-    limits.available = UINT64_MAX
-    limits.memory_limit = memory_limit
+cdef void limits_init(Limits *limits) noexcept nogil:
+    limits.memory_follows = True
+    limits.memory_limit = limits_default(limits)
     limits.trim_limit = UINT64_MAX
     limits.cache_follows = True
     limits.wait_timeout = DEFAULT_TIMEOUT
     # Growth leaves the system that much: so a program does not lose what it is about to use.
-    limits.least_available = MARGIN
+    limits.available_follows = True
     limits.most_stall = INFINITY
+
+
+cdef void limits_note_sizes(
+    Limits *limits, uint64_t available, uint64_t memory_size, uint64_t working_set
+) noexcept nogil:
+    limits.available = available
+    limits.memory_size = memory_size
+    limits.working_set = working_set
+    limits.margin = min(
+        max(memory_size // MARGIN_PART, <uint64_t> LEAST_MARGIN), <uint64_t> MOST_MARGIN)
+
+
+cdef uint64_t limits_default(const Limits *limits) noexcept nogil:
+    return <uint64_t> min(1.5 * <double> limits.working_set, 0.95 * <double> limits.memory_size)
+
+
+cdef bint limits_is_outdated(const Limits *limits) noexcept nogil:
+    return limits.memory_follows and limits.memory_limit != limits_default(limits)
+
+
+cdef uint64_t limits_least_available(const Limits *limits) noexcept nogil:
+    return limits.margin if limits.available_follows else limits.least_available
 
 
 cdef uint64_t limits_slack(const Limits *limits) noexcept nogil:
@@ -94,11 +118,12 @@ cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) n
 
 
 cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
-    return minus(minus(minus(available, limits.promised), limits.reserved), MARGIN)
+    return minus(minus(minus(available, limits.promised), limits.reserved), limits.margin)
 
 
 cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil:
-    limits.credit = min(room, <uint64_t>READING_INTERVAL)
+    # Near the end what the program takes beside its blocks counts: it is read more often.
+    limits.credit = min(room // CREDIT_PART, <uint64_t> READING_INTERVAL)
 
 
 cdef void limits_lower_promise(
@@ -114,8 +139,8 @@ cdef uint64_t limits_pressure(
     if stall >= limits.most_stall:
         return limits.cache
     # What is purgeable counts as available already, and is the first to go.
-    if available < limits.least_available:
-        return min(limits.least_available - available + purgeable, limits.cache)
+    if available < limits_least_available(limits):
+        return min(limits_least_available(limits) - available + purgeable, limits.cache)
     return 0
 
 

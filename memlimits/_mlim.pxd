@@ -33,14 +33,18 @@ cdef extern from "mlim.h" nogil:
         uint64_t max_buffer_length
         uint64_t wired_capacity
 
+    ctypedef struct mlim_sizes:
+        uint64_t available
+        uint64_t memory_size
+        uint64_t max_recommended_working_set_size
+        uint64_t max_buffer_length
+
     ctypedef struct mlim_device_facts:
         char backend[8]
         char device_name[128]
         char architecture[64]
+        mlim_sizes sizes
         uint64_t page_size
-        uint64_t memory_size
-        uint64_t max_recommended_working_set_size
-        uint64_t max_buffer_length
         uint64_t resource_limit
         uint64_t wired_capacity
         bool purgeable_lingers
@@ -65,12 +69,13 @@ cdef extern from "mlim.h" nogil:
     void mlim_device_close(mlim_device *device)
     const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
     mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
-    mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
-    mlim_status mlim_device_bounds(const mlim_device *device, mlim_bound *bounds, size_t capacity,
+    mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error)
+    mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                    size_t *count, mlim_error *error)
-    mlim_status mlim_device_stall(const mlim_device *device, double *out, mlim_error *error)
-    mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
+    mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *error)
+    mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t count,
                                     uint64_t *out, mlim_error *error)
+    bool mlim_device_unread(mlim_device *device, mlim_error *error)
 
     mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
                                    mlim_error *error)

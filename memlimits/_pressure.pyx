@@ -1,10 +1,12 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport UINT64_MAX
 
-from memlimits._controls cimport core_settings
+from memlimits._controls cimport core_follow_sizes, core_read_sizes, core_settings
 from memlimits._core cimport core_detach, core_resume, core_return, core_stop
-from memlimits._device cimport device_available, device_stall
-from memlimits._limits cimport Limits, limits_pressure
+from memlimits._device cimport device_stall
+from memlimits._limits cimport (
+    Limits, limits_is_outdated, limits_least_available, limits_pressure,
+)
 from memlimits._mlim cimport MLIM_OK
 from memlimits._purgeable cimport purgeable_step
 from memlimits._resource cimport Resource
@@ -55,14 +57,17 @@ cdef void pressure_step(Core *core) noexcept nogil:
     cdef Limits *limits = &core.limits
     cdef uint64_t available
     cdef double most_stall, stall
-    cdef bint due, short
+    cdef bint due, short, outdated
     pthread_mutex_lock(&core.heaps.lock)
     available = limits.available
     most_stall = limits.most_stall
-    short = available < limits.least_available
+    short = available < limits_least_available(limits)
+    outdated = limits_is_outdated(limits)
     due = core.pressure_seen != limits.readings and (short or most_stall != INFINITY)
     core.pressure_seen = limits.readings
     pthread_mutex_unlock(&core.heaps.lock)
+    if outdated:
+        core_follow_sizes(core)
     if not due:
         return
     stall = read_stall(core, most_stall)
@@ -71,20 +76,22 @@ cdef void pressure_step(Core *core) noexcept nogil:
 
 
 cdef uint64_t pressure_trim(Core *core, uint64_t target) noexcept nogil:
-    cdef uint64_t available = UINT64_MAX
     cdef uint64_t decayed = purgeable_step(core, UINT64_MAX)
-    cdef Limits limits = core_settings(core)
-    cdef double stall = read_stall(core, limits.most_stall)
-    if limits.least_available:
-        # What cannot be read now is no pressure.
-        device_available(core.device, &available)
-    if target == UINT64_MAX and available >= limits.least_available and stall < limits.most_stall:
+    cdef Limits limits
+    cdef double stall
+    core_read_sizes(core)
+    limits = core_settings(core)
+    stall = read_stall(core, limits.most_stall)
+    if target == UINT64_MAX and stall < limits.most_stall and (
+        limits.available >= limits_least_available(&limits)
+    ):
         return decayed
-    return decayed + relieve(core, available, stall, target)
+    return decayed + relieve(core, limits.available, stall, target)
 
 
 cdef void pressure_set(Core *core, uint64_t least_available, double most_stall) noexcept nogil:
     pthread_mutex_lock(&core.heaps.lock)
     core.limits.least_available = least_available
+    core.limits.available_follows = False
     core.limits.most_stall = most_stall
     pthread_mutex_unlock(&core.heaps.lock)

@@ -1,14 +1,14 @@
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
-from memlimits._core cimport core_stop, core_wait
-from memlimits._device cimport device_available, device_touched
+from memlimits._core cimport core_note_sizes, core_stop, core_wait
+from memlimits._device cimport device_sizes, device_touched
 from memlimits._heaps cimport heaps_resume
 from memlimits._limits cimport (
-    LIMIT, NOTHING, REFUSE, RESERVATION, SYSTEM, WAIT, Limits, Verdict, limits_extend_credit,
-    limits_judge, limits_lower_promise, limits_room,
+    LIMIT, NOTHING, REFUSE, RESERVATION, SYSTEM, WAIT, Limits, Verdict, limits_default,
+    limits_extend_credit, limits_judge, limits_lower_promise, limits_room, limits_unreserved,
 )
-from memlimits._mlim cimport MLIM_OK, mlim_range, mlim_status
+from memlimits._mlim cimport MLIM_OK, mlim_range, mlim_sizes, mlim_status
 from memlimits._resource cimport DETACHED, RESIZING, Resource
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
@@ -48,6 +48,24 @@ cdef void room_lower_promise(Core *core) noexcept nogil:
         limits_lower_promise(&core.limits, held - touched + pending, grown_then)
 
 
+cdef void read(Core *core, Reading *reading) noexcept nogil:
+    """While stopped, which it is not meanwhile."""
+    cdef mlim_sizes sizes
+    cdef mlim_status status
+    reading.epoch = core.limits.epoch
+    reading.available = core.limits.available
+    heaps_resume(&core.heaps)
+    status = device_sizes(core.device, &sizes)
+    core_stop(core)
+    # What cannot be read now is taken to be as it was.
+    if status == MLIM_OK:
+        core_note_sizes(core, &sizes)
+        reading.available = sizes.available
+        if core.limits.memory_follows:
+            core.limits.memory_limit = limits_default(&core.limits)
+    reading.current = True
+
+
 cdef bint room_read(
     Core *core, uint64_t n, Reading *reading, uint64_t *short_by
 ) noexcept nogil:
@@ -57,15 +75,7 @@ cdef bint room_read(
     if n <= limits.credit:
         return True
     if not reading.current or reading.epoch != limits.epoch:
-        reading.epoch = limits.epoch
-        reading.available = limits.available
-        heaps_resume(&core.heaps)
-        # What cannot be read now is taken to be as it was.
-        device_available(core.device, &reading.available)
-        core_stop(core)
-        limits.available = reading.available
-        limits.readings += 1
-        reading.current = True
+        read(core, reading)
         return False
     room = limits_room(limits, reading.available)
     if n > room and limits.promised and not reading.looked:
@@ -81,15 +91,19 @@ cdef bint room_read(
 cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
     cdef Limits *limits = &core.limits
     cdef uint64_t epoch = limits.epoch
-    cdef uint64_t available = limits.available
+    cdef uint64_t room
+    cdef mlim_sizes sizes
+    cdef mlim_status status
     pthread_mutex_unlock(&core.heaps.lock)
-    device_available(core.device, &available)
+    status = device_sizes(core.device, &sizes)
     pthread_mutex_lock(&core.heaps.lock)
-    limits.available = available
-    limits.readings += 1
-    if epoch == limits.epoch:
-        limits_extend_credit(limits, limits_room(limits, available))
-    return n <= limits.credit
+    if status == MLIM_OK:
+        core_note_sizes(core, &sizes)
+    if epoch != limits.epoch:
+        return n <= limits.credit
+    room = limits_room(limits, limits.available)
+    limits_extend_credit(limits, room)
+    return n <= room
 
 
 cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
@@ -102,7 +116,14 @@ cdef bint room_look(
 ) noexcept nogil:
     cdef Limits *limits = &core.limits
     cdef uint64_t short_by
-    cdef Verdict verdict = limits_judge(limits, growth, own, core.takers, trim)
+    cdef Verdict verdict
+    if limits.memory_follows and not reading.current and (
+        limits.footprint + growth > limits_unreserved(limits, own)
+    ):
+        # The system may have more by now.
+        read(core, reading)
+        return False
+    verdict = limits_judge(limits, growth, own, core.takers, trim)
     blocker[0] = NOTHING
     if verdict == REFUSE:
         blocker[0] = room_ends_at(limits, growth)

@@ -27,6 +27,7 @@ cdef enum:
 cdef struct Layer:
     unsigned int given
     uint64_t memory
+    bint memory_follows         # it is the default; only the base's can be
     uint64_t cache
     bint cache_follows
     uint64_t wired

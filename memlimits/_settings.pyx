@@ -1,7 +1,8 @@
 from libc.string cimport memset
 
 from memlimits._controls cimport (
-    core_set_cache_limit, core_set_memory_limit, core_set_policy, core_set_wired_limit,
+    core_default_limit, core_set_cache_limit, core_set_memory_limit, core_set_policy,
+    core_set_wired_limit,
 )
 from memlimits._sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
@@ -14,7 +15,7 @@ cdef void settings_init(Settings *settings, Core *core) noexcept nogil:
     settings.core = core
     settings.newest = &settings.base
     settings.base.given = EVERYTHING
-    settings.base.memory = core.limits.memory_limit
+    settings.base.memory_follows = core.limits.memory_follows
     settings.base.cache = core.limits.cache_limit
     settings.base.cache_follows = core.limits.cache_follows
     settings.base.wired = core.limits.wired_limit
@@ -29,6 +30,7 @@ cdef void settings_close(Settings *settings) noexcept nogil:
 cdef void copy(Layer *to, const Layer *source, unsigned int which) noexcept nogil:
     if which & MEMORY:
         to.memory = source.memory
+        to.memory_follows = source.memory_follows
     if which & CACHE:
         to.cache = source.cache
         to.cache_follows = source.cache_follows
@@ -47,6 +49,8 @@ cdef Layer in_force(const Settings *settings) noexcept nogil:
         copy(&found, layer, layer.given & ~found.given)
         found.given |= layer.given
         layer = layer.older
+    if found.memory_follows:
+        found.memory = core_default_limit(settings.core)
     return found
 
 
@@ -60,7 +64,7 @@ cdef void carry_out(
     if which & POLICY and now.memory < before.memory:
         core_set_policy(settings.core, now.policy, now.timeout)
     if which & MEMORY:
-        core_set_memory_limit(settings.core, now.memory)
+        core_set_memory_limit(settings.core, now.memory, now.memory_follows)
     if which & POLICY and now.memory >= before.memory:
         core_set_policy(settings.core, now.policy, now.timeout)
     if which & CACHE:

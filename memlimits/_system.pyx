@@ -8,14 +8,18 @@ from memlimits._accounts cimport Account, account_reserved_for
 from memlimits._allocator cimport Allocator
 from memlimits._arguments cimport as_nbytes
 from memlimits._contexts cimport account_here, rooms_here
-from memlimits._controls cimport core_settings
+from memlimits._controls cimport core_read_sizes, core_settings
 from memlimits._core cimport Core, core_resume, core_stop
 from memlimits._device cimport device_stall
-from memlimits._limits cimport Limits, limits_room, limits_unreserved
+from memlimits._limits cimport (
+    Limits, limits_least_available, limits_room, limits_unreserved,
+)
 from memlimits._mlim cimport MLIM_CGROUP, MLIM_OK, MLIM_RLIMIT, mlim_bound
 from memlimits._pressure cimport pressure_set, pressure_trim
 from memlimits._room cimport room_lower_promise
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
+
+from memlimits.errors import DeviceError
 
 # What a program takes beside its blocks between a look and the next allocation; and of address
 # space moreover a node of the page map.
@@ -57,7 +61,7 @@ def set_pressure_trim(Allocator allocator not None, available, stall):
 
 def get_pressure_trim(Allocator allocator not None):
     cdef Limits limits = core_settings(&allocator.core)
-    return (limits.least_available or None,
+    return (limits_least_available(&limits) or None,
             None if limits.most_stall == INFINITY else limits.most_stall)
 
 
@@ -102,7 +106,9 @@ def candidates(Allocator allocator not None):
     cdef Account *account
     cdef mlim_bound *bounds
     allocator.device.require()
+    allocator.report_unread()
     with nogil:
+        core_read_sizes(&allocator.core)
         limits = exact_limits(&allocator.core, &purgeable)
     used = limits.footprint - limits.cache
     found = [("limit", "memory limit", minus(limits.memory_limit, used))]
@@ -113,7 +119,13 @@ def candidates(Allocator allocator not None):
         found.append((
             "reservation", "reserved for others", minus(limits_unreserved(&limits, own), used)))
     found += rooms_here(&allocator.core)
-    bounds = allocator.device.bounds(&count)
+    try:
+        bounds = allocator.device.bounds(&count)
+    except DeviceError:
+        # Not now. What could be read last is taken to be as it was.
+        n = limits_room(&limits, limits.available) + own + minus(limits.cache, purgeable)
+        found.append(("system", "RAM and swap", minus(n, LOOSE)))
+        return found
     try:
         for i in range(count):
             name = (<const char *> bounds[i].name).decode("utf-8", "surrogateescape")

@@ -331,8 +331,8 @@ def device_info(d: object = None) -> dict[str, str | int]:
 
         - ``device_name``, ``architecture``: what the machine calls itself.
         - ``backend``: ``"host"`` (memory mappings) or ``"metal"`` (shared Metal buffers).
-        - ``memory_size``: what all programs here share: RAM, or the smallest limit of the control
-          groups this process is in.
+        - ``memory_size``: what all programs here share now: RAM, or the smallest limit
+          (``memory.max``, ``memory.high``) of the control groups this process is in.
         - ``max_recommended_working_set_size``: the highest wired limit. On the host 0.75 times
           that; on Metal what the GPU is said to use without loss of speed
           (``iogpu.wired_limit_mb``).

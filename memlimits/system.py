@@ -72,8 +72,10 @@ def effective_limit() -> EffectiveLimit:
     for others; the budgets open here; the process's own limits
     (``RLIMIT_AS``, ``RLIMIT_DATA``); each control group this process is in that has a limit, with
     all above it; and the RAM and swap that the system has left. Idle memory counts as bytes that
-    can be had. Bytes that were allocated and not touched yet are spoken for, as are 32 MiB for the
-    program itself, and up to 3 MiB because the system's figures move.
+    can be had. Bytes that were allocated and not touched yet are spoken for; so is a part for the
+    program itself, 1/64 of ``device_info()["memory_size"]``, from 2 to 32 MiB, and up to 3 MiB
+    because the system's figures move. What can never be read bounds nothing; what cannot be read
+    now, for want of a file descriptor, say, is as it was.
 
     Others may take the same bytes meanwhile, and one block may be shorter than this
     (``device_info()["max_buffer_length"]``).
@@ -86,8 +88,7 @@ def effective_limit() -> EffectiveLimit:
     Raises
     ------
     DeviceError
-        The system's figures cannot be read now, for want of a file descriptor, say; or in a forked
-        child of a process that uses Metal.
+        In a forked child of a process that uses Metal.
     """
     found = _system.candidates(default_allocator())
     ordered = sorted((Candidate(*bound) for bound in found), key=lambda bound: bound.nbytes)
@@ -130,9 +131,10 @@ def set_pressure_trim(
     ----------
     available : int or None
         Bytes: as soon as the system, or a control group this process is in, has less than this
-        left, as much goes back as is missing, the oldest first. The default is 32 MiB, which
-        allocations leave to the system anyway; with more, a program that needs what is left loses
-        idle memory that it could have used again. None: never.
+        left, as much goes back as is missing, the oldest first. The default is 1/64 of
+        ``device_info()["memory_size"]``, from 2 to 32 MiB, which allocations leave to the system
+        anyway; with more, a program that needs what is left loses idle memory that it could have
+        used again. None: never.
     stall : float or None
         Percent, above 0 to 100: all idle memory goes back as soon as programs wait for memory for
         this part of the time, in the last ten seconds: ``some avg10`` of ``memory.pressure``, the

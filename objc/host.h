@@ -2,24 +2,32 @@
 #ifndef MLIM_HOST_H
 #define MLIM_HOST_H
 
+#include <stdatomic.h>
+
 #include "mlim.h"
 
 #define NO_LIMIT UINT64_MAX
 
 /* A mount of a control group hierarchy that governs memory. Inside a container it may show a part
- * of the hierarchy only, from root on. */
+ * of the hierarchy only, from root on. The strings are its own. */
 typedef struct mlim_cgroup_mount {
     bool unified; /* version 2 */
-    char root[1024];
-    char path[1024];
+    char *root;
+    char *path;
 } mlim_cgroup_mount;
 
-enum { MLIM_MOST_MOUNTS = 8 };
+enum mlim_unread_state { UNREAD_NONE, UNREAD_WRITING, UNREAD_NOTED, UNREAD_TOLD };
 
 struct mlim_device {
     mlim_device_facts facts;
-    int mounts_count;
-    mlim_cgroup_mount mounts[MLIM_MOST_MOUNTS];
+    mlim_capacities capacities;
+    uint64_t batches; /* bytes by which the kernel's counts of a group may be off: on each CPU some */
+    size_t mounts_count;
+    mlim_cgroup_mount *mounts;
+    struct {
+        atomic_int state;
+        mlim_error error;
+    } unread; /* the first thing that could not be read */
 };
 
 enum mlim_membership { MLIM_OUTSIDE, MLIM_JOINING, MLIM_INSIDE, MLIM_LEAVING };
@@ -35,15 +43,58 @@ struct mlim_buffer {
 /* Writes what failed, and why by errno's number, to a nullable error. Returns the status. */
 mlim_status mlim_fail(mlim_error *error, mlim_status status, int code, const char *what);
 
-/* Reads a small file of /proc or of a control group as text; one that is not there is empty. False,
- * with errno, where it is there and cannot be read. */
-bool mlim_read_text(const char *path, char *text, size_t size);
+/* Text read from a file; its memory serves one file after another. */
+typedef struct mlim_text {
+    char *bytes;
+    size_t capacity;
+} mlim_text;
+
+/* Reads a file of /proc or of a control group, however long. One that is not there is empty; so is
+ * one that cannot be read, which is noted for mlim_device_unread. False, with errno, where it cannot
+ * be read for now only: for want of a file descriptor, or of memory. */
+bool mlim_read_text(mlim_device *device, const char *path, mlim_text *text);
+void mlim_text_free(mlim_text *text);
+void mlim_note_unread(mlim_device *device, const char *path, int code);
+
+/* One reading of the system: functions that take it are false, with errno, as mlim_read_text is, and
+ * leave another file's text in it. */
+typedef struct mlim_reader {
+    mlim_device *device;
+    mlim_text text;
+} mlim_reader;
 
 /* The number behind the line that starts with key ("MemTotal:", "total_dirty "); 0 without one. */
 uint64_t mlim_number(const char *text, const char *key);
 
-/* Finds the mounts of control groups once: they stay, while processes move between groups. */
-bool mlim_cgroups_open(mlim_device *device);
+/* Whether a comma-separated list holds a word. */
+bool mlim_lists(const char *list, const char *word);
+
+/* Where a path continues below a root: "/a/b" below "/a" is "/b". NULL where it is not below. */
+const char *mlim_path_below(const char *path, const char *root);
+
+/* The machine: bytes. */
+typedef struct mlim_machine {
+    uint64_t memory, available, swap, swap_free;
+} mlim_machine;
+
+bool mlim_machine_read(mlim_reader *reader, mlim_machine *out);
+/* As the kernel itself has it, whatever is mounted over /proc; without the page cache. */
+void mlim_machine_ask(mlim_machine *out);
+
+/* This process: bytes mapped, those that RLIMIT_DATA is on, and the resident bytes that it shares with
+ * nobody. */
+typedef struct mlim_mapped {
+    bool known;
+    uint64_t all, data;
+} mlim_mapped;
+
+bool mlim_process_mapped(mlim_reader *reader, mlim_mapped *out);
+bool mlim_process_private(mlim_reader *reader, uint64_t *out);
+
+/* Finds the mounts of control groups once: they stay, while processes move between groups. False
+ * without memory. */
+bool mlim_mounts_open(mlim_device *device);
+void mlim_mounts_close(mlim_device *device);
 
 /* Bounds as mlim_device_bounds writes them. */
 typedef struct mlim_bound_list {
@@ -53,14 +104,31 @@ typedef struct mlim_bound_list {
 
 void mlim_bound_add(mlim_bound_list *list, mlim_bound_kind kind, const char *name, uint64_t room);
 
+/* One memory control group: a directory. */
+typedef struct mlim_group {
+    bool unified;
+    bool topmost; /* nothing above it can be seen */
+    char path[4096];
+} mlim_group;
+
+/* What the group lets its members take at most, NO_LIMIT for no limit; and how much more, within such
+ * a limit: RAM, and of the free swap what it allows. */
+bool mlim_group_limit(mlim_reader *reader, const mlim_group *group, uint64_t *out);
+bool mlim_group_room(mlim_reader *reader, const mlim_group *group, uint64_t limit,
+                     uint64_t swap_free, uint64_t *out);
+/* How long its members wait for memory, in percent; less than 0 where it does not tell. */
+bool mlim_group_stall(mlim_reader *reader, const mlim_group *group, double *out);
+
 /* The least limit, and the least room, over this process's memory group and every ancestor of it;
- * NO_LIMIT where none sets any. The room counts free swap as far as a group allows swap. Every group
- * that sets a limit, the nearest first. The longest stall of any in percent, less than 0 where none
- * tells. False, with errno, where something could not be read. */
-bool mlim_cgroups_limit(const mlim_device *device, uint64_t *out);
-bool mlim_cgroups_room(const mlim_device *device, uint64_t swap_free, uint64_t *out);
-bool mlim_cgroups_bounds(const mlim_device *device, uint64_t swap_free, mlim_bound_list *list);
-bool mlim_cgroups_stall(const mlim_device *device, double *out);
+ * NO_LIMIT where none sets any. Each group that sets a limit, the nearest first, goes to the list,
+ * which may be NULL. The longest stall of any, less than 0 where none tells. */
+typedef struct mlim_cgroups {
+    uint64_t limit, room;
+} mlim_cgroups;
+
+bool mlim_cgroups_read(mlim_reader *reader, uint64_t swap_free, mlim_cgroups *out,
+                       mlim_bound_list *list);
+bool mlim_cgroups_stall(mlim_reader *reader, double *out);
 
 /* What "some avg10=" says in a file of pressure; less than 0 where it says nothing. */
 double mlim_stall(const char *text);

@@ -64,8 +64,7 @@ static mlim_status refusal(const mlim_device *device)
 
 static bool is_length(const mlim_device *device, size_t length)
 {
-    return length && length <= device->facts.max_buffer_length &&
-           length % device->facts.page_size == 0;
+    return length && length % device->facts.page_size == 0;
 }
 
 mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,21 +18,91 @@ mlim_status mlim_fail(mlim_error *error, mlim_status status, int code, const cha
     return status;
 }
 
-bool mlim_read_text(const char *path, char *text, size_t size)
+static bool reserve(mlim_text *text, size_t capacity)
+{
+    if (text->capacity >= capacity)
+        return true;
+    char *bytes = realloc(text->bytes, capacity);
+    if (!bytes)
+        return false;
+    text->bytes = bytes;
+    text->capacity = capacity;
+    return true;
+}
+
+/* Reads to the end of the file. */
+static bool read_all(int fd, mlim_text *text)
 {
     size_t used = 0;
-    ssize_t got = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    text[0] = 0;
-    if (fd < 0)
-        return errno == ENOENT;
-    while (used < size - 1 && (got = read(fd, text + used, size - 1 - used)) > 0)
+    for (;;) {
+        if (used + 1 == text->capacity && !reserve(text, 2 * text->capacity))
+            return false;
+        ssize_t got = read(fd, text->bytes + used, text->capacity - 1 - used);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return false;
         used += (size_t)got;
+        text->bytes[used] = 0;
+        if (got == 0)
+            return true;
+    }
+}
+
+static bool is_for_now(int code)
+{
+    return code == EMFILE || code == ENFILE || code == ENOMEM || code == EINTR;
+}
+
+/* A control group that was removed says ENODEV. */
+static bool is_absent(int code)
+{
+    return code == ENOENT || code == ENOTDIR || code == ENODEV;
+}
+
+bool mlim_read_text(mlim_device *device, const char *path, mlim_text *text)
+{
+    if (!reserve(text, 4096))
+        return false;
+    text->bytes[0] = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool known = fd >= 0 && read_all(fd, text);
     int code = errno;
-    close(fd);
-    text[used] = 0;
+    if (fd >= 0)
+        close(fd);
+    if (known)
+        return true;
+    text->bytes[0] = 0;
     errno = code;
-    return got >= 0;
+    if (is_for_now(code))
+        return false;
+    if (!is_absent(code) && code != EOPNOTSUPP)
+        mlim_note_unread(device, path, code);
+    return true;
+}
+
+void mlim_text_free(mlim_text *text)
+{
+    free(text->bytes);
+    *text = (mlim_text){NULL, 0};
+}
+
+void mlim_note_unread(mlim_device *device, const char *path, int code)
+{
+    int none = UNREAD_NONE;
+    if (!atomic_compare_exchange_strong(&device->unread.state, &none, UNREAD_WRITING))
+        return; /* one is enough */
+    mlim_fail(&device->unread.error, MLIM_OK, code, path);
+    atomic_store(&device->unread.state, UNREAD_NOTED);
+}
+
+bool mlim_device_unread(mlim_device *device, mlim_error *error)
+{
+    int noted = UNREAD_NOTED;
+    if (!atomic_compare_exchange_strong(&device->unread.state, &noted, UNREAD_TOLD))
+        return false;
+    *error = device->unread.error;
+    return true;
 }
 
 double mlim_stall(const char *text)

@@ -71,18 +71,18 @@ static void describe(id<MTLDevice> metal, const mlim_capacities *capacities,
     snprintf(facts->device_name, sizeof facts->device_name, "%s", bytes_of(metal.name));
     snprintf(facts->architecture, sizeof facts->architecture, "%s", bytes_of(architecture));
     facts->page_size = page_size;
-    facts->memory_size = system_number("hw.memsize");
-    facts->max_recommended_working_set_size = metal.recommendedMaxWorkingSetSize;
-    facts->max_buffer_length = metal.maxBufferLength;
+    facts->sizes.memory_size = system_number("hw.memsize");
+    facts->sizes.max_recommended_working_set_size = metal.recommendedMaxWorkingSetSize;
+    facts->sizes.max_buffer_length = metal.maxBufferLength;
     facts->resource_limit = system_number("iogpu.rsrc_limit");
     if (facts->resource_limit == 0)
         facts->resource_limit = DEFAULT_RESOURCE_LIMIT;
     if (capacities && capacities->memory_size)
-        facts->memory_size = least(facts->memory_size, capacities->memory_size);
+        facts->sizes.memory_size = least(facts->sizes.memory_size, capacities->memory_size);
     if (capacities && capacities->max_buffer_length)
-        facts->max_buffer_length = least(facts->max_buffer_length, capacities->max_buffer_length);
-    facts->max_buffer_length -= facts->max_buffer_length % facts->page_size;
-    facts->wired_capacity = has_residency(metal) ? facts->max_recommended_working_set_size : 0;
+        facts->sizes.max_buffer_length = least(facts->sizes.max_buffer_length, capacities->max_buffer_length);
+    facts->sizes.max_buffer_length -= facts->sizes.max_buffer_length % facts->page_size;
+    facts->wired_capacity = has_residency(metal) ? facts->sizes.max_recommended_working_set_size : 0;
     if (capacities && capacities->wired_capacity)
         facts->wired_capacity = least(facts->wired_capacity, capacities->wired_capacity);
 }
@@ -133,9 +133,8 @@ mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
                      "the 'spawn' method, multiprocessing.set_start_method('spawn')");
 }
 
-mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error)
+mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error)
 {
-    (void)device;
     vm_statistics64_data_t pages;
     mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
     mach_port_t host = mach_host_self();
@@ -148,26 +147,27 @@ mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim
     sysctlbyname("vm.swapusage", &swap, &size, NULL, 0);
     uint64_t free_pages = (uint64_t)pages.free_count + pages.inactive_count +
                           pages.purgeable_count;
-    *out = free_pages * device->facts.page_size + swap.xsu_avail;
+    *out = device->facts.sizes;
+    out->available = free_pages * device->facts.page_size + swap.xsu_avail;
     return MLIM_OK;
 }
 
-mlim_status mlim_device_bounds(const mlim_device *device, mlim_bound *bounds, size_t capacity,
+mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                size_t *count, mlim_error *error)
 {
-    uint64_t room;
-    mlim_status status = mlim_device_available(device, &room, error);
+    mlim_sizes sizes;
+    mlim_status status = mlim_device_sizes(device, &sizes, error);
     if (status != MLIM_OK)
         return status;
     *count = 1;
     if (capacity) {
-        *bounds = (mlim_bound){.kind = MLIM_SYSTEM, .room = room};
+        *bounds = (mlim_bound){.kind = MLIM_SYSTEM, .room = sizes.available};
         snprintf(bounds->name, sizeof bounds->name, "RAM and swap");
     }
     return MLIM_OK;
 }
 
-mlim_status mlim_device_stall(const mlim_device *device, double *out, mlim_error *error)
+mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *error)
 {
     /* Three levels, after dispatch/source.h: 1 is normal, 2 a warning, 4 critical. */
     (void)device;
@@ -178,7 +178,7 @@ mlim_status mlim_device_stall(const mlim_device *device, double *out, mlim_error
     return MLIM_OK;
 }
 
-mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
+mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t count,
                                 uint64_t *out, mlim_error *error)
 {
     /* The footprint of the whole process is an upper bound; ranges that are gone are none of it. */
@@ -192,4 +192,10 @@ mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, s
         bytes += ranges[i].end - ranges[i].start;
     *out = least(bytes, info.phys_footprint);
     return MLIM_OK;
+}
+
+bool mlim_device_unread(mlim_device *device, mlim_error *error)
+{
+    (void)device, (void)error;
+    return false;
 }

@@ -46,14 +46,20 @@ typedef struct mlim_capacities {
     uint64_t wired_capacity;
 } mlim_capacities;
 
+/* What may change while a program runs. */
+typedef struct mlim_sizes {
+    uint64_t available;   /* bytes that the system could still give this process, RAM and swap */
+    uint64_t memory_size; /* the bytes that all programs here share */
+    uint64_t max_recommended_working_set_size;
+    uint64_t max_buffer_length;
+} mlim_sizes;
+
 typedef struct mlim_device_facts {
     char backend[8];
     char device_name[128];
     char architecture[64];
-    uint64_t page_size;   /* lengths and contents are multiples of it */
-    uint64_t memory_size; /* the bytes that all programs here share */
-    uint64_t max_recommended_working_set_size;
-    uint64_t max_buffer_length;
+    mlim_sizes sizes;        /* when the device was opened */
+    uint64_t page_size;      /* lengths and contents are multiples of it */
     uint64_t resource_limit; /* how many resources the system allows */
     uint64_t wired_capacity; /* bytes this process could keep resident when the device was opened */
     bool purgeable_lingers;  /* what was purgeable goes on to count as available to the process */
@@ -88,25 +94,29 @@ const mlim_device_facts *mlim_device_get_facts(const mlim_device *device);
  * that: nothing more is made, nobody may rely on contents, and what is destroyed is only forgotten. */
 mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error);
 
-/* Bytes that the system could still give this process, RAM and swap, as of now. MLIM_UNKNOWN where
- * that cannot be read now, for want of a file descriptor, say. */
-mlim_status mlim_device_available(const mlim_device *device, uint64_t *out, mlim_error *error);
+/* The sizes as of now. MLIM_UNKNOWN where they cannot be read now, for want of a file descriptor, say.
+ * What can never be read bounds nothing. */
+mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error);
 
-/* Everything that bounds these bytes now, each by itself: `*count` is how many there are, of which the
- * first `capacity` are written. The least room of the system and its groups is mlim_device_available.
+/* Everything that bounds the bytes available now, each by itself: `*count` is how many there are, of
+ * which the first `capacity` are written. The least of the system and its groups is `available`.
  * MLIM_UNKNOWN likewise. */
-mlim_status mlim_device_bounds(const mlim_device *device, mlim_bound *bounds, size_t capacity,
+mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                size_t *count, mlim_error *error);
 
 /* The share of the last seconds, in percent, in which programs here waited for memory; the system may
  * tell in steps. MLIM_UNSUPPORTED where it does not tell at all, MLIM_UNKNOWN where it does not now. */
-mlim_status mlim_device_stall(const mlim_device *device, double *out, mlim_error *error);
+mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *error);
 
 /* How much of some ranges of contents has been touched, so that it is private and in RAM or swap: a
  * page that was only read is not. A range may be gone meanwhile, and then is not touched. The ranges
  * are put in order. */
-mlim_status mlim_device_touched(const mlim_device *device, mlim_range *ranges, size_t count,
+mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t count,
                                 uint64_t *out, mlim_error *error);
+
+/* Whether there is something that bounds memory, or may, and cannot be read, and that was not told
+ * yet: the first such thing, once. The error is written then. */
+bool mlim_device_unread(mlim_device *device, mlim_error *error);
 
 /* buffer: readable, writable memory that reads as zeros until it is written */
 mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,

@@ -1,7 +1,5 @@
 """What the device says in a memory control group."""
 
-import json
-
 import pytest
 
 from memlimits._device import Device
@@ -9,6 +7,8 @@ from support.cgroup import (
     OTHER_V1,
     UNIFIED,
     V1,
+    at,
+    facts_from,
     file_out_of_memory,
     inside,
     needs_groups,
@@ -22,12 +22,6 @@ from support.process import execute
 from support.units import MIB
 
 pytestmark = pytest.mark.host
-
-
-def facts_from(*words):
-    """The facts that an interpreter sees when these words start it."""
-    program = "import json, memlimits; print(json.dumps(memlimits.device_info()))"
-    return json.loads(execute(program, words=words, check=True).stdout)
 
 
 @pytest.fixture
@@ -173,12 +167,12 @@ LAYOUTS = {
     ),
     "both: each in its own group": (
         "0::/a\n5:memory:/b",
-        UNIFIED.format(top="/") + "\n" + V1.format(top="/"),
+        at("v2", UNIFIED.format(top="/")) + "\n" + at("v1", V1.format(top="/")),
         {
-            "a/memory.max": 240,
-            "a/memory.limit_in_bytes": 50,
-            "b/memory.max": 60,
-            "b/memory.limit_in_bytes": 290,
+            "v2/a/memory.max": 240,
+            "v1/a/memory.limit_in_bytes": 50,
+            "v2/b/memory.max": 60,
+            "v1/b/memory.limit_in_bytes": 290,
         },
         240,
     ),

@@ -11,8 +11,10 @@ from memlimits import _system
 from memlimits._device import Device
 from support.blocks import private
 from support.cgroup import (
+    BATCHES,
     UNIFIED,
     inside,
+    left,
     needs_groups,
     needs_namespace,
     nested,
@@ -98,7 +100,7 @@ def test_a_group_or_one_above_it_is_the_tightest(which):
             told, block = exactly("cgroup", 4 * MIB)
             assert told.name == {str(groups[which])!r}, told
             # Less the margin, what is held, and the interpreter.
-            assert 50 * MIB < told.nbytes < (160 - 32 - 40) * MIB, told
+            assert 80 * MIB < told.nbytes < (160 - 40) * MIB - {left(160 * MIB)}, told
             memoryview(block)[:: 4096] = bytes(len(memoryview(block)[:: 4096]))
             memoryview(untouched)[:: 4096] = bytes(len(memoryview(untouched)[:: 4096]))
             """,
@@ -169,8 +171,9 @@ def test_every_group_of_version_2_is_a_candidate(tmp_path):
     root = tmp_path / "tree"
     expected = {f"{root}/a/b/c": 310, f"{root}/a": 500}
     seen = {where: n for kind, where, n in candidates if kind == "cgroup"}
-    assert seen == {where: (n - 32 - 1) * MIB for where, n in expected.items()}
-    assert (nbytes, tightest, name) == (277 * MIB, "cgroup", f"{root}/a/b/c")
+    less = left(700 * MIB) + BATCHES
+    assert seen == {where: n * MIB - less for where, n in expected.items()}
+    assert (nbytes, tightest, name) == (310 * MIB - less, "cgroup", f"{root}/a/b/c")
 
 
 def test_the_open_budgets_are_candidates():
@@ -306,19 +309,22 @@ def test_it_is_immutable_and_names_its_parts():
         told.nbytes = 0
 
 
+@needs_groups
 @pytest.mark.host
-def test_what_cannot_be_read_is_an_error():
-    run("""
-        memlimits.effective_limit()
-        taken = take_all_descriptors()
-        try:
-            memlimits.effective_limit()
-        except memlimits.DeviceError as error:
-            assert "/proc/" in str(error), error
-        else:
-            raise AssertionError
-        for fd in taken:
-            os.close(fd)
-        memlimits.effective_limit()
-        consistent()
-    """)
+def test_what_cannot_be_read_now_is_as_it_was():
+    with nested() as (group,):
+        set_limit(group, 160 * MIB)
+        run(
+            """
+            before = memlimits.effective_limit()
+            taken = take_all_descriptors()
+            told = memlimits.effective_limit()
+            assert told.tightest == "system" and len(told.candidates) == 2, told
+            assert abs(told.nbytes - before.nbytes) < 4 * MIB, (told, before)
+            for fd in taken:
+                os.close(fd)
+            assert memlimits.effective_limit().tightest == "cgroup"
+            consistent()
+            """,
+            words=inside(group),
+        )

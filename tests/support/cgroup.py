@@ -1,5 +1,6 @@
 """Memory control groups: real ones of version 1, and recorded ones of either version."""
 
+import json
 import os
 import subprocess
 import time
@@ -7,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from support.process import execute
+from support.units import MACHINES_PAGE, MIB
 
 MEMORY_V1 = Path("/sys/fs/cgroup/memory")
 
@@ -44,6 +48,15 @@ def remove(group):
 
 def set_limit(group, n):
     (group / "memory.limit_in_bytes").write_text(str(n))
+
+
+def left(memory_size):
+    """What effective_limit() leaves to the program, where all programs share so many bytes."""
+    return min(max(memory_size // 64, 2 * MIB), 32 * MIB) + MIB
+
+
+# The kernel counts what lies in a group's page cache in batches, on each CPU one.
+BATCHES = 64 * MACHINES_PAGE * os.sysconf("SC_NPROCESSORS_ONLN")
 
 
 def inside(group):
@@ -92,6 +105,17 @@ def recorded(tmp_path, cgroup, mountinfo, files, **machine):
         exec "$@"
     """
     return "unshare", "--mount", "sh", "-c", script, str(tmp_path)
+
+
+def facts_from(*words):
+    """The facts that an interpreter sees when these words start it."""
+    program = "import json, memlimits; print(json.dumps(memlimits.device_info()))"
+    return json.loads(execute(program, words=words, check=True).stdout)
+
+
+def at(place, mountinfo):
+    """The same mounts at a place below {root}."""
+    return mountinfo.replace("{root}", "{root}/" + place)
 
 
 UNIFIED = "30 23 0:26 {top} {{root}} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
