@@ -36,7 +36,8 @@ CYTHON_FLAGS = [
     "-Wno-missing-field-initializers",
     "-Wno-cast-function-type",
 ]
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread"]
+# Two numbers side by side would be changed as one vector, which takes longer to be read again.
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-fno-tree-slp-vectorize"]
 LINK_FLAGS = ["-pthread"]
 
 if os.environ.get("MEMLIMITS_WERROR") == "1":
@@ -74,6 +75,7 @@ TOGETHER = [
     "_modules",
     "_limits",
     "_resource",
+    "_misuse",
     "_accounts",
     "_pagemap",
     "_bins",

@@ -166,6 +166,8 @@ cdef Account *account_take_note(
         n[0] = resource.charged
         store_release(&resource.charge, NULL)
         return account
+    if <char *> start >= resource.base + <uint64_t> resource.blocks * resource.block_size:
+        return NULL     # no block at all: who takes it back sees that
     account = place_of(resource, start)[0]
     if account != NULL:
         n[0] = resource.block_size

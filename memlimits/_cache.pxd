@@ -60,12 +60,12 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
 # Hands out a slab's block.
 cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
     cdef char *start
+    cache.idle -= slab.block_size
     if slab.live == 0:
         cache.cached -= slab.bytes
     start = slab_take(slab)
     if slab_is_full(slab):
         unlink(&cache.slabs[slab.size_class], slab)
-    cache.idle -= slab.block_size
     return start
 
 # ---- idle resources: by size, and by the time they became idle ----

@@ -120,7 +120,7 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
         cache.cut += 1
         link(&cache.slabs[size_class], resource)
     block.capacity = resource.block_size
-    block.zeros = resource.zeros and resource.free_blocks == NULL
+    block.zeros = resource.free_blocks == NULL and resource.zeros
     block.start = cache_take(cache, resource)
 
 

@@ -100,12 +100,15 @@ cdef inline Resource *core_free(Core *core, Resource *resource, void *start) noe
         return NULL
     return core_free_slowly(core, resource, start)
 cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil
+# Ends the process unless a caller holds a block that starts at an address, which C code gave to a
+# function of that name.
+cdef void core_check(Core *core, const char *function, const void *address) noexcept nogil
 
 # Gives detached resources back. Calls the device.
 cdef inline void core_return(Core *core, Resource *detached) noexcept nogil:
     if detached != NULL:
         core_give_back(core, detached, 0)
-# The resource that an address handed out by this core lies in.
+# The resource that an address handed out by this core lies in; NULL for one that is not.
 cdef inline Resource *core_find(const Core *core, const void *address) noexcept nogil:
     return pagemap_find(&core.pages, address)
 

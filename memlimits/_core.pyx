@@ -10,17 +10,19 @@ from memlimits._cache cimport (
 from memlimits._device cimport buffer_discard
 from memlimits._heap cimport heap_of, heap_put_back, heaps_close, heaps_mine, heaps_open
 from memlimits._heaps cimport (
-    Totals, heaps_borrow, heaps_headroom, heaps_keep_least, heaps_next_idle, heaps_resume,
-    heaps_resume_others, heaps_rewind, heaps_share, heaps_stop, heaps_stop_others, heaps_total,
+    Totals, heaps_borrow, heaps_headroom, heaps_hold, heaps_keep_least, heaps_next_idle,
+    heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop, heaps_stop_others,
+    heaps_total,
 )
 from memlimits._limits cimport (
     limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note, limits_note_peak,
     limits_note_sizes, limits_promise, limits_reserve, limits_returned, limits_slack,
 )
 from memlimits._mlim cimport MLIM_OK
+from memlimits._misuse cimport misuse_abort
 from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
 from memlimits._residency cimport residency_close, residency_init, residency_release
-from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy
+from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy, resource_lends
 from memlimits._sync cimport (
     load_acquire, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init,
     pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
@@ -284,12 +286,27 @@ cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noe
     if core.heaps.lost:
         heap.cache.idle += resource.block_size or resource.bytes
     else:
+        if not resource_lends(resource, start):
+            misuse_abort(resource, b"free", start)
         cache_give(&heap.cache, resource, start)
         core_note(core)
         detached = core_detach_excess(core)
     core_wake(core)
     core_resume(core, False)
     return detached
+
+
+cdef void core_check(Core *core, const char *function, const void *address) noexcept nogil:
+    cdef const char *at = <const char *> address
+    cdef const Resource *resource
+    pthread_mutex_lock(&core.heaps.lock)
+    heaps_hold(&core.heaps)
+    resource = core.resources
+    while resource != NULL and not resource.base <= at < resource.base + resource.bytes:
+        resource = resource.below
+    if resource == NULL or not resource_lends(resource, address):
+        misuse_abort(resource, function, address)
+    heaps_resume(&core.heaps)
 
 
 cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:

@@ -94,8 +94,8 @@ cdef inline Resource *heap_find(const Heap *heap, uint64_t n, bint apart) noexce
 # The same for who needs an address only; what takes another look goes on to `slow`.
 ctypedef void *(*MallocSlowly)(uint64_t n) noexcept nogil
 ctypedef void (*FreeSlowly)(void *start) noexcept nogil
-cdef void *heaps_malloc(Heaps *heaps, uint64_t n, MallocSlowly slow) noexcept nogil
-cdef void heap_free(Resource *resource, void *start, FreeSlowly slow) noexcept nogil
+cdef void *heaps_malloc(uint64_t n, Heaps *heaps, MallocSlowly slow) noexcept nogil
+cdef void heap_free(void *start, Resource *resource, FreeSlowly slow) noexcept nogil
 
 # Under Heaps.lock alone: a fresh resource joins, its bytes not pending any more, and serves n.
 # BOUND: it has joined only.

@@ -11,7 +11,8 @@ from memlimits._lock cimport (
     owned_lock_enter, owned_lock_give, owned_lock_leave, owned_lock_set_owner, owned_lock_take,
     owned_lock_try,
 )
-from memlimits._resource cimport slab_give
+from memlimits._misuse cimport misuse_abort
+from memlimits._resource cimport TAKEN, resource_lends, slab_give, slab_lends
 from memlimits._sync cimport (
     add_atomically, load_acquire, pthread_key_create, pthread_key_t, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific,
@@ -241,6 +242,8 @@ cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexc
     """Any block, once the heap's lock was entered; leaves it."""
     cdef Outcome outcome = DONE
     cdef int64_t rise = cache_rise(resource)
+    if not heap.heaps.lost and not resource_lends(resource, start):
+        misuse_abort(resource, b"free", start)
     if heap.heaps.lost or rise and heap.cache.cached + rise > heap.most_cached:
         outcome = BOUND
     else:
@@ -261,13 +264,13 @@ cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
     return give(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
 
 
-cdef void enter_and_free(Resource *resource, void *start, FreeSlowly slow) noexcept nogil:
+cdef void enter_and_free(void *start, Resource *resource, FreeSlowly slow) noexcept nogil:
     if enter_and_give(resource, start) != DONE:
         slow(start)
 
 
 cdef void free_within(
-    Heap *heap, Resource *resource, void *start, FreeSlowly slow
+    void *start, Resource *resource, FreeSlowly slow, Heap *heap
 ) noexcept nogil:
     if give(heap, resource, start, True) != DONE:
         slow(start)
@@ -280,8 +283,8 @@ cdef struct Slowly:
     Outcome (*enter_and_take)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
     Outcome (*give)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
     Outcome (*enter_and_give)(Resource *resource, void *start) noexcept nogil
-    void (*free)(Heap *heap, Resource *resource, void *start, FreeSlowly slow) noexcept nogil
-    void (*enter_and_free)(Resource *resource, void *start, FreeSlowly slow) noexcept nogil
+    void (*free)(void *start, Resource *resource, FreeSlowly slow, Heap *heap) noexcept nogil
+    void (*enter_and_free)(void *start, Resource *resource, FreeSlowly slow) noexcept nogil
     Outcome (*lend_and_leave)(Heap *heap) noexcept nogil
 
 cdef Slowly slowly = Slowly(
@@ -306,10 +309,13 @@ cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
 
 
 cdef inline char *take_at_once(Heap *heap, Resource *resource, uint64_t n) noexcept nogil:
-    heap.hits += 1
+    cdef char *start
     if n <= LARGEST_SLAB_BLOCK:
-        return cache_take(&heap.cache, resource)
-    return cache_take_whole(&heap.cache, resource)
+        start = cache_take(&heap.cache, resource)
+    else:
+        start = cache_take_whole(&heap.cache, resource)
+    heap.hits += 1
+    return start
 
 
 cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
@@ -322,13 +328,13 @@ cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
         return slowly.take(heap, n, block, True)
     block.resource = resource
     block.capacity = resource.block_size if n <= LARGEST_SLAB_BLOCK else resource.bytes
-    block.zeros = resource.zeros and (resource.free_blocks == NULL or n > LARGEST_SLAB_BLOCK)
+    block.zeros = (n > LARGEST_SLAB_BLOCK or resource.free_blocks == NULL) and resource.zeros
     block.start = take_at_once(heap, resource, n)
     owned_lock_leave(&heap.lock, True)
     return DONE
 
 
-cdef void *heaps_malloc(Heaps *heaps, uint64_t n, MallocSlowly slow) noexcept nogil:
+cdef void *heaps_malloc(uint64_t n, Heaps *heaps, MallocSlowly slow) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
     cdef Resource *resource
     cdef void *start
@@ -344,16 +350,23 @@ cdef void *heaps_malloc(Heaps *heaps, uint64_t n, MallocSlowly slow) noexcept no
 
 
 cdef inline bint give_at_once(Heap *heap, Resource *resource, void *start) noexcept nogil:
-    """Takes a block back where that is simple, and then says so."""
+    """Takes a block back where that is simple, and it surely is one; then says so."""
     cdef Cache *cache = &heap.cache
     if likely(1 < resource.live < resource.blocks):
+        if unlikely(not slab_lends(resource, start)):
+            return False
         slab_give(resource, start)
         cache.idle += resource.block_size
     elif unlikely(cache.cached + <int64_t> resource.bytes > heap.most_cached):
         return False
     elif resource.block_size == 0:
+        if unlikely(resource.use != TAKEN or start != resource.base):
+            return False
         cache_give_whole(cache, resource)
-    elif 1 == resource.live < resource.blocks and cache.warm[resource.size_class] == resource:
+    elif (
+        1 == resource.live < resource.blocks and cache.warm[resource.size_class] == resource
+        and slab_lends(resource, start)
+    ):
         # Its last block, it was not full, and it stays cut.
         slab_give(resource, start)
         cache.idle += resource.block_size
@@ -375,12 +388,12 @@ cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
     return DONE
 
 
-cdef void heap_free(Resource *resource, void *start, FreeSlowly slow) noexcept nogil:
+cdef void heap_free(void *start, Resource *resource, FreeSlowly slow) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
     if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
-        slowly.enter_and_free(resource, start, slow)
+        slowly.enter_and_free(start, resource, slow)
     elif unlikely(not give_at_once(heap, resource, start)):
-        slowly.free(heap, resource, start, slow)
+        slowly.free(start, resource, slow, heap)
     elif unlikely(has_too_much(heap)):
         slowly.lend_and_leave(heap)
     else:

@@ -8,17 +8,18 @@ from memlimits._callers cimport c_caller
 from memlimits._charging cimport core_take_on
 from memlimits._contexts cimport account_of_caller
 from memlimits._core cimport (
-    Core, core_clear, core_find, core_free_slowly, core_hit, core_return,
+    Core, core_check, core_clear, core_find, core_free_slowly, core_hit, core_return,
 )
 from memlimits._growth cimport core_miss
 from memlimits._heap cimport heap_free, heaps_malloc
 from memlimits._limits cimport NOTHING
 from memlimits._resize cimport NOT_RESIZED, RESIZED, Resized, core_resize
-from memlimits._resource cimport Block, Resource
+from memlimits._resource cimport TAKEN, Block, Resource, slab_cuts
 from memlimits._sync cimport load_acquire
 from memlimits._waiting cimport Caller
 
 cdef extern from *:
+    bint likely(bint condition) nogil
     bint unlikely(bint condition) nogil
 
 cdef extern from "memlimits.h":
@@ -60,9 +61,10 @@ cdef void *malloc_slowly(uint64_t n) noexcept nogil:
 
 
 cdef void *malloc(size_t n) noexcept nogil:
-    if unlikely(load_acquire(&core.accounts.open) != NULL):
+    cdef Core *here = core
+    if unlikely(load_acquire(&here.accounts.open) != NULL):
         return malloc_slowly(n)
-    return heaps_malloc(&core.heaps, n, malloc_slowly)
+    return heaps_malloc(n, &here.heaps, malloc_slowly)
 
 
 cdef void *calloc(size_t count, size_t n) noexcept nogil:
@@ -84,8 +86,24 @@ cdef void free_slowly(void *start) noexcept nogil:
 
 
 cdef void free(void *start) noexcept nogil:
-    if start != NULL:
-        heap_free(core_find(core, start), start, free_slowly)
+    cdef Resource *resource = core_find(core, start)
+    if likely(resource != NULL):
+        heap_free(start, resource, free_slowly)
+    elif start != NULL:
+        core_check(core, b"free", start)
+
+
+cdef Resource *find_held(const char *function, void *start) noexcept nogil:
+    """The resource of a block that a caller holds. Any other address ends the process."""
+    cdef Resource *resource = core_find(core, start)
+    cdef bint held = False
+    if resource != NULL and resource.block_size == 0:
+        held = resource.use == TAKEN and start == resource.base
+    elif resource != NULL:
+        held = slab_cuts(resource, start) and (<void **> start)[1] != resource
+    if not held:
+        core_check(core, function, start)
+    return resource
 
 
 cdef void *copy(void *start, uint64_t capacity, uint64_t n, void *new) noexcept nogil:
@@ -107,7 +125,7 @@ cdef void *realloc(void *start, size_t n) noexcept nogil:
     n = min(<uint64_t> n, <uint64_t> INT64_MAX)
     if start == NULL:
         return malloc(n)
-    resource = core_find(core, start)
+    resource = find_held(b"realloc", start)
     capacity = resource.block_size if resource.block_size else resource.bytes
     on_account = load_acquire(&core.accounts.open) != NULL or (
         load_acquire(&resource.charge) != NULL)

@@ -3,8 +3,8 @@
 A radix tree over 48-bit addresses, two levels of 2^18 entries, one entry a 4 KiB page; the system
 gives what of a node is used. Entries are written under the allocator's lock before the block is
 handed out and cleared after it came back, so whoever holds a block may look its address up without
-the lock. So may whoever holds memory of another's: no entry of a page that is mapped by others is
-set, and nodes, once there, stay.
+the lock. So may whoever holds any other address: nodes, once there, stay, and a page has an entry
+only as long as it is the allocator's, so nothing is found for memory of others.
 """
 
 from libc.stdint cimport uint64_t
@@ -31,18 +31,13 @@ cdef int pagemap_add(
 # A node to spare. NULL without memory.
 cdef void *pagemap_spare(PageMap *pages) noexcept nogil
 cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
-# The resource that holds the page of an address handed out; NULL for others below 2**48.
+# The resource that holds the page of an address below 2^48, as the map knows it: every page of what
+# can be a slab, the first of what is longer. NULL for other pages.
 cdef inline Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil:
     cdef uint64_t page = <uint64_t> address >> PAGE_BITS
-    cdef void **node = <void **> pages.root[page >> LEVEL_BITS & (FANOUT - 1)]
-    return NULL if node == NULL else <Resource *> node[page & (FANOUT - 1)]
+    cdef void **node = <void **> load_acquire(&pages.root[page >> LEVEL_BITS & (FANOUT - 1)])
+    return NULL if node == NULL else <Resource *> load_acquire(&node[page & (FANOUT - 1)])
 
 # Whether an address that somebody holds, or NULL, is a block's of ours.
 cdef inline bint pagemap_owns(const PageMap *pages, const void *address) noexcept nogil:
-    cdef uint64_t page = <uint64_t> address >> PAGE_BITS
-    cdef void **node
-    if page >> 2 * LEVEL_BITS:
-        return False
-    # A node may just have been made for an address near by.
-    node = <void **> load_acquire(&pages.root[page >> LEVEL_BITS])
-    return node != NULL and node[page & (FANOUT - 1)] != NULL
+    return <uint64_t> address >> ADDRESS_BITS == 0 and pagemap_find(pages, address) != NULL

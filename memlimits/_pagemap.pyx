@@ -52,11 +52,11 @@ cdef int pagemap_add(
         if at == NULL:
             pagemap_remove(pages, resource, page << PAGE_BITS)
             return -1
-        at[0] = resource
+        store_release(at, resource)
     return 0
 
 
 cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
     cdef uint64_t page
     for page in range(n >> PAGE_BITS):
-        entry(pages, <uint64_t> resource.base + (page << PAGE_BITS), False)[0] = NULL
+        store_release(entry(pages, <uint64_t> resource.base + (page << PAGE_BITS), False), NULL)

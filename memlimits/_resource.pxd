@@ -3,7 +3,7 @@
 The functions touch one resource and are called under the lock of the allocator that holds it.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from memlimits._mlim cimport mlim_buffer
 
@@ -26,12 +26,12 @@ cdef struct Resource:
     Resource *previous      # idle: others of its bin; slab with a free block: others of its class;
     Resource *next          # detached: the next to destroy
     char *base
-    uint32_t block_size     # 0: the resource is one block
-    uint32_t size_class
-    uint32_t blocks         # how many the slab is cut into
-    uint32_t live           # how many of them callers hold
-    uint32_t fresh          # the first that was never handed out; all after it neither
-    bint zeros              # whole: all of it; slab: what lies beyond `fresh` was never written
+    uint64_t inverse        # slab: tells its blocks' starts from other addresses (slab_place)
+    uint64_t bound          # the place of the first block that was never handed out
+    uint16_t block_size     # 0: the resource is one block
+    uint16_t blocks         # how many the slab is cut into
+    uint16_t live           # how many of them callers hold
+    uint16_t fresh          # the first that was never handed out; all after it neither
 
     # And one more of a whole resource.
     uint64_t bytes
@@ -40,6 +40,8 @@ cdef struct Resource:
     uint64_t idle_at        # by the clock of its cache
     uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
     uint32_t bin            # by its length: which of its cache's, when it is idle
+    uint8_t size_class
+    uint8_t zeros           # whole: all of it; slab: what lies beyond `fresh` was never written
     Use use
     Wiring wiring
     int residency_set       # which of the residency's sets it is in
@@ -100,16 +102,47 @@ cdef inline bint slab_is_full(const Resource *slab) noexcept nogil:
 
 cdef inline char *slab_take(Resource *slab) noexcept nogil:
     cdef char *start = <char *> slab.free_blocks
+    slab.live += 1
     if start != NULL:
         slab.free_blocks = (<void **> start)[0]
     else:
         start = slab.base + <uint64_t> slab.fresh * slab.block_size
         slab.fresh += 1
-    slab.live += 1
+        slab.bound += slab.block_size * slab.inverse
+        if slab.zeros:
+            return start
+    (<void **> start)[1] = NULL
     return start
 
 
+# A block that was handed back has its slab's descriptor in its second word: whoever hands it back
+# once more is found out. Contents may be anything, so the list of free blocks has the last word.
 cdef inline void slab_give(Resource *slab, void *start) noexcept nogil:
     (<void **> start)[0] = slab.free_blocks
+    (<void **> start)[1] = slab
     slab.free_blocks = start
     slab.live -= 1
+
+
+cdef inline uint64_t slab_place(const Resource *slab, const void *address) noexcept nogil:
+    """A number that rises by less than 2^17 from one block to the next.
+
+    `inverse` is odd and a little more than 2^64 divided by block_size, so the product wraps to
+    little more than 0 where a block starts. Any other address of 64 bits gives 2^48 and more.
+    """
+    return (<uint64_t> address - <uint64_t> slab.base) * slab.inverse
+
+
+cdef inline bint slab_lends(const Resource *slab, const void *start) noexcept nogil:
+    """Whether a caller holds a block that starts there. False: perhaps, by what stands there."""
+    return slab_place(slab, start) < slab.bound and (<const void **> start)[1] != slab
+
+
+cdef inline bint slab_cuts(const Resource *slab, const void *start) noexcept nogil:
+    """Whether one of its blocks starts there, handed out or not. Needs no lock."""
+    return slab_place(slab, start) < <uint64_t> 1 << 48
+
+# Whether a block was handed back, and not handed out since.
+cdef bint slab_has_free(const Resource *slab, const void *start) noexcept nogil
+# Whether a caller holds a block that starts at an address within the resource.
+cdef bint resource_lends(const Resource *resource, const void *start) noexcept nogil

@@ -1,3 +1,4 @@
+from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free
 from libc.string cimport memset
 
@@ -32,9 +33,29 @@ cdef void resource_destroy(Resource *resource) noexcept nogil:
 
 
 cdef void slab_cut(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil:
-    slab.block_size = block_size
-    slab.size_class = size_class
-    slab.blocks = <uint32_t> (slab.bytes // block_size)
+    slab.block_size = <uint16_t> block_size
+    slab.inverse = (UINT64_MAX // block_size + 2) | 1
+    slab.bound = 0
+    slab.size_class = <uint8_t> size_class
+    slab.blocks = <uint16_t> (slab.bytes // block_size)
     slab.live = 0
     slab.fresh = 0
     slab.free_blocks = NULL
+
+
+cdef bint slab_has_free(const Resource *slab, const void *start) noexcept nogil:
+    cdef const void *block = slab.free_blocks
+    cdef int _i
+    # A caller that wrote to what it had freed may have led the list elsewhere, or in a circle.
+    for _i in range(slab.blocks):
+        if block == start or slab_place(slab, block) >= slab.bound:
+            break
+        block = (<const void **> block)[0]
+    return block == start
+
+
+cdef bint resource_lends(const Resource *resource, const void *start) noexcept nogil:
+    if resource.block_size == 0:
+        return resource.use == TAKEN and start == resource.base
+    return slab_lends(resource, start) or (
+        slab_place(resource, start) < resource.bound and not slab_has_free(resource, start))
