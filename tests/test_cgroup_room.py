@@ -1,5 +1,7 @@
 """Programs in a control group smaller than RAM: refused, never killed."""
 
+import textwrap
+
 import pytest
 
 from support.cgroup import file_out_of_memory, inside, needs_groups, nested, set_limit
@@ -148,6 +150,80 @@ def test_page_cache_in_the_group_is_no_reason_to_refuse(in_group, tmp_path):
         while len(held) < 18:
             held.append(memlimits.allocate(8 * MIB))
             memoryview(held[-1])[:] = fill
+        """,
+        words=in_group,
+    )
+
+
+# What fills a group of 256 MiB with what the kernel takes back, or drops, before it kills.
+FILLED = {
+    "dirty": """
+        with open(path, "wb", buffering=0) as file:
+            for _ in range(180):
+                file.write(bytes(MIB))
+    """,
+    "mapped": """
+        import mmap
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        assert not any(mapped[::4096])
+    """,
+    "beside shared memory": """
+        import mmap
+        shared = mmap.mmap(-1, 40 * MIB)
+        shared[::4096] = bytes(len(shared) // 4096)
+        with open(path, "rb", buffering=0) as file:
+            chunk = bytearray(MIB)
+            while file.readinto(chunk):
+                pass
+    """,
+}
+
+
+@pytest.mark.parametrize("filled", FILLED)
+def test_what_the_kernel_takes_back_is_given(tmp_path, in_group, filled):
+    """As NumPy alone gets it, and as little a reason to be killed."""
+    data = tmp_path / "data"
+    if filled != "dirty":
+        file_out_of_memory(data, 180 * MIB)
+    try:
+        run(
+            f"""
+            import numpy
+            path = {str(data)!r}
+            exec({textwrap.dedent(FILLED[filled])!r})
+            group = open("/proc/self/cgroup").read().split(":memory:")[1].split()[0]
+            usage = int(open(f"/sys/fs/cgroup/memory{{group}}/memory.usage_in_bytes").read())
+            assert usage > 180 * MIB, "the file system here does not charge the page cache"
+            with memlimits.govern_numpy():
+                array = numpy.ones(150 * MIB, numpy.uint8)
+            assert array[-1] == 1
+            """,
+            words=in_group,
+        )
+    finally:
+        data.unlink()
+
+
+def test_of_a_group_all_but_a_small_part_can_be_had(in_group):
+    """97 %, less what the interpreter has."""
+    run(
+        """
+        import numpy
+        group = open("/proc/self/cgroup").read().split(":memory:")[1].split()[0]
+        before = int(open(f"/sys/fs/cgroup/memory{group}/memory.usage_in_bytes").read())
+        memlimits.set_memory_limit(1 << 40)
+        for _ in range(3):
+            with memlimits.govern_numpy():
+                held = []
+                try:
+                    while True:
+                        held.append(numpy.ones(MIB, numpy.uint8))
+                except MemoryError:
+                    pass
+            had = sum(array.nbytes for array in held)
+            assert had >= 0.97 * 256 * MIB - before, (had / MIB, before / MIB)
+            del held
         """,
         words=in_group,
     )
