@@ -6,9 +6,10 @@ cd "$(dirname "$0")/.."
 . .ci/setup.sh
 
 make_venv
-"$venv/bin/python" -m pip install --quiet .
-# The example reads a data file of scikit-learn's and needs nothing of its dependencies.
-"$venv/bin/python" -m pip install --quiet --no-deps scikit-learn
+pip_install "building memlimits and installing it into $venv, a minute or two" .
+# It is read for its data file alone, which needs none of its dependencies.
+pip_install "installing scikit-learn, whose handwritten digits the example reads" --no-deps \
+    scikit-learn
 
 run() {
     echo

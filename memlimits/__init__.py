@@ -1,5 +1,6 @@
 """Memory, cache and wired limits for unified memory, enforced, with NumPy inside them."""
 
+from memlimits import _versions
 from memlimits.errors import DeviceError, MemoryLimitError, WiredLimitError
 from memlimits.memory import (
     Budget,
@@ -129,3 +130,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "metal"})
+
+
+_versions.warn_if_untested()

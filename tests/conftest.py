@@ -12,6 +12,9 @@ pytest.register_assert_rewrite("support")
 
 import memlimits  # noqa: E402
 from memlimits import memory  # noqa: E402
+from support.signals import take_signals  # noqa: E402
+
+take_signals()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,39 +1,42 @@
 #!/bin/sh
-# Run the tests through tox on each of Python 3.11, 3.12 and 3.13 that is present,
-# on PATH or under pyenv. Arguments go to `tox run`: `-e lint` checks the sources.
+# Run the tests through tox on each of Python 3.11 to 3.15, and of the free-threaded 3.13, that is
+# present: on PATH, under pyenv, or made by tests/free_threaded.sh. Arguments go to `tox run`:
+# `-e lint` checks the sources.
 set -eu
 cd "$(dirname "$0")/.."
 . .ci/setup.sh
 
 make_venv
-"$venv/bin/python" -m pip install --quiet 'tox>=4.23'
+pip_install "installing tox into $venv" 'tox>=4.23'
 
-# Print an interpreter of version $1 that can build an extension: an ordinary one, with headers.
+# Print an interpreter of version $1 that can build an extension: one with headers; free-threaded
+# where the version ends in t, and else an ordinary one.
 find_version() {
-    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+    for candidate in "python$1" "$cache/python$1/bin/python$1" \
+        "${PYENV_ROOT:-$HOME/.pyenv}/versions/${1%t}".*/bin/"python$1"; do
         if "$candidate" -c "import sys, sysconfig
-same = '%d.%d' % sys.version_info[:2] == '$1'
-sys.exit(not same or bool(sysconfig.get_config_var('Py_GIL_DISABLED')))" 2>/dev/null; then
+kind = 't' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''
+sys.exit('%d.%d%s' % (*sys.version_info[:2], kind) != '$1')" 2>/dev/null; then
             if has_headers "$candidate"; then
                 "$candidate" -c 'import sys; print(sys.executable)'
                 return
             fi
-            echo "memlimits: $candidate has no headers (python$1-dev): left out" >&2
+            say "$candidate has no headers (python$1-dev): left out"
         fi
     done
 }
 
 envs=
 pythons=
-for version in 3.11 3.12 3.13; do
+for version in 3.11 3.12 3.13 3.14 3.15 3.13t; do
     found=$(find_version "$version")
     if [ "$found" ]; then
-        echo "memlimits: testing with $found"
+        say "testing with $found"
         envs="$envs,py$(echo "$version" | tr -d .)"
         pythons="$pythons,$found"
     fi
 done
-[ "$envs" ] || die "no Python 3.11, 3.12 or 3.13 with headers is present"
+[ "$envs" ] || die "no Python from 3.11 to 3.15 with headers is present"
 
 # An -e among the arguments takes the place of TOXENV.
 TOXENV=${TOXENV:-${envs#,}} TOX_DISCOVER=${pythons#,} exec "$venv/bin/tox" run "$@"

@@ -1,0 +1,99 @@
+"""The Pythons that are tested are the ones that are said to be, and any other is warned of."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from memlimits._versions import TESTED
+
+ROOT = Path(__file__).parents[1]
+ORDINARY = [version for version in TESTED if not version.endswith("t")]
+ENVS = ["py" + version.replace(".", "") for version in TESTED]
+HERE = "{}.{}".format(*sys.version_info) + ("t" if "t" in sys.abiflags else "")
+
+# The list of what was tested is shorter, the rest of the package is as it was installed.
+SHORTENED = f"""
+import sys
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+
+spec = spec_from_file_location(
+    "memlimits._versions", find_spec("memlimits").submodule_search_locations[0] + "/_versions.py")
+versions = sys.modules[spec.name] = module_from_spec(spec)
+spec.loader.exec_module(versions)
+versions.warn_if_untested.__defaults__ = (tuple(set(versions.TESTED) - {{"{HERE}"}}),)
+
+import memlimits
+import memlimits.scopes, memlimits.system
+print(memlimits.allocate(1000).nbytes)
+"""
+
+
+def run(program, *options):
+    return subprocess.run(
+        [sys.executable, *options, "-c", program], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_this_python_is_not_warned_of():
+    done = run("import memlimits", "-W", "error")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_another_python_is_warned_of_once():
+    done = run(SHORTENED, "-W", "always")
+    assert (done.returncode, done.stdout) == (0, "1000\n")
+    assert done.stderr.count("Warning") == 1
+    first = done.stderr.splitlines()[0]
+    assert f"RuntimeWarning: memlimits was not tested on Python {HERE}, only on 3." in first
+    assert re.match(r"<string>:\d+: ", first)  # where it was imported, not where it warns
+
+
+def test_the_warning_says_how_to_do_without_it():
+    shown = run(SHORTENED).stderr
+    option, value = re.search(r'(-W) "(.+?)"', shown).groups()
+    done = run(SHORTENED, "-W", "error", option, value)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1000\n", "")
+
+
+def test_where_warnings_are_errors_the_import_is_one():
+    done = run(SHORTENED, "-W", "error")
+    assert done.returncode == 1
+    assert "RuntimeWarning: memlimits was not tested on Python" in done.stderr
+
+
+def text(name):
+    path = ROOT / name
+    if not path.exists():
+        pytest.skip("not in a clone")
+    return path.read_text()
+
+
+def test_what_is_tested_is_what_is_said_to_be():
+    project = tomllib.loads(text("pyproject.toml"))
+    prefix = "Programming Language :: Python :: "
+    classified = [one.removeprefix(prefix) for one in project["project"]["classifiers"]]
+    assert [one for one in classified if re.fullmatch(r"3\.\d+", one)] == ORDINARY
+    wheels = project["tool"]["cibuildwheel"]["build"]
+    assert [one for one in ORDINARY if f"cp{one.replace('.', '')}-*" not in wheels] == []
+
+
+def test_what_is_tested_has_an_environment_and_ci_runs_it():
+    tox = ConfigParser()
+    tox.read_string(text("tox.ini"))
+    in_tox = re.findall(r"\bpy\w+", tox["tox"]["env_list"])
+    assert sorted(in_tox) == sorted(ENVS)
+    assert sorted(re.findall(r'"(py\d+t?)":', text(".ci/run"))) == sorted(ENVS)
+    workflow = text(".github/workflows/tests.yml")
+    assert set(ENVS) <= set(re.findall(r"\bpy\d+t?", workflow))
+    assert sorted(re.findall(r"^ +(3\.\d+t?)$", workflow, re.MULTILINE)) == sorted(TESTED)
+    assert [one for one in ORDINARY if f'"{one}"' not in workflow] == []  # on macOS
+
+
+def test_the_script_looks_for_each():
+    versions = re.search(r"for version in (.*); do", text("tests/run.sh"))[1].split()
+    assert sorted(versions) == sorted(TESTED)
