@@ -112,7 +112,7 @@ TOGETHER = [
     "_getters",
 ]
 # The one that links libmlim, and those that not every program imports.
-ALONE = ["_device", "_metal", "_malloc", "_system"]
+ALONE = ["_device", "_metal", "_malloc", "_system", "cli._imports", "cli._start"]
 
 Options.warning_errors = True
 
@@ -141,7 +141,7 @@ class BuildExtensions(build_ext):
 def core_extension(name):
     return Extension(
         f"memlimits.{name}",
-        [f"memlimits/{name}.pyx"],
+        [f"memlimits/{name.replace('.', '/')}.pyx"],
         include_dirs=["objc", "memlimits/include"],
         depends=[*HEADERS, *SOURCES] if name == "_device" else [HEADERS[0], PUBLIC_HEADER],
         extra_compile_args=[*FLAGS, *CYTHON_FLAGS],

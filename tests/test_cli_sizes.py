@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from memlimits.cli.sizes import format_exact, format_size, parse_size
@@ -56,6 +56,19 @@ def parse(text):
         ("0.9999999999999999999MB", 999_999),
         ("9223372036854775807", 2**63 - 1),
         ("8388607.9999999999999999TiB", 2**63 - 1),
+        # As Docker, systemd and Kubernetes have them.
+        ("512M", 512 * 2**20),
+        ("512m", 512 * 2**20),
+        ("1.5g", 1536 * 2**20),
+        ("3k", 3 * 2**10),
+        ("1T", 2**40),
+        ("8Ki", 8 * 2**10),
+        ("8Gi", 8 * 2**30),
+        ("1 GiB", 2**30),
+        ("50 %", MEMORY // 2),
+        ("infinity", 2**63),
+        ("Infinity", 2**63),
+        ("max", 2**63),
     ],
 )
 def test_size(text, size):
@@ -74,6 +87,13 @@ def test_size(text, size):
         "+5MiB",
         "nan",
         "inf",
+        "maximum",
+        "infinityB",
+        "1  GiB",
+        "1\tGiB",
+        "1048576 ",
+        "8iB",
+        "8P",
         "1e9",
         "0x10",
         "1_000",
@@ -82,15 +102,11 @@ def test_size(text, size):
         "1.2.3MB",
         ".5GiB",
         "5.GiB",
-        "512 MiB",
         " 512MiB",
         "512MiB ",
         "512MiB\n",
         "1.5",
         "1.5B",
-        "8G",
-        "8M",
-        "8Ki",
         "8XB",
         "8PiB",
         "8MiBB",
@@ -113,6 +129,16 @@ def test_what_is_no_size_shows_the_form(text):
         parse(text)
 
 
+@pytest.mark.parametrize("text", ["1", "512", "001024", "1048575"])
+def test_a_small_number_without_a_unit_asks_what_is_meant(text):
+    number = int(text)
+    with pytest.raises(ValueError, match=f"{text} bytes, or MiB.* {number}B or {number}MiB"):
+        parse(text)
+    assert parse(f"{number}B") == number
+    assert parse(f"{number}MiB") == number << 20
+    assert parse("1048576") == 1 << 20
+
+
 def test_memory_size_is_read_for_a_percentage_only():
     def unavailable():
         raise AssertionError
@@ -127,7 +153,9 @@ cases = st.sampled_from([str.lower, str.upper, str.swapcase, str])
 
 @given(st.integers(0, 2**22), st.sampled_from(sorted(UNITS)), cases)
 def test_whole_numbers_of_any_unit(number, unit, case):
-    assert parse(f"{number}{case(unit)}") == number * UNITS[unit]
+    assume(unit or not 0 < number < 1 << 20)
+    for space in ("", " ") if unit else ("",):
+        assert parse(f"{number}{space}{case(unit)}") == number * UNITS[unit]
 
 
 @given(

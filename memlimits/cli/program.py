@@ -1,75 +1,109 @@
-"""Running a program as ``__main__``, the way the interpreter does."""
+"""Finding a program, and what the interpreter does before it runs one."""
 
 import builtins
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
-from importlib.util import MAGIC_NUMBER
-from types import ModuleType, TracebackType
-from typing import Any, NamedTuple
+from _frozen_importlib import BuiltinImporter
+
+from memlimits.cli import _start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
-class Program(NamedTuple):
-    """A program that was found and can be started, once."""
+class Program:
+    """A program that was found and can be started, once.
 
-    argv: list[str]
-    """`sys.argv` for it."""
-    path0: str | None
-    """The first entry of `sys.path` for it; None where the interpreter would add none."""
-    start: Callable[[], None]
-    """Runs its code as ``__main__``."""
+    Attributes
+    ----------
+    argv : list of str
+        `sys.argv` for it.
+    path0 : str or None
+        The first entry of `sys.path` for it; None where the interpreter would add none.
+    code : tuple of (str, str)
+        What `_start.leave_for` is to run.
+    """
+
+    def __init__(self, argv: "list[str]", path0: "str | None", kind: str, what: str) -> None:
+        self.argv = argv
+        self.path0 = path0
+        self.code = kind, what
 
 
-def find(words: Sequence[str]) -> Program:
-    """Find the program of a command line: ``script.py ARGS...`` or ``-m module ARGS...``.
+def find(words: "Sequence[str]") -> Program:
+    """Find the program of a command line, as the interpreter does.
+
+    Parameters
+    ----------
+    words : sequence of str
+        ``script.py ARGS...``, ``-m module ARGS...``, ``-c code ARGS...`` or ``- ARGS...``.
 
     Raises
     ------
     OSError
         The script cannot be read.
     """
-    first, args = words[0], list(words[1:])
+    first = words[0]
     if first == "-m":
-        return _module(args[0], args[1:])
+        return Program(["-m", *words[2:]], _unless_safe(_working_directory()), "module", words[1])
+    if first == "-c":
+        return Program(["-c", *words[2:]], _unless_safe(""), "command", _command(words[1]))
+    if first == "-":
+        return Program([*words], _unless_safe(""), "stdin", "")
     # The interpreter makes the name absolute, and leaves it otherwise as it was written.
     path = os.path.join(_working_directory() or "", first)
     if _is_importable_from(path):
-        return Program([first, *args], path, lambda: _run_main_module("__main__", named=False))
-    return _script(path, [first, *args])
+        return Program([*words], path, "directory", "__main__")
+    _start.open_script(os.open(path, os.O_RDONLY))
+    directory = os.path.dirname(os.path.realpath(path))
+    return Program([*words], _unless_safe(directory), "script", path)
 
 
-def adopt(program: Program) -> None:
-    """Put `sys.argv` and `sys.path` as the program, and what it imports, must find them."""
+def start(program: Program, adopt: "Callable[[], object]") -> None:
+    """Leave for a program: it runs after all frames of the command, whose last call is `adopt`.
+
+    Raises
+    ------
+    memlimits.cli._start.Start
+        Always. It must reach the interpreter uncaught.
+    """
+    _start.leave_for(program.code, adopt)
+
+
+def adopt(program: Program, orig_argv: "list[str]", known: "frozenset[str]") -> None:
+    """Put the interpreter into the state that a program, and what it imports, must find.
+
+    Parameters
+    ----------
+    program : Program
+        The program that is to run.
+    orig_argv : list of str
+        `sys.orig_argv` for it.
+    known : frozenset of str
+        The modules that the interpreter had imported before the command.
+    """
     # The interpreter put one of these first for the ``memlimits`` command, if it put any.
     ours = (_working_directory(), os.path.dirname(os.path.realpath(sys.argv[0])))
     if not sys.flags.safe_path and sys.path[0] in ours:
         del sys.path[0]
     sys.argv = program.argv
+    sys.orig_argv = orig_argv
     if program.path0 is not None:
         sys.path.insert(0, program.path0)
+    _clear_main()
+    _let_go_of_modules(known)
 
 
-def run(program: Program) -> None:
-    """Run an adopted program; leave by the exception that ended it, if one did.
-
-    That exception must reach the interpreter uncaught: it then prints the traceback through
-    `sys.excepthook`, without the frames of memlimits, and exits as it does for any program.
-    """
-    try:
-        program.start()
-    except SystemExit:
-        raise
-    except BaseException as error:
-        _leave_to_interpreter(error)
-        raise
-
-
-def _working_directory() -> str | None:
+def _working_directory() -> "str | None":
     try:
         return os.getcwd()
     except OSError:  # It was deleted.
         return None
+
+
+def _unless_safe(path0: "str | None") -> "str | None":
+    return None if sys.flags.safe_path else path0
 
 
 def _is_importable_from(path: str) -> bool:
@@ -83,63 +117,57 @@ def _is_importable_from(path: str) -> bool:
     return False
 
 
-def _module(name: str, args: list[str]) -> Program:
-    path0 = None if sys.flags.safe_path else _working_directory()
-    return Program(["-m", *args], path0, lambda: _run_main_module(name, named=True))
+def _command(text: str) -> str:
+    """Return the code of ``-c`` as this version of Python takes it: indented or not."""
+    if sys.version_info < (3, 14):
+        return text
+    lines = text.split("\n")
+    indents = [line[: -len(line.lstrip(" \t"))] for line in lines if line.strip(" \t")]
+    common = _common_start(indents)
+    if not common:
+        return text
+    return "\n".join(line.removeprefix(common) if line.strip(" \t") else "" for line in lines)
 
 
-def _run_main_module(name: str, *, named: bool) -> None:
-    # The function behind `python -m`; runpy.run_module() would take __main__ away at the end,
-    # under threads and atexit callbacks that still need it.
-    from runpy import _run_module_as_main  # type: ignore[attr-defined]
-
-    _new_main(BuiltinImporter)
-    _run_module_as_main(name, alter_argv=named)
-
-
-def _script(path: str, argv: list[str]) -> Program:
-    with open(path, "rb") as file:
-        source = file.read()
-    compiled = path.endswith(".pyc") or source.startswith(MAGIC_NUMBER[:2])
-    loader = (SourcelessFileLoader if compiled else SourceFileLoader)("__main__", path)
-
-    def start() -> None:
-        main = _new_main(loader, __file__=path, __cached__=None)
-        code: Any
-        if compiled:
-            code = loader.get_code("__main__")
-        else:
-            code = compile(source, path, "exec", dont_inherit=True)
-        exec(code, main.__dict__)
-
-    path0 = None if sys.flags.safe_path else os.path.dirname(os.path.realpath(path))
-    return Program(argv, path0, start)
+def _common_start(texts: "list[str]") -> str:
+    if not texts:
+        return ""
+    first, last = min(texts), max(texts)
+    length = 0
+    while length < len(first) and first[length] == last[length]:
+        length += 1
+    return first[:length]
 
 
-def _new_main(loader: object, **attributes: object) -> ModuleType:
-    """Register a new ``__main__`` with what the interpreter gives it, in the same order."""
-    main = ModuleType("__main__")
-    main.__dict__.update(__loader__=loader, __annotations__={}, __builtins__=builtins, **attributes)
-    sys.modules["__main__"] = main
-    return main
+def _clear_main() -> None:
+    """Give ``__main__`` what it has in a new interpreter, in the same order.
+
+    It stays the module it is: the interpreter uses its dictionary after the program has ended.
+    """
+    names = vars(sys.modules["__main__"])
+    names.clear()
+    names.update(
+        __name__="__main__",
+        __doc__=None,
+        __package__=None,
+        __loader__=BuiltinImporter,
+        __spec__=None,
+    )
+    if sys.version_info < (3, 14):
+        names["__annotations__"] = {}
+    names["__builtins__"] = builtins
 
 
-def _leave_to_interpreter(error: BaseException) -> None:
-    """Have the interpreter print an exception as if there were no frames but the program's."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_frame.f_globals is globals():
-        traceback = traceback.tb_next
-    hook = getattr(sys, "excepthook", sys.__excepthook__)
+def _let_go_of_modules(known: "frozenset[str]") -> None:
+    """Forget what the command imported, so that the program gets its own modules of such names.
 
-    def show(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> Any:
-        # The frames left on the way to here went into the traceback again.
-        sys.excepthook = hook
-        error.__traceback__ = sys.last_traceback = traceback
-        try:
-            return hook(kind, error, traceback)
-        except BaseException as second:
-            # The interpreter prints this one too. A bare `raise` adds no entry for this frame.
-            second.__traceback__ = second.__traceback__ and second.__traceback__.tb_next
-            raise
+    The library stays: there is one allocator a process.
+    """
+    for name in sys.modules.keys() - known:
+        stays = name.startswith(_LIBRARY) and not name.startswith("memlimits.cli")
+        if not stays and name not in sys.builtin_module_names:
+            del sys.modules[name]
 
-    sys.excepthook = show
+
+# And what Cython's modules share.
+_LIBRARY = ("memlimits", "_cython_", "cython_runtime")

@@ -1,15 +1,19 @@
 """What ``memlimits run`` says when the program has ended."""
 
 import os
-from collections.abc import Sequence
-from typing import Any
 
 from memlimits import memory
 from memlimits.adapters import why_numpy_is_not_governed
-from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.sizes import format_exact, format_limit, format_size, show
 from memlimits.cli.streams import say
-from memlimits.errors import MemoryLimitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from memlimits.cli.jsonfile import JSONFile
+    from memlimits.errors import MemoryLimitError
 
 
 class Report:
@@ -21,11 +25,14 @@ class Report:
         The program's part of the command line.
     file : JSONFile, optional
         Where the JSON goes.
+    quiet : bool
+        Give no text.
     """
 
-    def __init__(self, program: Sequence[str], file: JSONFile | None) -> None:
+    def __init__(self, program: "Sequence[str]", file: "JSONFile | None", *, quiet: bool) -> None:
         self._program = list(program)
         self._file = file
+        self._quiet = quiet
         self._pid = os.getpid()
 
     def write(self) -> None:
@@ -33,16 +40,16 @@ class Report:
         if os.getpid() != self._pid:
             return
         values = facts()
-        text = describe(values)
+        lines = [] if self._quiet else [describe(values)]
         if self._file is not None:
             try:
                 self._file.write({"program": self._program, **values})
             except OSError as error:
-                text += f"\ncannot write the report to {self._file.path}: {error.strerror}"
-        say(text)
+                lines.append(f"cannot write the report to {self._file.path}: {error.strerror}")
+        say("\n".join(lines))
 
 
-def facts() -> dict[str, Any]:
+def facts() -> "dict[str, Any]":
     """Return the statistics, the budgets, the newest refusal and what is not governed; in bytes."""
     refusal = memory.latest_refusal()
     return {
@@ -53,12 +60,12 @@ def facts() -> dict[str, Any]:
     }
 
 
-def _numbers(refusal: MemoryLimitError) -> dict[str, Any]:
+def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
     names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
     return {name: getattr(refusal, name) for name in names}
 
 
-def describe(values: dict[str, Any]) -> str:
+def describe(values: "dict[str, Any]") -> str:
     """Return the facts as a few lines for people."""
     allocations = values["hits"] + values["misses"]
     share = 100 * values["hits"] / allocations if allocations else 0

@@ -1,48 +1,90 @@
 """``memlimits run``: a program inside its limits."""
 
 import atexit
+import os
 import sys
-import warnings
-from argparse import Namespace
-from collections.abc import Sequence
 
 import memlimits
-from memlimits.cli import program
+from memlimits.cli import _imports, options, program
 from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.report import Report
 from memlimits.cli.signals import tell_when_asked
 from memlimits.cli.streams import say
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
-def run(options: Namespace, words: Sequence[str]) -> None:
-    """Run a program under the options' limits, and leave as it leaves.
+    from memlimits.cli.options import Options
+
+
+def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
+    """Run a program under limits, and leave as it leaves.
 
     Parameters
     ----------
-    options : argparse.Namespace
-        ``memory_limit``, ``cache_limit``, ``wired_limit`` (bytes), ``policy``, ``timeout`` (s) and
-        ``report`` (a file name); each may be None.
-    words : sequence of str
-        The program's part of the command line.
+    argv : sequence of str
+        What follows ``run`` on the command line.
+    known : iterable of str, optional
+        The modules that the interpreter had imported before the command; by default those up to
+        `site`.
 
     Raises
     ------
     CommandError
         The program was not started.
+    memlimits.cli._start.Start
+        It is to start, now.
     """
-    found = _find(words)
-    _set_limits(options)
-    report = Report(words, _open(options.report))
-    program.adopt(found)
-    _govern_numpy()
+    known = _known_up_to_site() if known is None else frozenset(known)
+    try:
+        wanted = options.read(argv, os.environ)
+    except options.UsageError as error:
+        options.fail(str(error))
+    if wanted.python:
+        _restart(wanted, argv)
+    _set_limits(wanted)
+    report = Report(wanted.program, _open(wanted.report), quiet=wanted.quiet)
+    found = _find(wanted.program)
     # Last in, first out: every atexit callback of the program runs before the report.
     atexit.register(report.write)
     tell_when_asked()
-    program.run(found)
+    if not _imports.when_imported(_govern_numpy):
+        _govern_numpy()
+    orig_argv = [*_interpreters_words(argv), *wanted.program]
+    program.start(found, lambda: program.adopt(found, orig_argv, known))
 
 
-def _find(words: Sequence[str]) -> program.Program:
+def _known_up_to_site() -> "frozenset[str]":
+    """Return what was imported before the command: it is in the order in which imports ended."""
+    names = list(sys.modules)
+    return frozenset(names[: names.index("site") + 1] if "site" in names else names)
+
+
+def _interpreters_words(argv: "Sequence[str]") -> "list[str]":
+    """Return the interpreter's own words of the command line: its name and its options."""
+    words = sys.orig_argv[: -len(argv) - 1]  # Without `run` and what follows it.
+    last = words.pop()  # A file, or `-m memlimits`, in one word or two.
+    if words and last == "memlimits":
+        last = words.pop() + last
+    if words and last.startswith("-"):
+        options = last.removesuffix("mmemlimits")
+        words += [options] if options != "-" else []
+    return words
+
+
+def _restart(wanted: "Options", argv: "Sequence[str]") -> None:
+    """Start the interpreter anew with its options, and the command again without them."""
+    boot = os.path.join(os.path.dirname(__file__), "_boot.py")
+    words = [*_interpreters_words(argv)[1:], *wanted.python, boot, "run", *wanted.ours]
+    try:
+        os.execv(sys.executable, [sys.executable, *words, "--", *wanted.program])
+    except OSError as error:
+        raise CommandError(f"cannot start {sys.executable!r}: {error.strerror}") from None
+
+
+def _find(words: "Sequence[str]") -> program.Program:
     try:
         return program.find(words)
     except OSError as error:
@@ -51,25 +93,27 @@ def _find(words: Sequence[str]) -> program.Program:
         ) from None
 
 
-def _open(report: str | None) -> JSONFile | None:
+def _open(report: "str | None") -> "JSONFile | None":
     try:
         return None if report is None else JSONFile(report)
     except OSError as error:
         raise CommandError(f"cannot write the report to {report!r}: {error.strerror}") from None
 
 
-def _set_limits(options: Namespace) -> None:
-    if options.memory_limit is not None:
-        memlimits.set_memory_limit(options.memory_limit)
-    if options.cache_limit is not None:
-        memlimits.set_cache_limit(options.cache_limit)
-    if options.wired_limit is not None:
-        _set_wired_limit(options.wired_limit)
-    if options.policy is not None or options.memory_limit is not None:
-        memlimits.set_memory_policy(options.policy or "strict", options.timeout)
+def _set_limits(wanted: "Options") -> None:
+    if wanted.memory_limit is not None:
+        memlimits.set_memory_limit(wanted.memory_limit)
+    if wanted.cache_limit is not None:
+        memlimits.set_cache_limit(wanted.cache_limit)
+    if wanted.wired_limit is not None:
+        _set_wired_limit(wanted.wired_limit)
+    if wanted.policy is not None or wanted.memory_limit is not None:
+        memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
 
 
 def _set_wired_limit(limit: int) -> None:
+    import warnings
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -81,14 +125,8 @@ def _set_wired_limit(limit: int) -> None:
 
 
 def _govern_numpy() -> None:
+    """Have NumPy, which was just imported, allocate here for good."""
     try:
-        governing = memlimits.govern_numpy()
-    except ModuleNotFoundError as error:
-        if error.name != "numpy":
-            raise
-        raise CommandError(
-            f"`memlimits run` needs NumPy, and {sys.executable} has none. "
-            f"Install it: {sys.executable} -m pip install numpy"
-        ) from None
-    # Never closed: the program's threads and atexit callbacks allocate after run() has been left.
-    governing.__enter__()
+        memlimits.govern_numpy().__enter__()
+    except Exception as error:
+        say(f"NumPy is not governed: {type(error).__name__}: {error}")

@@ -1,11 +1,13 @@
 """Statistics of a program that runs, when a signal asks for them."""
 
-import contextlib
-import signal
-from types import FrameType
+from _signal import SIG_DFL, SIGUSR1, getsignal, signal
 
 from memlimits.cli.report import statistics
 from memlimits.cli.streams import say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def tell_when_asked() -> None:
@@ -15,11 +17,13 @@ def tell_when_asked() -> None:
     sleeps or waits, which then goes on as it would have; else when the call of C code that is under
     way returns. A forked child tells of itself.
     """
-    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR1, _tell)
+    if getsignal(SIGUSR1) == SIG_DFL:
+        signal(SIGUSR1, _tell)
 
 
-def _tell(number: int, frame: FrameType | None) -> None:
+def _tell(number: int, frame: "FrameType | None") -> None:
     # The program knows nothing of it: whatever goes wrong here is not its own.
-    with contextlib.suppress(Exception):
+    try:
         say(statistics(), flushed=False)
+    except Exception:
+        return

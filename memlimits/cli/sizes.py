@@ -1,10 +1,11 @@
 """Sizes as people write them, and as they read them."""
 
-import re
-from collections.abc import Callable
-
 from memlimits.errors import NO_LIMIT
 from memlimits.snapshot import SIZES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Statistics, and facts of the device.
 _IN_BYTES = SIZES | {
@@ -14,30 +15,34 @@ _IN_BYTES = SIZES | {
     "wired_capacity",
 }
 
-FORM = "512MiB, 2GB, 1.5GiB, 50% (of the memory size) or 1048576 (bytes)"
+FORM = "512MiB, 2GB, 1.5GiB, 50% (of the memory size), 512M (for MiB), 2097152B or infinity"
 
-# The largest limit the library takes is the largest signed 64-bit number.
+# The largest signed 64-bit number.
 _MAXIMUM = 2**63 - 1
 
-_BYTES: dict[str, int] = {
+# A letter alone is binary, as Docker and systemd have it.
+_BYTES: "dict[str, int]" = {
     "b": 1,
     **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
     **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", start=1)},
+    **{f"{prefix}i": 1024**power for power, prefix in enumerate("kmgt", start=1)},
+    **{prefix: 1024**power for power, prefix in enumerate("kmgt", start=1)},
 }
+_DIGITS = frozenset("0123456789")
+_MOST_DIGITS = 19  # No number needs more on either side of its point.
 
-# No number needs more than 19 digits on either side of its point.
-_SIZE = re.compile(r"([0-9]{1,19})(?:\.([0-9]{1,19}))?([a-z]*|%)", re.ASCII | re.IGNORECASE)
 
-
-def parse_size(text: str, memory_size: Callable[[], int]) -> int:
+def parse_size(text: str, memory_size: "Callable[[], int]") -> int:
     """Turn a size such as ``1.5GiB`` into bytes.
 
     Parameters
     ----------
     text : str
-        A number and a unit, in any case: ``B``, ``KB``, ``MB``, ``GB``, ``TB`` (powers of 1000),
-        ``KiB``, ``MiB``, ``GiB``, ``TiB`` (powers of 1024), ``%`` (of the memory size, at most
-        100), or no unit for bytes. Only a number of bytes must be whole.
+        A number and a unit, in any case and with or without a space between them: ``B``, ``KB``,
+        ``MB``, ``GB``, ``TB`` (powers of 1000), ``KiB`` or ``Ki`` or ``K``, ``MiB``, ``GiB``,
+        ``TiB`` and so on (powers of 1024), ``%`` (of the memory size, at most 100), or no unit for
+        bytes, of which there must be none or at least 1 MiB. Only a number of bytes must be whole.
+        ``infinity`` and ``max`` bound nothing.
     memory_size : callable
         Returns what 100 % is, in bytes; called for a percentage only.
 
@@ -51,10 +56,9 @@ def parse_size(text: str, memory_size: Callable[[], int]) -> int:
     ValueError
         The text is no such size, or is more than 2**63 - 1 bytes. The message shows the form.
     """
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise _invalid(text)
-    whole, fraction, unit = match.group(1), match.group(2) or "", match.group(3).lower()
+    if text.lower() in ("infinity", "max"):
+        return NO_LIMIT
+    whole, fraction, unit = _split(text)
     # The number is a fraction of two integers, which keeps it exact.
     number = int(whole + fraction)
     one: int = 10 ** len(fraction)
@@ -68,7 +72,28 @@ def parse_size(text: str, memory_size: Callable[[], int]) -> int:
     size = number * scale // one
     if size > _MAXIMUM:
         raise _invalid(text)
+    if not unit and 0 < size < 1 << 20:
+        raise ValueError(f"{text} bytes, or MiB? Write {size}B or {size}MiB")
     return size
+
+
+def _split(text: str) -> "tuple[str, str, str]":
+    """Return the digits before a point and after it, and the unit in small letters."""
+    length = 0
+    while length < len(text) and (text[length] in _DIGITS or text[length] == "."):
+        length += 1
+    whole, point, fraction = text[:length].partition(".")
+    unit = text[length:].removeprefix(" ")
+    if (
+        not 0 < len(whole) <= _MOST_DIGITS
+        or len(fraction) > _MOST_DIGITS
+        or "." in fraction
+        or bool(point) != bool(fraction)
+        or not unit.isascii()
+        or (not unit and len(text) > length)
+    ):
+        raise _invalid(text)
+    return whole, fraction, unit.lower()
 
 
 def _invalid(text: str) -> ValueError:
@@ -84,7 +109,7 @@ def format_size(size: int) -> str:
     return f"{value} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB')[power]}"
 
 
-def format_limit(limit: int | None) -> str:
+def format_limit(limit: "int | None") -> str:
     """Show a limit as `format_size` does, or that there is none."""
     return "none" if limit is None or limit >= NO_LIMIT else format_size(limit)
 

@@ -1,17 +1,18 @@
 """The standard streams, for what the command says after the program has used them."""
 
-import contextlib
 import os
-import signal
 import sys
+from _signal import SIG_DFL, SIG_IGN, SIGPIPE, getsignal, signal
 
 
 def flush() -> None:
     """Let out what the program wrote and a buffer still holds."""
     for stream in (sys.stdout, sys.stderr):
         # The interpreter flushes again when it exits, and reports the failure.
-        with contextlib.suppress(Exception):
+        try:
             stream.flush()
+        except Exception:
+            continue
 
 
 def say(text: str, *, flushed: bool = True) -> None:
@@ -27,10 +28,17 @@ def say(text: str, *, flushed: bool = True) -> None:
         flush()
     data = "".join(f"memlimits: {line}\n" for line in text.splitlines())
     # A program may have chosen to die of a broken pipe; it must not die of ours.
-    deadly = signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL
+    deadly = getsignal(SIGPIPE) == SIG_DFL
     if deadly:
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.write(2, data.encode(errors="backslashreplace"))
+        signal(SIGPIPE, SIG_IGN)
+    _write(2, data.encode(errors="backslashreplace"))
     if deadly:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal(SIGPIPE, SIG_DFL)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except OSError:
+            return

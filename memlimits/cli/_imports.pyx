@@ -1,0 +1,109 @@
+"""Tells when NumPy has been imported, wherever and however the program does it.
+
+The interpreter initialises every module of C code by `_imp.exec_dynamic`. The C function behind it
+is replaced in place, so nothing that a program can look at changes: not `sys.meta_path`, not a
+loader. When the first of NumPy's such modules has been initialised, NumPy is being imported. That
+is over when the import system clears a flag of NumPy's specification, before any other thread gets
+to see NumPy. Where it has not set the flag (`importlib.util.LazyLoader`), a later module of C code
+tells.
+"""
+
+import _imp
+import sys
+
+from cpython.object cimport PyObject
+
+cdef extern from "Python.h":
+    ctypedef void (*PyCFunction)() noexcept
+    ctypedef struct PyMethodDef:
+        PyCFunction ml_meth
+        int ml_flags
+    ctypedef struct PyCFunctionObject:
+        PyMethodDef *m_ml
+    bint PyCFunction_Check(object function)
+    int METH_O
+    ctypedef struct PyInterpreterState
+    PyInterpreterState *PyInterpreterState_Get()
+    PyInterpreterState *PyInterpreterState_Main()
+
+ctypedef PyObject *(*Function)(PyObject *module, PyObject *argument) noexcept
+
+cdef str PACKAGE = "numpy"
+cdef str FIRST = "numpy._core._multiarray_umath"
+# What governing needs of the package.
+cdef set NEEDED = {"dtype", "empty", "ndarray", "zeros"}
+
+# Called when NumPy is there; None once it has been.
+cdef object _then
+cdef PyMethodDef *_patched
+cdef Function _plain
+
+
+def when_imported(then):
+    """Have a function called as soon as NumPy has been imported; now, if it has been already.
+
+    Returns
+    -------
+    bool
+        False where that cannot be told.
+    """
+    global _then, _patched, _plain
+    _then = then
+    function = _imp.exec_dynamic
+    if not PyCFunction_Check(function):
+        return False
+    _patched = (<PyCFunctionObject *> <PyObject *> function).m_ml
+    if _patched.ml_flags != METH_O:
+        return False
+    _plain = <Function> _patched.ml_meth
+    _patched.ml_meth = <PyCFunction> _exec_dynamic
+    _look()
+    return True
+
+
+cdef PyObject *_exec_dynamic(PyObject *imp, PyObject *module) noexcept:
+    """`_imp.exec_dynamic` of every interpreter, until NumPy is there."""
+    cdef PyObject *result = _plain(imp, module)
+    if result == NULL or PyInterpreterState_Get() != PyInterpreterState_Main():
+        return result
+    if _then is not None:
+        _look()
+    return result
+
+
+cdef void _look() noexcept:
+    package = sys.modules.get(PACKAGE)
+    if package is None or FIRST not in sys.modules:
+        return
+    names = object.__getattribute__(package, "__dict__")
+    spec = names.get("__spec__")
+    if getattr(spec, "_initializing", False):
+        _watch(spec)
+    elif NEEDED <= names.keys():
+        _is_there()
+
+
+cdef _watch(spec):
+    """Watch the end of an import, which sets `_initializing` of the specification to False."""
+    plain = type(spec)
+    if plain.__module__ == __name__:  # It is being watched.
+        return
+
+    class Watched(plain):
+        def __setattr__(self, name, value):
+            plain.__setattr__(self, name, value)
+            if name == "_initializing" and not value:
+                plain.__setattr__(self, "__class__", plain)
+                if PACKAGE in sys.modules:  # Else the import has failed.
+                    _is_there()
+
+    spec.__class__ = Watched
+
+
+cdef _is_there():
+    global _then
+    then, _then = _then, None
+    if _patched != NULL and <Function> _patched.ml_meth == _exec_dynamic:
+        _patched.ml_meth = <PyCFunction> _plain
+    if then is not None:
+        then()

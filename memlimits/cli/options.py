@@ -1,0 +1,254 @@
+"""The command line of ``memlimits run``, read with no module that a program may replace."""
+
+import sys
+
+from memlimits import memory
+from memlimits.cli.sizes import FORM, parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, NoReturn
+
+USAGE = """\
+usage: memlimits run [options] script.py [ARGS...]
+       memlimits run [options] -m module [ARGS...]
+       memlimits run [options] -c code [ARGS...]
+       memlimits run [options] - [ARGS...]
+"""
+
+HELP = f"""{USAGE}
+Run an unchanged Python program, with its NumPy arrays inside memory limits.
+
+options:
+  --memory-limit SIZE   the most memory to hold; strict unless --policy says otherwise
+  --cache-limit SIZE    the most memory to keep for reuse
+  --wired-limit SIZE    the most memory to keep from being swapped out
+  --policy POLICY       at the memory limit: "strict" refuses, "guideline" goes on as long as the
+                        system has memory, "wait" waits for other threads to free some
+  --timeout S           seconds to wait with --policy wait; 60 unless given
+  --report FILE.json    write the closing report to this file as well
+  --quiet               no closing report on standard error
+  -h, --help            show this and exit
+
+SIZE is {FORM}.
+MEMLIMITS_MEMORY_LIMIT and so on, in the environment, stand for the options that are not given.
+Python's own options before the program (-X, -W, -O, -u, -B, -I, ...) are passed on to it.
+The script may also be a directory or a zip file with a __main__.py inside.
+Everything after it, or after the module or the code, is the program's own.
+SIGUSR1 has the program print its statistics to standard error, and go on.
+"""
+
+_MOST_SECONDS = 1_000_000_000
+_POLICIES = ("strict", "guideline", "wait")
+_FLAGS_OF_PYTHONS = frozenset("bBdEiIOPqRsSuv")
+
+
+class UsageError(Exception):
+    """The command line, or a variable of the environment, is wrong."""
+
+
+class Options:
+    """What ``memlimits run`` is to do.
+
+    Attributes
+    ----------
+    memory_limit, cache_limit, wired_limit : int or None
+        Bytes.
+    policy : str or None
+    timeout : float or None
+        Seconds.
+    report : str or None
+        A file's name.
+    quiet : bool
+    python : list of str
+        Options for the interpreter.
+    ours : list of str
+        The options given, but for those.
+    program : list of str
+        The program's part of the command line: ``script ARGS...``, ``-m module ARGS...``,
+        ``-c code ARGS...`` or ``- ARGS...``.
+    """
+
+    memory_limit: "int | None" = None
+    cache_limit: "int | None" = None
+    wired_limit: "int | None" = None
+    policy: "str | None" = None
+    timeout: "float | None" = None
+    report: "str | None" = None
+    quiet = False
+
+    def __init__(self) -> None:
+        self.python: list[str] = []
+        self.program: list[str] = []
+        self.ours: list[str] = []
+        self.given: set[str] = set()
+
+
+def _memory_size() -> int:
+    size = memory.device_info()["memory_size"]
+    assert isinstance(size, int)
+    return size
+
+
+def _size(text: str) -> int:
+    return parse_size(text, _memory_size)
+
+
+def _policy(text: str) -> str:
+    if text not in _POLICIES:
+        raise ValueError(f"invalid policy {text!r}: write one of {', '.join(_POLICIES)}")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise ValueError(
+            f"invalid time {text!r}: write seconds, from 0 to {_MOST_SECONDS}, such as 2.5"
+        )
+    return seconds
+
+
+def _yes(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(f"invalid value {text!r}: write 1 for yes, 0 for no")
+    return text == "1"
+
+
+_WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
+    "--memory-limit": _size,
+    "--cache-limit": _size,
+    "--wired-limit": _size,
+    "--policy": _policy,
+    "--timeout": _seconds,
+    "--report": str,
+}
+_WITHOUT_VALUE = ("--quiet", "--help")
+
+
+def read(words: "Sequence[str]", environ: "Mapping[str, str]") -> "Options":
+    """Read the words after ``run``, and the variables that stand for what they leave out.
+
+    Raises
+    ------
+    UsageError
+        Something is wrong with them; the message says what.
+    SystemExit
+        Help was asked for, and is on standard output.
+    """
+    options = Options()
+    options.program = _read_words(options, list(words))
+    if not options.program:
+        raise UsageError("a script, -m and a module, -c and code, or - is missing")
+    if options.program in (["-m"], ["-c"]):
+        what = {"-m": "a module", "-c": "code"}[options.program[0]]
+        raise UsageError(f"argument {options.program[0]}: {what} is missing")
+    _read_environment(options, environ)
+    return options
+
+
+def fail(message: str) -> "NoReturn":
+    """Show the usage and what is wrong, and exit with status 2."""
+    sys.stderr.write(f"{USAGE}memlimits run: error: {message}\n")
+    raise SystemExit(2)
+
+
+def _read_words(options: Options, words: "list[str]") -> "list[str]":
+    """Read the options, and return the rest: the program's words."""
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if word == "--":
+            break
+        if word == "-" or not word.startswith("-"):
+            return [word, *words]
+        if word[:2] in ("-m", "-c"):
+            return [word[:2], *([word[2:]] if word[2:] else []), *words]
+        if name in _WITH_VALUE:
+            _set(options, name, value if equals else _next(name, words))
+        elif word in ("-h", "--help"):
+            sys.stdout.write(HELP)
+            raise SystemExit(0)
+        elif word == "--quiet":
+            options.quiet = True
+            options.given.add(word)
+            options.ours.append(word)
+        elif not word.startswith("--") or name == "--check-hash-based-pycs":
+            program = _read_pythons(options, word, words)
+            if program:
+                return program
+        else:
+            raise UsageError(_unknown(word))
+    return words
+
+
+def _read_pythons(options: Options, word: str, words: "list[str]") -> "list[str]":
+    """Read an option of the interpreter's, or several in one word; return the program's words."""
+    if word.startswith("--"):
+        options.python += [word] if "=" in word else [word, _next(word, words)]
+        return []
+    for place, letter in enumerate(word[1:], start=1):
+        rest = word[place + 1 :]
+        if letter in "mc":
+            if place > 1:
+                options.python.append(word[:place])
+            return [f"-{letter}", *([rest] if rest else []), *words]
+        if letter in "WX":
+            options.python += [word] if rest else [word, _next(f"-{letter}", words)]
+            return []
+        if letter not in _FLAGS_OF_PYTHONS:
+            raise UsageError(_unknown(word))
+    options.python.append(word)
+    return []
+
+
+def _next(name: str, words: "list[str]") -> str:
+    value = words.pop(0) if words else "--"
+    if value == "--":
+        raise UsageError(f"argument {name}: a value is missing")
+    return value
+
+
+def _set(options: Options, name: str, text: str) -> None:
+    try:
+        setattr(options, name[2:].replace("-", "_"), _WITH_VALUE[name](text))
+    except ValueError as error:
+        raise UsageError(f"argument {name}: {error}") from None
+    options.given.add(name)
+    options.ours.append(f"{name}={text}")
+
+
+def _unknown(word: str) -> str:
+    from difflib import get_close_matches
+
+    names = [*_WITH_VALUE, *_WITHOUT_VALUE]
+    near = get_close_matches(word.partition("=")[0], names, 1)
+    return f"unknown option: {word}" + (f" (is {near[0]} meant?)" if near else "")
+
+
+def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
+    readers = {**_WITH_VALUE, "--quiet": _yes}
+    timeout_of_environment = False
+    for name, reader in readers.items():
+        attribute = name[2:].replace("-", "_")
+        variable = f"MEMLIMITS_{attribute.upper()}"
+        text = environ.get(variable)
+        if not text or name in options.given:
+            continue
+        try:
+            setattr(options, attribute, reader(text))
+        except ValueError as error:
+            raise UsageError(f"variable {variable}: {error}") from None
+        if name == "--timeout":
+            timeout_of_environment = True
+    if options.timeout is None or options.policy == "wait":
+        return
+    if not timeout_of_environment:
+        raise UsageError("argument --timeout: only --policy wait takes it")
+    if "--policy" not in options.given:
+        raise UsageError("variable MEMLIMITS_TIMEOUT: only the policy wait takes it")
+    options.timeout = None
