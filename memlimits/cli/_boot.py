@@ -2,15 +2,17 @@
 # being found: so it is loaded from where this file is.
 import sys
 
-known = list(sys.modules)
 
-import os.path  # noqa: E402
-from _frozen_importlib import _load  # noqa: E402
-from _frozen_importlib_external import PathFinder  # noqa: E402
+def main(known: "list[str]") -> int:
+    from _frozen_importlib import _load  # type: ignore[attr-defined]
+    from _frozen_importlib_external import PathFinder
+    from os.path import abspath, dirname
 
-place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_load(PathFinder.find_spec("memlimits", [place]))
+    _load(PathFinder.find_spec("memlimits", [dirname(dirname(dirname(abspath(__file__))))]))
+    from memlimits.cli import main
 
-from memlimits.cli import main  # noqa: E402
+    return main(known=known)
 
-sys.exit(main(known=known))
+
+if __name__ == "__main__":
+    sys.exit(main(list(sys.modules)))

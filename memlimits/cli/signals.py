@@ -1,6 +1,6 @@
 """Statistics of a program that runs, when a signal asks for them."""
 
-from _signal import SIG_DFL, SIGUSR1, getsignal, signal
+from _signal import SIG_DFL, SIGUSR1, getsignal, signal  # type: ignore[import-not-found]
 
 from memlimits.cli.report import statistics
 from memlimits.cli.streams import say

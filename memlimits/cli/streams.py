@@ -2,7 +2,7 @@
 
 import os
 import sys
-from _signal import SIG_DFL, SIG_IGN, SIGPIPE, getsignal, signal
+from _signal import SIG_DFL, SIG_IGN, SIGPIPE, getsignal, signal  # type: ignore[import-not-found]
 
 
 def flush() -> None:
