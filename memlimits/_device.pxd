@@ -18,6 +18,8 @@ cdef class Device:
     cdef mlim_sizes sizes(self) noexcept
     # What bounds the system's bytes now, `count` of them: the caller frees them.
     cdef mlim_bound *bounds(self, size_t *count) except NULL
+    # Whether the blocks that are made from now on may lie in huge pages.
+    cdef void use_huge_pages(self, bint wanted) noexcept
     # Opens the queue at an address; the caller closes it.
     cdef mlim_queue *open_queue(self, uint64_t address) except NULL
 

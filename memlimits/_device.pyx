@@ -76,6 +76,9 @@ cdef class Device:
         check(mlim.mlim_queue_open(self.handle, <void *> address, &queue, &error), &error)
         return queue
 
+    cdef void use_huge_pages(self, bint wanted) noexcept:
+        mlim.mlim_device_use_huge_pages(self.handle, wanted)
+
     def info(self):
         """The device's facts as of now as a dict of str and int, sizes in bytes."""
         cdef mlim_sizes sizes = self.sizes()

@@ -8,3 +8,5 @@ cdef void *malloc(size_t n) noexcept nogil
 cdef void *calloc(size_t count, size_t n) noexcept nogil
 cdef void *realloc(void *start, size_t n) noexcept nogil
 cdef void free(void *start) noexcept nogil
+# `free` for who has looked up which Resource the block lies in.
+cdef void free_found(void *resource, void *start) noexcept nogil

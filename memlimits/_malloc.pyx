@@ -70,7 +70,7 @@ cdef void *malloc(size_t n) noexcept nogil:
 cdef void *calloc(size_t count, size_t n) noexcept nogil:
     cdef void *start
     # A product that overflows is longer than any buffer, and is refused as that.
-    if n != 0 and count > <uint64_t> INT64_MAX // n:
+    if (count | n) >> 31 and n != 0 and count > <uint64_t> INT64_MAX // n:
         return take(INT64_MAX, True)
     n *= count
     if n > CLEARED_ANYWAY:
@@ -104,6 +104,10 @@ cdef Resource *find_held(const char *function, void *start) noexcept nogil:
     if not held:
         core_check(core, function, start)
     return resource
+
+
+cdef void free_found(void *resource, void *start) noexcept nogil:
+    heap_free(start, <Resource *> resource, free_slowly)
 
 
 cdef void *copy(void *start, uint64_t capacity, uint64_t n, void *new) noexcept nogil:

@@ -70,6 +70,7 @@ cdef extern from "mlim.h" nogil:
     const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
     mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
     mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error)
+    void mlim_device_use_huge_pages(mlim_device *device, bool wanted)
     mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                    size_t *count, mlim_error *error)
     mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *error)

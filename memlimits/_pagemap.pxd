@@ -38,6 +38,8 @@ cdef inline Resource *pagemap_find(const PageMap *pages, const void *address) no
     cdef void **node = <void **> load_acquire(&pages.root[page >> LEVEL_BITS & (FANOUT - 1)])
     return NULL if node == NULL else <Resource *> load_acquire(&node[page & (FANOUT - 1)])
 
-# Whether an address that somebody holds, or NULL, is a block's of ours.
-cdef inline bint pagemap_owns(const PageMap *pages, const void *address) noexcept nogil:
-    return <uint64_t> address >> ADDRESS_BITS == 0 and pagemap_find(pages, address) != NULL
+# The resource of a block of ours; NULL for any other address that somebody holds, and for NULL.
+cdef inline Resource *pagemap_find_any(
+    const PageMap *pages, const void *address
+) noexcept nogil:
+    return NULL if <uint64_t> address >> ADDRESS_BITS else pagemap_find(pages, address)

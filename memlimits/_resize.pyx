@@ -14,15 +14,16 @@ from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 cdef enum:
     RESIZE_FROM = 512 << 10     # below, copying is faster
-    # The pages of what is shorter are small ones: it is copied once, into huge ones.
     HUGE_PAGE = 2 << 20
+    # The pages of what is shorter are small ones: it is copied once, into huge ones.
+    HUGE_ABOVE = 4 << 20
 
 
 cdef bint can_resize(const Core *core, const Resource *resource, uint64_t bytes) noexcept nogil:
     return (
         core.resizes and not core.heaps.lost and resource.block_size == 0 and not resource.lingers
         and RESIZE_FROM <= min(resource.bytes, bytes) and bytes <= core.max_buffer_length
-        and not resource.bytes < HUGE_PAGE <= bytes)
+        and not resource.bytes < HUGE_ABOVE < bytes)
 
 
 cdef bint begin(Core *core, Resource *resource) noexcept nogil:

@@ -28,6 +28,7 @@ struct mlim_device {
         atomic_int state;
         mlim_error error;
     } unread; /* the first thing that could not be read */
+    bool no_huge_pages; /* read and written atomically */
 };
 
 enum mlim_membership { MLIM_OUTSIDE, MLIM_JOINING, MLIM_INSIDE, MLIM_LEAVING };

@@ -7,9 +7,13 @@
 
 #include "host.h"
 
-/* From this size on a buffer starts on a huge page's boundary and asks for huge pages: first
- * touch is then four times faster, and locking a resident buffer three hundred times. */
+/* A buffer longer than HUGE_ABOVE asks for huge pages: first touch is then four times faster, and
+ * locking a resident buffer three hundred times. Who touches a byte pays for a whole one. So shorter
+ * buffers do not ask; and one starts BEHIND the boundary of a huge page, so that it has one less of
+ * them than would fit, as malloc's blocks have, and sparse arrays take no more RAM than in those. */
 #define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_ABOVE ((size_t)4 << 20)
+#define BEHIND ((size_t)64 << 10) /* a page of any size */
 #define READ_WRITE (PROT_READ | PROT_WRITE)
 
 /* Our caller accounts for the bytes itself; and a mapping without a reservation is not merged with
@@ -31,14 +35,14 @@ static void unmap_pages(void *base, size_t length)
     }
 }
 
-/* Maps more than asked for, by a huge page at least, and unmaps what lies outside the aligned part,
- * so that the process keeps exactly length bytes. */
-static void *map_aligned(size_t length, size_t more, int protection)
+/* Maps more than asked for, by a huge page at least, and unmaps what lies outside the part that starts
+ * where it should, so that the process keeps exactly length bytes. */
+static void *map_behind(size_t length, size_t more, int protection)
 {
     char *base = map_pages(length + more, protection);
     if (!base)
         return NULL;
-    size_t before = (HUGE_PAGE - (uintptr_t)base % HUGE_PAGE) % HUGE_PAGE;
+    size_t before = (HUGE_PAGE + BEHIND - (uintptr_t)base % HUGE_PAGE) % HUGE_PAGE;
     if (before)
         unmap_pages(base, before);
     if (before < more)
@@ -67,6 +71,16 @@ static bool is_length(const mlim_device *device, size_t length)
     return length && length % device->facts.page_size == 0;
 }
 
+void mlim_device_use_huge_pages(mlim_device *device, bool wanted)
+{
+    __atomic_store_n(&device->no_huge_pages, !wanted, __ATOMIC_RELAXED);
+}
+
+static bool is_huge(const mlim_device *device, size_t length)
+{
+    return length > HUGE_ABOVE && !__atomic_load_n(&device->no_huge_pages, __ATOMIC_RELAXED);
+}
+
 mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer **out,
                                mlim_error *error)
 {
@@ -76,8 +90,9 @@ mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer *
     if (!buffer)
         return mlim_fail(error, MLIM_NO_MEMORY, ENOMEM, "a buffer's handle");
     /* An alignment hole that cannot be had is no reason to refuse the buffer. */
-    if (length >= HUGE_PAGE)
-        buffer->base = map_aligned(length, HUGE_PAGE, READ_WRITE);
+    bool huge = is_huge(device, length);
+    if (huge)
+        buffer->base = map_behind(length, HUGE_PAGE, READ_WRITE);
     if (!buffer->base)
         buffer->base = map_pages(length, READ_WRITE);
     if (!buffer->base) {
@@ -85,7 +100,7 @@ mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer *
         free(buffer);
         return mlim_fail(error, refusal(device), code, "mmap");
     }
-    if (length >= HUGE_PAGE)
+    if (huge)
         madvise(buffer->base, length, MADV_HUGEPAGE); /* a wish: kernels without it say EINVAL */
     buffer->length = length;
     *out = buffer;
@@ -137,13 +152,13 @@ mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_
     return mlim_fail(error, MLIM_NOT_RESIDENT, errno, "madvise(MADV_FREE)");
 }
 
-/* Moves a buffer's pages to where there is room, on a huge page's boundary still. The target is
+/* Moves a buffer's pages to where there is room, as far behind a huge page's boundary. The target is
  * asked for with the bytes that are new once more, since mremap will ask for them, too (RLIMIT_AS).
  * When that fails, the target may be gone, and its addresses somebody else's: they are left alone. */
 static bool move(mlim_buffer *buffer, size_t length)
 {
     size_t growth = length - buffer->length;
-    void *target = map_aligned(length, growth > HUGE_PAGE ? growth : HUGE_PAGE, PROT_NONE);
+    void *target = map_behind(length, growth > HUGE_PAGE ? growth : HUGE_PAGE, PROT_NONE);
     if (!target || mremap(buffer->base, buffer->length, length, MREMAP_MAYMOVE | MREMAP_FIXED,
                           target) == MAP_FAILED)
         return false;
@@ -164,7 +179,7 @@ mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t 
     else if (mremap(buffer->base, buffer->length, length, 0) == MAP_FAILED &&
              (errno != ENOMEM || !move(buffer, length)))
         return mlim_fail(error, MLIM_NO_MEMORY, errno, "mremap");
-    if (length >= HUGE_PAGE)
+    if (is_huge(device, length))
         madvise(buffer->base, length, MADV_HUGEPAGE);
     buffer->length = length;
     return MLIM_OK;

@@ -167,6 +167,12 @@ mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t c
     return MLIM_OK;
 }
 
+void mlim_device_use_huge_pages(mlim_device *device, bool wanted)
+{
+    (void)device;
+    (void)wanted; /* the system decides by itself */
+}
+
 mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *error)
 {
     /* Three levels, after dispatch/source.h: 1 is normal, 2 a warning, 4 critical. */

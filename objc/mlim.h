@@ -98,6 +98,10 @@ mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error);
  * What can never be read bounds nothing. */
 mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error);
 
+/* Whether buffers that are made or resized from now on may ask for huge pages, where the system has
+ * them to give. They may until told otherwise. */
+void mlim_device_use_huge_pages(mlim_device *device, bool wanted);
+
 /* Everything that bounds the bytes available now, each by itself: `*count` is how many there are, of
  * which the first `capacity` are written. The least of the system and its groups is `available`.
  * MLIM_UNKNOWN likewise. */

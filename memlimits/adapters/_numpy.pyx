@@ -17,11 +17,11 @@ from libc.string cimport memcpy, strcpy
 
 from memlimits._allocator cimport Allocator, get_default, raise_refusal
 from memlimits._buffer cimport take
-from memlimits._malloc cimport calloc, free, malloc, realloc
-from memlimits._pagemap cimport pagemap_owns
+from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
+from memlimits._pagemap cimport PageMap, pagemap_find_any
 from memlimits._python cimport FastFunction, PyCFunction, PyCFunctionObject, small_int
 from memlimits._refusals cimport last_refusal
-from memlimits._resource cimport Block
+from memlimits._resource cimport Block, Resource
 from memlimits._sync cimport (
     count_atomically, load_count, pthread_once, pthread_once_t, take_atomically,
 )
@@ -73,6 +73,9 @@ cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(object tuple, Py_ssize_t i)
     int PyTraceMalloc_Track(unsigned int domain, uintptr_t address, size_t size)
 
+cdef Allocator allocator = get_default()
+cdef const PageMap *pages = &allocator.core.pages
+
 cdef enum:
     MOST_DIMENSIONS = 32
     ALIGNMENT = 64              # of every block
@@ -117,7 +120,7 @@ cdef int64_t open_governings = 0        # read and changed atomically
 
 
 cdef inline bint owns(const void *start) noexcept nogil:
-    return pagemap_owns(&allocator.core.pages, start)
+    return pagemap_find_any(pages, start) != NULL
 
 
 cdef inline bint is_governed() noexcept nogil:
@@ -133,8 +136,9 @@ cdef void *governed_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
 
 
 cdef void governed_free(void *ctx, void *start, size_t size) noexcept nogil:
-    if owns(start):
-        free(start)
+    cdef Resource *resource = pagemap_find_any(pages, start)
+    if resource != NULL:
+        free_found(resource, start)
     else:
         plain.free(ctx, start, size)
 
@@ -198,10 +202,17 @@ cdef class Governing:
         raise TypeError("a Governing cannot be copied or pickled: call govern_numpy() for another")
 
 
+cdef int follow_huge_pages() except -1:
+    """Ask for huge pages where NumPy would (NUMPY_MADVISE_HUGEPAGE, and the kernel's version)."""
+    allocator.device.use_huge_pages(numpy._core.multiarray._get_madvise_hugepage())
+    return 0
+
+
 def govern():
     """A Governing that is open."""
     cdef Governing governing = Governing.__new__(Governing)
     pthread_once(&placed, place_functions)
+    follow_huge_pages()
     governing.open = 1
     # Whoever sees the count finds our functions in place, too: so no block of ours goes to `plain`.
     count_atomically(&open_governings, 1)
@@ -284,7 +295,6 @@ cdef dict types_by_name = named_types()
 cdef PyArray_Descr *float64 = <PyArray_Descr *> types_by_name[float]
 cdef object numpy_empty = numpy.empty, numpy_zeros = numpy.zeros
 cdef object C_ORDER = "C", F_ORDER = "F"
-cdef Allocator allocator = get_default()
 
 
 cdef object make_plain(object shape, PyArray_Descr *descr, int flags, bint zeroed):
@@ -391,6 +401,7 @@ cdef FastFunction empty_slowly = <FastFunction> (<PyCFunctionObject *> empty).m_
 (<PyCFunctionObject *> empty).m_ml.ml_meth = <PyCFunction> empty_quickly
 
 _import_array()
+follow_huge_pages()
 default_handler = <PyDataMem_Handler *> PyCapsule_GetPointer(
     <object> PyDataMem_DefaultHandler, "mem_handler")
 strcpy(handler.name, "memlimits")
