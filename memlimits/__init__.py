@@ -1,6 +1,6 @@
 """Memory, cache and wired limits for unified memory, enforced, with NumPy inside them."""
 
-from memlimits import _versions
+from memlimits import _interpreter, _versions  # noqa: F401 - the first refuses other interpreters
 from memlimits.errors import DeviceError, MemoryLimitError, WiredLimitError
 from memlimits.memory import (
     Budget,

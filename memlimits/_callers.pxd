@@ -8,6 +8,8 @@ cdef Caller python_caller() noexcept nogil
 # Called with the GIL or without, in the midst of what may be anyone's C code: gives up the GIL, and
 # runs no Python. SIGINT ends the wait, and is handled when that code is left.
 cdef Caller c_caller() noexcept nogil
+# When all else is done, since the thread may end in it: takes the GIL back.
+cdef void c_caller_ends(Caller *caller) noexcept nogil
 # Once it is set: passes it on.
 cdef extern from *:
     """

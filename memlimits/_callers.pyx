@@ -1,8 +1,22 @@
+cimport cython
 from libc.string cimport memset
 
+from memlimits._python cimport attached_thread
+
+import _signal
+import sys
+
 cdef extern from "Python.h":
-    int Py_IsInitialized() nogil
-    int PyGILState_Check() nogil
+    """
+    /* Whether this thread runs signals' handlers: one that is attached, of the main interpreter. */
+    int _PyOS_IsMainThread(void);
+
+    #if PY_VERSION_HEX < 0x030D0000
+    #define Py_IsFinalizing _Py_IsFinalizing
+    #endif
+    """
+    int _PyOS_IsMainThread() nogil
+    int Py_IsFinalizing() nogil
     void *PyEval_SaveThread() nogil
     void PyEval_RestoreThread(void *state) nogil
     int PyErr_CheckSignals()
@@ -10,50 +24,135 @@ cdef extern from "Python.h":
     void PyErr_SetInterrupt() nogil
     Py_ssize_t PyGC_Collect()
 
+# A thread that does not run signals' handlers need not be attached to Python until its wait is
+# over. So it is in no queue when the interpreter ends, and attaching ends the thread, or never
+# comes back.
+
+
+# ---- signals while garbage is collected ----
+
+cdef object code_of(object handler):
+    """The code of a signal's handler, or None."""
+    for name in ("func", "__func__"):       # of partial functions and methods
+        if not hasattr(handler, "__code__"):
+            handler = getattr(handler, name, handler)
+    if not hasattr(handler, "__code__"):
+        handler = type(handler).__call__
+    return getattr(handler, "__code__", None)
+
+
+cdef set codes_of_handlers():
+    codes = {code_of(_signal.getsignal(number)) for number in _signal.valid_signals()}
+    codes.discard(None)
+    return codes
+
+
+@cython.final
+cdef class HandlersErrors:
+    """In the place of sys.unraisablehook: keeps the first exception of a signal's handler.
+
+    Finalizers and callbacks of the collector have theirs ignored, and a handler that runs within
+    one its own, too.
+    """
+    cdef object hook, kept
+    cdef set codes
+
+    def __call__(self, unraisable):
+        if self.kept is None and self.is_handlers(unraisable):
+            self.kept = unraisable.exc_value
+        else:
+            self.hook(unraisable)
+
+    cdef bint is_handlers(self, object unraisable) except -1:
+        if not _PyOS_IsMainThread():
+            return False
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            return True
+        codes = self.codes | codes_of_handlers()
+        step = unraisable.exc_traceback
+        while step is not None:
+            if step.tb_frame.f_code in codes:
+                return True
+            step = step.tb_next
+        return False
+
+
+cdef int collect_with_signals() except -1:
+    """Raises what a signal's handler raises meanwhile. Only by the thread that runs those."""
+    cdef HandlersErrors errors = HandlersErrors.__new__(HandlersErrors)
+    errors.hook = getattr(sys, "unraisablehook", sys.__unraisablehook__)
+    errors.codes = codes_of_handlers()
+    sys.unraisablehook = errors
+    try:
+        PyGC_Collect()
+    finally:
+        if sys.unraisablehook is errors:
+            sys.unraisablehook = errors.hook
+    if errors.kept is not None:
+        raise errors.kept
+    return 0
+
+
+# ---- who can raise ----
 
 cdef void collect_garbage(Caller *caller) noexcept with gil:
-    PyGC_Collect()
+    caller.handles_signals = _PyOS_IsMainThread()
+    if caller.handles_signals:
+        # What it raises stays set.
+        caller.gave_up = (<int (*)() noexcept> collect_with_signals)() != 0
+    else:
+        PyGC_Collect()
 
 
-cdef bint is_interrupted(Caller *caller) noexcept with gil:
+cdef bint runs_handlers() noexcept with gil:
     return PyErr_CheckSignals() != 0
+
+
+cdef bint python_gives_up(Caller *caller) noexcept nogil:
+    if not caller.handles_signals:
+        return Py_IsFinalizing()
+    caller.gave_up = runs_handlers()
+    return caller.gave_up
 
 
 cdef Caller python_caller() noexcept nogil:
     cdef Caller caller
     memset(&caller, 0, sizeof(Caller))
     caller.begins = collect_garbage
-    caller.gives_up = is_interrupted
+    caller.gives_up = python_gives_up
     return caller
 
 
+# ---- C code ----
+
 cdef void give_up_gil(Caller *caller) noexcept nogil:
-    if Py_IsInitialized() and PyGILState_Check():
+    if attached_thread() != NULL:
+        caller.handles_signals = _PyOS_IsMainThread()
         caller.state = PyEval_SaveThread()
 
 
-cdef bint sees_interrupt(Caller *caller) noexcept nogil:
-    cdef bint seen
+cdef bint c_gives_up(Caller *caller) noexcept nogil:
+    cdef bint interrupted
     if caller.state == NULL:
         return False
+    if not caller.handles_signals:
+        return Py_IsFinalizing()
     PyEval_RestoreThread(caller.state)
-    seen = PyOS_InterruptOccurred()
-    if seen:
+    interrupted = PyOS_InterruptOccurred()
+    if interrupted:
         PyErr_SetInterrupt()
     caller.state = PyEval_SaveThread()
-    return seen
+    return interrupted
 
 
-cdef void take_gil_back(Caller *caller) noexcept nogil:
+cdef void c_caller_ends(Caller *caller) noexcept nogil:
     if caller.state != NULL:
         PyEval_RestoreThread(caller.state)
-    caller.gave_up = False      # to the caller it is a refusal like any other
 
 
 cdef Caller c_caller() noexcept nogil:
     cdef Caller caller
     memset(&caller, 0, sizeof(Caller))
     caller.begins = give_up_gil
-    caller.gives_up = sees_interrupt
-    caller.ends = take_gil_back
+    caller.gives_up = c_gives_up
     return caller

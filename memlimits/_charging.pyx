@@ -35,40 +35,31 @@ cdef void take_detour(Detour *detour) noexcept nogil:
     detour.own = heaps_swap_mine(&detour.core.heaps, &detour.core.heaps.shared)
 
 
-cdef void call_outside(
-    Detour *detour, void (*function)(Caller *caller) noexcept nogil
-) noexcept nogil:
-    leave_detour(detour)
-    if function != NULL:
-        function(detour.caller)
-    take_detour(detour)
-
-
 cdef void begins(Caller *caller) noexcept nogil:
     cdef Detour *detour = <Detour *> caller.state
-    call_outside(detour, detour.caller.begins)
+    leave_detour(detour)
+    if detour.caller.begins != NULL:
+        detour.caller.begins(detour.caller)
+    take_detour(detour)
+    caller.gave_up = detour.caller.gave_up
 
 
 cdef bint gives_up(Caller *caller) noexcept nogil:
     cdef Detour *detour = <Detour *> caller.state
+    cdef bint does = False
     leave_detour(detour)
-    detour.caller.gave_up = detour.caller.gives_up != NULL and (
-        detour.caller.gives_up(detour.caller))
+    if detour.caller.gives_up != NULL:
+        does = detour.caller.gives_up(detour.caller)
     take_detour(detour)
-    return detour.caller.gave_up
-
-
-cdef void ends(Caller *caller) noexcept nogil:
-    cdef Detour *detour = <Detour *> caller.state
-    call_outside(detour, detour.caller.ends)
     caller.gave_up = detour.caller.gave_up
+    return does
 
 
 cdef Blocker take_small(
     Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block
 ) noexcept nogil:
     cdef Detour detour = Detour(core, caller, NULL)
-    cdef Caller in_detour = Caller(begins, gives_up, ends, &detour, False)
+    cdef Caller in_detour = Caller(begins, gives_up, &detour, False, False)
     cdef Blocker blocker = NOTHING
     take_detour(&detour)
     if not core_hit(core, n, block):

@@ -20,7 +20,7 @@ cdef int context_leave(object token) except -1
 
 # With the GIL: the account that this context's allocations from the core are charged to, or NULL.
 cdef Account *account_here(Core *core) noexcept
-# The same for whoever calls; without the GIL there is none.
+# The same for whoever calls; for a thread that is not attached to Python there is none.
 cdef Account *account_of_caller(Core *core) noexcept nogil
 
 # The budgets around an account, as a path.

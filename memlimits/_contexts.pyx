@@ -6,12 +6,16 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 from memlimits._charging cimport core_release
 from memlimits._controls cimport core_read
 from memlimits._floors cimport core_end_floor
-from memlimits._python cimport set_new
+from memlimits._python cimport in_main_interpreter, set_new
 from memlimits._sync cimport load_acquire, store_release
 
 cdef extern from "Python.h":
-    int Py_IsInitialized() nogil
-    int PyGILState_Check() nogil
+    """
+    /* Cython's own way to have the GIL asks PyGILState_Ensure, which waits for it where a thread is
+     * attached with another state than its first. */
+    #define call_attached(function, core) (function)(core)
+    """
+    Account *call_attached(Account *(*function)(Core *core) noexcept, Core *core) nogil
     int get_in_context "PyContextVar_Get"(object var, PyObject *default, PyObject **value)
     void drop "Py_DECREF"(PyObject *object)
 
@@ -78,14 +82,13 @@ cdef Account *account_here(Core *core) noexcept:
     return account
 
 
-cdef Account *account_with_gil(Core *core) noexcept with gil:
-    return account_here(core)
-
-
 cdef Account *account_of_caller(Core *core) noexcept nogil:
     if load_acquire(&core.accounts.open) == NULL:
         return NULL
-    return account_with_gil(core) if Py_IsInitialized() and PyGILState_Check() else NULL
+    # Of another interpreter no context has an account.
+    if not in_main_interpreter():
+        return NULL
+    return call_attached(account_here, core)
 
 
 cdef str path_of(Account *account):

@@ -79,7 +79,7 @@ cdef Blocker core_set_floor(
         core_return(core, detached)
         if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
             break
-    waited = waiter_leave(core, &waiter, caller)
+    waited = waiter_leave(core, &waiter)
     if blocker == NOTHING or caller.gave_up:
         return blocker
     return core_refuse_waiter(core, floor, blocker, &waiter, waited)

@@ -1,6 +1,7 @@
 from memlimits._controls cimport core_clear_cache
-from memlimits._core cimport core_wait
+from memlimits._core cimport Waiter, core_wait
 from memlimits._device cimport device_usable
+from memlimits._heap cimport heap_self
 from memlimits._heaps cimport (
     heaps_after_fork, heaps_before_fork, heaps_lose, heaps_resume, heaps_stop,
 )
@@ -22,6 +23,18 @@ cdef void core_before_fork(Core *core) noexcept nogil:
         heaps_resume(&core.heaps)
 
 
+cdef void keep_own_waiters(Core *core) noexcept nogil:
+    """Those of the thread that forked, in a signal's handler while it waits; others are gone."""
+    cdef Waiter **link = &core.queue
+    core.limits.waiting = 0
+    while link[0] != NULL:
+        if link[0].self == heap_self():
+            core.limits.waiting += 1
+            link = &link[0].next
+        else:
+            link[0] = link[0].next
+
+
 cdef void core_after_fork(Core *core, bint child) noexcept nogil:
     heaps_after_fork(&core.heaps, child)
     if not child:
@@ -30,8 +43,7 @@ cdef void core_after_fork(Core *core, bint child) noexcept nogil:
     # The threads that waited are gone, and so is their claim on these.
     pthread_cond_init(&core.settled, NULL)
     core.waiters = 0
-    core.queue = NULL
-    core.limits.waiting = 0
+    keep_own_waiters(core)
     residency_forget(&core.residency)
     if device_usable(core.device) != MLIM_OK:
         heaps_lose(&core.heaps)

@@ -155,7 +155,7 @@ cdef Blocker core_reserve(
         blocker = reserve_growth(core, least, &waiter, &plan)
         if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
             break
-    waited = waiter_leave(core, &waiter, caller)
+    waited = waiter_leave(core, &waiter)
     if blocker != NOTHING:
         return core_refuse_waiter(core, n, blocker, &waiter, waited)
     if plan.detached != NULL:
@@ -290,7 +290,7 @@ cdef Blocker core_miss_with(
             blocker = grow(core, n, least, &waiter, block)
         if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
             break
-    waited = waiter_leave(core, &waiter, caller)
+    waited = waiter_leave(core, &waiter)
     own[0] = waiter.own
     pressure_step(core)
     if blocker == NOTHING or caller.gave_up:

@@ -4,7 +4,7 @@ from libc.string cimport memcpy, memset
 
 from memlimits._allocator cimport get_default
 from memlimits._accounts cimport Account
-from memlimits._callers cimport c_caller
+from memlimits._callers cimport c_caller, c_caller_ends
 from memlimits._charging cimport core_take_on
 from memlimits._contexts cimport account_of_caller
 from memlimits._core cimport (
@@ -12,7 +12,7 @@ from memlimits._core cimport (
 )
 from memlimits._growth cimport core_miss
 from memlimits._heap cimport heap_free, heaps_malloc
-from memlimits._limits cimport NOTHING
+from memlimits._limits cimport NOTHING, Blocker
 from memlimits._resize cimport NOT_RESIZED, RESIZED, Resized, core_resize
 from memlimits._resource cimport TAKEN, Block, Resource, slab_cuts
 from memlimits._sync cimport load_acquire
@@ -39,11 +39,15 @@ cdef Core *core = &get_default().core
 
 cdef bint take_slowly(Account *account, uint64_t n, Block *block) noexcept nogil:
     cdef Caller caller = c_caller()
+    cdef Blocker blocker
     # A refusal names at least a byte, since there is a block for none, too.
     n = n or 1
     if account != NULL:
-        return core_take_on(core, account, n, &caller, block) == NOTHING
-    return core_miss(core, n, &caller, block) == NOTHING
+        blocker = core_take_on(core, account, n, &caller, block)
+    else:
+        blocker = core_miss(core, n, &caller, block)
+    c_caller_ends(&caller)
+    return blocker == NOTHING
 
 
 cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
@@ -144,6 +148,7 @@ cdef void *realloc(void *start, size_t n) noexcept nogil:
     if n // 2 <= capacity or not core_hit(core, n, &block):
         caller = c_caller()
         resized = core_resize(core, resource, n, &caller)
+        c_caller_ends(&caller)
         if resized != NOT_RESIZED:
             return resource.base if resized == RESIZED else NULL
         block.start = <char *> malloc(n)

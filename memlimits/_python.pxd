@@ -1,4 +1,4 @@
-"""What the quick path, and types that only functions make, need of Python.h."""
+"""What the quick path, types that only functions make, and threads need of Python.h."""
 
 from cpython.object cimport PyObject, PyTypeObject
 
@@ -52,3 +52,35 @@ cdef extern from *:
 # The PyCFunction of METH_FASTCALL | METH_KEYWORDS.
 ctypedef PyObject *(*FastFunction)(
     PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords) noexcept
+
+cdef extern from *:
+    """
+    /* PyGILState_Check() says yes to every thread once there was a subinterpreter. */
+    static inline PyThreadState *attached_thread(void)
+    {
+    #if PY_VERSION_HEX >= 0x030D0000
+        return PyThreadState_GetUnchecked();
+    #elif PY_VERSION_HEX >= 0x030C0000
+        return _PyThreadState_UncheckedGet();
+    #else
+        /* There is one for all threads: that of the thread with the GIL. PyGILState_* know only the
+         * first of a thread's own, which may be of several interpreters. */
+        PyThreadState *holder = _PyThreadState_UncheckedGet();
+        if (holder == NULL || holder == PyGILState_GetThisThreadState())
+            return holder;
+        if (!PyGILState_Check())
+            return NULL;
+        return holder->thread_id == PyThread_get_thread_ident() ? holder : NULL;
+    #endif
+    }
+
+    static inline int in_main_interpreter(void)
+    {
+        PyThreadState *thread = attached_thread();
+        return thread != NULL && PyThreadState_GetInterpreter(thread) == PyInterpreterState_Main();
+    }
+    """
+    # The state that this thread, whichever it is, is attached to an interpreter with, or NULL.
+    void *attached_thread() nogil
+    # Whether it is attached to the main interpreter, the one that memlimits is imported in.
+    bint in_main_interpreter() nogil

@@ -15,9 +15,9 @@ from memlimits._limits cimport Blocker
 cdef struct Caller:
     void (*begins)(Caller *caller) noexcept nogil       # before it queues
     bint (*gives_up)(Caller *caller) noexcept nogil     # now and then: whether it does
-    void (*ends)(Caller *caller) noexcept nogil
     void *state                                         # the caller's own
-    bint gave_up                                        # then nothing is refused
+    bint handles_signals                                # likewise
+    bint gave_up                                        # set by either: then nothing is refused
 
 # One request's place, at first in no queue. Without `least` bytes it cannot be served.
 cdef void waiter_init(Waiter *waiter, uint64_t least) noexcept nogil
@@ -30,4 +30,4 @@ cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexce
 cdef bint waiter_waits(
     Core *core, Waiter *waiter, Caller *caller, Blocker blocker) noexcept nogil
 # Leaves the queue, if it is in it. Returns how many ns it has waited.
-cdef uint64_t waiter_leave(Core *core, Waiter *waiter, Caller *caller) noexcept nogil
+cdef uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil

@@ -81,7 +81,7 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
     core_resume(core, False)
 
 
-cdef uint64_t waiter_leave(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
+cdef uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil:
     cdef Waiter **link = &core.queue
     cdef uint64_t waited = 0
     if waiter.stage == ARRIVED:
@@ -97,8 +97,6 @@ cdef uint64_t waiter_leave(Core *core, Waiter *waiter, Caller *caller) noexcept 
         core_wake(core)
         core_resume(core, False)
     pthread_cond_destroy(&waiter.turn)
-    if caller.ends != NULL:
-        caller.ends(caller)
     return waited
 
 
@@ -138,7 +136,7 @@ cdef bint begin(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
     pthread_cond_init(&waiter.turn, NULL)
     if caller.begins != NULL:
         caller.begins(caller)
-    return True
+    return not caller.gave_up
 
 
 cdef bint waiter_waits(
@@ -153,8 +151,7 @@ cdef bint waiter_waits(
         join(core, waiter)
         return True
     while True:
-        caller.gave_up = caller.gives_up != NULL and caller.gives_up(caller)
-        if caller.gave_up:
+        if caller.gives_up != NULL and caller.gives_up(caller):
             return False
         now = time_of(CLOCK_MONOTONIC)
         if now >= waiter.deadline or timeout_now(core, waiter) == 0:
