@@ -31,6 +31,7 @@ cdef struct Cache:
     uint64_t purgeable              # bytes of those that the system may take
     uint64_t time                   # of the last step at which all heaps stood still: a clock
     uint64_t page_size
+    bint timed                      # what becomes idle notes when that was
 
 cdef inline uint32_t class_of(uint64_t n) noexcept nogil:
     """The smallest size class that holds n bytes; n from 0 to LARGEST_SLAB_BLOCK."""
@@ -137,8 +138,9 @@ cdef void cache_remove(Cache *cache, Resource *resource) noexcept nogil
 
 # Idle memory that the system may take back. A plain hit never sees a purgeable resource.
 #
-# Notes the time, in ns, for whatever became idle since the last step.
-cdef void cache_note_idle(Cache *cache, uint64_t now) noexcept nogil
+# From now on what becomes idle notes when that was, in ns, and what is idle already notes `now`; or
+# it ceases to. What the functions above do in a line notes nothing: cache_give and cache_add do.
+cdef void cache_set_timed(Cache *cache, bint timed, uint64_t now) noexcept nogil
 # A resource comes back that had been taken out to become purgeable: as the oldest of all where it
 # is that now, else as the newest.
 cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil

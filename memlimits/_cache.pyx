@@ -1,5 +1,6 @@
 from memlimits._bins cimport bins_add, bins_find, bins_largest, bins_step
 from memlimits._resource cimport IDLE, link, slab_cut, slab_give, slab_is_full
+from memlimits._sync cimport CLOCK_COARSE, time_of
 
 cdef enum:
     SMALLEST_SLAB = 65536
@@ -51,8 +52,14 @@ cdef Bins *bins_for(Cache *cache, const Resource *resource) noexcept nogil:
     return &cache.purgeable_bins if resource.purgeable else &cache.bins
 
 
+cdef void note_time(const Cache *cache, Resource *resource) noexcept nogil:
+    if cache.timed:
+        resource.idle_since = time_of(CLOCK_COARSE)
+
+
 cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
     queue_newest(cache, resource)
+    note_time(cache, resource)
     bins_add(bins_for(cache, resource), resource)
 
 
@@ -137,6 +144,7 @@ cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nog
         if resource.live:
             return
         resource.asked_for = 0
+        note_time(cache, resource)
         cache.cached += resource.bytes
         # One a class stays as it is: it is likely to be needed again at once.
         warm = cache.warm[size_class]
@@ -148,15 +156,19 @@ cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nog
         return
     resource.asked_for = 0
     cache_give_whole(cache, resource)
+    note_time(cache, resource)
 
 
 cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
     """A slab without a live block becomes an idle resource again."""
+    cdef uint64_t since = slab.idle_since   # its last block came back then
     unlink(&cache.slabs[slab.size_class], slab)
     slab.block_size = 0
     slab.zeros = False
     cache.cut -= 1
     add_idle(cache, slab)
+    if cache.timed:
+        slab.idle_since = since
 
 
 cdef uint64_t cache_largest_idle(const Cache *cache) noexcept nogil:
@@ -181,9 +193,10 @@ cdef void cache_cool(Cache *cache) noexcept nogil:
         cache.warm[size_class] = NULL
 
 
-cdef void cache_note_idle(Cache *cache, uint64_t now) noexcept nogil:
-    # Those that were seen before are all older.
-    cdef Resource *resource = cache.newest
+cdef void cache_set_timed(Cache *cache, bint timed, uint64_t now) noexcept nogil:
+    # Those that have noted a time are all older.
+    cdef Resource *resource = cache.newest if timed else NULL
+    cache.timed = timed
     while resource != NULL and resource.idle_since == 0:
         resource.idle_since = now
         resource = resource.older

@@ -31,8 +31,9 @@ cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
     owned_lock lock             # its thread's; guards the cache and the bounds
     int64_t least_idle
-    int64_t most_cached
+    int64_t most_at_once        # most_cached; or -1: what is to be cached needs another look
     int64_t most_kept           # headroom, idle - least_idle, above which some is made spare
+    int64_t most_cached
     int in_vain                 # times on end that it took back what no other heap had wanted
     uint64_t hits
     Heaps *heaps                # NULL once they are closed
@@ -49,6 +50,11 @@ cdef struct Heaps:
     # In a forked child whose device did not survive: contents are not there to be touched, so
     # nothing is served (EMPTY), and what comes back is for the slow way (BOUND).
     bint lost
+
+# With the heap's lock.
+cdef inline void set_most_cached(Heap *heap, int64_t most) noexcept nogil:
+    heap.most_cached = most
+    heap.most_at_once = -1 if heap.cache.timed else most
 
 cdef enum Outcome:
     DONE

@@ -56,7 +56,8 @@ cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil
     memset(heap, 0, sizeof(Heap))
     heap.heaps = heaps
     heap.cache.page_size = page_size
-    heap.most_cached = INT64_MAX
+    heap.cache.timed = heaps.shared.cache.timed
+    set_most_cached(heap, INT64_MAX)
 
 
 cdef void heaps_open(Heaps *heaps, uint64_t page_size) noexcept nogil:
@@ -124,7 +125,7 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
         own(heap)
         # No headroom, and no room where there is a bound: its first steps ask for a share.
         if heaps.shared.most_cached != INT64_MAX:
-            heap.most_cached = 0
+            set_most_cached(heap, 0)
         heap.next = heaps.shared.next
         # heap_borrow reads it without the lock.
         store_release(<void **> &heaps.shared.next, heap)
@@ -357,7 +358,7 @@ cdef inline bint give_at_once(Heap *heap, Resource *resource, void *start) noexc
             return False
         slab_give(resource, start)
         cache.idle += resource.block_size
-    elif unlikely(cache.cached + <int64_t> resource.bytes > heap.most_cached):
+    elif unlikely(cache.cached + <int64_t> resource.bytes > heap.most_at_once):
         return False
     elif resource.block_size == 0:
         if unlikely(resource.use != TAKEN or start != resource.base):

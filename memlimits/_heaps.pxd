@@ -60,6 +60,9 @@ cdef Outcome heaps_steal(
 # given last may be taken out.
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil
 cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil
+# While stopped: from now on what becomes idle notes the time, or it ceases to. Bounds are to be
+# shared out anew before the heaps go on.
+cdef void heaps_set_timed(Heaps *heaps, bint timed) noexcept nogil
 
 # Around a fork, with heaps_stop between the two: in the child only this thread is left.
 cdef void heaps_before_fork() noexcept nogil

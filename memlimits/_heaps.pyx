@@ -4,16 +4,19 @@ from libc.string cimport memset
 from memlimits._bins cimport bins_find
 from memlimits._cache cimport (
     cache_capacity, cache_cool, cache_find, cache_largest_idle, cache_remove, cache_serve,
+    cache_set_timed,
 )
 from memlimits._heap cimport (
     BOUND, DONE, EMPTY, LEAST_KEPT, heap_borrow, heap_find, heap_gain, heap_self, headroom_of,
-    owners_lock, owners_unlock,
+    owners_lock, owners_unlock, set_most_cached,
 )
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
     owned_lock_set_owner, owned_lock_take, owned_lock_wait,
 )
-from memlimits._sync cimport pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._sync cimport (
+    CLOCK_COARSE, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, time_of,
+)
 
 
 cdef void heaps_stop(Heaps *heaps) noexcept nogil:
@@ -114,14 +117,13 @@ cdef void heaps_share(
             heap.spare = 0
         else:
             share(heap, part * in_use(heap))
-        heap.most_cached = INT64_MAX
-        if room != INT64_MAX:
-            heap.most_cached = heap.cache.cached + place * in_use(heap)
+        set_most_cached(
+            heap, room if room == INT64_MAX else heap.cache.cached + place * in_use(heap))
         heap = heap.next
     if headroom >= 0:
         share(favoured, headroom - part * (in_use_count - in_use(favoured)))
     if room != INT64_MAX:
-        favoured.most_cached += room - place * in_use_count
+        set_most_cached(favoured, favoured.most_cached + room - place * in_use_count)
 
 
 cdef void heaps_keep_least(Heaps *heaps) noexcept nogil:
@@ -179,7 +181,7 @@ cdef Outcome heaps_steal(
             if other.least_idle != INT64_MAX:
                 other.least_idle -= found.bytes
             if other.most_cached != INT64_MAX:
-                other.most_cached -= found.bytes
+                set_most_cached(other, other.most_cached - <int64_t> found.bytes)
         elif found != NULL and heap_borrow(other, found.block_size):
             # Its slab stays, for the sake of the blocks that its thread has of it.
             outcome = DONE
@@ -197,13 +199,27 @@ cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
         heap = heap.next
 
 
+cdef inline bint is_older(const Resource *one, const Resource *other) noexcept nogil:
+    if one.idle_at == other.idle_at:
+        return one.idle_since < other.idle_since
+    return one.idle_at < other.idle_at
+
+
+cdef void heaps_set_timed(Heaps *heaps, bint timed) noexcept nogil:
+    cdef uint64_t now = time_of(CLOCK_COARSE)
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        cache_set_timed(&heap.cache, timed, now)
+        heap = heap.next
+
+
 cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
     cdef Heap *at = NULL
     cdef Resource *oldest
     while heap != NULL:
         if heap.cursor != NULL and (
-            at == NULL or heap.cursor.idle_at < at.cursor.idle_at
+            at == NULL or is_older(heap.cursor, at.cursor)
         ):
             at = heap
         heap = heap.next

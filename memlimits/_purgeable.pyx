@@ -1,32 +1,27 @@
 from libc.stdint cimport UINT64_MAX
-from posix.time cimport CLOCK_MONOTONIC
 
-from memlimits._cache cimport cache_note_idle, cache_put_back
+from memlimits._cache cimport cache_put_back
 from memlimits._core cimport (
     core_detach, core_note, core_resume, core_return, core_set_aside, core_settle, core_stop,
 )
 from memlimits._device cimport buffer_set_purgeable
-from memlimits._heap cimport Heap, heap_of
-from memlimits._heaps cimport heaps_next_idle, heaps_rewind
+from memlimits._heap cimport heap_of
+from memlimits._heaps cimport heaps_next_idle, heaps_rewind, heaps_set_timed
 from memlimits._limits cimport (
     Limits, limits_confirm, limits_excess, limits_reserve, limits_set_aside,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._resource cimport OUTSIDE, Resource
-from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock, time_of
+from memlimits._sync cimport CLOCK_COARSE, pthread_mutex_lock, pthread_mutex_unlock, time_of
 
 
 cdef Resource *set_aside(
     Core *core, uint64_t enough, bint returns, uint64_t *aged
 ) noexcept nogil:
     """While stopped: what is due, out of the cache for the device call, the newest first."""
-    cdef uint64_t now = time_of(CLOCK_MONOTONIC)
-    cdef Heap *heap = &core.heaps.shared
+    cdef uint64_t now = time_of(CLOCK_COARSE)
     cdef Resource *due = NULL
     cdef Resource *resource
-    while heap != NULL:
-        cache_note_idle(&heap.cache, now)
-        heap = heap.next
     heaps_rewind(&core.heaps)
     while now >= core.idle_timeout and aged[0] < enough:
         resource = heaps_next_idle(&core.heaps)
@@ -106,10 +101,11 @@ cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
 
 cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout, bint returns) noexcept nogil:
     cdef uint64_t previous
-    pthread_mutex_lock(&core.heaps.lock)
+    core_stop(core)
     previous = core.idle_timeout
     core.idle_timeout = timeout
     core.idle_returns = returns
-    pthread_mutex_unlock(&core.heaps.lock)
+    heaps_set_timed(&core.heaps, timeout != UINT64_MAX)
+    core_resume(core, False)
     purgeable_step(core, UINT64_MAX)
     return previous

@@ -38,7 +38,7 @@ cdef struct Resource:
     Resource *older         # idle: by the time it became so
     Resource *newer
     uint64_t idle_at        # by the clock of its cache
-    uint64_t idle_since     # ns, of the first slow step that saw it idle; 0: none has yet
+    uint64_t idle_since     # ns; 0: its cache notes no times
     uint32_t bin            # by its length: which of its cache's, when it is idle
     uint8_t size_class
     uint8_t zeros           # whole: all of it; slab: what lies beyond `fresh` was never written

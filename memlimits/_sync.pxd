@@ -28,6 +28,17 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_setspecific(pthread_key_t key, const void *value)
 
 # In ns.
+cdef extern from *:
+    """
+    /* Steady, and to a few milliseconds, since reading it is to cost little. */
+    #ifdef CLOCK_MONOTONIC_COARSE
+    #define CLOCK_COARSE CLOCK_MONOTONIC_COARSE
+    #else
+    #define CLOCK_COARSE CLOCK_MONOTONIC
+    #endif
+    """
+    clockid_t CLOCK_COARSE
+
 cdef inline uint64_t time_of(clockid_t clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)

@@ -164,6 +164,7 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
 def set_idle_timeout(seconds: "SupportsFloat | None", action: str = "purge") -> float | None:
     """Set after how long without use the system may take idle memory, or gets it back.
 
+    The time counts from the last use; for what is idle when a time is set, and was none, from then.
     What is purged stays in the cache, and its bytes count there, but the system takes its pages
     when it runs short; what is left of it is used again like any other. Wired memory is not purged.
     What is returned leaves the cache. Either happens when this is set, in `trim`, and whenever

@@ -206,8 +206,16 @@ def test_nothing_is_spoiled_and_the_peak_is_exact(storm, sizes, held):
     assert memlimits.get_active_memory() == before
 
 
+@pytest.fixture(params=[None, 1000], ids=["", "timed"])
+def idle_timeout(request):
+    """With one, what becomes idle notes the time."""
+    memlimits.set_idle_timeout(request.param)
+    yield
+    memlimits.set_idle_timeout(None)
+
+
 @pytest.mark.parametrize("sizes", [SMALL, PAGES, ALL])
-def test_a_strict_limit_holds_and_is_reached(storm, sizes):
+def test_a_strict_limit_holds_and_is_reached(storm, sizes, idle_timeout):
     limit = {SMALL: MIB, PAGES: 40 * MIB, ALL: 20 * MIB}[sizes]
     memlimits.set_memory_policy("strict")
     memlimits.set_memory_limit(limit + memory.counters()["footprint"])

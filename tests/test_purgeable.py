@@ -84,30 +84,83 @@ def test_what_is_live_does_not_become_purgeable():
     assert len(small) == 1
 
 
-@pytest.mark.core
-def test_a_slow_step_makes_purgeable_what_was_idle_for_the_time():
-    allocator = private()
-    allocator.set_idle_timeout(0.05)
-    old = written_and_idle(allocator)
-    blocks = [slow_step(allocator)]  # sees it idle
-    assert purgeable_bytes(old) == 0
-    time.sleep(0.06)
-    recent = written_and_idle(allocator, 5 * MIB)
-    blocks.append(slow_step(allocator))
-    assert purgeable_bytes(old) == SIZE
-    assert purgeable_bytes(recent) == 0
+TICK = 0.03  # more than the clock's step
+
+
+def decayed(allocator):
+    return allocator.counters()["decayed"]
+
+
+def slab_blocks(allocator):
+    """In more than one slab."""
+    return [allocate_in(allocator, 1000) for _ in range(300)]
 
 
 @pytest.mark.core
-def test_a_hit_keeps_memory_from_becoming_purgeable():
+@pytest.mark.parametrize("action", ["purge", "return"])
+def test_a_slow_step_finds_what_was_not_used_for_the_time(action):
     allocator = private()
-    allocator.set_idle_timeout(0.05)
-    where = written_and_idle(allocator)
-    blocks = [slow_step(allocator)]
-    time.sleep(0.06)
-    assert written_and_idle(allocator) == where
-    blocks.append(slow_step(allocator))
-    assert purgeable_bytes(where) == 0
+    allocator.set_idle_timeout(0.05, action)
+    written_and_idle(allocator)
+    small = slab_blocks(allocator)
+    cached = allocator.get_cache_memory() + sum(block.capacity for block in small)
+    small.clear()
+    time.sleep(0.05 + TICK)
+    slow_step(allocator).release()  # the first since
+    assert decayed(allocator) >= cached
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("again", [written_and_idle, slab_blocks])
+def test_the_time_counts_from_the_last_use(again):
+    """Two things are left idle, one a while after the other, and one look comes between."""
+    for _ in range(100):
+        allocator = private()
+        allocator.set_idle_timeout(1000)
+        first = written_and_idle(allocator, 5 * MIB)
+        again(allocator)
+        before = time.monotonic()
+        time.sleep(4 * TICK)
+        after = time.monotonic()
+        again(allocator)
+        allocator.set_idle_timeout(time.monotonic() - before - TICK)
+        if time.monotonic() - after < 2 * TICK:  # else this thread did not run for a while
+            break
+    assert purgeable_bytes(first) == decayed(allocator) == 5 * MIB
+
+
+@pytest.mark.core
+def test_the_time_counts_from_the_last_use_on_any_thread():
+    allocator = private()
+    allocator.set_idle_timeout(1000)
+    blocks = [allocate_in(allocator, SIZE), *slab_blocks(allocator)]
+    run_threads(blocks.clear, lambda: allocate_in(allocator, 5 * MIB).release())
+    time.sleep(2 * TICK)
+    allocator.set_idle_timeout(TICK)
+    assert decayed(allocator) == allocator.counters()["footprint"] > 13 * MIB
+
+
+@pytest.mark.core
+def test_what_was_idle_when_a_time_is_set_counts_from_then():
+    allocator = private()
+    written_and_idle(allocator)
+    time.sleep(2 * TICK)
+    allocator.set_idle_timeout(TICK)
+    assert decayed(allocator) == 0
+    time.sleep(2 * TICK)
+    slow_step(allocator).release()
+    assert decayed(allocator) == SIZE
+
+
+@pytest.mark.core
+def test_another_time_counts_from_the_last_use_all_the_same():
+    allocator = private()
+    allocator.set_idle_timeout(1000)
+    written_and_idle(allocator)
+    time.sleep(2 * TICK)
+    allocator.set_idle_timeout(None)
+    allocator.set_idle_timeout(TICK)
+    assert decayed(allocator) == SIZE
 
 
 @pytest.mark.core

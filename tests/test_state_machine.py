@@ -228,7 +228,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         assert self.on(worker, self.allocator.set_wired_limit, limit) == self.wired_limit
         self.wired_limit = limit
 
-    @rule(worker=workers, seconds=st.sampled_from([None, 0, 1e-4]))
+    @rule(worker=workers, seconds=st.sampled_from([None, 0, 1e-4, 1000]))
     def set_idle_timeout(self, worker, seconds):
         assert self.on(worker, self.allocator.set_idle_timeout, seconds) == self.idle_timeout
         self.idle_timeout = seconds
@@ -249,7 +249,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         self.allocator.reset_peak_memory()
         self.peak = 0
 
-    @rule(limit=st.sampled_from([-1, 2**63, 1.5, True, "1"]))
+    @rule(limit=st.sampled_from([-1, 2**64, 1.5, True, "1"]))
     def set_a_limit_to_nonsense(self, limit):
         before = self.allocator.counters()
         for setter in (
