@@ -10,6 +10,8 @@ cdef enum Asked:
     FOREIGN         # no block of this allocator's lies there
     NOT_ASKED       # it was not asked for before
 
+# While stopped: the resource in use that an address lies in; NULL for memory that is not ours.
+cdef Resource *asked_find(const Residency *residency, const char *address) noexcept nogil
 # Asks for the resource in use that an address lies in to be wired ahead of others, or takes that
 # back, as often as it was asked for; then residency_update. The caller sees to it that the block
 # stays. All of that ends when nobody holds a block of the resource any more.

@@ -11,8 +11,7 @@ cdef inline bint is_used(const Resource *resource) noexcept nogil:
     return resource.use == TAKEN and (resource.block_size == 0 or resource.live > 0)
 
 
-cdef Resource *find(const Residency *residency, const char *address) noexcept nogil:
-    """While stopped: the resource in use that an address lies in, or NULL."""
+cdef Resource *asked_find(const Residency *residency, const char *address) noexcept nogil:
     cdef Resource *resource = residency.resources[0]
     while resource != NULL and not (
         resource.base <= address < resource.base + resource.bytes and is_used(resource)
@@ -41,7 +40,7 @@ cdef Asked asked_change(Residency *residency, const char *address, bint wired) n
     cdef Asked asked
     cdef bint update
     heaps_stop(residency.heaps)
-    resource = find(residency, address)
+    resource = asked_find(residency, address)
     asked = change(residency.heaps, resource, wired)
     update = asked == ASKED and residency.limits.wired_limit > 0
     heaps_resume(residency.heaps)

@@ -1,14 +1,17 @@
 # Functions as C would write them: the interpreter calls those directly.
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
-"""Memory that is there already, wired ahead of others."""
+"""Arrays that are there already: wired ahead of other memory, and measured."""
 
 from cpython.buffer cimport (
     PyBUF_INDIRECT, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
 
 from memlimits._allocator cimport Allocator, get_default
-from memlimits._asked cimport FOREIGN, NOT_ASKED, Asked, asked_change
+from memlimits._asked cimport FOREIGN, NOT_ASKED, Asked, asked_change, asked_find
 from memlimits._buffer cimport Buffer
+from memlimits._core cimport Core, core_find
+from memlimits._heaps cimport heaps_resume, heaps_stop
+from memlimits._resource cimport Resource
 
 
 cdef int ask(object array, bint wired) except -1:
@@ -85,3 +88,80 @@ def unwire(array):
         `array` has no buffer protocol.
     """
     ask(array, False)
+
+
+cdef Resource *resource_of(Core *core, const char *address) noexcept nogil:
+    """What an address lies in that somebody holds; NULL for memory that is not ours."""
+    # The page map knows long resources by their first page only.
+    cdef Resource *resource = core_find(core, address)
+    if resource == NULL:
+        heaps_stop(&core.heaps)
+        resource = asked_find(&core.residency, address)
+        heaps_resume(&core.heaps)
+    return resource
+
+
+cdef int add_block(dict blocks, object array) except -1:
+    """The block that an array lies in, as its start and its bytes, where it is memlimits'."""
+    cdef Core *core = &get_default().core
+    cdef Py_buffer view
+    cdef Resource *resource
+    cdef size_t start
+    if isinstance(array, Buffer):
+        if (<Buffer> array).block.resource == NULL:
+            return 0
+        core = &(<Buffer> array).allocator.core
+    PyObject_GetBuffer(array, &view, PyBUF_INDIRECT)
+    try:
+        if view.len == 0:
+            return 0
+        with nogil:
+            resource = resource_of(core, <const char *> view.buf)
+        if resource == NULL:
+            return 0
+        start = <size_t> resource.base
+        if resource.block_size:
+            start = <size_t> view.buf - (<size_t> view.buf - start) % resource.block_size
+        blocks[start] = resource.block_size or resource.bytes
+    finally:
+        PyBuffer_Release(&view)
+    return 0
+
+
+def get_array_buffer_size(*args):
+    """Return the size of the blocks that arrays lie in, each block counted once.
+
+    That is their part of `get_active_memory`: a block counts in full, also where an array is a view
+    of some of it.
+
+    Parameters
+    ----------
+    *args : array or tree of arrays
+        Buffers and objects with the buffer protocol, such as NumPy's arrays, and lists, tuples and
+        dicts of them, nested in any way. Whatever else there is counts nothing, nor does memory
+        that is not memlimits'.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    ValueError, BufferError
+        From an object that cannot show its memory, as a memoryview that was released.
+
+    After ``mlx.core.get_array_buffer_size``.
+    """
+    cdef dict blocks = {}
+    cdef dict containers = {}   # by identity, which nothing else has as long as they are here
+    cdef list left = list(args)
+    while left:
+        node = left.pop()
+        if isinstance(node, (list, tuple, dict)):
+            if id(node) not in containers:
+                containers[id(node)] = node
+                left.extend(node.values() if isinstance(node, dict) else node)
+        elif PyObject_CheckBuffer(node):
+            add_block(blocks, node)
+    return sum(blocks.values())

@@ -20,7 +20,7 @@ from memlimits._getters import (
     get_wired_memory,
 )
 from memlimits._scopes import limits
-from memlimits._wiring import unwire, wire
+from memlimits._wiring import get_array_buffer_size, unwire, wire
 from memlimits.errors import MemoryLimitError
 
 TYPE_CHECKING = False  # typing's own would cost its import
@@ -39,6 +39,7 @@ __all__ = [
     "clear_cache",
     "device_info",
     "get_active_memory",
+    "get_array_buffer_size",
     "get_cache_limit",
     "get_cache_memory",
     "get_idle_action",

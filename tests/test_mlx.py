@@ -6,6 +6,10 @@ https://ml-explore.github.io/mlx/build/html/python/memory_management.html
 import contextlib
 import gc
 import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -171,6 +175,81 @@ def test_device_info_takes_a_device(library):
     assert library.functions.device_info(device) == info
 
 
+def test_the_size_of_arrays_is_that_of_their_blocks(library):
+    size = library.functions.get_array_buffer_size
+    base = library.functions.get_active_memory()
+    one, other, third = (library.take(n) for n in (100_000, MIB, 100))
+    total = size(one) + size(other) + size(third)
+    assert 100_000 + MIB + 100 <= total == library.functions.get_active_memory() - base
+    assert size([one, (other, {"x": third})], {1: [[], ()], 2: None}, one, "text", 5) == total
+    assert size(one, [one, [one]]) == size(one)
+    assert size() == size(None) == size([{}]) == size({one.nbytes: 1}) == 0
+
+
+def test_what_is_no_tree_of_arrays_has_no_size(library):
+    held = library.take(MIB)
+    assert library.functions.get_array_buffer_size(iter([held]), object(), len) == 0
+    with pytest.raises(TypeError):
+        library.functions.get_array_buffer_size(tree=held)
+
+
 @pytest.mark.parametrize("name", ["clear_cache", "reset_peak_memory"])
 def test_what_has_nothing_to_say_returns_none(library, name):
     assert getattr(library.functions, name)() is None
+
+
+# ---- docs/mlx.md ----
+
+PAGE = Path(__file__).parents[1] / "docs" / "mlx.md"
+ROWS = re.findall(r"^\| `(.+?)` \| `(.+?)` \| `(.+?)` \| .+ \|$", PAGE.read_text(), re.M)
+
+EACH_IN_A_CHILD = """
+import ast, os, sys
+if sys.argv[1] == "memlimits":
+    import memlimits as m
+    take = m.allocate
+else:
+    import mlx.core as m
+    def take(n):
+        array = m.zeros(n, dtype=m.uint8)
+        m.eval(array)
+        return array
+for row in sys.argv[2:]:
+    if os.fork() == 0:
+        *before, last = ast.parse(row).body
+        try:
+            exec(compile(ast.Module(before, []), row, "exec"))
+            print(repr(eval(compile(ast.Expression(last.value), row, "eval"))), flush=True)
+        except Exception as error:
+            print(type(error).__name__, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize(("library", "column"), [("mlx", 1), ("memlimits", 2)])
+def test_the_table_of_differences_is_what_is_seen(library, column):
+    if library == "mlx" and pytest.importorskip("mlx.core").metal.is_available():
+        pytest.skip("the page shows what is seen on a CPU")
+    rows = [row[0] for row in ROWS]
+    words = [sys.executable, "-c", EACH_IN_A_CHILD, library, *rows]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100)
+    assert done.stderr == ""
+    assert dict(zip(rows, done.stdout.splitlines(), strict=True)) == {
+        row[0]: row[column] for row in ROWS
+    }
+
+
+def test_every_row_of_the_table_differs():
+    assert len(ROWS) == PAGE.read_text().count("\n| `") >= 12
+    assert all(mlx != ours for _, mlx, ours in ROWS)
+
+
+def test_the_page_names_every_function_that_follows_mlx():
+    named = set(re.findall(r"`(\w+)`", PAGE.read_text().split("What MLX documents")[0]))
+    follow = {
+        name
+        for name in memlimits.__all__
+        if "mlx.core." in (getattr(memlimits, name).__doc__ or "")
+    }
+    assert named - {"memlimits"} == follow
