@@ -167,7 +167,14 @@ def numpy_extension():
 
 
 def in_c(*extensions):
-    return cythonize(extensions, compiler_directives={"language_level": "3", "auto_pickle": False})
+    return cythonize(
+        extensions,
+        compiler_directives={
+            "language_level": "3",
+            "auto_pickle": False,
+            "freethreading_compatible": True,
+        },
+    )
 
 
 setup(

@@ -31,12 +31,15 @@ cdef struct Account:
 cdef struct Accounts:
     Account *first
     void *open              # not NULL: one is open somewhere, so that whoever allocates looks
+    uint64_t opened         # in how many contexts
 
 # The account of this name below `parent`, or a new one, with a reference for the caller. NULL
 # without memory.
 cdef Account *accounts_open(
     Accounts *accounts, Account *parent, const char *name, bint is_budget) noexcept nogil
 cdef void account_release(Accounts *accounts, Account *account) noexcept nogil
+# In one context more, or less, is one open.
+cdef void accounts_opened(Accounts *accounts, bint opened) noexcept nogil
 
 # How many of n bytes that were to be charged are reserved for them.
 cdef uint64_t account_reserved_for(const Account *account, uint64_t n) noexcept nogil

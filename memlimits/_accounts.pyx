@@ -46,6 +46,15 @@ cdef void account_release(Accounts *accounts, Account *account) noexcept nogil:
         account = parent
 
 
+cdef void accounts_opened(Accounts *accounts, bint opened) noexcept nogil:
+    if opened:
+        accounts.opened += 1
+    else:
+        accounts.opened -= 1
+    # Whoever allocates reads it without the lock.
+    store_release(&accounts.open, accounts if accounts.opened else NULL)
+
+
 # ---- claims ----
 
 cdef inline uint64_t claim_of(const Account *account) noexcept nogil:

@@ -2,6 +2,7 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 
 cimport cython
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport UINT64_MAX
 
@@ -15,6 +16,7 @@ from memlimits._device cimport device_unread
 from memlimits._fork cimport core_after_fork, core_before_fork
 from memlimits._limits cimport BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit
 from memlimits._mlim cimport mlim_error
+from memlimits._python cimport ObjectLock, lock_object, unlock_object
 from memlimits._purgeable cimport purgeable_decay, purgeable_set_timeout
 from memlimits._refusals cimport last_refusal
 from memlimits._residency_sets cimport MOST_SETS
@@ -23,7 +25,7 @@ from memlimits._settings cimport (
     settings_init, settings_set,
 )
 from memlimits._statistics cimport counters, statistics
-from memlimits._sync cimport pthread_atfork
+from memlimits._sync cimport load_acquire, pthread_atfork, store_release
 
 from memlimits.errors import MemoryLimitError, WiredLimitError
 
@@ -289,10 +291,16 @@ cdef class Allocator:
             PyErr_WriteUnraisable(self)
 
     cdef void report_wire_failures(self) noexcept:
+        cdef ObjectLock lock
+        cdef bint reported
         if self.reported_failures or core_read(&self.core, &self.core.limits.wire_failures) == 0:
             return
+        lock_object(&lock, <PyObject *> self)
+        reported = self.reported_failures
         self.reported_failures = True
-        self.warn(WIRE_FAILURE)
+        unlock_object(&lock)
+        if not reported:
+            self.warn(WIRE_FAILURE)
 
 
 def this_threads_refusal():
@@ -300,23 +308,35 @@ def this_threads_refusal():
     return refusal_error(last_refusal())
 
 
+# Set once.
 cdef Allocator the_default = None
 cdef Core *default_core = NULL
 cdef Settings *default_settings = NULL
 
 
 cdef Allocator get_default():
-    global the_default, default_core, default_settings
-    if the_default is None:
+    if load_acquire(<void **> &default_core) == NULL:
         allocator = Allocator()
-        if the_default is None:
-            the_default = allocator
-            Py_INCREF(allocator)
-            default_core = &the_default.core
-            default_settings = &the_default.settings
-            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child)
+        if set_default(allocator):
             allocator.report_unread()
     return the_default
+
+
+cdef bint set_default(Allocator allocator) noexcept:
+    """The first of those that threads make at once is the one; nothing was taken from others."""
+    global the_default, default_core, default_settings
+    cdef ObjectLock lock
+    cdef bint first
+    lock_object(&lock, <PyObject *> POLICIES)
+    first = default_core == NULL
+    if first:
+        the_default = allocator
+        Py_INCREF(allocator)
+        default_settings = &allocator.settings
+        store_release(<void **> &default_core, &allocator.core)     # all else is to be seen then
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child)
+    unlock_object(&lock)
+    return first
 
 
 def default_allocator():

@@ -7,20 +7,23 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport INT64_MAX, UINT64_MAX, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
-from memlimits._accounts cimport DEEPEST, LONGEST_NAME, Account, accounts_open
+from memlimits._accounts cimport (
+    DEEPEST, LONGEST_NAME, Account, accounts_open, accounts_opened,
+)
 from memlimits._allocator cimport Allocator, get_default, raise_refusal
 from memlimits._arguments cimport as_limit, as_nbytes
 from memlimits._callers cimport python_caller, raise_what_is_set
 from memlimits._charging cimport core_release, core_would_fit_on
 from memlimits._contexts cimport (
-    Opened, account_here, context_enter, context_leave, opened_here, opened_now, path_of,
+    Opened, account_here, context_enter, context_leave, new_opened, opened_here, path_of,
 )
 from memlimits._controls cimport core_read
 from memlimits._core cimport Core
 from memlimits._floors cimport core_end_floor, core_set_floor
 from memlimits._limits cimport NOTHING, Blocker
-from memlimits._python cimport set_new
+from memlimits._python cimport ObjectLock, lock_object, set_new, unlock_object
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._waiting cimport Caller
 
@@ -29,13 +32,21 @@ from memlimits._allocator import BLOCKED_BY
 cdef enum:
     MOST_FINISHED = 1000        # budgets that are remembered after their end
 
+cdef enum State:
+    CLOSED
+    CHANGING    # by one thread: what follows `state` is its alone
+    OPEN
+
 # Budgets that were left, by path: limit and peak, the one left last at the end.
 cdef dict finished = {}
+cdef object finished_lock = object()    # whose lock guards them
 
 
 cdef class Scope:
     """What budgets and reservations have in common: they are open from `with` to its end."""
     cdef Core *core
+    # Under the object's lock (_python).
+    cdef State state
     cdef Account *account       # a reference, from the first opening on
     cdef Opened opened          # None: not open
     cdef object token
@@ -48,12 +59,62 @@ cdef class Scope:
         """Before it counts as open."""
         return 0
 
+    cdef bint begin(self) noexcept:
+        cdef ObjectLock lock
+        cdef bint closed
+        lock_object(&lock, <PyObject *> self)
+        closed = self.state == CLOSED
+        if closed:
+            self.state = CHANGING
+        unlock_object(&lock)
+        return closed
+
+    cdef void become(self, State state, Opened opened, object token) noexcept:
+        cdef ObjectLock lock
+        lock_object(&lock, <PyObject *> self)
+        self.state, self.opened, self.token = state, opened, token
+        unlock_object(&lock)
+
+    cdef Account *replace_account(self, Account *account) noexcept:
+        cdef ObjectLock lock
+        lock_object(&lock, <PyObject *> self)
+        account, self.account = self.account, account
+        unlock_object(&lock)
+        return account
+
+    cdef Account figures(self) noexcept:
+        """Those of its account; all 0 if it was never open. Nothing is to be reached from them."""
+        cdef ObjectLock lock
+        cdef Account figures
+        memset(&figures, 0, sizeof(Account))
+        lock_object(&lock, <PyObject *> self)
+        if self.account != NULL:
+            pthread_mutex_lock(&self.core.heaps.lock)
+            figures = self.account[0]
+            pthread_mutex_unlock(&self.core.heaps.lock)
+        unlock_object(&lock)
+        return figures
+
     def __enter__(self):
+        cdef Opened opened = None
+        if not self.begin():
+            raise RuntimeError(f"{self} is open already: it can be opened again when it was left")
+        try:
+            opened = self.open_account()
+            self.prepare()
+            token = context_enter(opened)
+        except BaseException:
+            self.become(CLOSED, None, None)
+            raise
+        self.become(OPEN, opened, token)
+        return self
+
+    cdef Opened open_account(self):
         cdef Opened outer = opened_here()
+        cdef Opened opened = new_opened()
         cdef Core *core = &get_default().core
         cdef Account *account
-        if self.opened is not None:
-            raise RuntimeError(f"{self} is open already: it can be opened again when it was left")
+        cdef Account *before
         if outer is not None and outer.account.depth + 1 >= DEEPEST:
             raise RuntimeError(
                 f"budgets and reservations nest at most {DEEPEST} deep: leave one before {self}")
@@ -63,18 +124,16 @@ cdef class Scope:
             self.is_budget())
         if account != NULL:
             account.references += 1     # one for the context, one for this
+            accounts_opened(&core.accounts, True)
         pthread_mutex_unlock(&core.heaps.lock)
         if account == NULL:
             raise MemoryError
-        if self.account != NULL:
-            core_release(core, self.account)
+        opened.core, opened.account = core, account
         self.core = core
-        self.account = account
-        opened = opened_now(core, account)
-        self.prepare()
-        self.token = context_enter(opened)
-        self.opened = opened
-        return self
+        before = self.replace_account(account)
+        if before != NULL:
+            core_release(core, before)
+        return opened
 
     cdef const char *label(self) noexcept:
         return b""
@@ -94,7 +153,11 @@ cdef class Scope:
             It is not open, not the innermost here, or was opened in another thread or task; it
             stays as it is.
         """
-        cdef Opened opened = self.opened    # until `leave` is done
+        cdef ObjectLock lock
+        cdef Opened opened
+        lock_object(&lock, <PyObject *> self)
+        opened, token = self.opened, self.token     # until `leave` is done
+        unlock_object(&lock)
         if opened is None:
             raise RuntimeError(f"{self} is not open: it was left, or never opened")
         if opened_here() is not opened:
@@ -102,12 +165,15 @@ cdef class Scope:
                 f"{self} is not the innermost budget or reservation open here: leave those inside "
                 "first, in the thread or task that opened them")
         try:
-            context_leave(self.token)
+            context_leave(token)    # once, and in one context, which is one thread's
         except ValueError:
             raise RuntimeError(
                 f"{self} was opened in another thread or task: leave it there") from None
-        self.opened = self.token = None
-        self.leave()
+        self.become(CHANGING, None, None)
+        try:
+            self.leave()
+        finally:
+            self.become(CLOSED, None, None)
 
     def __exit__(self, *exc_info):
         self.close()
@@ -145,20 +211,21 @@ cdef class Budget(Scope):
         return 0
 
     cdef int leave(self) except -1:
-        path = path_of(self.account)
-        before = finished.pop(path, {"peak": 0})
-        finished[path] = {"limit": self.limit, "peak": max(before["peak"], self.peak)}
-        if len(finished) > MOST_FINISHED:
-            del finished[next(iter(finished))]
+        path, peak = path_of(self.account), self.peak
+        with cython.critical_section(finished_lock):
+            before = finished.pop(path, {"peak": 0})
+            finished[path] = {"limit": self.limit, "peak": max(before["peak"], peak)}
+            if len(finished) > MOST_FINISHED:
+                del finished[next(iter(finished))]
         return 0
 
     @property
     def active(self):
-        return 0 if self.account == NULL else core_read(self.core, &self.account.active)
+        return self.figures().active
 
     @property
     def peak(self):
-        return 0 if self.account == NULL else core_read(self.core, &self.account.peak)
+        return self.figures().peak
 
     def __repr__(self):
         return f"the budget {self.name!r}"
@@ -194,10 +261,9 @@ cdef class Reservation(Scope):
 
     @property
     def remaining(self):
-        cdef uint64_t claimed
-        if self.opened is None:
+        cdef uint64_t claimed = self.figures().claimed
+        if self.state != OPEN:
             return 0
-        claimed = core_read(self.core, &self.account.claimed)
         return self.nbytes - claimed if self.nbytes > claimed else 0
 
     def __repr__(self):
@@ -345,14 +411,16 @@ def budgets():
     cdef uint64_t limit
     if held == NULL:
         raise MemoryError
-    found = []
-    left = dict(finished)
+    found, live = [], set()
+    with cython.critical_section(finished_lock):
+        left = dict(finished)
     for i in range(count):
         if held[i].is_budget:
             path = path_of(held[i])
-            left.pop(path, None)
+            live.add(path)
+            before = left.get(path, {"peak": 0})["peak"]
             limit = core_read(core, &held[i].limit)
-            peak = max(core_read(core, &held[i].peak), finished.get(path, {"peak": 0})["peak"])
+            peak = max(core_read(core, &held[i].peak), before)
             found.append({
                 "name": path,
                 "limit": None if limit == UINT64_MAX else limit,
@@ -363,6 +431,7 @@ def budgets():
         core_release(core, held[i])
     free(held)
     for path, numbers in left.items():
-        found.append(
-            {"name": path, "limit": numbers["limit"], "active": 0, "peak": numbers["peak"]})
+        if path not in live:
+            found.append(
+                {"name": path, "limit": numbers["limit"], "active": 0, "peak": numbers["peak"]})
     return sorted(found, key=lambda budget: budget["name"])

@@ -7,10 +7,11 @@ from memlimits._resource cimport Block
 
 
 cdef class Buffer:
-    """While it is not released its block is its own. All fields under the GIL."""
+    """While it is not released its block is its own."""
     cdef readonly uint64_t nbytes
-    cdef Block block                # its resource is NULL: no bytes, or given back
     cdef Allocator allocator
+    # Under the object's lock (_python).
+    cdef Block block                # its resource is NULL: no bytes, or given back
     cdef Py_ssize_t exports         # views that must end before the block can go
     cdef bint released              # no new views; the block goes with the last one
 

@@ -20,10 +20,12 @@ from memlimits._dlpack cimport DL_CPU, DLPACK_MAJOR, dlpack_capsule
 from memlimits._growth cimport core_miss
 from memlimits._limits cimport NOTHING, Blocker
 from memlimits._python cimport (
-    FastFunction, PyCFunction, PyCFunctionObject, revive, set_new, small_int,
+    FastFunction, ObjectLock, PyCFunction, PyCFunctionObject, lock_object, revive, set_new,
+    small_int, unlock_object,
 )
 from memlimits._resource cimport Resource
-from memlimits._sync cimport load_acquire
+from memlimits._spares cimport MOST_SPARE, Spares, spares_here
+from memlimits._sync cimport load_acquire, store_release
 from memlimits._waiting cimport Caller
 
 
@@ -101,7 +103,7 @@ def allocate(nbytes, *, bint zeroed=False, bint wired=False):
     """
     global default_core
     cdef Allocator allocator = get_default()
-    default_core = &allocator.core
+    store_release(<void **> &default_core, &allocator.core)
     if wired:
         return allocate_wired(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
     return allocate_from(allocator, as_nbytes(nbytes, "nbytes"), zeroed)
@@ -151,8 +153,14 @@ cdef class Buffer:
 
     @property
     def wired(self):
-        cdef Resource *resource = self.block.resource
-        return resource != NULL and asked_is_wired(&self.allocator.core.residency, resource)
+        cdef ObjectLock lock
+        cdef Resource *resource
+        cdef bint wired
+        lock_object(&lock, <PyObject *> self)
+        resource = self.block.resource
+        wired = resource != NULL and asked_is_wired(&self.allocator.core.residency, resource)
+        unlock_object(&lock)
+        return wired
 
     @property
     def metal_buffer(self):
@@ -182,12 +190,18 @@ cdef class Buffer:
             raise AttributeError(
                 "no metal_buffer: there is no Metal here, the memory comes from the host device "
                 "(device_info()['backend'])")
+        cdef ObjectLock lock
+        cdef Resource *resource
+        cdef uint64_t native = 0, offset = 0
         require(self)
         self.allocator.device.require()
-        if self.block.resource == NULL:
-            return (0, 0)
-        return (<uint64_t> buffer_native(self.block.resource.buffer),
-                <uint64_t> (self.block.start - self.block.resource.base))
+        lock_object(&lock, <PyObject *> self)
+        resource = self.block.resource
+        if resource != NULL:
+            native = <uint64_t> buffer_native(resource.buffer)
+            offset = <uint64_t> (self.block.start - resource.base)
+        unlock_object(&lock)
+        return (native, offset)
 
     def release(self):
         """Give the block back. A second call does nothing.
@@ -197,14 +211,11 @@ cdef class Buffer:
         BufferError
             A view of the buffer is still in use; the buffer stays as it is.
         """
-        if self.released:
-            return
-        if self.exports:
+        cdef Py_ssize_t views = end(self, False)
+        if views:
             raise BufferError(
-                f"cannot release the buffer: {self.exports} view(s) of it are in use. "
+                f"cannot release the buffer: {views} view(s) of it are in use. "
                 "Delete or release them first.")
-        self.released = True
-        give_back(self)
 
     def __enter__(self):
         require(self)
@@ -212,9 +223,7 @@ cdef class Buffer:
 
     def __exit__(self, *exc_info):
         # Under a view the block goes with the last one, so that no exception is masked.
-        self.released = True
-        if not self.exports:
-            give_back(self)
+        end(self, True)
 
     def __len__(self):
         return self.nbytes
@@ -225,9 +234,8 @@ cdef class Buffer:
         return f"<memlimits.Buffer of {self.nbytes} bytes at {<uint64_t> self.block.start:#x}>"
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        require(self)
         PyBuffer_FillInfo(view, self, self.block.start, <Py_ssize_t> self.nbytes, False, flags)
-        self.exports += 1
+        begin_export(self)      # if it raises, `view` lets go of this
 
     def __releasebuffer__(self, Py_buffer *view):
         end_export(self)
@@ -278,7 +286,7 @@ set_new(<PyTypeObject *> Buffer, refuse)
 
 cdef Buffer copy_of(Buffer self):
     cdef Buffer new
-    self.exports += 1   # Allocating gives other threads a turn: to release this, say.
+    begin_export(self)      # Allocating gives other threads a turn: to release this, say.
     try:
         new = allocate_from(self.allocator, self.nbytes, False)
         if self.nbytes:
@@ -294,50 +302,86 @@ cdef int require(Buffer self) except -1:
     return 0
 
 
-cdef void give_back(Buffer self) noexcept:
+cdef int begin_export(Buffer self) except -1:
+    """Its block stays until `end_export`."""
+    cdef ObjectLock lock
+    cdef bint usable
+    lock_object(&lock, <PyObject *> self)
+    usable = not self.released
+    self.exports += usable
+    unlock_object(&lock)
+    return 0 if usable else require(self)
+
+
+cdef void end_export(Buffer self) noexcept:
+    cdef ObjectLock lock
+    cdef Resource *resource = NULL
+    lock_object(&lock, <PyObject *> self)
+    self.exports -= 1
+    if self.released and not self.exports:
+        resource = taken_from(self)
+    unlock_object(&lock)
+    give_back(self, resource)
+
+
+cdef Py_ssize_t end(Buffer self, bint under_views) noexcept:
+    """Released, unless there are views, or nevertheless. Returns how many stood in the way."""
+    cdef ObjectLock lock
+    cdef Resource *resource = NULL
+    cdef Py_ssize_t views
+    lock_object(&lock, <PyObject *> self)
+    views = 0 if self.released or under_views else self.exports
+    if not views:
+        self.released = True
+        if not self.exports:
+            resource = taken_from(self)
+    unlock_object(&lock)
+    give_back(self, resource)
+    return views
+
+
+cdef inline Resource *taken_from(Buffer self) noexcept:
+    """What its block lies in, which is the caller's to give back; NULL for nothing any more."""
     cdef Resource *resource = self.block.resource
+    self.block.resource = NULL
+    return resource
+
+
+cdef inline void give_back(Buffer self, Resource *resource) noexcept:
     if resource == NULL:
         return
-    self.block.resource = NULL
     resource = core_free(&self.allocator.core, resource, self.block.start)
     if resource != NULL:
         with nogil:
             core_return(&self.allocator.core, resource)
 
 
-cdef void end_export(Buffer self) noexcept:
-    self.exports -= 1
-    if self.released and not self.exports:
-        give_back(self)
-
-
 # ---- the quick path: a hit with nothing around it (docs/design.md, "From Python") ----
 
-cdef enum:
-    MOST_SPARE = 64
-
 cdef Core *default_core = NULL          # NULL until it was first used
-# The default allocator's Buffers that were deallocated. They keep their reference to it.
-cdef PyObject *spare[MOST_SPARE]
-cdef int spares = 0
 
 
 cdef PyObject *allocate_quickly(
     PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords
 ) noexcept:
-    """`allocate` with one small int, as long as there is a spare Buffer and the core has a hit."""
-    global spares
+    """`allocate` with one small int, as long as there is a spare Buffer and the core has a hit.
+
+    Spare are Buffers of the default allocator, which keep their reference to it.
+    """
+    cdef Spares *spares = spares_here()
+    cdef Core *core
     cdef PyObject *buffer
     cdef Py_ssize_t n
-    if nargs != 1 or keywords != NULL or spares == 0:
+    if nargs != 1 or keywords != NULL or spares == NULL or spares.count == 0:
         return allocate_slowly(module, args, nargs, keywords)
+    core = <Core *> load_acquire(<void **> &default_core)
     n = small_int(args[0])
-    buffer = spare[spares - 1]
-    if n <= 0 or load_acquire(&default_core.accounts.open) != NULL or (
-        not core_hit(default_core, n, &(<Buffer> buffer).block)
+    buffer = spares.objects[spares.count - 1]
+    if n <= 0 or load_acquire(&core.accounts.open) != NULL or (
+        not core_hit(core, n, &(<Buffer> buffer).block)
     ):
         return allocate_slowly(module, args, 1, NULL)
-    spares -= 1
+    spares.count -= 1
     (<Buffer> buffer).nbytes = n
     (<Buffer> buffer).released = False
     return revive(buffer)
@@ -345,13 +389,15 @@ cdef PyObject *allocate_quickly(
 
 cdef void deallocate(Buffer self) noexcept:
     """Without what guards a `__dealloc__`: this raises nothing and makes no reference to `self`."""
-    global spares
-    give_back(self)
-    if spares < MOST_SPARE and &self.allocator.core == default_core:
-        spare[spares] = <PyObject *> self
-        spares += 1
-    else:
-        free_slowly(<PyObject *> self)
+    cdef Spares *spares
+    give_back(self, taken_from(self))
+    if &self.allocator.core == load_acquire(<void **> &default_core):
+        spares = spares_here()
+        if spares != NULL and spares.count < MOST_SPARE:
+            spares.objects[spares.count] = <PyObject *> self
+            spares.count += 1
+            return
+    free_slowly(<PyObject *> self)
 
 
 # Each goes in front of what Cython made.

@@ -17,3 +17,5 @@ cdef Blocker core_take_on(
 cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcept nogil
 # Gives up a reference to it.
 cdef void core_release(Core *core, Account *account) noexcept nogil
+# That of a context that it is open in.
+cdef void core_close_account(Core *core, Account *account) noexcept nogil

@@ -1,6 +1,6 @@
 from memlimits._accounts cimport (
     account_blocks, account_charge, account_discharge, account_note, account_release,
-    account_reserved_for,
+    account_reserved_for, accounts_opened,
 )
 from memlimits._cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_least_growth
 from memlimits._core cimport core_free, core_hit, core_return
@@ -132,5 +132,12 @@ cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcep
 
 cdef void core_release(Core *core, Account *account) noexcept nogil:
     pthread_mutex_lock(&core.heaps.lock)
+    account_release(&core.accounts, account)
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef void core_close_account(Core *core, Account *account) noexcept nogil:
+    pthread_mutex_lock(&core.heaps.lock)
+    accounts_opened(&core.accounts, False)
     account_release(&core.accounts, account)
     pthread_mutex_unlock(&core.heaps.lock)

@@ -10,8 +10,8 @@ cdef class Opened:
     cdef Account *account       # a reference
 
 
-# An account that is open from now on; it takes over a reference to it.
-cdef Opened opened_now(Core *core, Account *account)
+# One whose account is for the caller to set: it takes over a reference, and that it is open.
+cdef Opened new_opened()
 # The innermost one here, or None.
 cdef Opened opened_here()
 # Makes it the innermost one, until what this returns is given back. ValueError: not here.

@@ -3,11 +3,11 @@ from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContext
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport UINT64_MAX, uint64_t
 
-from memlimits._charging cimport core_release
+from memlimits._charging cimport core_close_account
 from memlimits._controls cimport core_read
 from memlimits._floors cimport core_end_floor
 from memlimits._python cimport in_main_interpreter, set_new
-from memlimits._sync cimport load_acquire, store_release
+from memlimits._sync cimport load_acquire
 
 cdef extern from "Python.h":
     """
@@ -21,7 +21,6 @@ cdef extern from "Python.h":
 
 # An Opened, or nothing.
 cdef object innermost = PyContextVar_New("memlimits_account", NULL)
-cdef Py_ssize_t opened_count = 0
 
 
 @cython.final
@@ -32,8 +31,7 @@ cdef class Opened:
             if self.account.floor:
                 # Nobody left it, and nobody can any more.
                 core_end_floor(self.core, self.account)
-            core_release(self.core, self.account)
-            count_opened(self.core, -1)
+            core_close_account(self.core, self.account)
 
 
 cdef PyObject *refuse(PyTypeObject *kind, PyObject *args, PyObject *keywords) except NULL:
@@ -44,18 +42,8 @@ cdef PyObject *refuse(PyTypeObject *kind, PyObject *args, PyObject *keywords) ex
 set_new(<PyTypeObject *> Opened, refuse)
 
 
-cdef Opened opened_now(Core *core, Account *account):
-    cdef Opened opened = Opened.__new__(Opened)
-    opened.core = core
-    opened.account = account
-    count_opened(core, 1)
-    return opened
-
-
-cdef void count_opened(Core *core, Py_ssize_t more) noexcept:
-    global opened_count
-    opened_count += more
-    store_release(&core.accounts.open, <void *> (&opened_count if opened_count else NULL))
+cdef Opened new_opened():
+    return Opened.__new__(Opened)
 
 
 cdef Opened opened_here():

@@ -3,8 +3,8 @@
 `Residency.mutex` is held across wiring and taken first, then `Heaps.lock`, then those of heaps;
 under the latter two there is arithmetic and list surgery only: no device call, no Python. "The
 lock" is Heaps.lock; "stopped" means that every heap's is held, too. Functions are called without
-any. The GIL is the outermost lock; functions that call the device can take long, and a caller from
-Python releases the GIL around them.
+any. No Python runs under one, and a caller from Python gives up the GIL around functions that call
+the device, which can take long.
 """
 
 from libc.stdint cimport int64_t, uint64_t

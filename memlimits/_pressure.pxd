@@ -6,6 +6,7 @@ The functions are called without a lock and call the device.
 from libc.stdint cimport uint64_t
 
 from memlimits._core cimport Core
+from memlimits._limits cimport Limits
 
 # The end of a slow step: acts on the last reading of the system's room, once.
 cdef void pressure_step(Core *core) noexcept nogil
@@ -14,5 +15,5 @@ cdef void pressure_step(Core *core) noexcept nogil
 # `target`: UINT64_MAX for no target. Returns how many bytes went back.
 cdef uint64_t pressure_trim(Core *core, uint64_t target) noexcept nogil
 
-# Sets the thresholds, as in Limits. They hold from the next reading on.
-cdef void pressure_set(Core *core, uint64_t least_available, double most_stall) noexcept nogil
+# Sets the thresholds, as in Limits, and returns those before. They hold from the next reading on.
+cdef Limits pressure_set(Core *core, uint64_t least_available, double most_stall) noexcept nogil

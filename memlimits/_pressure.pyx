@@ -89,9 +89,12 @@ cdef uint64_t pressure_trim(Core *core, uint64_t target) noexcept nogil:
     return decayed + relieve(core, limits.available, stall, target)
 
 
-cdef void pressure_set(Core *core, uint64_t least_available, double most_stall) noexcept nogil:
+cdef Limits pressure_set(Core *core, uint64_t least_available, double most_stall) noexcept nogil:
+    cdef Limits before
     pthread_mutex_lock(&core.heaps.lock)
+    before = core.limits
     core.limits.least_available = least_available
     core.limits.available_follows = False
     core.limits.most_stall = most_stall
     pthread_mutex_unlock(&core.heaps.lock)
+    return before

@@ -1,4 +1,4 @@
-"""What the quick path, types that only functions make, and threads need of Python.h."""
+"""What the quick path, our types, and threads need of Python.h."""
 
 from cpython.object cimport PyObject, PyTypeObject
 
@@ -36,6 +36,32 @@ cdef extern from *:
         type->tp_new = made;
         type->tp_vectorcall = NULL;
     }
+
+    /* Around a few steps on the fields of an object that no other thread is to see half done. Where
+     * there is a GIL it is that, as long as they run no Python. Nothing in between may run any. */
+    #ifdef Py_GIL_DISABLED
+    typedef PyCriticalSection ObjectLock;
+
+    static inline void lock_object(ObjectLock *lock, PyObject *object)
+    {
+        PyCriticalSection_Begin(lock, object);
+    }
+
+    static inline void unlock_object(ObjectLock *lock)
+    {
+        PyCriticalSection_End(lock);
+    }
+    #else
+    typedef struct { char none; } ObjectLock;
+
+    static inline void lock_object(ObjectLock *Py_UNUSED(lock), PyObject *Py_UNUSED(object))
+    {
+    }
+
+    static inline void unlock_object(ObjectLock *Py_UNUSED(lock))
+    {
+    }
+    #endif
     """
     ctypedef void (*PyCFunction)() noexcept
     ctypedef struct PyMethodDef:
@@ -48,6 +74,11 @@ cdef extern from *:
     ctypedef PyObject *(*NewFunction "newfunc")(
         PyTypeObject *type, PyObject *args, PyObject *keywords) except NULL
     void set_new(PyTypeObject *type, NewFunction made)
+
+    ctypedef struct ObjectLock:
+        pass
+    void lock_object(ObjectLock *lock, PyObject *object)
+    void unlock_object(ObjectLock *lock)
 
 # The PyCFunction of METH_FASTCALL | METH_KEYWORDS.
 ctypedef PyObject *(*FastFunction)(

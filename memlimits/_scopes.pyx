@@ -2,10 +2,12 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 
 cimport cython
+from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from memlimits._allocator cimport Allocator, get_default
-from memlimits._settings cimport WIRED, Layer, settings_end, settings_open
+from memlimits._python cimport ObjectLock, lock_object, unlock_object
+from memlimits._settings cimport WIRED, Layer, settings_end, settings_layer, settings_open
 
 cdef enum State:
     CLOSED
@@ -53,9 +55,9 @@ cdef class limits:
     RuntimeWarning
         At the start of the block, as from `set_wired_limit`.
     """
-    cdef Layer layer
+    cdef Layer layer            # Settings.mutex guards it, once others may have this object
     cdef Allocator allocator
-    cdef State state
+    cdef State state            # under the object's lock (_python)
 
     def __cinit__(
         self, *values, memory=NOT_GIVEN, cache=NOT_GIVEN, wired=NOT_GIVEN, policy=NOT_GIVEN,
@@ -79,29 +81,44 @@ cdef class limits:
         elif timeout is not None:
             raise ValueError("timeout is of the policy 'wait': give that, too")
 
+    cdef bint leaves(self, State state) noexcept:
+        """From that state to CHANGING, which is one thread's alone; or not."""
+        cdef ObjectLock lock
+        cdef bint right
+        lock_object(&lock, <PyObject *> self)
+        right = self.state == state
+        if right:
+            self.state = CHANGING
+        unlock_object(&lock)
+        return right
+
+    cdef void becomes(self, State state) noexcept:
+        cdef ObjectLock lock
+        lock_object(&lock, <PyObject *> self)
+        self.state = state
+        unlock_object(&lock)
+
     def __enter__(self):
         if self.state == CLOSED and self.layer.given & WIRED:
             self.allocator.may_wire(self.layer.wired, 1)
         # From here to the end no Python runs, so no signal handler: it is entered or it is not.
-        if self.state != CLOSED:
+        if not self.leaves(CLOSED):
             raise RuntimeError(
                 "these limits are in force already: leave them before, or make others")
-        self.state = CHANGING
         Py_INCREF(self)     # an open layer stays where it is
         with nogil:
             settings_open(&self.allocator.settings, &self.layer)
-        self.state = OPEN
+        self.becomes(OPEN)
         self.allocator.report_wire_failures()
         return self
 
     def __exit__(self, kind, error, traceback):
-        if self.state != OPEN:
+        if not self.leaves(OPEN):
             raise RuntimeError(
                 "these limits are not in force: they were left before, or not entered")
-        self.state = CHANGING
         with nogil:
             settings_end(&self.allocator.settings, &self.layer)
-        self.state = CLOSED
+        self.becomes(CLOSED)
         self.allocator.report_wire_failures()
         Py_DECREF(self)
 
@@ -113,5 +130,6 @@ cdef class limits:
     def again(self):
         """Return another one with the same values."""
         cdef limits other = limits()
-        other.layer = self.layer
+        with nogil:
+            other.layer = settings_layer(&self.allocator.settings, &self.layer)
         return other

@@ -51,6 +51,9 @@ cdef Layer settings_set(Settings *settings, const Layer *change) noexcept nogil
 cdef void settings_open(Settings *settings, Layer *layer) noexcept nogil
 cdef void settings_end(Settings *settings, Layer *layer) noexcept nogil
 
+# What a layer gives at the moment, whether it is open or not.
+cdef Layer settings_layer(Settings *settings, const Layer *layer) noexcept nogil
+
 # Around core_before_fork and core_after_fork: in the child every wired limit is 0. Scopes stay
 # open there, those of threads that are gone for good.
 cdef void settings_before_fork(Settings *settings) noexcept nogil

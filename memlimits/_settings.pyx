@@ -120,6 +120,14 @@ cdef void settings_end(Settings *settings, Layer *layer) noexcept nogil:
     pthread_mutex_unlock(&settings.mutex)
 
 
+cdef Layer settings_layer(Settings *settings, const Layer *layer) noexcept nogil:
+    cdef Layer found
+    pthread_mutex_lock(&settings.mutex)
+    found = layer[0]
+    pthread_mutex_unlock(&settings.mutex)
+    return found
+
+
 cdef void settings_before_fork(Settings *settings) noexcept nogil:
     pthread_mutex_lock(&settings.mutex)
 

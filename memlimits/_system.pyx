@@ -54,13 +54,14 @@ def set_pressure_trim(Allocator allocator not None, available, stall):
     """Set the thresholds; return the previous ones."""
     cdef uint64_t least = 0 if available is None else as_nbytes(available, "available")
     cdef double most = as_percent(stall)
-    previous = get_pressure_trim(allocator)
-    pressure_set(&allocator.core, least, most)
-    return previous
+    return thresholds(pressure_set(&allocator.core, least, most))
 
 
 def get_pressure_trim(Allocator allocator not None):
-    cdef Limits limits = core_settings(&allocator.core)
+    return thresholds(core_settings(&allocator.core))
+
+
+cdef tuple thresholds(Limits limits):
     return (limits_least_available(&limits) or None,
             None if limits.most_stall == INFINITY else limits.most_stall)
 

@@ -13,7 +13,8 @@ OBJC = HOUSE / "objc"
 
 # A module cimports only what stands above it.
 CORE = [
-    "_python", "_sync", "_lock", "_mlim", "_device", "_modules", "_limits", "_resource", "_misuse",
+    "_python", "_spares", "_sync", "_lock", "_mlim", "_device", "_modules", "_limits", "_resource",
+    "_misuse",
     "_accounts", "_pagemap", "_bins", "_cache", "_heap", "_heaps", "_residency_sets", "_residency",
     "_asked", "_core", "_controls", "_fork", "_settings", "_statistics", "_purgeable", "_pressure",
     "_room", "_waiting", "_idle", "_refusals", "_floors", "_growth", "_resize", "_charging",

@@ -1,0 +1,65 @@
+"""Threads that all do the same things to the same objects, as fast as they can."""
+
+import re
+import sys
+import threading
+from contextlib import contextmanager
+
+from support.threads import run_threads
+
+GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+# Where there is a GIL a thread is rarely interrupted at a place that matters.
+ROUNDS = 200 if GIL else 1500
+
+
+def storm(*functions, rounds=ROUNDS):
+    """Call each function so many times on a thread of its own, all at once."""
+    together = threading.Barrier(len(functions))
+
+    def repeated(function):
+        def steps():
+            together.wait()
+            for _ in range(rounds):
+                function()
+
+        return steps
+
+    with _short_turns():
+        run_threads(*map(repeated, functions))
+
+
+@contextmanager
+def _short_turns():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+
+
+@contextmanager
+def allowed(kind, match):
+    """Inside nothing is raised, or this."""
+    try:
+        yield
+    except kind as error:
+        if not re.search(match, str(error)):
+            raise
+
+
+class Ledger:
+    """Values that threads add, each in one step."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.values = []
+
+    def add(self, value):
+        with self._lock:
+            self.values.append(value)
+
+    def take(self):
+        with self._lock:
+            return self.values.pop() if self.values else None
