@@ -159,6 +159,60 @@ def get_pressure_trim() -> tuple[int | None, float | None]:
     return _system.get_pressure_trim(default_allocator())
 
 
+class _Trimming:
+    """One thread's. Each step is one of C's, so a signal's handler may come between any two."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.closed = False
+        self._closing = threading.Lock()  # had by who ends it, once
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memlimits.auto_trim", daemon=True)
+
+    def _run(self) -> None:
+        while not self._wake.wait(self.interval):
+            trim(None)
+
+    def start(self) -> None:
+        try:
+            running = _running.setdefault("it", self)
+            if running is not self:
+                raise RuntimeError(
+                    f"auto_trim runs already, every {running.interval:g} s: close() that one first"
+                )
+            self._thread.start()
+        except BaseException:
+            if _running.get("it") is self:
+                self.end()
+            raise
+
+    def end(self) -> bool:
+        """Let the thread end. False: that was done before."""
+        if not self._closing.acquire(blocking=False):
+            return False
+        self.closed = True
+        self._wake.set()
+        _running.pop("it")
+        return True
+
+    def join(self) -> None:
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+
+_running: dict[str, _Trimming] = {}  # at most one, as "it"
+
+
+def _forget() -> None:
+    """In a forked child the thread is not there."""
+    for trimming in tuple(_running.values()):
+        trimming._closing = threading.Lock()
+        trimming.end()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 class AutoTrim:
     """A running `auto_trim`, and a context manager that closes it.
 
@@ -170,48 +224,35 @@ class AutoTrim:
         Whether the thread has ended. It has in a forked child.
     """
 
-    interval: float = 0.0
-    closed: bool = True
+    _trimming: _Trimming | None = None
+    _entered = False
 
     def __init__(self, interval: "SupportsFloat") -> None:
-        global _running
         if isinstance(interval, (bool, str)) or not hasattr(interval, "__float__"):
             raise TypeError(f"interval must be a number, in seconds, not {interval!r}")
         seconds = float(interval)
         if not 0.001 <= seconds <= 1e6:
             raise ValueError(f"interval must be from 0.001 to 1e6 seconds, not {interval!r}")
         default_allocator()
-        with _lock:
-            if _running is not None:
-                raise RuntimeError(
-                    f"auto_trim runs already, every {_running.interval:g} s: close() that one first"
-                )
-            self.interval = seconds
-            self._wake = threading.Event()
-            self._thread = threading.Thread(
-                target=self._run, name="memlimits.auto_trim", daemon=True
-            )
-            self._thread.start()
-            self.closed = False
-            _running = self
+        trimming = _Trimming(seconds)
+        trimming.start()
+        self._trimming = trimming
 
-    def _run(self) -> None:
-        while not self._wake.wait(self.interval):
-            trim(None)
+    @property
+    def interval(self) -> float:
+        return 0.0 if self._trimming is None else self._trimming.interval
+
+    @property
+    def closed(self) -> bool:
+        return self._trimming is None or self._trimming.closed
 
     def close(self) -> None:
         """End the thread. Closing twice is allowed."""
-        global _running
-        with _lock:
-            if self.closed:
-                return
-            self.closed = True
-            _running = None
-        self._wake.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._trimming is not None and self._trimming.end():
+            self._trimming.join()
 
     def __enter__(self) -> "Self":
+        self._entered = True
         return self
 
     def __exit__(
@@ -222,25 +263,14 @@ class AutoTrim:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # Where an exception came between the start of a block and its first line, nobody else can.
+        if self._entered and self._trimming is not None:
+            self._trimming.end()
+
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"every {self.interval:g} s"
         return f"<memlimits.auto_trim, {state}>"
-
-
-_lock = threading.Lock()
-_running: AutoTrim | None = None
-
-
-def _forget() -> None:
-    """In a forked child the thread is not there."""
-    global _lock, _running
-    _lock = threading.Lock()
-    if _running is not None:
-        _running.closed = True
-        _running = None
-
-
-os.register_at_fork(after_in_child=_forget)
 
 
 def auto_trim(interval: "SupportsFloat" = 10.0) -> AutoTrim:
@@ -258,7 +288,8 @@ def auto_trim(interval: "SupportsFloat" = 10.0) -> AutoTrim:
     Returns
     -------
     AutoTrim
-        Close it, or use it as a context manager, to end the thread.
+        Close it, or use it as a context manager, to end the thread. One that is dropped without
+        either goes on; a block that nobody can leave any more is left.
 
     Raises
     ------

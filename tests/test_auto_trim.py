@@ -1,6 +1,9 @@
 """One thread that gives idle memory back while the program allocates nothing."""
 
+import gc
 import math
+import signal
+import sys
 import threading
 import time
 
@@ -138,29 +141,50 @@ def test_auto_trim_and_fork():
     """)
 
 
-@pytest.mark.host
-def test_a_fork_while_another_thread_starts_it():
-    run("""
-        from memlimits import system
+def test_a_block_that_nobody_can_leave_any_more_is_left():
+    memlimits.auto_trim(1000).__enter__()
+    gc.collect()
+    wait_until(lambda: not trimmer_threads())
+    with memlimits.auto_trim(1000):
+        pass
 
-        def hold():
-            with system._lock:
-                held.set()
-                release.wait()
 
-        held, release = threading.Event(), threading.Event()
-        thread = threading.Thread(target=hold)
-        thread.start()
-        held.wait()
-        child = os.fork()
-        if child == 0:
-            signal.alarm(20)
-            memlimits.auto_trim(1).close()
-            os._exit(0)
-        release.set()
-        assert os.waitpid(child, 0)[1] == 0
-        thread.join()
-    """)
+def test_one_that_is_dropped_without_a_block_goes_on():
+    memlimits.auto_trim(1000)
+    gc.collect()
+    with pytest.raises(RuntimeError, match="runs already"):
+        memlimits.auto_trim(1)
+    next(iter(system._running.values())).end()
+    wait_until(lambda: not trimmer_threads())
+
+
+def test_a_handler_may_start_and_close_it_at_any_step():
+    """Of those that the main thread takes for the same."""
+
+    def handler(*_):
+        stepped.append(1)
+        try:
+            memlimits.auto_trim(1000).close()
+        except RuntimeError:
+            refused.append(1)
+
+    def step(frame, event, argument):
+        if frame.f_code.co_filename == system.__file__:
+            signal.raise_signal(signal.SIGUSR2)
+        return step
+
+    stepped, refused = [], []
+    previous = signal.signal(signal.SIGUSR2, handler)
+    trace = sys.gettrace()
+    sys.settrace(step)
+    try:
+        memlimits.auto_trim(1000).close()
+    finally:
+        sys.settrace(trace)
+        signal.signal(signal.SIGUSR2, previous)
+    assert len(stepped) > len(refused) > 0
+    wait_until(lambda: not trimmer_threads())
+    memlimits.auto_trim(1000).close()
 
 
 def test_a_program_ends_while_auto_trim_runs():
