@@ -191,3 +191,16 @@ def test_a_refused_resize_of_a_block_of_before_leaves_it():
         assert memlimits.last_refusal().requested == 8 * MIB
     assert owner(array) == PLAIN
     assert array.tolist() == list(range(1000))
+
+
+def test_a_block_that_nobody_can_leave_any_more_is_left():
+    """As where a signal's exception came before its first line."""
+    memlimits.govern_numpy().__enter__()
+    assert owner_here() == PLAIN
+    governing = memlimits.govern_numpy()
+    governing.__enter__()
+    exit = governing.__exit__  # what the interpreter keeps for the block
+    del governing
+    assert owner_here() == GOVERNED
+    del exit
+    assert owner_here() == PLAIN

@@ -183,16 +183,24 @@ cdef class Governing:
     """NumPy's data allocations go through memlimits until `close`, or the end of the block.
 
     Made by `govern_numpy`. Several may be open at once, closed in any order, on any thread and in
-    any context; a second `close` does nothing. One that is dropped without `close` stays open.
+    any context; a second `close` does nothing. One that is dropped without `close` stays open, but
+    for a block that nobody can leave any more.
     """
 
     cdef int64_t open       # 1 or 0, changed atomically
+    cdef bint entered
+
+    def __dealloc__(self):
+        # An exception came between the start of the block and its first line.
+        if self.entered:
+            count_atomically(&open_governings, -take_atomically(&self.open, INT64_MAX))
 
     def close(self):
         """Leave what NumPy allocates from now on to NumPy, unless another Governing is open."""
         count_atomically(&open_governings, -take_atomically(&self.open, INT64_MAX))
 
     def __enter__(self):
+        self.entered = True
         return self
 
     def __exit__(self, kind, error, traceback):

@@ -127,6 +127,6 @@ def _set_wired_limit(limit: int) -> None:
 def _govern_numpy() -> None:
     """Have NumPy, which was just imported, allocate here for good."""
     try:
-        memlimits.govern_numpy().__enter__()
+        memlimits.govern_numpy()
     except Exception as error:
         say(f"NumPy is not governed: {type(error).__name__}: {error}")

@@ -23,7 +23,7 @@ def maker(name):
     if name.startswith("governed "):
         import memlimits
 
-        memlimits.govern_numpy().__enter__()
+        memlimits.govern_numpy()
     function = getattr(numpy, name.removeprefix("governed "))
     return lambda n: function(n, numpy.uint8)
 
