@@ -110,9 +110,10 @@ TOGETHER = [
     "_buffer",
     "_wiring",
     "_getters",
+    "_system",
 ]
 # The one that links libmlim, and those that not every program imports.
-ALONE = ["_device", "_metal", "_malloc", "_system", "cli._imports", "cli._start"]
+ALONE = ["_device", "_metal", "_malloc", "cli._imports", "cli._start"]
 
 Options.warning_errors = True
 

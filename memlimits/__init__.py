@@ -36,18 +36,18 @@ from memlimits.memory import (
     wire,
     would_fit,
 )
+from memlimits.system import (
+    auto_trim,
+    effective_limit,
+    get_pressure_trim,
+    set_pressure_trim,
+    trim,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from memlimits import metal as metal
     from memlimits.adapters.numpy import empty, govern_numpy, zeros
-    from memlimits.system import (
-        auto_trim,
-        effective_limit,
-        get_pressure_trim,
-        set_pressure_trim,
-        trim,
-    )
 
 __version__ = "0.1.0"
 
@@ -108,7 +108,6 @@ def get_include() -> str:
 
 
 _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
-_SYSTEM = ("auto_trim", "effective_limit", "get_pressure_trim", "set_pressure_trim", "trim")
 
 
 def __getattr__(name: str) -> object:
@@ -117,11 +116,6 @@ def __getattr__(name: str) -> object:
         import memlimits.metal
 
         return memlimits.metal
-    if name in _SYSTEM:
-        from memlimits import system
-
-        globals().update({needed: getattr(system, needed) for needed in _SYSTEM})
-        return globals()[name]
     if name not in _NEEDS_NUMPY:
         raise AttributeError(f"module 'memlimits' has no attribute {name!r}")
     from memlimits.adapters import numpy as adapter

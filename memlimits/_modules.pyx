@@ -13,7 +13,7 @@ cdef tuple NAMES = (
     "_heaps", "_residency_sets", "_residency", "_asked", "_core", "_controls", "_fork", "_settings",
     "_statistics", "_purgeable", "_pressure", "_room", "_waiting", "_idle", "_refusals", "_floors",
     "_growth", "_resize", "_charging", "_callers", "_arguments", "_allocator", "_contexts",
-    "_budgets", "_scopes", "_dlpack", "_buffer", "_wiring", "_getters",
+    "_budgets", "_scopes", "_dlpack", "_buffer", "_wiring", "_getters", "_system",
 )
 
 

@@ -22,12 +22,11 @@ from memlimits._getters import (
 from memlimits._scopes import limits
 from memlimits._wiring import get_array_buffer_size, unwire, wire
 from memlimits.errors import MemoryLimitError
+from memlimits.snapshot import Stats
 
 TYPE_CHECKING = False  # typing's own would cost its import
 if TYPE_CHECKING:
     from typing import SupportsFloat, SupportsIndex
-
-    from memlimits.snapshot import Stats
 
 __all__ = [
     "Budget",
@@ -377,8 +376,6 @@ def stats(*, reset_peak: bool = False) -> "Stats":
     Stats
         Unchangeable; its attributes and their units stand in its docstring.
     """
-    from memlimits.snapshot import Stats
-
     return Stats(default_allocator().statistics(reset_peak))
 
 

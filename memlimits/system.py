@@ -1,19 +1,49 @@
 """What the system can still give, and giving idle memory back to it.
 
-The documented functions are on the process's default allocator, as those of `memlimits.memory` are;
-they stand here since not every program calls them. All sizes are in bytes.
+The documented functions are on the process's default allocator, as those of `memlimits.memory`.
+All sizes are in bytes.
 """
 
-import os
-import threading
-from typing import TYPE_CHECKING, NamedTuple
+from _thread import allocate_lock, get_ident
+from posix import register_at_fork
 
 from memlimits import _system
 from memlimits._allocator import default_allocator
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self, SupportsFloat, SupportsIndex
+    from typing import NamedTuple, Self, SupportsFloat, SupportsIndex
+else:
+
+    class NamedTuple(tuple):
+        """In the place of typing's, which takes longer to import than all of memlimits."""
+
+        __slots__ = ()
+
+        def __init_subclass__(cls):
+            cls._fields = tuple(cls.__annotations__)
+            for place, name in enumerate(cls._fields):
+                setattr(cls, name, property(lambda self, place=place: self[place]))
+
+        def __new__(cls, *values):
+            if len(values) != len(cls._fields):
+                raise TypeError(f"{cls.__name__} takes {', '.join(cls._fields)}")
+            return tuple.__new__(cls, values)
+
+        def __getnewargs__(self):
+            return tuple(self)
+
+        def __repr__(self):
+            values = ", ".join(f"{name}={value!r}" for name, value in self._asdict().items())
+            return f"{type(self).__name__}({values})"
+
+        def _asdict(self):
+            return dict(zip(self._fields, self, strict=True))
+
+        def _replace(self, **values):
+            return type(self)(*({**self._asdict(), **values}).values())
+
 
 __all__ = [
     "AutoTrim",
@@ -163,9 +193,11 @@ class _Trimming:
     """One thread's. Each step is one of C's, so a signal's handler may come between any two."""
 
     def __init__(self, interval: float) -> None:
+        import threading
+
         self.interval = interval
         self.closed = False
-        self._closing = threading.Lock()  # had by who ends it, once
+        self._closing = allocate_lock()  # had by who ends it, once
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memlimits.auto_trim", daemon=True)
 
@@ -196,7 +228,7 @@ class _Trimming:
         return True
 
     def join(self) -> None:
-        if self._thread is not threading.current_thread():
+        if self._thread.ident != get_ident():
             self._thread.join()
 
 
@@ -206,11 +238,11 @@ _running: dict[str, _Trimming] = {}  # at most one, as "it"
 def _forget() -> None:
     """In a forked child the thread is not there."""
     for trimming in tuple(_running.values()):
-        trimming._closing = threading.Lock()
+        trimming._closing = allocate_lock()
         trimming.end()
 
 
-os.register_at_fork(after_in_child=_forget)
+register_at_fork(after_in_child=_forget)
 
 
 class AutoTrim:

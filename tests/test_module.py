@@ -7,7 +7,7 @@ import pytest
 
 import memlimits
 from memlimits import _modules
-from support.process import execute
+from support.process import execute, run
 
 pytestmark = pytest.mark.core
 
@@ -39,6 +39,31 @@ def test_import_and_core_functions_import_no_numpy():
         "assert 'numpy' in sys.modules\n"
     )
     assert (result.stderr, result.returncode) == ("", 0)
+
+
+@pytest.mark.host
+def test_the_first_use_of_a_function_opens_and_imports_nothing():
+    """So it works without a free descriptor, and in a signal's handler."""
+    run("""
+        loaded = set(sys.modules)
+        take_all_descriptors()
+        memlimits.stats(), memlimits.device_info(), memlimits.would_fit(10)
+        assert memlimits.trim() == 0 and memlimits.get_pressure_trim()
+        limit = memlimits.effective_limit()
+        assert repr(limit).startswith(f"EffectiveLimit(nbytes={limit.nbytes}, tightest=")
+        assert limit.candidates[0]._asdict() == {
+            "kind": limit.tightest, "name": limit.name, "nbytes": limit.nbytes}
+        assert limit._replace(nbytes=1) == (1, *limit[1:])
+        with memlimits.limits(cache=0), memlimits.budget("b"), memlimits.reserve(10):
+            memlimits.allocate(10).release()
+        assert refused_by(1 << 62) == "length"
+        memlimits.auto_trim(1000).close()
+        memlimits.set_memory_policy("wait", timeout=0.001)
+        memlimits.set_memory_limit(MIB)
+        held = memlimits.allocate(MIB // 2)
+        assert refused_by(MIB // 2 + 1) == "limit"
+        assert set(sys.modules) == loaded, set(sys.modules) - loaded
+    """)
 
 
 def test_modules_in_one_file_are_as_if_each_had_its_own():
