@@ -102,6 +102,8 @@ cdef extern from *:
     void replace_frame(object traceback, object frame)
     void PyErr_Print()
     int PyErr_CheckSignals()
+    int Py_EnterRecursiveCall(const char *where)
+    void Py_LeaveRecursiveCall()
     void Py_Exit(int status)
 
 # What `_run` is to run, and before that to call; and the hook that it stands in for.
@@ -162,7 +164,10 @@ def _run(kind, error, traceback):
     prepare, _prepare = _prepare, None
     prepare()
     del prepare
+    # The call of this function is not to take from the depth that the program has.
+    Py_LeaveRecursiveCall()
     failed = _run_program(_program[0], _program[1]) != 0
+    Py_EnterRecursiveCall("")
     if not failed and PyErr_CheckSignals() != 0:
         PyErr_Print()
         failed = True
