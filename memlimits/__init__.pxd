@@ -3,4 +3,7 @@
 The package's own modules name each other in full: what cimports this file imports _malloc.
 """
 
-from memlimits._malloc cimport calloc, free, malloc, realloc
+from memlimits._malloc cimport (
+    RefusalHandler, Refused, aligned_alloc, calloc, free, malloc, realloc, rezalloc,
+    set_refusal_handler, usable_size,
+)

@@ -92,6 +92,10 @@ cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
 # One that could make a new peak: with other heaps' headroom, or it does make it.
 cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil
 
+# Has a whole resource's block start at a multiple of `alignment`, which its bytes allow for. False
+# without memory; then nothing is changed.
+cdef bint core_align(Core *core, Block *block, uint64_t alignment) noexcept nogil
+
 # Makes a block's first n bytes read as zeros. May call the device.
 cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil
 # Takes a block back. What it returns goes to core_return, unless it is NULL.

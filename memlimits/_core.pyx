@@ -8,7 +8,9 @@ from memlimits._cache cimport (
     cache_find, cache_give, cache_mapped, cache_remove, cache_serve,
 )
 from memlimits._device cimport buffer_discard
-from memlimits._heap cimport heap_of, heap_put_back, heaps_close, heaps_mine, heaps_open
+from memlimits._heap cimport (
+    heap_of, heap_put_apart, heap_put_back, heaps_close, heaps_mine, heaps_open,
+)
 from memlimits._heaps cimport (
     Totals, heaps_borrow, heaps_headroom, heaps_hold, heaps_keep_least, heaps_next_idle,
     heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop, heaps_stop_others,
@@ -20,7 +22,7 @@ from memlimits._limits cimport (
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._misuse cimport misuse_abort
-from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove
+from memlimits._pagemap cimport pagemap_close, pagemap_init, pagemap_remove, pagemap_set
 from memlimits._residency cimport residency_close, residency_init, residency_release
 from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy, resource_lends
 from memlimits._sync cimport (
@@ -255,7 +257,7 @@ cdef bint discharge(Core *core, Resource *resource, void *start) noexcept nogil:
     cdef uint64_t n, reserved = 0
     cdef Account *account = account_take_note(resource, start, &n)
     if account != NULL:
-        if resource.asked_for == 0:
+        if resource.asked_for == 0 and resource.shift == 0:
             heap_put_back(resource)
         reserved = account_discharge(account, n)
         core.limits.reserved += reserved
@@ -275,19 +277,43 @@ cdef bint give_charged(Core *core, Resource *resource, void *start) noexcept nog
     return not reserved and not charged and heap_give(resource, start) == DONE
 
 
+cdef bint core_align(Core *core, Block *block, uint64_t alignment) noexcept nogil:
+    cdef Resource *resource = block.resource
+    cdef uint64_t shift = -<uint64_t> resource.base & (alignment - 1)
+    cdef bint found
+    if shift == 0:
+        return True
+    pthread_mutex_lock(&core.heaps.lock)
+    found = pagemap_set(&core.pages, resource.base + shift, resource) == 0
+    if found:
+        resource.shift = shift
+        heap_put_apart(&core.heaps, resource)
+    pthread_mutex_unlock(&core.heaps.lock)
+    block.start = resource.base + resource.shift
+    return found
+
+
+cdef void end_shift(Core *core, Resource *resource) noexcept nogil:
+    """While stopped."""
+    if resource.shift >= cache_mapped(core.page_size, resource.bytes):
+        pagemap_set(&core.pages, resource.base + resource.shift, NULL)
+    resource.shift = 0
+
+
 cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap
     cdef Resource *detached = NULL
     if load_acquire(&resource.charge) != NULL and give_charged(core, resource, start):
         return NULL
     core_stop(core)
+    if not core.heaps.lost and not resource_lends(resource, start):
+        misuse_abort(resource, b"free", start)
     heap_put_back(resource)
+    end_shift(core, resource)
     heap = heap_of(resource)
     if core.heaps.lost:
         heap.cache.idle += resource.block_size or resource.bytes
     else:
-        if not resource_lends(resource, start):
-            misuse_abort(resource, b"free", start)
         cache_give(&heap.cache, resource, start)
         core_note(core)
         detached = core_detach_excess(core)

@@ -245,7 +245,9 @@ cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexc
     cdef int64_t rise = cache_rise(resource)
     if not heap.heaps.lost and not resource_lends(resource, start):
         misuse_abort(resource, b"free", start)
-    if heap.heaps.lost or rise and heap.cache.cached + rise > heap.most_cached:
+    if heap.heaps.lost or resource.shift or (
+        rise and heap.cache.cached + rise > heap.most_cached
+    ):
         outcome = BOUND
     else:
         cache_give(&heap.cache, resource, start)

@@ -11,6 +11,7 @@ Without membarrier no lock is ever biased.
 
 cdef extern from *:
     """
+    #include <errno.h>
     #include <sched.h>
     #if defined(__linux__) && __has_include(<linux/membarrier.h>)
     #include <linux/membarrier.h>
@@ -18,7 +19,10 @@ cdef extern from *:
     #include <unistd.h>
     static inline int register_membarrier(void)
     {
-        return (int)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+        int before = errno; /* whoever frees a block is not to find another */
+        int status = (int)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+        errno = before;
+        return status;
     }
     static inline void all_threads_barrier(void)
     {

@@ -1,41 +1,113 @@
 from cpython.pycapsule cimport PyCapsule_New
+from cpython.unicode cimport PyUnicode_AsUTF8
+from libc cimport errno
 from libc.stdint cimport INT64_MAX, uint64_t
 from libc.string cimport memcpy, memset
 
 from memlimits._allocator cimport get_default
 from memlimits._accounts cimport Account
+from memlimits._cache cimport LARGEST_SLAB_BLOCK, cache_block_size
 from memlimits._callers cimport c_caller, c_caller_ends
 from memlimits._charging cimport core_take_on
 from memlimits._contexts cimport account_of_caller
 from memlimits._core cimport (
-    Core, core_check, core_clear, core_find, core_free_slowly, core_hit, core_return,
+    Core, core_align, core_check, core_clear, core_find, core_free, core_free_slowly, core_hit,
+    core_return,
 )
 from memlimits._growth cimport core_miss
 from memlimits._heap cimport heap_free, heaps_malloc
-from memlimits._limits cimport NOTHING, Blocker
-from memlimits._resize cimport NOT_RESIZED, RESIZED, Resized, core_resize
+from memlimits._limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
+from memlimits._refusals cimport core_refuse, last_refusal
+from memlimits._resize cimport RESIZED, REFUSED, Resized, core_resize
 from memlimits._resource cimport TAKEN, Block, Resource, slab_cuts
 from memlimits._sync cimport load_acquire
 from memlimits._waiting cimport Caller
+
+from memlimits._allocator import BLOCKED_BY
 
 cdef extern from *:
     bint likely(bint condition) nogil
     bint unlikely(bint condition) nogil
 
 cdef extern from "memlimits.h":
+    ctypedef struct memlimits_refusal_handler:
+        pass
     ctypedef struct memlimits_functions:
+        unsigned int version
+        unsigned int size
         void *(*malloc)(size_t n) noexcept nogil
         void *(*calloc)(size_t count, size_t n) noexcept nogil
         void *(*realloc)(void *start, size_t n) noexcept nogil
         void (*free)(void *start) noexcept nogil
+        void *(*aligned_alloc)(size_t alignment, size_t n) noexcept nogil
+        size_t (*usable_size)(const void *start) noexcept nogil
+        void *(*rezalloc)(void *start, size_t n) noexcept nogil
+        const memlimits_refusal_handler *(*set_refusal_handler)(
+            const memlimits_refusal_handler *handler) noexcept nogil
     const char *MEMLIMITS_CAPSULE
+    unsigned int MEMLIMITS_VERSION
+
+cdef extern from *:
+    """
+    static const void *refusal_handler;     /* atomic */
+
+    static inline const void *swap_handler(const void *handler)
+    {
+        return __atomic_exchange_n(&refusal_handler, handler, __ATOMIC_ACQ_REL);
+    }
+
+    static inline const void *handler_now(void)
+    {
+        return __atomic_load_n(&refusal_handler, __ATOMIC_ACQUIRE);
+    }
+
+    static _Thread_local int in_handler;    /* whether this thread runs it */
+    """
+    const void *swap_handler(const void *handler) nogil
+    const void *handler_now() nogil
+    bint in_handler
 
 cdef enum:
     CLEARED_ANYWAY = 4096       # so few bytes are cleared sooner than it is known whether they are
+    LEAST_ALIGNMENT = 64        # of every block
 
 # The default one is never freed.
 cdef Core *core = &get_default().core
 
+cdef const char *causes[<int> BLOCKERS]     # by Blocker
+
+
+# ---- refusals ----
+
+cdef bint is_tried_again(unsigned int *attempt) noexcept nogil:
+    """After an attempt that was refused: asks the handler, if there is one and this is not it."""
+    global in_handler
+    cdef const RefusalHandler *handler = <const RefusalHandler *> handler_now()
+    cdef Refused refused
+    cdef bint again
+    attempt[0] += 1
+    if handler == NULL or in_handler:
+        return False
+    refused.requested = last_refusal().requested
+    refused.blocked_by = causes[<int> last_refusal().blocked_by]
+    refused.attempt = attempt[0]
+    in_handler = True
+    again = handler.refused(handler.state, &refused) != 0
+    in_handler = False
+    return again
+
+
+cdef const RefusalHandler *set_refusal_handler(const RefusalHandler *handler) noexcept nogil:
+    return <const RefusalHandler *> swap_handler(handler)
+
+
+cdef inline void *answer(void *start, int before) noexcept nogil:
+    """What a function returns. errno tells a refusal, or is as it was before."""
+    errno.errno = before if start != NULL else errno.ENOMEM
+    return start
+
+
+# ---- one attempt ----
 
 cdef bint take_slowly(Account *account, uint64_t n, Block *block) noexcept nogil:
     cdef Caller caller = c_caller()
@@ -50,18 +122,50 @@ cdef bint take_slowly(Account *account, uint64_t n, Block *block) noexcept nogil
     return blocker == NOTHING
 
 
-cdef void *take(uint64_t n, bint zeroed) noexcept nogil:
-    cdef Block block
+cdef bint take(uint64_t n, Block *block) noexcept nogil:
     cdef Account *account = account_of_caller(core)
-    if (account != NULL or not core_hit(core, n, &block)) and not take_slowly(account, n, &block):
+    return account == NULL and core_hit(core, n, block) or take_slowly(account, n, block)
+
+
+cdef void *take_plain(uint64_t n) noexcept nogil:
+    cdef Block block
+    return block.start if take(n, &block) else NULL
+
+
+cdef void clear(Block *block, uint64_t n) noexcept nogil:
+    """All of a slab's block reads as zeros; of others n bytes, and rezalloc sees to the rest."""
+    if block.resource.block_size:
+        core_clear(core, block, block.capacity)
+    else:
+        core_clear(core, block, n)
+        block.resource.cleared = n
+
+
+cdef void *take_zeroed(uint64_t n) noexcept nogil:
+    cdef Block block
+    if not take(n, &block):
         return NULL
-    if zeroed:
-        core_clear(core, &block, n)
+    clear(&block, n)
     return block.start
 
 
+# ---- as often as the handler of refusals wants it ----
+
+ctypedef void *(*Take)(uint64_t n) noexcept nogil
+
+cdef void *take_often(Take attempt, uint64_t n) noexcept nogil:
+    cdef int before = errno.errno
+    cdef unsigned int attempts = 0
+    cdef void *start
+    n = min(n, <uint64_t> INT64_MAX)
+    while True:
+        start = attempt(n)
+        if start != NULL or not is_tried_again(&attempts):
+            return answer(start, before)
+
+
 cdef void *malloc_slowly(uint64_t n) noexcept nogil:
-    return take(min(n, <uint64_t> INT64_MAX), False)
+    return take_often(take_plain, n)
 
 
 cdef void *malloc(size_t n) noexcept nogil:
@@ -75,18 +179,22 @@ cdef void *calloc(size_t count, size_t n) noexcept nogil:
     cdef void *start
     # A product that overflows is longer than any buffer, and is refused as that.
     if (count | n) >> 31 and n != 0 and count > <uint64_t> INT64_MAX // n:
-        return take(INT64_MAX, True)
+        return take_often(take_zeroed, INT64_MAX)
     n *= count
     if n > CLEARED_ANYWAY:
-        return take(n, True)
+        return take_often(take_zeroed, n)
     start = malloc(n)
     if start != NULL:
-        memset(start, 0, n)
+        memset(start, 0, cache_block_size(n))
     return start
 
 
+# ---- back ----
+
 cdef void free_slowly(void *start) noexcept nogil:
+    cdef int before = errno.errno
     core_return(core, core_free_slowly(core, core_find(core, start), start))
+    errno.errno = before
 
 
 cdef void free(void *start) noexcept nogil:
@@ -97,63 +205,181 @@ cdef void free(void *start) noexcept nogil:
         core_check(core, b"free", start)
 
 
-cdef Resource *find_held(const char *function, void *start) noexcept nogil:
+cdef void free_found(void *resource, void *start) noexcept nogil:
+    heap_free(start, <Resource *> resource, free_slowly)
+
+
+# ---- blocks that are held ----
+
+cdef Resource *find_held(const char *function, const void *start) noexcept nogil:
     """The resource of a block that a caller holds. Any other address ends the process."""
     cdef Resource *resource = core_find(core, start)
     cdef bint held = False
     if resource != NULL and resource.block_size == 0:
-        held = resource.use == TAKEN and start == resource.base
+        held = resource.use == TAKEN and start == resource.base + resource.shift
     elif resource != NULL:
-        held = slab_cuts(resource, start) and (<void **> start)[1] != resource
+        held = slab_cuts(resource, start) and (<const void **> start)[1] != resource
     if not held:
         core_check(core, function, start)
     return resource
 
 
-cdef void free_found(void *resource, void *start) noexcept nogil:
-    heap_free(start, <Resource *> resource, free_slowly)
+cdef uint64_t capacity_of(Resource *resource) noexcept nogil:
+    if resource.block_size:
+        return resource.block_size
+    # What is charged to an account is all that its holder may use.
+    if load_acquire(&resource.charge) != NULL:
+        return resource.charged - resource.shift
+    return resource.bytes - resource.shift
 
 
-cdef void *copy(void *start, uint64_t capacity, uint64_t n, void *new) noexcept nogil:
+cdef size_t usable_size(const void *start) noexcept nogil:
+    return capacity_of(find_held(b"usable_size", start)) if start != NULL else 0
+
+
+# ---- longer and shorter ----
+
+cdef void clear_rest(Resource *resource, char *start, uint64_t n, uint64_t capacity) noexcept nogil:
+    """A block of calloc's or rezalloc's has n bytes now, those that are new up to `capacity`."""
+    if resource.block_size:
+        memset(start + n, 0, capacity - n)
+        return
+    if n > resource.cleared:
+        memset(start + resource.cleared, 0, min(n, capacity) - resource.cleared)
+    resource.cleared = n
+
+
+cdef void *copy(
+    Resource *resource, void *start, uint64_t n, bint zeroed, void *new
+) noexcept nogil:
     """The new block in place of the old one; where it is NULL, what serves instead."""
+    cdef uint64_t capacity = capacity_of(resource)
+    cdef uint64_t kept = capacity
     if new == NULL:
-        return start if n <= capacity else NULL
-    memcpy(new, start, min(capacity, n))
+        if n > capacity:
+            return NULL
+        if zeroed:
+            clear_rest(resource, <char *> start, n, capacity)
+        return start
+    if zeroed and resource.block_size == 0:
+        kept = min(capacity, resource.cleared)
+    memcpy(new, start, min(kept, n))
     free(start)
     return new
 
 
-cdef void *realloc(void *start, size_t n) noexcept nogil:
-    cdef Resource *resource
-    cdef uint64_t capacity
-    cdef bint on_account
+cdef void *resize(
+    const char *function, void *start, uint64_t n, bint zeroed
+) noexcept nogil:
+    """One attempt."""
+    cdef Resource *resource = find_held(function, start)
+    cdef uint64_t capacity = capacity_of(resource)
+    cdef Take again = take_zeroed if zeroed else take_plain
     cdef Resized resized
     cdef Caller caller
     cdef Block block
-    n = min(<uint64_t> n, <uint64_t> INT64_MAX)
-    if start == NULL:
-        return malloc(n)
-    resource = find_held(b"realloc", start)
-    capacity = resource.block_size if resource.block_size else resource.bytes
-    on_account = load_acquire(&core.accounts.open) != NULL or (
-        load_acquire(&resource.charge) != NULL)
-    if on_account and resource.block_size == 0 and resource.charge != NULL:
-        capacity = resource.charged
     if capacity // 2 <= n <= capacity:
+        if zeroed:
+            clear_rest(resource, <char *> start, n, capacity)
         return start
-    if on_account:
-        # Charged or not, to whoever allocates here: it is another block.
-        return copy(start, capacity, n, malloc(n))
+    # Charged or not, to whoever allocates here: it is another block.
+    if load_acquire(&core.accounts.open) != NULL or load_acquire(&resource.charge) != NULL:
+        return copy(resource, start, n, zeroed, again(n))
     # What is to be copied into an idle block may be less than what would be new.
-    if n // 2 <= capacity or not core_hit(core, n, &block):
-        caller = c_caller()
-        resized = core_resize(core, resource, n, &caller)
-        c_caller_ends(&caller)
-        if resized != NOT_RESIZED:
-            return resource.base if resized == RESIZED else NULL
-        block.start = <char *> malloc(n)
-    return copy(start, capacity, n, block.start)
+    if n // 2 > capacity and core_hit(core, n, &block):
+        if zeroed:
+            clear(&block, n)
+        return copy(resource, start, n, zeroed, block.start)
+    caller = c_caller()
+    resized = core_resize(core, resource, n, &caller)
+    c_caller_ends(&caller)
+    if resized == REFUSED:
+        return NULL
+    if resized == RESIZED:
+        if zeroed:
+            clear_rest(resource, resource.base, n, capacity)
+        return resource.base
+    return copy(resource, start, n, zeroed, again(n))
 
 
-cdef memlimits_functions table = memlimits_functions(malloc, calloc, realloc, free)
-functions = PyCapsule_New(&table, MEMLIMITS_CAPSULE, NULL)      # what memlimits.h asks for
+cdef void *resize_often(
+    const char *function, void *start, uint64_t n, bint zeroed
+) noexcept nogil:
+    cdef int before = errno.errno
+    cdef unsigned int attempts = 0
+    cdef void *resized
+    n = min(n, <uint64_t> INT64_MAX)
+    while True:
+        resized = resize(function, start, n, zeroed)
+        if resized != NULL or not is_tried_again(&attempts):
+            return answer(resized, before)
+
+
+cdef void *realloc(void *start, size_t n) noexcept nogil:
+    return resize_often(b"realloc", start, n, False) if start != NULL else malloc(n)
+
+
+cdef void *rezalloc(void *start, size_t n) noexcept nogil:
+    return resize_often(b"rezalloc", start, n, True) if start != NULL else calloc(1, n)
+
+
+# ---- aligned ----
+
+cdef void *take_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
+    """One attempt, above the page: as many bytes more as may have to be skipped."""
+    cdef uint64_t longer = n + (alignment - core.page_size)
+    cdef Block block
+    # A resource of its own, which starts at a page.
+    longer = min(max(longer, <uint64_t> LARGEST_SLAB_BLOCK + 1), <uint64_t> INT64_MAX)
+    if not take(longer, &block):
+        return NULL
+    if core_align(core, &block, alignment):
+        return block.start
+    core_return(core, core_free(core, block.resource, block.start))
+    core_refuse(core, n, DEVICE)
+    return NULL
+
+
+cdef void *aligned_alloc(size_t alignment, size_t n) noexcept nogil:
+    cdef int before = errno.errno
+    cdef unsigned int attempts = 0
+    cdef void *start
+    if alignment == 0 or alignment & (alignment - 1):
+        errno.errno = errno.EINVAL
+        return NULL
+    n = min(<uint64_t> n, <uint64_t> INT64_MAX)
+    if alignment <= LEAST_ALIGNMENT:
+        return malloc(n)
+    if alignment <= core.page_size:
+        # A slab's blocks start at multiples of their length, which is one of the alignment here.
+        return malloc((max(n, <size_t> 1) + alignment - 1) & ~(alignment - 1))
+    while True:
+        start = take_aligned(alignment, n)
+        if start != NULL or not is_tried_again(&attempts):
+            return answer(start, before)
+
+
+# ---- for C ----
+
+cdef int list_causes() except -1:
+    cdef int i
+    for i in range(<int> BLOCKERS):
+        causes[i] = PyUnicode_AsUTF8(BLOCKED_BY[i] or "")       # which live as long as the tuple
+    return 0
+
+list_causes()
+cdef memlimits_functions table
+table.version = MEMLIMITS_VERSION
+table.size = sizeof(table)
+table.malloc = malloc
+table.calloc = calloc
+table.realloc = realloc
+table.free = free
+table.aligned_alloc = aligned_alloc
+table.usable_size = usable_size
+table.rezalloc = rezalloc
+table.set_refusal_handler = <const memlimits_refusal_handler *(*)(
+    const memlimits_refusal_handler *handler) noexcept nogil> set_refusal_handler
+functions_with_size = PyCapsule_New(&table, MEMLIMITS_CAPSULE, NULL)    # memlimits.h asks for it
+# What the header of 0.1.0 asks for: the first four functions.
+functions = PyCapsule_New(&table.malloc, "memlimits.functions", NULL)

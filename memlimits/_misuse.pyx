@@ -48,18 +48,20 @@ cdef void put_block(Line *line, const char *start, uint64_t n) noexcept nogil:
 cdef void put_what_is_there(
     Line *line, const Resource *resource, const char *address
 ) noexcept nogil:
-    cdef uint64_t n = resource.block_size or resource.bytes
-    cdef const char *start = address - <uint64_t> (address - resource.base) % n
+    cdef uint64_t n = resource.bytes - resource.shift
+    cdef const char *start = resource.base + resource.shift
     cdef bint held = resource.use != IDLE and resource.use != DETACHED
     if resource.block_size:
+        n = resource.block_size
+        start = address - <uint64_t> (address - resource.base) % n
         if slab_place(resource, start) >= resource.bound:
             put(line, b"no block was ever handed out there")
             return
         held = resource.live > 0 and not slab_has_free(resource, start)
-    if address > start:
+    if address != start:
         put(line, b"it is not the start of a block, but ")
-        put_number(line, address - start, 10)
-        put(line, b" bytes inside ")
+        put_number(line, address - start if address > start else start - address, 10)
+        put(line, b" bytes inside " if address > start else b" bytes before ")
     put_block(line, start, n)
     if not held:
         put(line, b" was freed before" if address == start else b", which was freed before")

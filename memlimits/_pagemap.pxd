@@ -31,6 +31,9 @@ cdef int pagemap_add(
 # A node to spare. NULL without memory.
 cdef void *pagemap_spare(PageMap *pages) noexcept nogil
 cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
+# The page of one address finds a resource, or none with NULL. -1 without memory; never with NULL.
+cdef int pagemap_set(
+    PageMap *pages, const void *address, Resource *resource) noexcept nogil
 # The resource that holds the page of an address below 2^48, as the map knows it: every page of what
 # can be a slab, the first of what is longer. NULL for other pages.
 cdef inline Resource *pagemap_find(const PageMap *pages, const void *address) noexcept nogil:

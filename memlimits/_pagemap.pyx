@@ -60,3 +60,13 @@ cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcep
     cdef uint64_t page
     for page in range(n >> PAGE_BITS):
         store_release(entry(pages, <uint64_t> resource.base + (page << PAGE_BITS), False), NULL)
+
+
+cdef int pagemap_set(
+    PageMap *pages, const void *address, Resource *resource
+) noexcept nogil:
+    cdef void **at = entry(pages, <uint64_t> address, resource != NULL)
+    if at == NULL:
+        return -1
+    store_release(at, resource)
+    return 0

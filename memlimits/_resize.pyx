@@ -21,7 +21,8 @@ cdef enum:
 
 cdef bint can_resize(const Core *core, const Resource *resource, uint64_t bytes) noexcept nogil:
     return (
-        core.resizes and not core.heaps.lost and resource.block_size == 0 and not resource.lingers
+        core.resizes and not core.heaps.lost and resource.block_size == 0
+        and resource.shift == 0 and not resource.lingers
         and RESIZE_FROM <= min(resource.bytes, bytes) and bytes <= core.max_buffer_length
         and not resource.bytes < HUGE_ABOVE < bytes)
 

@@ -62,6 +62,8 @@ cdef struct Resource:
     uint64_t charged
     # Of a whole resource that was put apart, the home that it had: the slow way alone leads to it.
     void *taker
+    uint64_t shift          # of one that is put apart: its block starts so far behind `base`
+    uint64_t cleared        # whole, of calloc or rezalloc: so many bytes were asked for
 
 # What a caller holds.
 cdef struct Block:
@@ -144,5 +146,5 @@ cdef inline bint slab_cuts(const Resource *slab, const void *start) noexcept nog
 
 # Whether a block was handed back, and not handed out since.
 cdef bint slab_has_free(const Resource *slab, const void *start) noexcept nogil
-# Whether a caller holds a block that starts at an address within the resource.
+# Whether a caller holds a block that starts at an address within the resource: for sure.
 cdef bint resource_lends(const Resource *resource, const void *start) noexcept nogil

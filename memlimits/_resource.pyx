@@ -56,6 +56,6 @@ cdef bint slab_has_free(const Resource *slab, const void *start) noexcept nogil:
 
 cdef bint resource_lends(const Resource *resource, const void *start) noexcept nogil:
     if resource.block_size == 0:
-        return resource.use == TAKEN and start == resource.base
+        return resource.use == TAKEN and start == resource.base + resource.shift
     return slab_lends(resource, start) or (
         slab_place(resource, start) < resource.bound and not slab_has_free(resource, start))

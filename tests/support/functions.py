@@ -1,9 +1,12 @@
 """malloc, realloc and free as C has them, and blocks of known contents.
 
-ctypes drops the GIL around each call.
+ctypes drops the GIL around each call; `WithGil` has all functions, called as Python's own C code
+calls them: only then is a block charged to the account that is open.
 """
 
 import ctypes
+from ctypes import c_size_t as size_t
+from ctypes import c_void_p as pointer
 
 from memlimits import _malloc, memory
 
@@ -14,6 +17,22 @@ _table = (ctypes.c_void_p * 4).from_address(_get(_malloc.functions, b"memlimits.
 malloc = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(_table[0])
 realloc = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(_table[2])
 free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_table[3])
+
+
+class WithGil:
+    """A pointer that is NULL is 0."""
+
+    _table = (pointer * 9).from_address(
+        _get(_malloc.functions_with_size, b"memlimits.functions_with_size")
+    )
+    malloc = ctypes.PYFUNCTYPE(size_t, size_t)(_table[1])
+    calloc = ctypes.PYFUNCTYPE(size_t, size_t, size_t)(_table[2])
+    realloc = ctypes.PYFUNCTYPE(size_t, pointer, size_t)(_table[3])
+    free = ctypes.PYFUNCTYPE(None, pointer)(_table[4])
+    aligned_alloc = ctypes.PYFUNCTYPE(size_t, size_t, size_t)(_table[5])
+    usable_size = ctypes.PYFUNCTYPE(size_t, pointer)(_table[6])
+    rezalloc = ctypes.PYFUNCTYPE(size_t, pointer, size_t)(_table[7])
+
 
 PATTERN = bytes(range(251))
 
