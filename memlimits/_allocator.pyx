@@ -6,7 +6,7 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport UINT64_MAX
 
-from memlimits._arguments cimport as_limit, as_nanoseconds, seconds_or_none
+from memlimits._arguments cimport as_limit, as_nanoseconds, seconds_or_none, shown
 from memlimits._controls cimport (
     Snapshot, core_active, core_cache_limit, core_cached, core_clear_cache, core_latest_refusal,
     core_read, core_read_sizes, core_reset_peak, core_settings, core_snapshot,
@@ -152,7 +152,7 @@ cdef class Allocator:
         cdef bint returns
         if not isinstance(action, str) or action not in IDLE_ACTIONS:
             error = ValueError if isinstance(action, str) else TypeError
-            raise error(f"action must be 'purge' or 'return', not {action!r}")
+            raise error(f"action must be 'purge' or 'return', not {shown(action)}")
         returns = action == "return"
         with nogil:
             timeout = purgeable_set_timeout(&self.core, timeout, returns)
@@ -245,13 +245,13 @@ cdef class Allocator:
     cdef int give_policy(self, Layer *layer, policy, timeout) except -1:
         if not isinstance(policy, str) or policy not in POLICIES:
             error = ValueError if isinstance(policy, str) else TypeError
-            raise error(f"policy must be 'guideline', 'strict' or 'wait', not {policy!r}")
+            raise error(f"policy must be 'guideline', 'strict' or 'wait', not {shown(policy)}")
         layer.policy = POLICIES.index(policy)
         if layer.policy == PATIENT:
             timeout = getattr(policy, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
             layer.timeout = as_nanoseconds(timeout, "timeout", f"{DEFAULT_TIMEOUT:g} s")
         elif timeout is not None:
-            raise ValueError(f"only the policy 'wait' takes a timeout, not {policy!r}")
+            raise ValueError(f"only the policy 'wait' takes a timeout, not {shown(policy)}")
         layer.given |= POLICY
         return 0
 

@@ -8,9 +8,11 @@ cdef object as_integer(object value, str name, str meaning)
 cdef int64_t as_nbytes(object value, str name) except -1
 # A limit in bytes: from 0 to 2**64 - 1. From 2**63 on it bounds nothing.
 cdef uint64_t as_limit(object value, str name) except? 0
+# A real number; infinity for an integer that is longer than a double. `meaning` as above.
+cdef double as_real(object value, str name, str meaning) except? -1
 # In seconds: a real number from 0 to 10**9. `none` is what None means.
 cdef int64_t as_nanoseconds(object value, str name, str none) except -1
 # The reverse; None for UINT64_MAX.
 cdef object seconds_or_none(uint64_t nanoseconds)
-# An integer for an error message, however long it is.
-cdef str shown(object number)
+# An argument for an error message, however long it is, and whatever its repr does.
+cdef str shown(object value)

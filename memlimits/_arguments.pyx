@@ -5,6 +5,7 @@ from libc.stdint cimport UINT64_MAX
 
 cdef enum:
     MOST_SECONDS = 1000000000       # about 30 years
+    LONGEST_SHOWN = 100
 
 
 cdef bint is_bool(object value) except -1:
@@ -15,7 +16,7 @@ cdef bint is_bool(object value) except -1:
 
 cdef object as_integer(object value, str name, str meaning):
     if is_bool(value):
-        raise TypeError(f"{name} must be an integer, {meaning}, not the bool {value!r}")
+        raise TypeError(f"{name} must be an integer, {meaning}, not the bool {shown(value)}")
     if not PyIndex_Check(value):
         raise TypeError(f"{name} must be an integer, {meaning}, not {type(value).__name__}")
     return PyNumber_Index(value)
@@ -47,17 +48,21 @@ cdef uint64_t as_limit(object value, str name) except? 0:
     return number
 
 
-cdef int64_t as_nanoseconds(object value, str name, str none) except -1:
-    cdef double seconds
+cdef double as_real(object value, str name, str meaning) except? -1:
     if is_bool(value) or not hasattr(value, "__float__") and not PyIndex_Check(value):
-        raise TypeError(f"{name} must be a number, or None for {none}, not {value!r}")
+        raise TypeError(f"{name} must be a number, {meaning}, not {shown(value)}")
     try:
-        seconds = value
+        return value
     except OverflowError:
-        seconds = INFINITY
+        return INFINITY
+
+
+cdef int64_t as_nanoseconds(object value, str name, str none) except -1:
+    cdef double seconds = as_real(value, name, f"in seconds, or None for {none}")
     if not 0 <= seconds <= MOST_SECONDS:
         raise ValueError(
-            f"{name} must be from 0 to {MOST_SECONDS} seconds, or None for {none}, not {value!r}")
+            f"{name} must be from 0 to {MOST_SECONDS} seconds, or None for {none}, "
+            f"not {shown(value)}")
     return <int64_t> (seconds * 1e9)
 
 
@@ -65,7 +70,11 @@ cdef object seconds_or_none(uint64_t nanoseconds):
     return None if nanoseconds == UINT64_MAX else nanoseconds / 1e9
 
 
-cdef str shown(object number):
-    if number.bit_length() <= 128:
-        return str(number)
-    return f"an integer of {number.bit_length()} bits"
+cdef str shown(object value):
+    if type(value) is int and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."

@@ -367,16 +367,16 @@ def reserve(nbytes):
 
 
 def what_blocks(nbytes):
-    """What would refuse an allocation now, as in MemoryLimitError.blocked_by; None for nothing."""
+    """The number, and what would refuse so many bytes now, as in MemoryLimitError; or None."""
     cdef uint64_t n = as_nbytes(nbytes, "nbytes")
     cdef Allocator allocator = get_default()
     cdef Account *account = account_here(&allocator.core)
     cdef Blocker blocker
     if n == 0:
-        return None
+        return n, None
     with nogil:
         blocker = core_would_fit_on(&allocator.core, account, n)
-    return BLOCKED_BY[<int> blocker]
+    return n, BLOCKED_BY[<int> blocker]
 
 
 cdef Account **hold_all(Core *core, size_t *count) noexcept:

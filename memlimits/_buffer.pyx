@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 
 from memlimits._accounts cimport Account
 from memlimits._allocator cimport get_default, raise_refusal
-from memlimits._arguments cimport as_nbytes
+from memlimits._arguments cimport as_nbytes, shown
 from memlimits._asked cimport asked_change, asked_is_wired
 from memlimits._cache cimport LARGEST_SLAB_BLOCK
 from memlimits._callers cimport python_caller, raise_what_is_set
@@ -264,9 +264,9 @@ cdef class Buffer:
         cdef bint copied = bool(copy)
         cdef bint versioned = max_version is not None and max_version[0] >= DLPACK_MAJOR
         if stream is not None:
-            raise BufferError(f"a buffer in CPU memory takes no stream, not {stream!r}")
+            raise BufferError(f"a buffer in CPU memory takes no stream, not {shown(stream)}")
         if dl_device is not None and tuple(dl_device) != (DL_CPU, 0):
-            raise BufferError(f"a buffer is on the CPU, device (1, 0), not {dl_device!r}")
+            raise BufferError(f"a buffer is on the CPU, device (1, 0), not {shown(dl_device)}")
         require(self)
         cdef Buffer source = copy_of(self) if copied else self
         return dlpack_capsule(source, versioned, copied)

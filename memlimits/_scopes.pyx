@@ -7,6 +7,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from memlimits._allocator cimport Allocator, get_default
 from memlimits._python cimport ObjectLock, lock_object, unlock_object
+from memlimits._arguments cimport shown
 from memlimits._settings cimport WIRED, Layer, settings_end, settings_layer, settings_open
 
 cdef enum State:
@@ -66,7 +67,8 @@ cdef class limits:
         # By itself the message would speak of __cinit__().
         if values:
             raise TypeError(
-                f"limits() takes keyword arguments only, such as memory=..., not {values[0]!r}")
+                f"limits() takes keyword arguments only, such as memory=..., not "
+                f"{shown(values[0])}")
         for name in others:
             raise TypeError(f"limits() got an unexpected keyword argument {name!r}")
         self.allocator = get_default()

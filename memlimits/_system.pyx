@@ -6,7 +6,7 @@ from libc.stdlib cimport free
 
 from memlimits._accounts cimport Account, account_reserved_for
 from memlimits._allocator cimport Allocator
-from memlimits._arguments cimport as_nbytes
+from memlimits._arguments cimport as_nbytes, as_real, shown
 from memlimits._contexts cimport account_here, rooms_here
 from memlimits._controls cimport core_read_sizes, core_settings
 from memlimits._core cimport Core, core_resume, core_stop
@@ -41,13 +41,20 @@ cdef double as_percent(object value) except -1:
     cdef double percent
     if value is None:
         return INFINITY
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(f"stall must be a number, in percent, or None for never, not {value!r}")
-    percent = value
+    percent = as_real(value, "stall", "in percent, or None for never")
     if not 0 < percent <= 100:
         raise ValueError(
-            f"stall must be above 0 and at most 100 percent, or None for never, not {value!r}")
+            f"stall must be above 0 and at most 100 percent, or None for never, "
+            f"not {shown(value)}")
     return percent
+
+
+def interval(value):
+    """A checked argument, in seconds."""
+    cdef double seconds = as_real(value, "interval", "in seconds")
+    if not 0.001 <= seconds <= 1e6:
+        raise ValueError(f"interval must be from 0.001 to 1e6 seconds, not {shown(value)}")
+    return seconds
 
 
 def set_pressure_trim(Allocator allocator not None, available, stall):

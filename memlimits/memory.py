@@ -297,8 +297,7 @@ def would_fit(nbytes: "SupportsIndex") -> Fit:
     TypeError, ValueError
         `nbytes` is no such integer.
     """
-    blocked_by = what_blocks(nbytes)  # which says what is wrong with its argument
-    return Fit(nbytes.__index__(), blocked_by)
+    return Fit(*what_blocks(nbytes))
 
 
 def reset_peak_memory() -> None:

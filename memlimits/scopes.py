@@ -19,7 +19,7 @@ def decorated(make: Callable[[], limits], function: Callable[..., Any]) -> Any:
         `function` is not a function, a method or another callable that is no class.
     """
     if not callable(function) or isinstance(function, type):
-        raise TypeError(f"limits() decorates functions, not {function!r}")
+        raise TypeError(f"limits() decorates functions, not a {type(function).__name__}")
     wrapper = _wrapper_for(function)(make, function)
     return functools.update_wrapper(wrapper, function)
 

@@ -260,11 +260,7 @@ class AutoTrim:
     _entered = False
 
     def __init__(self, interval: "SupportsFloat") -> None:
-        if isinstance(interval, (bool, str)) or not hasattr(interval, "__float__"):
-            raise TypeError(f"interval must be a number, in seconds, not {interval!r}")
-        seconds = float(interval)
-        if not 0.001 <= seconds <= 1e6:
-            raise ValueError(f"interval must be from 0.001 to 1e6 seconds, not {interval!r}")
+        seconds = _system.interval(interval)
         default_allocator()
         trimming = _Trimming(seconds)
         trimming.start()

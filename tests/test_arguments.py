@@ -1,5 +1,7 @@
 """Arguments of the documented functions: numbers of bytes, and policies."""
 
+import fractions
+
 import numpy
 import pytest
 
@@ -135,6 +137,115 @@ def test_none_means_something_for_the_cache_limit_only(function):
     with pytest.raises(TypeError, match="NoneType"):
         function(None)
     assert limits() == before
+
+
+def repeat(text):
+    """An object that shows itself so."""
+    return type("Shown", (), {"__repr__": lambda self: text * 10**6})()
+
+
+def in_words():
+    """An object whose repr raises."""
+    return type("Silent", (), {"__repr__": lambda self: {}["nothing"]})()
+
+
+BLOCK = memlimits.allocate(0)
+TAKES = {
+    "allocate": memlimits.allocate,
+    "memory": memlimits.set_memory_limit,
+    "policy": memlimits.set_memory_policy,
+    "timeout": lambda value: memlimits.set_memory_policy("wait", value),
+    "seconds": memlimits.set_idle_timeout,
+    "action": lambda value: memlimits.set_idle_timeout(1, value),
+    "stall": lambda value: memlimits.set_pressure_trim(stall=value),
+    "available": memlimits.set_pressure_trim,
+    "interval": memlimits.auto_trim,
+    "limits": lambda value: memlimits.limits(value),
+    "decorator": lambda value: memlimits.limits()(value),
+    "budget": memlimits.budget,
+    "reserve": memlimits.reserve,
+    "trim": memlimits.trim,
+    "dl_device": lambda value: BLOCK.__dlpack__(dl_device=(value, 0)),
+    "stream": lambda value: BLOCK.__dlpack__(stream=value),
+}
+
+
+@pytest.mark.parametrize("what", TAKES)
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, -(10**5000), "x" * 10**6, ["x"] * 10**6, repeat("text"), in_words()],
+    ids=["huge", "negative", "str", "list", "long repr", "no repr"],
+)
+def test_a_message_is_short_whatever_the_value(what, value):
+    before = (limits(), memlimits.get_idle_timeout(), memlimits.get_pressure_trim(), counts(memory))
+    with pytest.raises((TypeError, ValueError, BufferError)) as caught:
+        TAKES[what](value)
+    assert 20 < len(str(caught.value)) < 300
+    assert "Exceeds the limit" not in str(caught.value)
+    after = (limits(), memlimits.get_idle_timeout(), memlimits.get_pressure_trim(), counts(memory))
+    assert after == before
+
+
+@pytest.mark.parametrize("what", ["timeout", "seconds", "stall", "interval"])
+@pytest.mark.parametrize("value", [True, numpy.True_, "1", b"1", 1j, []])
+def test_what_is_no_real_number_is_an_error(what, value):
+    with pytest.raises(TypeError, match="must be a number, in "):
+        TAKES[what](value)
+
+
+@pytest.mark.parametrize("what", ["timeout", "seconds", "stall", "interval"])
+def test_a_real_number_of_any_type_is_taken(what):
+    for value in (5, 5.0, numpy.float32(5), numpy.int8(5), Index(5), fractions.Fraction(10, 2)):
+        found = TAKES[what](value)
+        if what == "interval":
+            assert found.interval == 5
+            found.close()
+    found = {
+        "timeout": memlimits.get_memory_policy(),
+        "seconds": memlimits.get_idle_timeout(),
+        "stall": memlimits.get_pressure_trim()[1],
+    }
+    memlimits.set_idle_timeout(None)
+    memlimits.set_pressure_trim(32 * MIB)
+    if what == "timeout":
+        assert found[what].timeout == 5
+    elif what in found:
+        assert found[what] == 5
+
+
+class Once:
+    """A number that can be asked for once."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def __index__(self):
+        self.asked += 1
+        return 4096
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        memlimits.allocate,
+        memlimits.would_fit,
+        memlimits.reserve,
+        memlimits.trim,
+        memlimits.set_memory_limit,
+        memlimits.set_cache_limit,
+        memlimits.set_wired_limit,
+        memlimits.set_pressure_trim,
+        memlimits.set_idle_timeout,
+        lambda value: memlimits.budget("b", value),
+        lambda value: memlimits.limits(memory=value),
+    ],
+)
+def test_a_number_is_asked_for_once(function):
+    number = Once()
+    function(number)
+    memlimits.set_idle_timeout(None)
+    memlimits.set_pressure_trim(32 * MIB)
+    assert number.asked == 1
 
 
 @pytest.mark.parametrize("value", [4096, Index(4096), numpy.int16(4096), numpy.uint64(4096)])
