@@ -1,5 +1,6 @@
 """The closing report of `memlimits run`, in text and in JSON."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,8 @@ from support.units import MIB
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 
 
-KEYS = {"program", "budgets", "last_refusal", "ungoverned", *memlimits.stats()._asdict()}
+KEYS = {"program", "budgets", "last_refusal", "ungoverned", "ungoverned_children"}
+KEYS |= {*memlimits.stats()._asdict()}
 
 ARRAYS = """
 import numpy
@@ -37,6 +39,7 @@ def values(**changes):
         "budgets": [],
         "last_refusal": None,
         "ungoverned": None,
+        "ungoverned_children": None,
         **changes,
     }
 
@@ -248,6 +251,119 @@ def test_json_to_a_pipe_with_a_name(run, tmp_path):
     finally:
         os.close(reader)
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    done = run("print('ran')", "--report=pipe")
+    assert done.stdout == b"ran\n"
+    path = tmp_path / "pipe"
+    assert done.stderr.endswith(
+        f"memlimits: cannot write the report to {path}: nothing reads from it\n".encode()
+    )
+
+
+def test_a_pipe_whose_reader_stopped_reading_holds_nothing_up(run, tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        done = run("", "--report=pipe")
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert done.stderr.endswith(b"pipe: what reads from it does not go on\n")
+
+
+def test_a_pipe_that_takes_the_place_of_the_file(run, tmp_path):
+    (tmp_path / "report.json").touch()
+    done = run(
+        "import os; os.unlink('report.json'); os.mkfifo('report.json')", "--report=report.json"
+    )
+    assert done.stderr.endswith(b"report.json: nothing reads from it\n")
+
+
+def test_a_file_that_is_there_stays_the_file_it_is(run, tmp_path):
+    """Its mode, its owner and its names."""
+    path = tmp_path / "report.json"
+    path.write_text("old" * 10_000)
+    path.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(path, 12345, 23456)
+    os.link(path, tmp_path / "other name")
+    (tmp_path / "link").symlink_to("report.json")
+    before = path.stat()
+    run("import os; os.umask(0o777)", "--report=link")
+    after = path.stat()
+    for name in ("st_ino", "st_dev", "st_mode", "st_uid", "st_gid", "st_nlink"):
+        assert getattr(after, name) == getattr(before, name)
+    assert set(json.loads((tmp_path / "other name").read_text())) == KEYS
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_new_file_has_the_mode_of_the_mask_at_the_start(run, tmp_path):
+    (tmp_path / "link").symlink_to("made.json")
+    run("import os; os.umask(0o777)", "--report=link", preexec_fn=lambda: os.umask(0o026))
+    assert (tmp_path / "made.json").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_devices(run, tmp_path):
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "full").symlink_to("/dev/full")
+    assert run("", "--report=null").stderr.count(b"\n") == 1
+    done = run("", "--report=full", code=0)
+    assert done.stderr.endswith(b"full: No space left on device\n")
+
+
+ANEW = b"worker processes were started anew (spawn, forkserver, loky), not governed\n"
+RAN = b"child processes ran: a Python among them that was not forked was not governed\n"
+POOL = """
+import multiprocessing
+def work(n):
+    return sum(range(n))
+if __name__ == "__main__":
+    with multiprocessing.get_context({how!r}).Pool(1) as pool:
+        assert pool.map(work, [10]) == [45]
+"""
+CHILD = """
+import subprocess, sys
+subprocess.run([sys.executable, "-c", "sum(range(10**6))"], check=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        (POOL.format(how="spawn"), ANEW),
+        (POOL.format(how="forkserver"), ANEW),
+        (POOL.format(how="fork"), None),
+        (CHILD, RAN),
+        ("import subprocess; subprocess.__name__", None),
+        ("import os\nif os.fork() == 0:\n    sum(range(10**6))\nelse:\n    os.wait()", None),
+    ],
+    ids=["spawn", "forkserver", "fork", "child", "none", "bare fork"],
+)
+def test_children_that_were_not_governed_are_told_of(run, tmp_path, source, line):
+    done = run(source, "--report=report.json")
+    said = [told for told in (ANEW, RAN) if b"memlimits: " + told in done.stderr]
+    assert said == ([line] if line else [])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ungoverned_children"] == (line and line.decode().strip())
+
+
+def test_quiet(run, tmp_path):
+    done = run("import numpy; numpy.ones(5)", "--quiet", "--report=report.json")
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert set(json.loads((tmp_path / "report.json").read_text())) == KEYS
+    source = "import shutil; shutil.rmtree('there')"
+    (tmp_path / "there").mkdir()
+    done = run(source, "--quiet", "--report=there/report.json")
+    assert done.stderr.startswith(b"memlimits: cannot write the report to ")
 
 
 @pytest.mark.parametrize("end", ["pass", "sys.exit(3)", "1 / 0"])

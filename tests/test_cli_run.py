@@ -1,6 +1,7 @@
 """`memlimits run`: its options, and what becomes of a program inside its limits."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import memlimits
 from memlimits import cli
+from memlimits.cli import options as cli_options
 from memlimits.cli import run as cli_run
 
 MIB = 2**20
@@ -231,3 +233,135 @@ def test_a_timeout_is_refused_where_nothing_waits(capsys, options, timeout):
         cli.main(["run", *options, f"--timeout={timeout}", "program.py"])
     assert refusal.value.code == 2
     assert "argument --timeout: only --policy wait takes it" in capsys.readouterr().err
+
+
+def options(*words, **environ):
+    return cli_options.read(words, environ)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("MEMORY_LIMIT", "2GiB", 2 << 30),
+        ("CACHE_LIMIT", "5M", 5 << 20),
+        ("WIRED_LIMIT", "0", 0),
+        ("POLICY", "strict", "strict"),
+        ("REPORT", "a b.json", "a b.json"),
+        ("QUIET", "1", True),
+        ("QUIET", "0", False),
+    ],
+)
+def test_a_variable_stands_for_an_option_that_is_not_given(variable, text, value):
+    name = variable.lower()
+    assert getattr(options("x.py", **{f"MEMLIMITS_{variable}": text}), name) == value
+    default = getattr(options("x.py"), name)
+    assert getattr(options("x.py", **{f"MEMLIMITS_{variable}": ""}), name) == default
+    if variable != "QUIET":
+        given = {"POLICY": "wait", "REPORT": "c"}.get(variable, "3MiB")
+        word = f"--{name.replace('_', '-')}={given}"
+        chosen = getattr(options(word, "x.py", **{f"MEMLIMITS_{variable}": "nonsense"}), name)
+        assert chosen == {"POLICY": "wait", "REPORT": "c"}.get(variable, 3 << 20)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words", "message"),
+    [
+        ({"MEMORY_LIMIT": "lots"}, [], "variable MEMLIMITS_MEMORY_LIMIT: invalid size 'lots'"),
+        ({"CACHE_LIMIT": "512"}, [], "variable MEMLIMITS_CACHE_LIMIT: 512 bytes, or MiB?"),
+        ({"POLICY": "lax"}, [], "variable MEMLIMITS_POLICY: invalid policy 'lax'"),
+        ({"TIMEOUT": "x"}, ["--policy=wait"], "variable MEMLIMITS_TIMEOUT: invalid time 'x'"),
+        ({"TIMEOUT": "5"}, [], "variable MEMLIMITS_TIMEOUT: only the policy wait takes it"),
+        ({"TIMEOUT": "5", "POLICY": "strict"}, [], "MEMLIMITS_TIMEOUT: only the policy wait"),
+        ({"POLICY": "strict"}, ["--timeout=5"], "argument --timeout: only --policy wait takes it"),
+        ({"QUIET": "yes"}, [], "variable MEMLIMITS_QUIET: invalid value 'yes': write 1 for yes"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_named(environ, words, message):
+    environ = {f"MEMLIMITS_{name}": text for name, text in environ.items()}
+    with pytest.raises(cli_options.UsageError, match=re.escape(message)):
+        options(*words, "x.py", **environ)
+
+
+def test_a_timeout_of_the_environment():
+    both = {"MEMLIMITS_TIMEOUT": "2.5", "MEMLIMITS_POLICY": "wait"}
+    assert options("x.py", **both).timeout == 2.5
+    assert options("--policy=wait", "x.py", MEMLIMITS_TIMEOUT="2.5").timeout == 2.5
+    assert options("--timeout=3", "x.py", MEMLIMITS_POLICY="wait").timeout == 3
+    assert options("--policy=strict", "x.py", **both).timeout is None
+
+
+def test_variables_reach_the_program_s_limits(run):
+    environ = {"MEMLIMITS_MEMORY_LIMIT": "300MiB", "MEMLIMITS_POLICY": "guideline"}
+    done = run(SHOW, "-B", env={**os.environ, **environ})
+    assert json.loads(done.stdout) == [300 * MIB, 300 * MIB, 0, "guideline"]
+
+
+def test_variables_are_read_by_run_only(tmp_path):
+    code = "import memlimits; print(memlimits.get_memory_limit(), memlimits.stats().policy)"
+    environ = {"MEMLIMITS_MEMORY_LIMIT": "300MiB", "MEMLIMITS_POLICY": "lax"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environ}, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == (f"{DEFAULT} guideline\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "python", "program"),
+    [
+        (["-O", "x.py", "-O"], ["-O"], ["x.py", "-O"]),
+        (["-X", "dev", "-Wignore", "x.py"], ["-X", "dev", "-Wignore"], ["x.py"]),
+        (["-OBX", "a=b", "x.py"], ["-OBX", "a=b"], ["x.py"]),
+        (["-uBm", "json.tool", "-h"], ["-uB"], ["-m", "json.tool", "-h"]),
+        (["-Ic", "1", "2"], ["-I"], ["-c", "1", "2"]),
+        (["-Oc1"], ["-O"], ["-c", "1"]),
+        (["-mjson", "-m"], [], ["-m", "json", "-m"]),
+        (["--check-hash-based-pycs", "never", "-"], ["--check-hash-based-pycs", "never"], ["-"]),
+        (["-q", "--", "-x.py", "a"], ["-q"], ["-x.py", "a"]),
+        (["-i", "--quiet", "-b", "x"], ["-i", "-b"], ["x"]),
+    ],
+)
+def test_options_of_the_interpreters(words, python, program):
+    read = options(*words)
+    assert (read.python, read.program) == (python, program)
+
+
+def test_options_of_the_interpreters_and_ours_hold_together(run):
+    done = run(SHOW, "-O", "--memory-limit", "200MiB", "-X", "dev", "--cache-limit=1MiB")
+    assert json.loads(done.stdout) == [200 * MIB, MIB, 0, "strict"]
+    assert "limit 200 MiB (strict)" in done.stderr
+
+
+def test_an_option_that_the_interpreter_refuses(run):
+    done = run("print('never')", "-X", "int_max_str_digits=nonsense", code=1)
+    assert done.stdout == ""
+    assert "int_max_str_digits" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("pytest", "\nmemlimits: To run the module: memlimits run -m pytest\n"),
+        ("timeit", "\nmemlimits: To run the module: memlimits run -m timeit\n"),
+        ("email", "No such file or directory\n"),  # a package that cannot be run
+        ("nonesuch", "No such file or directory\n"),
+        ("nonesuch.py", "No such file or directory\n"),
+        ("./pytest", "No such file or directory\n"),
+        ("python3", "\nmemlimits: Leave 'python3' out: its options and the program follow "
+                    "`memlimits run` directly\n"),
+    ],
+)  # fmt: skip
+def test_a_script_that_is_not_there_may_be_something_else(run, name, hint):
+    error = run("", program=[name, "x.py"], code=2).stderr
+    assert error.startswith("memlimits: can't open file ")
+    assert error.endswith(hint)
+
+
+def test_usage_is_on_standard_output_where_it_is_asked_for(capsys):
+    with pytest.raises(SystemExit) as leaves:
+        cli.main(["run", "--quiet", "-h", "x.py"])
+    assert leaves.value.code == 0
+    said = capsys.readouterr()
+    assert said.out == cli_options.HELP
+    assert said.err == ""
+    for name in cli_options._WITH_VALUE:
+        assert f"  {name} " in said.out

@@ -4,6 +4,7 @@ import builtins
 import os
 import sys
 from _frozen_importlib import BuiltinImporter
+from _frozen_importlib_external import PathFinder
 
 from memlimits.cli import _start
 
@@ -58,6 +59,18 @@ def find(words: "Sequence[str]") -> Program:
     _start.open_script(os.open(path, os.O_RDONLY))
     directory = os.path.dirname(os.path.realpath(path))
     return Program([*words], _unless_safe(directory), "script", path)
+
+
+def what_is_meant_by(name: str) -> str:
+    """Return a line on what may be meant by a script that does not exist, or nothing."""
+    if name.startswith("python"):
+        return f"\nLeave {name!r} out: its options and the program follow `memlimits run` directly"
+    if not name.isidentifier():
+        return ""
+    spec = PathFinder.find_spec(name, None)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = PathFinder.find_spec(f"{name}.__main__", spec.submodule_search_locations)
+    return "" if spec is None else f"\nTo run the module: memlimits run -m {name}"
 
 
 def start(program: Program, adopt: "Callable[[], object]") -> None:

@@ -4,6 +4,7 @@ import os
 
 from memlimits import memory
 from memlimits.adapters import why_numpy_is_not_governed
+from memlimits.cli.children import why_children_are_not_governed
 from memlimits.cli.sizes import format_exact, format_limit, format_size, show
 from memlimits.cli.streams import say
 
@@ -57,6 +58,7 @@ def facts() -> "dict[str, Any]":
         "budgets": memory.budgets(),
         "last_refusal": None if refusal is None else _numbers(refusal),
         "ungoverned": why_numpy_is_not_governed(),
+        "ungoverned_children": why_children_are_not_governed(),
     }
 
 
@@ -76,6 +78,8 @@ def describe(values: "dict[str, Any]") -> str:
     ]
     if values["ungoverned"]:
         lines.append(values["ungoverned"])
+    if values["ungoverned_children"]:
+        lines.append(values["ungoverned_children"])
     if values["overruns"]:
         lines.append(f"allocations over the limit: {values['overruns']:,}")
     if values["wire_failures"]:

@@ -88,9 +88,9 @@ def _find(words: "Sequence[str]") -> program.Program:
     try:
         return program.find(words)
     except OSError as error:
-        raise CommandError(
-            f"can't open file {error.filename!r}: [Errno {error.errno}] {error.strerror}"
-        ) from None
+        message = f"can't open file {error.filename!r}: [Errno {error.errno}] {error.strerror}"
+        hint = program.what_is_meant_by(words[0]) if isinstance(error, FileNotFoundError) else ""
+        raise CommandError(message + hint) from None
 
 
 def _open(report: "str | None") -> "JSONFile | None":
