@@ -2,7 +2,10 @@
 
 import contextvars
 import ctypes
+import importlib.util
+import shutil
 import sys
+import types
 import warnings
 
 import numpy
@@ -14,6 +17,7 @@ from memlimits.adapters import why_numpy_is_not_governed
 from support.commands import runner
 from support.governed import GOVERNED, PLAIN, owner, owner_here
 from support.handlers import current, named, of_capsule, other_library, set_handler
+from support.units import KIB, MIB
 
 pytestmark = pytest.mark.usefixtures("plain_numpy")
 
@@ -156,3 +160,99 @@ def test_run_reports_a_handler_of_another_library(run):
     done = run(SETS_A_HANDLER.format(path=sys.path), "--memory-limit=100MiB")
     assert b"'tracer' of another library" in done.stderr
     assert b"not governed" not in run("import numpy; numpy.ones(9)").stderr
+
+
+@pytest.fixture
+def unaligned(plain_numpy):
+    with memlimits.govern_numpy(aligned=False) as governing:
+        yield governing
+
+
+SIZES = [1, 32, 64, 100, 5000, 32 * KIB - 32, 32 * KIB, 64 * KIB, MIB, 9 * MIB]
+
+
+def test_unaligned_arrays_start_at_no_multiple_of_64(unaligned):
+    active = memlimits.get_active_memory()
+    for n in SIZES:
+        arrays = [numpy.empty(n, "u1"), numpy.zeros(n, "u1"), numpy.ones(n, "u1")]
+        assert {array.ctypes.data % 64 for array in arrays} == {32}
+        assert {owner(array) for array in arrays} == {GOVERNED}
+        assert (arrays[1].any(), arrays[2].all()) == (False, True)
+        assert memlimits.get_active_memory() - active >= 3 * (n + 32)
+        for array in arrays:
+            array.fill(7)
+        del array, arrays
+        assert memlimits.get_active_memory() == active
+        assert not numpy.zeros(n, "u1").any()
+    assert memlimits.empty(MIB).ctypes.data % 64 == 0
+
+
+def test_unaligned_arrays_are_resized_and_outlive_the_governing():
+    arrays = []
+    for first in SIZES:
+        with memlimits.govern_numpy(aligned=False):
+            array = numpy.arange(first, dtype="u2")
+        for n in [*SIZES, first]:
+            known = min(len(array), n)
+            expected = numpy.concatenate([array[:known], numpy.zeros(n - known, "u2")])
+            array.resize(n, refcheck=False)
+            assert numpy.array_equal(array, expected)
+            assert array.ctypes.data % 64 == 32
+        arrays.append(array)
+
+
+def test_any_that_is_open_and_wants_arrays_unaligned_gets_them_so():
+    with memlimits.govern_numpy():
+        assert numpy.ones(9).ctypes.data % 64 == 0
+        with memlimits.govern_numpy(aligned=False) as inner:
+            aligned = numpy.ones(MIB)
+            assert aligned.ctypes.data % 64 == 32
+            memlimits.govern_numpy().close()
+            assert numpy.ones(9).ctypes.data % 64 == 32
+            inner.close()
+            inner.close()
+            assert numpy.ones(9).ctypes.data % 64 == 0
+        assert owner_here() == GOVERNED
+
+
+@pytest.mark.parametrize("size", [2**64 - 1, 2**64 - 32, 2**63, 2**63 - 1])
+def test_huge_sizes_are_refused_unaligned_too(unaligned, size):
+    heap = of_capsule(current())
+    block = heap.calloc(None, 1, 100)
+    active = memlimits.get_active_memory()
+    assert heap.malloc(None, size) is None
+    assert heap.calloc(None, 1, size) is None
+    assert heap.calloc(None, size, 3) is None
+    assert heap.realloc(None, block, size) is None
+    assert memlimits.get_active_memory() == active
+    assert ctypes.string_at(block, 100) == bytes(100)
+    heap.free(None, block, 100)
+
+
+JAX_IS_IMPORTED = """
+import numpy
+print(numpy.ones(3).ctypes.data % 64)
+import jaxlib
+print(numpy.ones(3).ctypes.data % 64)
+import jaxlib.{name}
+print(numpy.ones(3).ctypes.data % 64, numpy.ones(1 << 20).ctypes.data % 64)
+"""
+
+
+def test_run_unaligns_arrays_once_jax_is_imported(run, tmp_path):
+    """JAX needs too much to be installed here: a package of its name, with real C code in it."""
+    found = [importlib.util.find_spec(name) for name in ("_csv", "_queue", "_heapq", "_json")]
+    compiled = next(spec for spec in found if spec and spec.has_location)
+    (tmp_path / "jaxlib").mkdir()
+    (tmp_path / "jaxlib" / "__init__.py").touch()
+    shutil.copy(compiled.origin, tmp_path / "jaxlib")
+    done = run(JAX_IS_IMPORTED.format(name=compiled.name))
+    assert done.stdout.split() == [b"0", b"0", b"32", b"32"]
+
+
+def test_govern_numpy_unaligns_arrays_where_jax_is(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jaxlib", types.ModuleType("jaxlib"))
+    with memlimits.govern_numpy():
+        assert numpy.ones(3).ctypes.data % 64 == 32
+    with memlimits.govern_numpy(aligned=True):
+        assert numpy.ones(3).ctypes.data % 64 == 0

@@ -69,6 +69,12 @@ cdef extern from *:
     """
     pthread_once_t placed
 
+cdef extern from *:
+    """
+    #define UNALIGNED ((int64_t)1 << 32)
+    """
+    int64_t UNALIGNED           # one that wants arrays unaligned, in a count of open ones
+
 cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(object tuple, Py_ssize_t i)
     int PyTraceMalloc_Track(unsigned int domain, uintptr_t address, size_t size)
@@ -79,6 +85,7 @@ cdef const PageMap *pages = &allocator.core.pages
 cdef enum:
     MOST_DIMENSIONS = 32
     ALIGNMENT = 64              # of every block
+    BEHIND = 32                 # a block's start, where data is to be unaligned
     TRACE_DOMAIN = 389047       # numpy.lib.tracemalloc_domain
 
 
@@ -116,29 +123,56 @@ def own_handler():
 # ours while any Governing is open.
 cdef PyDataMem_Handler *default_handler
 cdef PyDataMemAllocator plain           # its own functions, once ours stand in their place
-cdef int64_t open_governings = 0        # read and changed atomically
+# How many are open, and in the upper half how many of them want arrays unaligned: read and changed
+# atomically.
+cdef int64_t open_governings = 0
 
 
 cdef inline bint owns(const void *start) noexcept nogil:
     return pagemap_find_any(pages, start) != NULL
 
 
-cdef inline bint is_governed() noexcept nogil:
-    return load_count(&open_governings) > 0
+cdef inline bint is_unaligned(int64_t governings) noexcept nogil:
+    return governings >= UNALIGNED
+
+
+cdef inline void *behind(void *block) noexcept nogil:
+    return NULL if block == NULL else <char *> block + BEHIND
+
+
+cdef inline void *block_of(void *start) noexcept nogil:
+    """Where the block starts that an array's data lies in: there, or BEHIND it."""
+    return <void *> (<uintptr_t> start & ~<uintptr_t> (ALIGNMENT - 1))
+
+
+cdef void *malloc_behind(size_t size) noexcept nogil:
+    return behind(malloc(min(size, <size_t> INT64_MAX) + BEHIND))
+
+
+cdef void *calloc_behind(size_t count, size_t size) noexcept nogil:
+    if size != 0 and count > <size_t> INT64_MAX // size:
+        return calloc(count, size)      # which is refused
+    return behind(calloc(1, count * size + BEHIND))
 
 
 cdef void *governed_malloc(void *ctx, size_t size) noexcept nogil:
-    return malloc(size) if is_governed() else plain.malloc(ctx, size)
+    cdef int64_t governings = load_count(&open_governings)
+    if governings == 0:
+        return plain.malloc(ctx, size)
+    return malloc_behind(size) if is_unaligned(governings) else malloc(size)
 
 
 cdef void *governed_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
-    return calloc(count, size) if is_governed() else plain.calloc(ctx, count, size)
+    cdef int64_t governings = load_count(&open_governings)
+    if governings == 0:
+        return plain.calloc(ctx, count, size)
+    return calloc_behind(count, size) if is_unaligned(governings) else calloc(count, size)
 
 
 cdef void governed_free(void *ctx, void *start, size_t size) noexcept nogil:
     cdef Resource *resource = pagemap_find_any(pages, start)
     if resource != NULL:
-        free_found(resource, start)
+        free_found(resource, block_of(start))
     else:
         plain.free(ctx, start, size)
 
@@ -147,21 +181,25 @@ cdef void *governed_realloc(void *ctx, void *start, size_t size) noexcept nogil:
     if start == NULL:
         return governed_malloc(ctx, size)
     if owns(start):
-        return realloc(start, size)
-    return move(ctx, start, size) if is_governed() else plain.realloc(ctx, start, size)
+        if start == block_of(start):
+            return realloc(start, size)
+        return behind(realloc(block_of(start), min(size, <size_t> INT64_MAX) + BEHIND))
+    if load_count(&open_governings) == 0:
+        return plain.realloc(ctx, start, size)
+    return move(ctx, start, size)
 
 
 cdef void *move(void *ctx, void *start, size_t size) noexcept nogil:
     """A block of NumPy's own becomes one of ours. NULL: it stays as it is."""
     cdef void *old
-    cdef void *new = malloc(size)
+    cdef void *new = governed_malloc(ctx, size)
     if new == NULL:
         return NULL
     # Nobody but its own functions knows how long it is: once it has the new length, all of it is
     # there to be copied.
     old = plain.realloc(ctx, start, size)
     if old == NULL:
-        free(new)
+        governed_free(ctx, new, size)
         return NULL
     memcpy(new, old, size)
     plain.free(ctx, old, size)
@@ -187,17 +225,17 @@ cdef class Governing:
     for a block that nobody can leave any more.
     """
 
-    cdef int64_t open       # 1 or 0, changed atomically
+    cdef int64_t counted        # what it adds to open_governings, changed atomically
     cdef bint entered
 
     def __dealloc__(self):
         # An exception came between the start of the block and its first line.
         if self.entered:
-            count_atomically(&open_governings, -take_atomically(&self.open, INT64_MAX))
+            count_atomically(&open_governings, -take_atomically(&self.counted, INT64_MAX))
 
     def close(self):
         """Leave what NumPy allocates from now on to NumPy, unless another Governing is open."""
-        count_atomically(&open_governings, -take_atomically(&self.open, INT64_MAX))
+        count_atomically(&open_governings, -take_atomically(&self.counted, INT64_MAX))
 
     def __enter__(self):
         self.entered = True
@@ -216,14 +254,14 @@ cdef int follow_huge_pages() except -1:
     return 0
 
 
-def govern():
+def govern(bint aligned):
     """A Governing that is open."""
     cdef Governing governing = Governing.__new__(Governing)
     pthread_once(&placed, place_functions)
     follow_huge_pages()
-    governing.open = 1
+    governing.counted = 1 if aligned else 1 + UNALIGNED
     # Whoever sees the count finds our functions in place, too: so no block of ours goes to `plain`.
-    count_atomically(&open_governings, 1)
+    count_atomically(&open_governings, governing.counted)
     return governing
 
 
@@ -245,7 +283,7 @@ def governs(extension):
 
     A program may replace NumPy by another one, and the first stays with us.
     """
-    return is_governed() and PyCapsule_GetPointer(extension._ARRAY_API, NULL) == PyArray_API
+    return load_count(&open_governings) > 0 and PyCapsule_GetPointer(extension._ARRAY_API, NULL) == PyArray_API
 
 
 def has_our_memory(array):

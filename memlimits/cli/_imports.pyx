@@ -1,4 +1,4 @@
-"""Tells when NumPy has been imported, wherever and however the program does it.
+"""Tells when NumPy has been imported, and then JAX, wherever and however the program does it.
 
 The interpreter initialises every module of C code by `_imp.exec_dynamic`. The C function behind it
 is replaced in place, so nothing that a program can look at changes: not `sys.meta_path`, not a
@@ -35,20 +35,24 @@ cdef set NEEDED = {"dtype", "empty", "ndarray", "zeros"}
 
 # Called when NumPy is there; None once it has been.
 cdef object _then
+# Called when JAX is being imported and NumPy is there; None once it has been.
+cdef object _then_for_jax
 cdef PyMethodDef *_patched
 cdef Function _plain
 
 
-def when_imported(then):
+def when_imported(then, then_for_jax):
     """Have a function called as soon as NumPy has been imported; now, if it has been already.
+
+    The other is called when JAX is imported after that.
 
     Returns
     -------
     bool
         False where that cannot be told.
     """
-    global _then, _patched, _plain
-    _then = then
+    global _then, _then_for_jax, _patched, _plain
+    _then, _then_for_jax = then, then_for_jax
     function = _imp.exec_dynamic
     if not PyCFunction_Check(function):
         return False
@@ -62,12 +66,14 @@ def when_imported(then):
 
 
 cdef PyObject *_exec_dynamic(PyObject *imp, PyObject *module) noexcept:
-    """`_imp.exec_dynamic` of every interpreter, until NumPy is there."""
+    """`_imp.exec_dynamic` of every interpreter, until NumPy and JAX are there."""
     cdef PyObject *result = _plain(imp, module)
     if result == NULL or PyInterpreterState_Get() != PyInterpreterState_Main():
         return result
     if _then is not None:
         _look()
+    else:
+        _look_for_jax()
     return result
 
 
@@ -103,7 +109,16 @@ cdef _watch(spec):
 cdef _is_there():
     global _then
     then, _then = _then, None
-    if _patched != NULL and <Function> _patched.ml_meth == _exec_dynamic:
+    if then is not None:
+        then()
+
+
+cdef void _look_for_jax() noexcept:
+    global _then_for_jax
+    if "jaxlib" not in sys.modules:
+        return
+    if <Function> _patched.ml_meth == _exec_dynamic:
         _patched.ml_meth = <PyCFunction> _plain
+    then, _then_for_jax = _then_for_jax, None
     if then is not None:
         then()

@@ -50,7 +50,7 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     # Last in, first out: every atexit callback of the program runs before the report.
     atexit.register(report.write)
     tell_when_asked()
-    if not _imports.when_imported(_govern_numpy):
+    if not _imports.when_imported(_govern_numpy, _govern_for_jax):
         _govern_numpy()
     orig_argv = [*_interpreters_words(argv), *wanted.program]
     program.start(found, lambda: program.adopt(found, orig_argv, known))
@@ -130,3 +130,8 @@ def _govern_numpy() -> None:
         memlimits.govern_numpy()
     except Exception as error:
         say(f"NumPy is not governed: {type(error).__name__}: {error}")
+
+
+def _govern_for_jax() -> None:
+    """Have arrays start where JAX, which is being imported, copies them."""
+    memlimits.govern_numpy(aligned=False)
