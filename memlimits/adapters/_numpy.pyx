@@ -283,7 +283,9 @@ def governs(extension):
 
     A program may replace NumPy by another one, and the first stays with us.
     """
-    return load_count(&open_governings) > 0 and PyCapsule_GetPointer(extension._ARRAY_API, NULL) == PyArray_API
+    if load_count(&open_governings) == 0:
+        return False
+    return PyCapsule_GetPointer(extension._ARRAY_API, NULL) == PyArray_API
 
 
 def has_our_memory(array):
