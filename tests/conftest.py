@@ -4,6 +4,8 @@ import gc
 import os
 import subprocess
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 # Before NumPy is imported, here and in what the tests start: its BLAS would make a thread a core.
@@ -27,6 +29,8 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """Take what lives as long as the tests out of the many collections to come."""
+    # Hypothesis makes random numbers of its own, whose owner the collector has to know of then.
+    hypothesis.find(st.none(), lambda _: True, settings=hypothesis.settings(database=None))
     gc.collect()
     gc.freeze()
 

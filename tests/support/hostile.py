@@ -27,7 +27,9 @@ def all_types():
     found, new = {}, [object]
     while new:
         kinds = [kind for parent in new for kind in type.__subclasses__(parent)]
-        new = [kind for kind in kinds if kind not in found.values()]
+        # By identity: what a class of another module says to == is its own affair.
+        known = set(map(id, found.values()))
+        new = [kind for kind in kinds if id(kind) not in known]
         found.update({f"{kind.__module__}.{kind.__qualname__}": kind for kind in new})
     return {name: kind for name, kind in found.items() if name.startswith("memlimits.")}
 
