@@ -44,7 +44,7 @@ cdef void core_read_sizes(Core *core) noexcept nogil:
     cdef mlim_sizes sizes
     cdef bint due
     # What cannot be read now is taken to be as it was.
-    if device_sizes(core.device, &sizes) != MLIM_OK:
+    if device_sizes(core.device, False, &sizes) != MLIM_OK:
         return
     pthread_mutex_lock(&core.heaps.lock)
     core_note_sizes(core, &sizes)

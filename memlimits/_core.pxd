@@ -61,6 +61,7 @@ cdef struct Core:
     int64_t takers              # heaps that threads took from at the last stop
     pthread_cond_t settled      # pending fell
     int waiters                 # for settled
+    int claims                  # readings of this process's that no other process is to cross
     Waiter *queue               # for memory, the next to be served first
     uint64_t wakes              # counts what may let a waiter go on
     Limits limits

@@ -18,7 +18,8 @@ from memlimits._heaps cimport (
 )
 from memlimits._limits cimport (
     limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note, limits_note_peak,
-    limits_note_sizes, limits_promise, limits_reserve, limits_returned, limits_slack,
+    limits_note_sharers, limits_note_sizes, limits_promise, limits_reserve, limits_returned,
+    limits_slack,
 )
 from memlimits._mlim cimport MLIM_OK
 from memlimits._misuse cimport misuse_abort
@@ -59,6 +60,7 @@ cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil:
     core.max_buffer_length = sizes.max_buffer_length
     limits_note_sizes(&core.limits, sizes.available, sizes.memory_size,
                       sizes.max_recommended_working_set_size)
+    limits_note_sharers(&core.limits, sizes.assured, sizes.sharers, sizes.between)
     core.limits.readings += 1
 
 

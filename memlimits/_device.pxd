@@ -26,7 +26,10 @@ cdef class Device:
 
 # mlim.h for the other modules: same names less the prefix, same contracts.
 cdef mlim_status device_usable(mlim_device *device) noexcept nogil
-cdef mlim_status device_sizes(mlim_device *device, mlim_sizes *out) noexcept nogil
+cdef mlim_status device_sizes(
+    mlim_device *device, bint closely, mlim_sizes *out) noexcept nogil
+cdef int device_claim(mlim_device *device) noexcept nogil
+cdef void device_unclaim(mlim_device *device, int claim) noexcept nogil
 cdef bint device_unread(mlim_device *device, mlim_error *error) noexcept nogil
 cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil
 cdef mlim_status device_touched(

@@ -50,7 +50,7 @@ cdef class Device:
     cdef mlim_sizes sizes(self) noexcept:
         cdef mlim_sizes sizes = self.facts.sizes
         with nogil:
-            mlim.mlim_device_sizes(self.handle, &sizes, NULL)
+            mlim.mlim_device_sizes(self.handle, False, &sizes, NULL)
         return sizes
 
     cdef mlim_bound *bounds(self, size_t *count) except NULL:
@@ -97,7 +97,7 @@ cdef class Device:
         """Bytes that the system could still give this process now, RAM and swap."""
         cdef mlim_sizes sizes
         cdef mlim_error error
-        check(mlim.mlim_device_sizes(self.handle, &sizes, &error), &error)
+        check(mlim.mlim_device_sizes(self.handle, False, &sizes, &error), &error)
         return sizes.available
 
 
@@ -105,8 +105,18 @@ cdef mlim_status device_usable(mlim_device *device) noexcept nogil:
     return mlim.mlim_device_usable(device, NULL)
 
 
-cdef mlim_status device_sizes(mlim_device *device, mlim_sizes *out) noexcept nogil:
-    return mlim.mlim_device_sizes(device, out, NULL)
+cdef mlim_status device_sizes(
+    mlim_device *device, bint closely, mlim_sizes *out
+) noexcept nogil:
+    return mlim.mlim_device_sizes(device, closely, out, NULL)
+
+
+cdef int device_claim(mlim_device *device) noexcept nogil:
+    return mlim.mlim_device_claim(device)
+
+
+cdef void device_unclaim(mlim_device *device, int claim) noexcept nogil:
+    mlim.mlim_device_unclaim(device, claim)
 
 
 cdef bint device_unread(mlim_device *device, mlim_error *error) noexcept nogil:

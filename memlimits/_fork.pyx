@@ -15,7 +15,7 @@ cdef void core_before_fork(Core *core) noexcept nogil:
     while True:
         pthread_mutex_lock(&core.residency.mutex)
         heaps_stop(&core.heaps)
-        if core.limits.pending == 0:
+        if core.limits.pending == 0 and core.claims == 0:
             return
         # A pending return may need the mutex to be done.
         pthread_mutex_unlock(&core.residency.mutex)

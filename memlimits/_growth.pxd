@@ -5,6 +5,7 @@ from libc.stdint cimport uint64_t
 from memlimits._core cimport Core
 from memlimits._limits cimport Blocker
 from memlimits._resource cimport Block
+from memlimits._room cimport Reading
 from memlimits._waiting cimport Caller
 
 # Serves n bytes where core_hit found none. Calls the device, and waits where the policy says so. A
@@ -16,7 +17,7 @@ cdef Blocker core_miss_with(
 
 # Reserves growth of what a caller holds, or says what stands in the way: `growth` where that is far
 # from every limit, else `least`. Calls the device, and waits. A refusal, of n bytes, is counted and
-# remembered.
+# remembered. `reading` is for room_end, once the growth is mapped.
 cdef Blocker core_reserve(
     Core *core, uint64_t n, uint64_t least, Caller *caller, uint64_t *growth,
-    bint *overrun) noexcept nogil
+    bint *overrun, Reading *reading) noexcept nogil

@@ -26,7 +26,7 @@ from memlimits._purgeable cimport purgeable_step
 from memlimits._refusals cimport core_refuse, core_refuse_waiter
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport DETACHED, Resource, resource_adopt, resource_destroy, resource_new
-from memlimits._room cimport Reading, room_extend_credit, room_look, room_read
+from memlimits._room cimport Reading, room_end, room_extend_credit, room_look, room_read
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._waiting cimport (
     waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
@@ -36,6 +36,7 @@ cdef enum:
     AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
 
 cdef struct Plan:
+    Reading reading         # for room_end, once the growth is mapped
     Resource *kept          # purgeable until now, to serve the request when the device has it back
     Resource *detached      # or else: to be given back before the growth
     bint overrun
@@ -68,12 +69,17 @@ cdef bint reserve_easily(
     return easy
 
 
+cdef void plan_init(Plan *plan) noexcept nogil:
+    memset(plan, 0, sizeof(Plan))
+    plan.reading.takes = True
+
+
 cdef bint decide(
-    Core *core, uint64_t growth, Waiter *waiter, Reading *reading, Plan *plan, Blocker *blocker
+    Core *core, uint64_t growth, Waiter *waiter, Plan *plan, Blocker *blocker
 ) noexcept nogil:
     """The last look and the reservation in one step."""
     cdef uint64_t trim, returned
-    if not room_look(core, growth, waiter.own, reading, &trim, blocker):
+    if not room_look(core, growth, waiter.own, &plan.reading, &trim, blocker):
         return False
     if not waiter_is_blocked(core, waiter, blocker):
         plan.detached = core_take_out(core, trim, &returned)
@@ -91,13 +97,11 @@ cdef Blocker reserve(
     What is `kept`, or the growth, is pending then.
     """
     cdef Limits *limits = &core.limits
-    cdef Reading reading
     cdef Resource *kept
     cdef Blocker blocker
     cdef uint64_t longest, short_by
     cdef bint may_go, keep = True
-    memset(&reading, 0, sizeof(reading))
-    memset(plan, 0, sizeof(Plan))
+    plan_init(plan)
     while True:
         may_go = waiter_may_go(core, waiter)
         if may_go and idle_hit(core, n, 0, block):
@@ -105,7 +109,7 @@ cdef Blocker reserve(
         kept = idle_find_purgeable(core, n) if may_go and keep else NULL
         if kept != NULL:
             # The system may have its pages: to it, this is growth.
-            if not room_read(core, kept.bytes, &reading, &short_by):
+            if not room_read(core, kept.bytes, &plan.reading, &short_by):
                 continue
             keep = short_by == 0
             if keep:
@@ -121,30 +125,30 @@ cdef Blocker reserve(
         longest = min(longest_for(core, n), limits.highest - limits.active)
         if may_go and longest >= n and idle_hit(core, n, longest, block):
             return NOTHING
-        if decide(core, growth, waiter, &reading, plan, &blocker):
+        if decide(core, growth, waiter, plan, &blocker):
             return blocker
 
 
 cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *plan) noexcept nogil:
-    cdef Reading reading
     cdef Blocker blocker
-    memset(&reading, 0, sizeof(reading))
-    memset(plan, 0, sizeof(Plan))
+    plan_init(plan)
     core_stop(core)
-    while not decide(core, growth, waiter, &reading, plan, &blocker):
+    while not decide(core, growth, waiter, plan, &blocker):
         pass
     core_resume(core, False)
     return blocker
 
 
 cdef Blocker core_reserve(
-    Core *core, uint64_t n, uint64_t least, Caller *caller, uint64_t *growth, bint *overrun
+    Core *core, uint64_t n, uint64_t least, Caller *caller, uint64_t *growth, bint *overrun,
+    Reading *reading
 ) noexcept nogil:
     cdef Plan plan
     cdef Waiter waiter
     cdef Blocker blocker
     cdef uint64_t waited, _longest
     overrun[0] = False
+    memset(reading, 0, sizeof(Reading))
     purgeable_step(core, AGED_A_STEP)
     if reserve_easily(core, 0, growth[0], &_longest):
         return NOTHING
@@ -153,6 +157,8 @@ cdef Blocker core_reserve(
     waiter_init(&waiter, cache_least_growth(core.page_size, n))
     while True:
         blocker = reserve_growth(core, least, &waiter, &plan)
+        if blocker != NOTHING:
+            room_end(core, &plan.reading)
         if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
             break
     waited = waiter_leave(core, &waiter)
@@ -161,6 +167,7 @@ cdef Blocker core_reserve(
     if plan.detached != NULL:
         core_give_back(core, plan.detached, least)
     overrun[0] = plan.overrun
+    reading[0] = plan.reading
     return NOTHING
 
 
@@ -229,16 +236,17 @@ cdef Blocker grow(
         core_stop(core)
         blocker = reserve(core, n, growth, waiter, &plan, block)
         core_resume(core, block.resource != NULL)
-    if blocker != NOTHING:
-        return blocker
-    if plan.kept != NULL:
+    if blocker == NOTHING and plan.kept != NULL:
         use_kept(core, n, plan.kept, block)
-    if block.resource != NULL:
-        return NOTHING
+    if blocker != NOTHING or block.resource != NULL:
+        room_end(core, &plan.reading)
+        return blocker
     if plan.detached != NULL:
         core_give_back(core, plan.detached, growth)
     resource = resource_new()
     status = MLIM_NO_MEMORY if resource == NULL else make(core, growth, &buffer)
+    # What is mapped, other processes see.
+    room_end(core, &plan.reading)
     if status == MLIM_OK:
         resource_adopt(resource, buffer, growth)
     lock_for_mine(core)

@@ -60,6 +60,11 @@ cdef struct Limits:
     uint64_t memory_size        # what it said then that all programs here share
     uint64_t working_set        # and the part of it that it recommends to use
     uint64_t margin             # what growth leaves to the program itself
+    # As it said then, too: the part of `available` that others were not promised; how many programs
+    # share it; how far one may grow between two readings, for the sake of the others.
+    uint64_t assured
+    uint64_t sharers
+    uint64_t between
     uint64_t credit             # growth still allowed before the next reading
     uint64_t promised           # upper bound of our own bytes that nobody has touched yet
     uint64_t grown              # all growth ever asked for: a clock for readings
@@ -111,6 +116,10 @@ cdef void limits_init(Limits *limits) noexcept nogil
 # After a reading: what the system says.
 cdef void limits_note_sizes(
     Limits *limits, uint64_t available, uint64_t memory_size, uint64_t working_set) noexcept nogil
+cdef void limits_note_sharers(
+    Limits *limits, uint64_t assured, uint64_t sharers, uint64_t between) noexcept nogil
+# Growth that several who look at the same time may all be given.
+cdef uint64_t limits_unclaimed(const Limits *limits, uint64_t room) noexcept nogil
 # The memory limit where none was set, by the last reading.
 cdef uint64_t limits_default(const Limits *limits) noexcept nogil
 # Whether the memory limit is to follow it.

@@ -40,6 +40,18 @@ cdef void limits_note_sizes(
         max(memory_size // MARGIN_PART, <uint64_t> LEAST_MARGIN), <uint64_t> MOST_MARGIN)
 
 
+cdef void limits_note_sharers(
+    Limits *limits, uint64_t assured, uint64_t sharers, uint64_t between
+) noexcept nogil:
+    limits.assured = assured
+    limits.sharers = sharers
+    limits.between = between
+
+
+cdef uint64_t limits_unclaimed(const Limits *limits, uint64_t room) noexcept nogil:
+    return room if limits.sharers < 2 else room // (CREDIT_PART * limits.sharers)
+
+
 cdef uint64_t limits_default(const Limits *limits) noexcept nogil:
     return <uint64_t> min(1.5 * <double> limits.working_set, 0.95 * <double> limits.memory_size)
 
@@ -123,7 +135,7 @@ cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nog
 
 cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil:
     # Near the end what the program takes beside its blocks counts: it is read more often.
-    limits.credit = min(room // CREDIT_PART, <uint64_t> READING_INTERVAL)
+    limits.credit = min(min(room // CREDIT_PART, <uint64_t> READING_INTERVAL), limits.between)
 
 
 cdef void limits_lower_promise(

@@ -35,6 +35,9 @@ cdef extern from "mlim.h" nogil:
 
     ctypedef struct mlim_sizes:
         uint64_t available
+        uint64_t assured
+        uint64_t sharers
+        uint64_t between
         uint64_t memory_size
         uint64_t max_recommended_working_set_size
         uint64_t max_buffer_length
@@ -69,7 +72,10 @@ cdef extern from "mlim.h" nogil:
     void mlim_device_close(mlim_device *device)
     const mlim_device_facts *mlim_device_get_facts(const mlim_device *device)
     mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
-    mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error)
+    mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out,
+                                  mlim_error *error)
+    int mlim_device_claim(mlim_device *device)
+    void mlim_device_unclaim(mlim_device *device, int claim)
     void mlim_device_use_huge_pages(mlim_device *device, bool wanted)
     mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                    size_t *count, mlim_error *error)

@@ -10,6 +10,7 @@ from memlimits._mlim cimport MLIM_NO_MEMORY, MLIM_OK, mlim_status
 from memlimits._pagemap cimport pagemap_add, pagemap_remove, pagemap_spare
 from memlimits._residency cimport residency_update
 from memlimits._resource cimport OUTSIDE, RESIZING, TAKEN
+from memlimits._room cimport Reading, room_end
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 cdef enum:
@@ -95,11 +96,15 @@ cdef Resized grow(
 ) noexcept nogil:
     cdef uint64_t growth = wished_for(core, bytes) - resource.bytes
     cdef bint overrun
+    cdef Reading reading
+    cdef Resized resized
     if core_reserve(
-        core, n, bytes - resource.bytes, caller, &growth, &overrun
+        core, n, bytes - resource.bytes, caller, &growth, &overrun, &reading
     ) != NOTHING:
         return REFUSED
-    return make_longer(core, resource, growth, overrun)
+    resized = make_longer(core, resource, growth, overrun)
+    room_end(core, &reading)
+    return resized
 
 
 cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nogil:

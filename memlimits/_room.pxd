@@ -8,9 +8,15 @@ from memlimits._limits cimport Blocker, Limits
 # One request's: zeros at first.
 cdef struct Reading:
     bint current            # `available` was read just now, when the epoch was `epoch`
-    bint looked             # at what of ours is touched
+    bint looked             # at what of ours is touched, and of other processes
+    bint takes              # what is found is taken: no other process is to look meanwhile
+    bint claimed            # which is so until room_end
+    int claim
     uint64_t available
     uint64_t epoch
+
+# After a reading that takes, once what was found is mapped, or is not wanted any more.
+cdef void room_end(Core *core, Reading *reading) noexcept nogil
 
 # While stopped: how many of n bytes the system lacks. False: the heaps went on meanwhile, for a
 # reading or a look at what is touched. Then everything may have changed: look at it again.

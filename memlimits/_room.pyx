@@ -1,12 +1,15 @@
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 
-from memlimits._core cimport core_note_sizes, core_stop, core_wait
-from memlimits._device cimport device_sizes, device_touched
+from memlimits._core cimport core_note_sizes, core_settle, core_stop, core_wait
+from memlimits._device cimport (
+    device_claim, device_sizes, device_touched, device_unclaim,
+)
 from memlimits._heaps cimport heaps_resume
 from memlimits._limits cimport (
     LIMIT, NOTHING, REFUSE, RESERVATION, SYSTEM, WAIT, Limits, Verdict, limits_default,
-    limits_extend_credit, limits_judge, limits_lower_promise, limits_room, limits_unreserved,
+    limits_extend_credit, limits_judge, limits_lower_promise, limits_room, limits_unclaimed,
+    limits_unreserved,
 )
 from memlimits._mlim cimport MLIM_OK, mlim_range, mlim_sizes, mlim_status
 from memlimits._resource cimport DETACHED, RESIZING, Resource
@@ -52,18 +55,40 @@ cdef void read(Core *core, Reading *reading) noexcept nogil:
     """While stopped, which it is not meanwhile."""
     cdef mlim_sizes sizes
     cdef mlim_status status
+    cdef bint claim = (
+        reading.takes and reading.looked and not reading.claimed and core.limits.sharers > 1)
     reading.epoch = core.limits.epoch
-    reading.available = core.limits.available
+    reading.available = core.limits.assured
+    core.claims += claim
     heaps_resume(&core.heaps)
-    status = device_sizes(core.device, &sizes)
+    if claim:
+        reading.claim = device_claim(core.device)
+        reading.claimed = True
+    status = device_sizes(core.device, reading.looked, &sizes)
     core_stop(core)
     # What cannot be read now is taken to be as it was.
     if status == MLIM_OK:
         core_note_sizes(core, &sizes)
-        reading.available = sizes.available
+        reading.available = sizes.assured
         if core.limits.memory_follows:
             core.limits.memory_limit = limits_default(&core.limits)
     reading.current = True
+
+
+cdef void room_end(Core *core, Reading *reading) noexcept nogil:
+    if not reading.claimed:
+        return
+    device_unclaim(core.device, reading.claim)
+    reading.claimed = False
+    pthread_mutex_lock(&core.heaps.lock)
+    core.claims -= 1
+    core_settle(core)
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef bint is_tight(const Limits *limits, uint64_t n, uint64_t room) noexcept nogil:
+    """Whether it takes a closer look."""
+    return n > room and limits.promised or n > limits_unclaimed(limits, room)
 
 
 cdef bint room_read(
@@ -78,8 +103,9 @@ cdef bint room_read(
         read(core, reading)
         return False
     room = limits_room(limits, reading.available)
-    if n > room and limits.promised and not reading.looked:
-        room_lower_promise(core)
+    if not reading.looked and is_tight(limits, n, room):
+        if n > room:
+            room_lower_promise(core)
         reading.looked = True
         reading.current = False
         return False
@@ -95,15 +121,15 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
     cdef mlim_sizes sizes
     cdef mlim_status status
     pthread_mutex_unlock(&core.heaps.lock)
-    status = device_sizes(core.device, &sizes)
+    status = device_sizes(core.device, False, &sizes)
     pthread_mutex_lock(&core.heaps.lock)
     if status == MLIM_OK:
         core_note_sizes(core, &sizes)
     if epoch != limits.epoch:
         return n <= limits.credit
-    room = limits_room(limits, limits.available)
+    room = limits_room(limits, limits.assured)
     limits_extend_credit(limits, room)
-    return n <= room
+    return n <= limits_unclaimed(limits, room)
 
 
 cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:

@@ -131,7 +131,7 @@ def candidates(Allocator allocator not None):
         bounds = allocator.device.bounds(&count)
     except DeviceError:
         # Not now. What could be read last is taken to be as it was.
-        n = limits_room(&limits, limits.available) + own + minus(limits.cache, purgeable)
+        n = limits_room(&limits, limits.assured) + own + minus(limits.cache, purgeable)
         found.append(("system", "RAM and swap", minus(n, LOOSE)))
         return found
     try:

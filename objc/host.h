@@ -3,10 +3,12 @@
 #define MLIM_HOST_H
 
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include "mlim.h"
 
 #define NO_LIMIT UINT64_MAX
+#define MLIM_MOST_BETWEEN ((uint64_t)16 << 20)
 
 /* A mount of a control group hierarchy that governs memory. Inside a container it may show a part
  * of the hierarchy only, from root on. The strings are its own. */
@@ -51,16 +53,20 @@ typedef struct mlim_text {
 } mlim_text;
 
 /* Reads a file of /proc or of a control group, however long. One that is not there is empty; so is
- * one that cannot be read, which is noted for mlim_device_unread. False, with errno, where it cannot
+ * one that cannot be read, which is noted for mlim_device_unread where there is a device. False, with errno, where it cannot
  * be read for now only: for want of a file descriptor, or of memory. */
 bool mlim_read_text(mlim_device *device, const char *path, mlim_text *text);
 void mlim_text_free(mlim_text *text);
 void mlim_note_unread(mlim_device *device, const char *path, int code);
 
+/* The next line, as much of it as there is room for; the rest is skipped. */
+bool mlim_next_line(FILE *file, char *line, int size);
+
 /* One reading of the system: functions that take it are false, with errno, as mlim_read_text is, and
  * leave another file's text in it. */
 typedef struct mlim_reader {
     mlim_device *device;
+    bool closely; /* at what other processes have, too: that takes a millisecond each, and more */
     mlim_text text;
 } mlim_reader;
 
@@ -120,12 +126,28 @@ bool mlim_group_room(mlim_reader *reader, const mlim_group *group, uint64_t limi
 /* How long its members wait for memory, in percent; less than 0 where it does not tell. */
 bool mlim_group_stall(mlim_reader *reader, const mlim_group *group, double *out);
 
+/* Other processes in the group or in one within, and what they may have been promised and not touched:
+ * at most, of all of them; or, closely, of those that use this library. */
+typedef struct mlim_peers {
+    uint64_t count, untouched;
+} mlim_peers;
+
+bool mlim_peers_read(mlim_reader *reader, const mlim_group *group, mlim_peers *out);
+
+/* Visits this process's groups in both hierarchies, the nearest first. */
+typedef bool (*mlim_visit)(mlim_reader *reader, const mlim_group *group, void *data);
+bool mlim_cgroups_visit(mlim_reader *reader, mlim_visit visit, void *data);
+
 /* The least limit, and the least room, over this process's memory group and every ancestor of it;
  * NO_LIMIT where none sets any. Each group that sets a limit, the nearest first, goes to the list,
- * which may be NULL. The longest stall of any, less than 0 where none tells. */
+ * which may be NULL. What is left of the room with what other processes may have been promised, how
+ * many share a group at most, and what each of them may take between two looks at it. The longest
+ * stall of any, less than 0 where none tells. */
 typedef struct mlim_cgroups {
-    uint64_t limit, room;
+    uint64_t limit, room, assured, sharers, between;
 } mlim_cgroups;
+
+extern const mlim_cgroups mlim_no_cgroups;
 
 bool mlim_cgroups_read(mlim_reader *reader, uint64_t swap_free, mlim_cgroups *out,
                        mlim_bound_list *list);

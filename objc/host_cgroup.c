@@ -124,10 +124,7 @@ static const mlim_cgroup_mount *locate(mlim_reader *reader, bool unified, const 
     return nearest;
 }
 
-typedef bool (*visit)(mlim_reader *reader, const mlim_group *group, void *data);
-
-/* Visits this process's groups in both hierarchies, the nearest first. */
-static bool visit_groups(mlim_reader *reader, visit visit, void *data)
+bool mlim_cgroups_visit(mlim_reader *reader, mlim_visit visit, void *data)
 {
     struct own own;
     mlim_group group;
@@ -149,6 +146,8 @@ static bool visit_groups(mlim_reader *reader, visit visit, void *data)
     return true;
 }
 
+const mlim_cgroups mlim_no_cgroups = {NO_LIMIT, NO_LIMIT, NO_LIMIT, 1, MLIM_MOST_BETWEEN};
+
 struct totals {
     uint64_t swap_free;
     mlim_cgroups *cgroups;
@@ -158,17 +157,28 @@ struct totals {
 static bool add_group(mlim_reader *reader, const mlim_group *group, void *data)
 {
     struct totals *totals = data;
+    mlim_cgroups *cgroups = totals->cgroups;
+    mlim_peers peers;
     uint64_t limit, room;
     if (!mlim_group_limit(reader, group, &limit))
         return false;
     if (limit == NO_LIMIT)
         return true;
-    if (!mlim_group_room(reader, group, limit, totals->swap_free, &room))
+    /* What is touched between the two is counted twice, and not left out. */
+    if (!mlim_peers_read(reader, group, &peers) ||
+        !mlim_group_room(reader, group, limit, totals->swap_free, &room))
         return false;
-    totals->cgroups->limit = least(totals->cgroups->limit, limit);
-    totals->cgroups->room = least(totals->cgroups->room, room);
+    uint64_t between = least(limit / 64 / (peers.count + 1), MLIM_MOST_BETWEEN);
+    cgroups->limit = least(cgroups->limit, limit);
+    cgroups->room = least(cgroups->room, room);
+    uint64_t assured = minus(room, plus(peers.untouched, peers.count * between));
+    cgroups->assured = least(cgroups->assured, assured);
+    if (peers.count) {
+        cgroups->sharers = peers.count + 1 > cgroups->sharers ? peers.count + 1 : cgroups->sharers;
+        cgroups->between = least(cgroups->between, between);
+    }
     if (totals->list)
-        mlim_bound_add(totals->list, MLIM_CGROUP, group->path, room);
+        mlim_bound_add(totals->list, MLIM_CGROUP, group->path, assured);
     return true;
 }
 
@@ -176,8 +186,8 @@ bool mlim_cgroups_read(mlim_reader *reader, uint64_t swap_free, mlim_cgroups *ou
                        mlim_bound_list *list)
 {
     struct totals totals = {swap_free, out, list};
-    *out = (mlim_cgroups){NO_LIMIT, NO_LIMIT};
-    return visit_groups(reader, add_group, &totals);
+    *out = mlim_no_cgroups;
+    return mlim_cgroups_visit(reader, add_group, &totals);
 }
 
 static bool add_stall(mlim_reader *reader, const mlim_group *group, void *data)
@@ -193,5 +203,5 @@ static bool add_stall(mlim_reader *reader, const mlim_group *group, void *data)
 bool mlim_cgroups_stall(mlim_reader *reader, double *out)
 {
     *out = -1;
-    return visit_groups(reader, add_stall, out);
+    return mlim_cgroups_visit(reader, add_stall, out);
 }

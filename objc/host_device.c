@@ -51,7 +51,11 @@ static void fill_in(const mlim_device *device, const mlim_machine *machine,
                     const mlim_cgroups *cgroups, mlim_sizes *out)
 {
     const mlim_capacities *caps = &device->capacities;
-    out->available = least(plus(machine->available, machine->swap_free), cgroups->room);
+    uint64_t machines = plus(machine->available, machine->swap_free);
+    out->available = least(machines, cgroups->room);
+    out->assured = least(machines, cgroups->assured);
+    out->sharers = cgroups->sharers;
+    out->between = cgroups->between;
     out->memory_size = least(machine->memory, cgroups->limit);
     if (caps->memory_size)
         out->memory_size = least(out->memory_size, caps->memory_size);
@@ -63,9 +67,10 @@ static void fill_in(const mlim_device *device, const mlim_machine *machine,
     out->max_buffer_length = length - length % device->facts.page_size;
 }
 
-mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error)
+mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out,
+                              mlim_error *error)
 {
-    mlim_reader reader = {.device = device};
+    mlim_reader reader = {.device = device, .closely = closely};
     mlim_machine machine;
     mlim_cgroups cgroups;
     bool known = mlim_machine_read(&reader, &machine) &&
@@ -100,12 +105,11 @@ static void describe(mlim_device *device)
 /* Where the files cannot be read for now, what the kernel says of the machine. */
 static void size_up(mlim_device *device, mlim_sizes *out)
 {
-    static const mlim_cgroups none = {NO_LIMIT, NO_LIMIT};
     mlim_machine machine;
-    if (mlim_device_sizes(device, out, NULL) == MLIM_OK)
+    if (mlim_device_sizes(device, false, out, NULL) == MLIM_OK)
         return;
     mlim_machine_ask(&machine);
-    fill_in(device, &machine, &none, out);
+    fill_in(device, &machine, &mlim_no_cgroups, out);
 }
 
 mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
@@ -188,7 +192,7 @@ static bool add_bounds(mlim_reader *reader, mlim_bound_list *list)
 mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                size_t *count, mlim_error *error)
 {
-    mlim_reader reader = {.device = device};
+    mlim_reader reader = {.device = device, .closely = true};
     mlim_bound_list list = {bounds, capacity, 0};
     bool known = add_bounds(&reader, &list);
     int code = errno;

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -66,17 +65,6 @@ static uint64_t resident(const mlim_range *range, uint64_t page_size)
     return pages * page_size;
 }
 
-/* The next line, as much of it as there is room for; the rest is skipped. */
-static bool next_line(FILE *file, char *line, int size)
-{
-    if (!fgets(line, size, file))
-        return false;
-    if (!strchr(line, '\n'))
-        for (int c = 0; c != '\n' && c != EOF;)
-            c = getc_unlocked(file);
-    return true;
-}
-
 mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t count,
                                 uint64_t *out, mlim_error *error)
 {
@@ -97,7 +85,7 @@ mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t 
         return MLIM_OK;
     }
     qsort(ranges, count, sizeof *ranges, by_start);
-    while (next_line(mappings, line, sizeof line)) {
+    while (mlim_next_line(mappings, line, sizeof line)) {
         if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &start, &end) == 2) {
             *out += least(ours, touched);
             ours = overlap(ranges, count, &next, start, end);

@@ -76,7 +76,7 @@ bool mlim_read_text(mlim_device *device, const char *path, mlim_text *text)
     errno = code;
     if (is_for_now(code))
         return false;
-    if (!is_absent(code) && code != EOPNOTSUPP)
+    if (device && !is_absent(code) && code != EOPNOTSUPP)
         mlim_note_unread(device, path, code);
     return true;
 }
@@ -102,6 +102,16 @@ bool mlim_device_unread(mlim_device *device, mlim_error *error)
     if (!atomic_compare_exchange_strong(&device->unread.state, &noted, UNREAD_TOLD))
         return false;
     *error = device->unread.error;
+    return true;
+}
+
+bool mlim_next_line(FILE *file, char *line, int size)
+{
+    if (!fgets(line, size, file))
+        return false;
+    if (!strchr(line, '\n'))
+        for (int c = 0; c != '\n' && c != EOF;)
+            c = getc_unlocked(file);
     return true;
 }
 

@@ -80,9 +80,11 @@ static void describe(id<MTLDevice> metal, const mlim_capacities *capacities,
     if (capacities && capacities->memory_size)
         facts->sizes.memory_size = least(facts->sizes.memory_size, capacities->memory_size);
     if (capacities && capacities->max_buffer_length)
-        facts->sizes.max_buffer_length = least(facts->sizes.max_buffer_length, capacities->max_buffer_length);
+        facts->sizes.max_buffer_length =
+            least(facts->sizes.max_buffer_length, capacities->max_buffer_length);
     facts->sizes.max_buffer_length -= facts->sizes.max_buffer_length % facts->page_size;
-    facts->wired_capacity = has_residency(metal) ? facts->sizes.max_recommended_working_set_size : 0;
+    facts->wired_capacity =
+        has_residency(metal) ? facts->sizes.max_recommended_working_set_size : 0;
     if (capacities && capacities->wired_capacity)
         facts->wired_capacity = least(facts->wired_capacity, capacities->wired_capacity);
 }
@@ -103,6 +105,8 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
         device->owner = getpid();
         device->has_residency = has_residency(metal);
         describe(metal, capacities, &device->facts);
+        device->facts.sizes.available = UINT64_MAX; /* where it cannot be read */
+        mlim_device_sizes(device, false, &device->facts.sizes, NULL);
         *out = device;
         return MLIM_OK;
     }
@@ -133,8 +137,10 @@ mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
                      "the 'spawn' method, multiprocessing.set_start_method('spawn')");
 }
 
-mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error)
+mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out,
+                              mlim_error *error)
 {
+    (void)closely;
     vm_statistics64_data_t pages;
     mach_msg_type_number_t count = HOST_VM_INFO64_COUNT;
     mach_port_t host = mach_host_self();
@@ -147,8 +153,11 @@ mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *
     sysctlbyname("vm.swapusage", &swap, &size, NULL, 0);
     uint64_t free_pages = (uint64_t)pages.free_count + pages.inactive_count +
                           pages.purgeable_count;
-    *out = device->facts.sizes;
-    out->available = free_pages * device->facts.page_size + swap.xsu_avail;
+    if (out != &device->facts.sizes)
+        *out = device->facts.sizes;
+    out->available = out->assured = free_pages * device->facts.page_size + swap.xsu_avail;
+    out->sharers = 1;
+    out->between = UINT64_MAX;
     return MLIM_OK;
 }
 
@@ -156,7 +165,7 @@ mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t c
                                size_t *count, mlim_error *error)
 {
     mlim_sizes sizes;
-    mlim_status status = mlim_device_sizes(device, &sizes, error);
+    mlim_status status = mlim_device_sizes(device, false, &sizes, error);
     if (status != MLIM_OK)
         return status;
     *count = 1;
@@ -204,4 +213,15 @@ bool mlim_device_unread(mlim_device *device, mlim_error *error)
 {
     (void)device, (void)error;
     return false;
+}
+
+int mlim_device_claim(mlim_device *device)
+{
+    (void)device;
+    return -1;
+}
+
+void mlim_device_unclaim(mlim_device *device, int claim)
+{
+    (void)device, (void)claim;
 }

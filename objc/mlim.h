@@ -49,6 +49,9 @@ typedef struct mlim_capacities {
 /* What may change while a program runs. */
 typedef struct mlim_sizes {
     uint64_t available;   /* bytes that the system could still give this process, RAM and swap */
+    uint64_t assured;     /* the part of them that other programs were not promised already */
+    uint64_t sharers;     /* programs that share what this process is limited to, itself included */
+    uint64_t between;     /* bytes that each of them may take between two looks */
     uint64_t memory_size; /* the bytes that all programs here share */
     uint64_t max_recommended_working_set_size;
     uint64_t max_buffer_length;
@@ -94,9 +97,17 @@ const mlim_device_facts *mlim_device_get_facts(const mlim_device *device);
  * that: nothing more is made, nobody may rely on contents, and what is destroyed is only forgotten. */
 mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error);
 
-/* The sizes as of now. MLIM_UNKNOWN where they cannot be read now, for want of a file descriptor, say.
- * What can never be read bounds nothing. */
-mlim_status mlim_device_sizes(mlim_device *device, mlim_sizes *out, mlim_error *error);
+/* The sizes as of now. What other programs were promised is an upper bound, for quick, or what those
+ * that use this library were promised, closely, which takes a millisecond and more for each of them.
+ * MLIM_UNKNOWN where they cannot be read now, for want of a file descriptor, say. What can never be
+ * read bounds nothing. */
+mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out,
+                              mlim_error *error);
+
+/* From a claim to its end no other process that claims looks at its sizes, or takes what it found
+ * there. A claim below 0 excludes nobody. */
+int mlim_device_claim(mlim_device *device);
+void mlim_device_unclaim(mlim_device *device, int claim);
 
 /* Whether buffers that are made or resized from now on may ask for huge pages, where the system has
  * them to give. They may until told otherwise. */
