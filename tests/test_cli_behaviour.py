@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from support.commands import RUN, TAKES_INTERRUPTS, assert_same, without_report, write
+from support.commands import RUN, TAKES_INTERRUPTS, assert_same, execute, without_report, write
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 
@@ -178,3 +178,35 @@ def test_interrupt_from_outside(tmp_path):
         outcomes.append((process.returncode, stdout, re.sub(rb" +[~^]+\n", b"", stderr)))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][:2] == (-signal.SIGINT, b"cleaned up\n")
+
+
+def test_a_program_without_a_free_descriptor(tmp_path):
+    """What the library needs was loaded before: nothing of it fails, nor does the report."""
+    source = """
+        import os, resource, memlimits
+        print("numpy" in __import__("sys").modules)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+        try:
+            while True:
+                os.open("/dev/null", os.O_RDONLY)
+        except OSError:
+            pass
+        for name in memlimits.__all__:
+            if name not in ("empty", "govern_numpy", "zeros"):  # which import NumPy
+                getattr(memlimits, name)
+        print(memlimits.stats().active, memlimits.trim(), memlimits.get_pressure_trim() is None)
+        print(memlimits.effective_limit().nbytes > 0, memlimits.would_fit(1).blocked_by)
+        with memlimits.limits(memory=1 << 20), memlimits.budget("b"), memlimits.reserve(100):
+            memlimits.allocate(100)
+        try:
+            memlimits.allocate(1 << 50)
+        except MemoryError as error:
+            print(type(error).__name__)
+        os.kill(os.getpid(), 10)
+        """
+    write(tmp_path / "program.py", source)
+    done = execute(*RUN, "program.py", cwd=tmp_path)
+    assert done.stdout == b"False\n0 0 False\nTrue None\nMemoryLimitError\n", done.stderr
+    assert done.returncode == 0
+    assert b"memlimits: statistics of process " in done.stderr
+    assert b"memlimits: last refusal: asked for 1 PiB " in done.stderr

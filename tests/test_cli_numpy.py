@@ -161,7 +161,8 @@ def test_a_copy_of_numpy_that_the_program_brings(tmp_path):
 
 
 # Modules of the standard library that the command itself, or the interpreter for it, may import.
-COMMAND = "import sys; from memlimits.cli import main; sys.exit(main())"
+# What installers wrote imports more than it needs.
+COMMAND = "import re, sys, json, threading; from memlimits.cli import main; sys.exit(main())"
 TAKEN = "argparse atexit_ collections contextlib difflib enum functools importlib_ json keyword "
 TAKEN += "numbers operator queue random re reprlib secrets signal struct threading token types "
 TAKEN += "typing warnings weakref"
