@@ -1,10 +1,12 @@
 cimport cython
+from cpython.object cimport PyObject
 from libc.string cimport memset
 
 from memlimits._python cimport attached_thread
 
 import _signal
 import sys
+from _thread import get_ident
 
 cdef extern from "Python.h":
     """
@@ -14,7 +16,14 @@ cdef extern from "Python.h":
     #if PY_VERSION_HEX < 0x030D0000
     #define Py_IsFinalizing _Py_IsFinalizing
     #endif
+
+    #ifdef Py_GIL_DISABLED
+    enum { WITHOUT_GIL = 1 };
+    #else
+    enum { WITHOUT_GIL = 0 };
+    #endif
     """
+    bint WITHOUT_GIL
     int _PyOS_IsMainThread() nogil
     int Py_IsFinalizing() nogil
     void *PyEval_SaveThread() nogil
@@ -23,10 +32,12 @@ cdef extern from "Python.h":
     int PyOS_InterruptOccurred() nogil
     void PyErr_SetInterrupt() nogil
     Py_ssize_t PyGC_Collect()
+    PyObject *PyObject_CallNoArgs(PyObject *function)
 
 # A thread that does not run signals' handlers need not be attached to Python until its wait is
 # over. So it is in no queue when the interpreter ends, and attaching ends the thread, or never
-# comes back.
+# comes back. Without the GIL it has to: what other threads let go of is freed by the thread that
+# made it, between two steps of Python. It does where the interpreter's end waits for it.
 
 
 # ---- signals while garbage is collected ----
@@ -102,16 +113,30 @@ cdef void collect_garbage(Caller *caller) noexcept with gil:
         caller.gave_up = (<int (*)() noexcept> collect_with_signals)() != 0
     else:
         PyGC_Collect()
+        caller.runs_python = WITHOUT_GIL and is_waited_for()
 
 
-cdef bint runs_handlers() noexcept with gil:
-    return PyErr_CheckSignals() != 0
+cdef bint is_waited_for() noexcept:
+    """Whether the interpreter does not end before this thread."""
+    threading = sys.modules.get("threading")
+    return threading is not None and any(
+        [thread.ident == get_ident() and not thread.daemon for thread in threading.enumerate()])
+
+
+cdef object step_of_python = eval("lambda: None")
+
+
+cdef bint runs_python() noexcept with gil:
+    """Signals' handlers, and finalizers; whether a handler has raised."""
+    return PyErr_CheckSignals() != 0 or (
+        WITHOUT_GIL and PyObject_CallNoArgs(<PyObject *> step_of_python) == NULL)
 
 
 cdef bint python_gives_up(Caller *caller) noexcept nogil:
-    if not caller.handles_signals:
-        return Py_IsFinalizing()
-    caller.gave_up = runs_handlers()
+    if Py_IsFinalizing() and not caller.handles_signals:
+        return True
+    if caller.handles_signals or caller.runs_python:
+        caller.gave_up = runs_python()
     return caller.gave_up
 
 

@@ -17,6 +17,7 @@ cdef struct Caller:
     bint (*gives_up)(Caller *caller) noexcept nogil     # now and then: whether it does
     void *state                                         # the caller's own
     bint handles_signals                                # likewise
+    bint runs_python                                    # likewise
     bint gave_up                                        # set by either: then nothing is refused
 
 # One request's place, at first in no queue. Without `least` bytes it cannot be served.

@@ -231,6 +231,10 @@ def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> st
     those of threads that hold none, which cannot free any. Garbage is collected once before
     `allocate`, `empty` or `zeros` wait, and signals are handled meanwhile; inside NumPy's own
     allocations neither is done, but SIGINT ends the wait.
+
+    On free-threaded Python an object that another thread let go of is freed by the thread that made
+    it, between two steps of Python. So it is while that waits in `allocate`; not on a daemon
+    thread, nor inside NumPy's own allocations, until another thread collects garbage.
     """
     return default_allocator().set_memory_policy(policy, timeout)
 

@@ -3,15 +3,18 @@
 import gc
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import memlimits
 from memlimits import memory
+from memlimits._buffer import allocate_in
 from support.blocks import made_strict, private
 from support.storms import ROUNDS, Ledger, allowed, storm
 from support.threads import run_threads
 from support.units import MIB
+from support.waiting import until_waiting, waiting
 
 pytestmark = pytest.mark.core
 
@@ -214,7 +217,6 @@ def test_each_thread_has_its_own_last_refusal():
     allocator = made_strict(private(), MIB)
     before = allocator.counters()["refusals"]
     numbers = itertools.count(2 * MIB)
-    from memlimits._buffer import allocate_in
 
     def ask():
         n = next(numbers)
@@ -240,3 +242,30 @@ def test_auto_trim_runs_once():
     assert all(trim.closed for trim in started.values)
     with memlimits.auto_trim(1000) as trim:
         assert not trim.closed
+
+
+def in_pool(work):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result(30)
+
+
+@pytest.mark.parametrize("on", [lambda work: work(), in_pool], ids=["main", "thread"])
+@pytest.mark.parametrize("drop", [list.clear, lambda box: box.pop().release()])
+def test_who_waits_gets_what_others_let_go_of(on, drop):
+    """Also where Python leaves it to the thread that made an object to free it."""
+    allocator = waiting(MIB)
+
+    def work():
+        box = [allocate_in(allocator, MIB)]
+
+        def elsewhere():
+            until_waiting(allocator, 1)
+            drop(box)
+
+        other = threading.Thread(target=elsewhere)
+        other.start()
+        allocate_in(allocator, MIB // 2)
+        other.join()
+
+    on(work)
+    assert allocator.counters()["active"] == 0
