@@ -42,6 +42,7 @@ cdef dict finished = {}
 cdef object finished_lock = object()    # whose lock guards them
 
 
+@cython.no_gc_clear     # its end takes what it refers to
 cdef class Scope:
     """What budgets and reservations have in common: they are open from `with` to its end."""
     cdef Core *core
@@ -128,7 +129,7 @@ cdef class Scope:
         pthread_mutex_unlock(&core.heaps.lock)
         if account == NULL:
             raise MemoryError
-        opened.core, opened.account = core, account
+        opened.core, opened.account, opened.outer = core, account, outer
         self.core = core
         before = self.replace_account(account)
         if before != NULL:
@@ -178,8 +179,22 @@ cdef class Scope:
     def __exit__(self, *exc_info):
         self.close()
 
+    cdef int lose(self) except -1:
+        """Before it is gone: a signal's exception may come after __enter__ and before the block."""
+        if self.state != OPEN:
+            return 0
+        try:
+            if opened_here() is not self.opened:
+                raise ValueError
+            context_leave(self.token)
+        except (ValueError, RuntimeError):
+            self.opened.lost = True     # others are open inside it, or this is another context
+        self.leave()
+        return 0
+
 
 @cython.final
+@cython.no_gc_clear
 cdef class Budget(Scope):
     """A named share of memory. Made by `budget`.
 
@@ -194,6 +209,9 @@ cdef class Budget(Scope):
     cdef readonly str name
     cdef readonly object limit
     cdef bytes encoded
+
+    def __dealloc__(self):
+        self.lose()
 
     cdef const char *label(self) noexcept:
         return self.encoded
@@ -232,6 +250,7 @@ cdef class Budget(Scope):
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Reservation(Scope):
     """Room within the memory limit, for those who allocate inside. Made by `reserve`.
 
@@ -243,6 +262,9 @@ cdef class Reservation(Scope):
         How much of it nothing was allocated on, in bytes; 0 when it is not open.
     """
     cdef readonly uint64_t nbytes
+
+    def __dealloc__(self):
+        self.lose()
 
     cdef int prepare(self) except -1:
         cdef Caller caller = python_caller()

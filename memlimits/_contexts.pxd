@@ -8,6 +8,8 @@ cdef class Opened:
     """An account in a context. Contexts copied meanwhile, as tasks do, keep it when it is left."""
     cdef Core *core             # the default one, which is never freed
     cdef Account *account       # a reference
+    cdef Opened outer           # in which it was opened, or None
+    cdef bint lost              # nobody can leave it any more: the outer one counts instead
 
 
 # One whose account is for the caller to set: it takes over a reference, and that it is open.

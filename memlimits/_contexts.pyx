@@ -48,12 +48,24 @@ cdef Opened new_opened():
 
 cdef Opened opened_here():
     cdef PyObject *value = NULL
+    cdef Opened opened
     if get_in_context(innermost, NULL, &value) < 0 or value == NULL:
         return None
     found = <object> value
     drop(value)
     # A program that goes through its context's variables can set this one to anything.
-    return found if isinstance(found, Opened) else None
+    opened = <Opened> found if isinstance(found, Opened) else None
+    while opened is not None and opened.lost:
+        opened = opened.outer
+    return opened
+
+
+cdef inline Account *account_of(PyObject *opened) noexcept:
+    while (<Opened> opened).lost:
+        opened = <PyObject *> (<Opened> opened).outer
+        if opened == <PyObject *> None:
+            return NULL
+    return (<Opened> opened).account
 
 
 cdef Account *account_here(Core *core) noexcept:
@@ -65,7 +77,7 @@ cdef Account *account_here(Core *core) noexcept:
     if value == NULL:
         return NULL
     if isinstance(<object> value, Opened):      # as above
-        account = (<Opened> value).account
+        account = account_of(value)
     drop(value)     # the context has another
     return account
 

@@ -3,7 +3,6 @@
 
 cimport cython
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from memlimits._allocator cimport Allocator, get_default
 from memlimits._python cimport ObjectLock, lock_object, unlock_object
@@ -83,6 +82,13 @@ cdef class limits:
         elif timeout is not None:
             raise ValueError("timeout is of the policy 'wait': give that, too")
 
+    def __dealloc__(self):
+        # An open layer stays where it is as long as anyone could end it. A signal's exception may
+        # come after __enter__ and before the block, and then nobody can.
+        if self.state == OPEN:
+            with nogil:
+                settings_end(&self.allocator.settings, &self.layer)
+
     cdef bint leaves(self, State state) noexcept:
         """From that state to CHANGING, which is one thread's alone; or not."""
         cdef ObjectLock lock
@@ -107,7 +113,6 @@ cdef class limits:
         if not self.leaves(CLOSED):
             raise RuntimeError(
                 "these limits are in force already: leave them before, or make others")
-        Py_INCREF(self)     # an open layer stays where it is
         with nogil:
             settings_open(&self.allocator.settings, &self.layer)
         self.becomes(OPEN)
@@ -122,7 +127,6 @@ cdef class limits:
             settings_end(&self.allocator.settings, &self.layer)
         self.becomes(CLOSED)
         self.allocator.report_wire_failures()
-        Py_DECREF(self)
 
     def __call__(self, function):
         from memlimits.scopes import decorated

@@ -718,8 +718,9 @@ def test_a_reservation_ends_with_the_thread_that_did_not_leave_it(strict):
     blocks = []
 
     def forget():
-        memlimits.reserve(40 * MIB).__enter__()
+        reservation = memlimits.reserve(40 * MIB).__enter__()
         blocks.append(memlimits.allocate(MIB))
+        assert reservation.remaining == 39 * MIB
         assert memory.counters()["reserved"] == 39 * MIB
 
     in_thread(forget)

@@ -306,17 +306,6 @@ def test_a_scope_may_be_left_on_another_thread():
     assert in_force() == before
 
 
-def test_one_scope_that_is_dropped_stays():
-    """As whoever forgets to leave it has to expect; and it is not freed under the list."""
-    run("""
-        memlimits.limits(memory=MIB).__enter__()
-        gc.collect()
-        with memlimits.limits(memory=2 * MIB):
-            pass
-        assert memlimits.get_memory_limit() == MIB
-    """)
-
-
 def test_ten_thousand_deep():
     before = in_force()
     scopes = [memlimits.limits(memory=n) for n in range(10_000)]
