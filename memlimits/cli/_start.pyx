@@ -59,17 +59,26 @@ cdef extern from *:
         return finish(result);
     }
 
+    #if PY_VERSION_HEX >= 0x030D0000
+    /* Have tracebacks show the lines of a text. The first of 3.13 know them by the file's name. */
+    static PyObject *remember_lines(PyObject *linecache, PyObject *code, const char *text)
+    {
+        const char *name = "<string>";
+        if (PyObject_HasAttrString(linecache, "_interactive_cache"))
+            return PyObject_CallMethod(linecache, "_register_code", "Oss", code, text, name);
+        return PyObject_CallMethod(linecache, "_register_code", "sss", name, text, name);
+    }
+    #endif
+
     static int run_command(const char *text)
     {
         PyCompilerFlags flags = {PyCF_IGNORE_COOKIE, PY_MINOR_VERSION};
     #if PY_VERSION_HEX < 0x030D0000
         return PyRun_SimpleStringFlags(text, &flags);
     #else
-        /* Tracebacks show its lines. */
         PyObject *code = Py_CompileStringExFlags(text, "<string>", Py_file_input, &flags, -1);
         PyObject *linecache = code == NULL ? NULL : PyImport_ImportModule("linecache");
-        PyObject *known = linecache == NULL ? NULL : PyObject_CallMethod(
-            linecache, "_register_code", "Oss", code, text, "<string>");
+        PyObject *known = linecache == NULL ? NULL : remember_lines(linecache, code, text);
         PyObject *result = NULL;
         if (known != NULL) {
             PyObject *main = PyModule_GetDict(PyImport_AddModule("__main__"));
