@@ -9,10 +9,10 @@ import sys
 
 def _is_main() -> bool:
     if sys.version_info >= (3, 12):
-        from _thread import _is_main_interpreter
+        from _thread import _is_main_interpreter  # type: ignore[attr-defined]
 
         return bool(_is_main_interpreter())
-    import _signal
+    import _signal  # type: ignore[import-not-found]
 
     try:
         _signal.signal(0, 0)
@@ -20,7 +20,7 @@ def _is_main() -> bool:
         # What runs the signals' handlers learns that there is no such signal.
         if "main interpreter" not in str(error):
             return True
-    import _xxsubinterpreters
+    import _xxsubinterpreters  # type: ignore[import-not-found]
 
     return bool(_xxsubinterpreters.get_current() == _xxsubinterpreters.get_main())
 
