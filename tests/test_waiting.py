@@ -638,7 +638,12 @@ def test_the_previous_policy_comes_back_with_its_timeout():
         ("wait", float("inf"), ValueError, "not inf"),
         ("wait", float("nan"), ValueError, "not nan"),
         ("wait", 10**400, ValueError, "timeout must be from 0"),
-        ("wait", "soon", TypeError, "timeout must be a number, or None for 60 s, not 'soon'"),
+        (
+            "wait",
+            "soon",
+            TypeError,
+            "timeout must be a number, in seconds, or None for 60 s, not 'soon'",
+        ),
         ("wait", True, TypeError, "not True"),
         ("strict", 1, ValueError, "only the policy 'wait' takes a timeout"),
         ("guideline", 1, ValueError, "only the policy 'wait' takes a timeout"),
