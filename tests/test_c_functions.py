@@ -260,6 +260,34 @@ def mapped_resident():
         return int(file.read().split()[1]) * PAGE
 
 
+# ---- threads ----
+
+SHORT, LONG, ALL = (0, 8), (8, 14), (0, 14)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("sizes", [SHORT, LONG, ALL])
+def test_threads_that_use_every_function(storm, sizes, unchanged):
+    """Nothing is spoiled or out of line, new bytes are zeros, and the peak is the true one."""
+    before = memlimits.get_active_memory()
+    memlimits.reset_peak_memory()
+    seen = storm(3, 20_000 if sizes == SHORT else 2_000, 16, *sizes, 2**62, False, 1, True)
+    assert (seen["refused"], seen["spoiled"]) == (0, 0)
+    peak = memlimits.get_peak_memory() - before
+    assert seen["highest_low"] <= peak <= seen["highest_high"]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("sizes", [SHORT, LONG, ALL])
+def test_threads_that_use_every_function_under_a_limit(storm, sizes, unchanged):
+    limit = {SHORT: MIB, LONG: 20 * MIB, ALL: 10 * MIB}[sizes]
+    memlimits.set_memory_policy("strict")
+    memlimits.set_memory_limit(limit + memory.counters()["footprint"])
+    seen = storm(3, 20_000 if sizes == SHORT else 2_000, 100, *sizes, limit, False, 1, True)
+    assert (seen["over"], seen["spoiled"]) == (0, 0)
+    assert seen["refused"] > 0
+
+
 # ---- errno ----
 
 

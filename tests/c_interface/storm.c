@@ -35,7 +35,7 @@ struct worker {
     pthread_t thread;
     int number, workers, held, first, last;
     long operations;
-    bool resizes;
+    bool resizes, mixes;
     uint64_t seed;
 };
 
@@ -145,6 +145,125 @@ static char *resize(char *block, size_t n)
     return resized;
 }
 
+/* Blocks of every function, under books of their own: of what a block has more than was asked for
+ * only usable_size knows, so `low` counts that, and `high` the most it can be: a long one may be three
+ * times as long as asked for, where no limit is near, and what an alignment skips counts, too. */
+struct mixed {
+    size_t n, usable, most;
+    uint64_t stamp;
+    bool is_zeroed;
+};
+
+static void write_stamp(char *block, size_t n, uint64_t stamp)
+{
+    memcpy(block, &stamp, sizeof stamp);
+    memcpy(block + n - sizeof stamp, &stamp, sizeof stamp);
+}
+
+static bool has_stamp(const char *block, size_t n, uint64_t stamp)
+{
+    return !memcmp(block, &stamp, sizeof stamp) && !memcmp(block + n - sizeof stamp, &stamp, sizeof stamp);
+}
+
+static size_t most_of(size_t n, size_t alignment)
+{
+    if (n <= 32768 && alignment <= 4096)
+        return 2 * (n > alignment ? n : alignment);
+    return 3 * (n + alignment + 65536);
+}
+
+static void count_had(struct mixed *mixed, char *block)
+{
+    mixed->usable = memlimits->usable_size(block);
+    if (mixed->usable < mixed->n || mixed->usable > mixed->most)
+        add(&spoiled, 1);
+    int64_t now = add(&low, mixed->usable);
+    raise_to(&highest_low, now);
+    if (now > limit)
+        add(&passed_over, 1);
+}
+
+static char *take_mixed(struct mixed *mixed, size_t n, uint64_t random)
+{
+    size_t alignment = random % 3 ? 64 : (size_t)1 << (random >> 8) % 20;
+    char *block;
+    *mixed = (struct mixed){.n = n, .stamp = random, .is_zeroed = random % 3 == 1};
+    mixed->most = most_of(n, alignment);
+    raise_to(&highest_high, add(&high, mixed->most));
+    block = mixed->is_zeroed ? memlimits->rezalloc(NULL, n) : memlimits->aligned_alloc(alignment, n);
+    if (!block) {
+        subtract(&high, mixed->most);
+        add(&refused, 1);
+        return NULL;
+    }
+    if ((uintptr_t)block % alignment || (mixed->is_zeroed && (block[0] || block[n / 2] || block[n - 1])))
+        add(&spoiled, 1);
+    count_had(mixed, block);
+    write_stamp(block, n, mixed->stamp);
+    return block;
+}
+
+static void give_mixed(struct mixed *mixed, char *block)
+{
+    if (!has_stamp(block, mixed->n, mixed->stamp))
+        add(&spoiled, 1);
+    subtract(&low, mixed->usable);
+    memlimits->free(block);
+    subtract(&high, mixed->most);
+}
+
+static char *resize_mixed(struct mixed *mixed, char *block, size_t n)
+{
+    struct mixed before = *mixed;
+    mixed->n = n;
+    mixed->most = most_of(n, 64) + before.usable; /* what is between half and all stays */
+    raise_to(&highest_high, add(&high, mixed->most));
+    subtract(&low, before.usable);
+    char *resized = before.is_zeroed ? memlimits->rezalloc(block, n) : memlimits->realloc(block, n);
+    if (!resized) {
+        add(&refused, 1);
+        *mixed = before;
+        subtract(&high, most_of(n, 64) + before.usable);
+        add(&low, before.usable);
+        return block;
+    }
+    subtract(&high, before.most);
+    count_had(mixed, resized);
+    size_t kept = before.n < n ? before.n : n;
+    if (memcmp(resized, &before.stamp, sizeof before.stamp))
+        add(&spoiled, 1);
+    if (before.n <= n && !has_stamp(resized, before.n, before.stamp))
+        add(&spoiled, 1);
+    if (before.is_zeroed && n > kept && (resized[kept] || resized[(kept + n) / 2] || resized[n - 1]))
+        add(&spoiled, 1);
+    write_stamp(resized, n, before.stamp);
+    return resized;
+}
+
+static void *work_mixed(void *argument)
+{
+    struct worker *me = argument;
+    char *held[MOST_HELD] = {0};
+    struct mixed books[MOST_HELD];
+    for (long i = 0; i < me->operations; i++) {
+        uint64_t random = next_random(&me->seed);
+        size_t slot = random % (uint64_t)me->held;
+        size_t n = sizes[me->first + (int)((random >> 32) % (uint64_t)(me->last - me->first))];
+        n -= (random >> 16) % (n / 3);
+        if (held[slot] && (random >> 56) % 2) {
+            held[slot] = resize_mixed(&books[slot], held[slot], n);
+            continue;
+        }
+        if (held[slot])
+            give_mixed(&books[slot], held[slot]);
+        held[slot] = take_mixed(&books[slot], n, random >> 3);
+    }
+    for (int i = 0; i < me->held; i++)
+        if (held[i])
+            give_mixed(&books[i], held[i]);
+    return NULL;
+}
+
 static void *work(void *argument)
 {
     struct worker *me = argument;
@@ -174,19 +293,19 @@ static void *work(void *argument)
 
 static void start(struct worker *worker)
 {
-    if (pthread_create(&worker->thread, NULL, work, worker))
+    if (pthread_create(&worker->thread, NULL, worker->mixes ? work_mixed : work, worker))
         abort();
 }
 
 static PyObject *storm(PyObject *self, PyObject *args)
 {
     struct worker workers[MOST_THREADS];
-    int count, held, first, last, resizes = 0, times = 1;
+    int count, held, first, last, resizes = 0, times = 1, mixes = 0;
     long operations;
     long long most;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iliiiL|pi", &count, &operations, &held, &first, &last, &most,
-                          &resizes, &times))
+    if (!PyArg_ParseTuple(args, "iliiiL|pip", &count, &operations, &held, &first, &last, &most,
+                          &resizes, &times, &mixes))
         return NULL;
     low = high = highest_low = highest_high = 0;
     refused = spoiled = passed_over = 0;
@@ -200,6 +319,7 @@ static PyObject *storm(PyObject *self, PyObject *args)
                                      .last = last,
                                      .operations = operations,
                                      .resizes = resizes,
+                                     .mixes = mixes,
                                      .seed = 88172645463325252u + (uint64_t)i * 1234567};
         start(&workers[i]);
     }
@@ -223,7 +343,7 @@ static PyObject *storm(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"storm", storm, METH_VARARGS,
-     "storm(threads, operations, held, first size, last size, limit, resizes=False, times=1)"
+     "storm(threads, operations, held, first size, last size, limit, resizes=False, times=1, mixes=False)"
      " -> what was seen"},
     {NULL, NULL, 0, NULL}};
 

@@ -24,12 +24,12 @@ def sizes(request):
     return request.param
 
 
-def storms(storm, sizes, limit=UNBOUNDED, resizes=False, seconds=SECONDS):
+def storms(storm, sizes, limit=UNBOUNDED, resizes=False, seconds=SECONDS, mixes=False):
     """Threads that last for a while each, until the time is over; the blocks that were refused."""
     end = time.monotonic() + seconds
     refused = 0
     while time.monotonic() < end:
-        seen = storm(4, 100 if sizes == LONG else 400, 8, *sizes, limit, resizes, 4)
+        seen = storm(4, 100 if sizes == LONG else 400, 8, *sizes, limit, resizes, 4, mixes)
         assert (seen["spoiled"], seen["over"]) == (0, 0)
         refused += seen["refused"]
     return refused
@@ -127,6 +127,20 @@ def test_a_strict_limit_refuses(storm, sizes):
 def test_what_is_wired_changes(storm, sizes):
     with meanwhile(wire, clear, look, hold):
         storms(storm, sizes)
+
+
+def test_every_function_is_used(storm, sizes):
+    with meanwhile(set_limits, age, look, hold):
+        storms(storm, sizes, mixes=True)
+    memlimits.set_idle_timeout(None)
+
+
+def test_every_function_is_used_near_a_limit(storm, sizes):
+    limit = memory.counters()["footprint"] + 50 * MIB
+    memlimits.set_memory_policy("wait", 0.001)
+    memlimits.set_memory_limit(limit)
+    with meanwhile(wire, clear, charge_and_free, look):
+        storms(storm, sizes, limit, mixes=True)
 
 
 def test_blocks_are_resized(storm):
