@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from memlimits._bins cimport Bins, bins_add_again, bins_closest, bins_remove, log2_floor
 from memlimits._resource cimport (
-    IDLE, TAKEN, Block, Resource, slab_is_full, slab_take, unlink,
+    IDLE, TAKEN, Block, Resource, slab_is_full, slab_take, unlikely, unlink,
 )
 
 cdef enum:
@@ -62,10 +62,10 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
 cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
     cdef char *start
     cache.idle -= slab.block_size
-    if slab.live == 0:
+    if unlikely(slab.live == 0):
         cache.cached -= slab.bytes
     start = slab_take(slab)
-    if slab_is_full(slab):
+    if unlikely(slab_is_full(slab)):
         unlink(&cache.slabs[slab.size_class], slab)
     return start
 

@@ -47,6 +47,9 @@ cdef struct Heap:
 cdef struct Heaps:
     pthread_mutex_t lock        # guards what all heaps share, and the list
     Heap shared                 # for when no other can be had; the first of the list
+    # For heaps_malloc and heap_free.
+    void *(*malloc_slowly)(uint64_t n) noexcept nogil
+    void (*free_slowly)(void *start) noexcept nogil
     # In a forked child whose device did not survive: contents are not there to be touched, so
     # nothing is served (EMPTY), and what comes back is for the slow way (BOUND).
     bint lost
@@ -97,11 +100,10 @@ cdef inline Resource *heap_find(const Heap *heap, uint64_t n, bint apart) noexce
         return cache_find_idle(&heap.cache, n)
     return cache_find(&heap.cache, n)
 
-# The same for who needs an address only; what takes another look goes on to `slow`.
-ctypedef void *(*MallocSlowly)(uint64_t n) noexcept nogil
-ctypedef void (*FreeSlowly)(void *start) noexcept nogil
-cdef void *heaps_malloc(uint64_t n, Heaps *heaps, MallocSlowly slow) noexcept nogil
-cdef void heap_free(void *start, Resource *resource, FreeSlowly slow) noexcept nogil
+# The same for who needs an address only; what takes another look goes on to the functions that the
+# heaps have for it.
+cdef void *heaps_malloc(uint64_t n, Heaps *heaps) noexcept nogil
+cdef void heap_free(void *start, Resource *resource) noexcept nogil
 
 # Under Heaps.lock alone: a fresh resource joins, its bytes not pending any more, and serves n.
 # BOUND: it has joined only.

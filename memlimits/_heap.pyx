@@ -12,7 +12,9 @@ from memlimits._lock cimport (
     owned_lock_try,
 )
 from memlimits._misuse cimport misuse_abort
-from memlimits._resource cimport TAKEN, resource_lends, slab_give, slab_lends
+from memlimits._resource cimport (
+    TAKEN, likely, resource_lends, slab_give, slab_lends, unlikely,
+)
 from memlimits._sync cimport (
     add_atomically, load_acquire, pthread_key_create, pthread_key_t, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_setspecific,
@@ -31,8 +33,6 @@ cdef extern from *:
     """
     void *mine
     pthread_mutex_t owners
-    bint likely(bint condition) nogil
-    bint unlikely(bint condition) nogil     # keeps what seldom happens out of the way
 
 cdef enum:
     MOST_IN_VAIN = 4096
@@ -267,16 +267,15 @@ cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
     return give(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
 
 
-cdef void enter_and_free(void *start, Resource *resource, FreeSlowly slow) noexcept nogil:
+cdef void enter_and_free(void *start, Resource *resource) noexcept nogil:
+    cdef Heaps *heaps = heap_of(resource).heaps
     if enter_and_give(resource, start) != DONE:
-        slow(start)
+        heaps.free_slowly(start)
 
 
-cdef void free_within(
-    void *start, Resource *resource, FreeSlowly slow, Heap *heap
-) noexcept nogil:
+cdef void free_within(void *start, Resource *resource, Heap *heap) noexcept nogil:
     if give(heap, resource, start, True) != DONE:
-        slow(start)
+        heap.heaps.free_slowly(start)
 
 
 # Called through pointers, so that the compiler keeps them apart, and with them the registers that
@@ -286,8 +285,8 @@ cdef struct Slowly:
     Outcome (*enter_and_take)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
     Outcome (*give)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
     Outcome (*enter_and_give)(Resource *resource, void *start) noexcept nogil
-    void (*free)(void *start, Resource *resource, FreeSlowly slow, Heap *heap) noexcept nogil
-    void (*enter_and_free)(void *start, Resource *resource, FreeSlowly slow) noexcept nogil
+    void (*free)(void *start, Resource *resource, Heap *heap) noexcept nogil
+    void (*enter_and_free)(void *start, Resource *resource) noexcept nogil
     Outcome (*lend_and_leave)(Heap *heap) noexcept nogil
 
 cdef Slowly slowly = Slowly(
@@ -298,9 +297,9 @@ cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
     """What serves n bytes with no look elsewhere: a slab, or a whole resource; or NULL."""
     cdef Resource *resource
     cdef int64_t bytes
-    if n <= LARGEST_SLAB_BLOCK:
+    if likely(n <= LARGEST_SLAB_BLOCK):
         resource = heap.cache.slabs[classes[(n + 63) >> 6]]
-        if resource == NULL:
+        if unlikely(resource == NULL):
             return NULL
         bytes = resource.block_size
     else:
@@ -308,7 +307,7 @@ cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
         if resource == NULL:
             return NULL
         bytes = resource.bytes
-    return resource if heap.cache.idle - bytes >= heap.least_idle else NULL
+    return resource if likely(heap.cache.idle - bytes >= heap.least_idle) else NULL
 
 
 cdef inline char *take_at_once(Heap *heap, Resource *resource, uint64_t n) noexcept nogil:
@@ -337,16 +336,16 @@ cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     return DONE
 
 
-cdef void *heaps_malloc(uint64_t n, Heaps *heaps, MallocSlowly slow) noexcept nogil:
+cdef void *heaps_malloc(uint64_t n, Heaps *heaps) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
     cdef Resource *resource
     cdef void *start
     if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
-        return slow(n)
+        return heaps.malloc_slowly(n)
     resource = find_at_once(heap, n)
     if unlikely(resource == NULL):
         owned_lock_leave(&heap.lock, True)
-        return slow(n)
+        return heaps.malloc_slowly(n)
     start = take_at_once(heap, resource, n)
     owned_lock_leave(&heap.lock, True)
     return start
@@ -391,12 +390,12 @@ cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
     return DONE
 
 
-cdef void heap_free(void *start, Resource *resource, FreeSlowly slow) noexcept nogil:
+cdef void heap_free(void *start, Resource *resource) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
     if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
-        slowly.enter_and_free(start, resource, slow)
+        slowly.enter_and_free(start, resource)
     elif unlikely(not give_at_once(heap, resource, start)):
-        slowly.free(start, resource, slow, heap)
+        slowly.free(start, resource, heap)
     elif unlikely(has_too_much(heap)):
         slowly.lend_and_leave(heap)
     else:

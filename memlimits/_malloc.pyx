@@ -15,19 +15,16 @@ from memlimits._core cimport (
     core_return,
 )
 from memlimits._growth cimport core_miss
-from memlimits._heap cimport heap_free, heaps_malloc
+from memlimits._heap cimport Heaps, heap_free, heaps_malloc
 from memlimits._limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
+from memlimits._pagemap cimport PageMap, pagemap_find
 from memlimits._refusals cimport core_refuse, last_refusal
 from memlimits._resize cimport RESIZED, REFUSED, Resized, core_resize
-from memlimits._resource cimport TAKEN, Block, Resource, slab_cuts
+from memlimits._resource cimport TAKEN, Block, Resource, likely, slab_cuts, unlikely
 from memlimits._sync cimport load_acquire
 from memlimits._waiting cimport Caller
 
 from memlimits._allocator import BLOCKED_BY
-
-cdef extern from *:
-    bint likely(bint condition) nogil
-    bint unlikely(bint condition) nogil
 
 cdef extern from "memlimits.h":
     ctypedef struct memlimits_refusal_handler:
@@ -73,6 +70,10 @@ cdef enum:
 
 # The default one is never freed.
 cdef Core *core = &get_default().core
+# What the quick path needs of it, at hand.
+cdef Heaps *heaps = &core.heaps
+cdef void **open_account = &core.accounts.open
+cdef PageMap pages = core.pages     # to look up: its root stays where it is
 
 cdef const char *causes[<int> BLOCKERS]     # by Blocker
 
@@ -169,10 +170,9 @@ cdef void *malloc_slowly(uint64_t n) noexcept nogil:
 
 
 cdef void *malloc(size_t n) noexcept nogil:
-    cdef Core *here = core
-    if unlikely(load_acquire(&here.accounts.open) != NULL):
+    if unlikely(load_acquire(open_account) != NULL):
         return malloc_slowly(n)
-    return heaps_malloc(n, &here.heaps, malloc_slowly)
+    return heaps_malloc(n, heaps)
 
 
 cdef void *calloc(size_t count, size_t n) noexcept nogil:
@@ -198,15 +198,15 @@ cdef void free_slowly(void *start) noexcept nogil:
 
 
 cdef void free(void *start) noexcept nogil:
-    cdef Resource *resource = core_find(core, start)
+    cdef Resource *resource = pagemap_find(&pages, start)
     if likely(resource != NULL):
-        heap_free(start, resource, free_slowly)
+        heap_free(start, resource)
     elif start != NULL:
         core_check(core, b"free", start)
 
 
 cdef void free_found(void *resource, void *start) noexcept nogil:
-    heap_free(start, <Resource *> resource, free_slowly)
+    heap_free(start, <Resource *> resource)
 
 
 # ---- blocks that are held ----
@@ -368,6 +368,8 @@ cdef int list_causes() except -1:
     return 0
 
 list_causes()
+heaps.malloc_slowly = malloc_slowly
+heaps.free_slowly = free_slowly
 cdef memlimits_functions table
 table.version = MEMLIMITS_VERSION
 table.size = sizeof(table)

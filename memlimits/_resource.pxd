@@ -7,6 +7,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from memlimits._mlim cimport mlim_buffer
 
+cdef extern from *:
+    bint likely(bint condition) nogil
+    bint unlikely(bint condition) nogil     # keeps what seldom happens out of the way
+
 cdef enum Use:
     TAKEN       # a caller holds it, or a part of it
     IDLE        # in the cache
@@ -105,7 +109,7 @@ cdef inline bint slab_is_full(const Resource *slab) noexcept nogil:
 cdef inline char *slab_take(Resource *slab) noexcept nogil:
     cdef char *start = <char *> slab.free_blocks
     slab.live += 1
-    if start != NULL:
+    if likely(start != NULL):
         slab.free_blocks = (<void **> start)[0]
     else:
         start = slab.base + <uint64_t> slab.fresh * slab.block_size
