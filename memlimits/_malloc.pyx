@@ -327,7 +327,7 @@ cdef void *rezalloc(void *start, size_t n) noexcept nogil:
 
 cdef void *take_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
     """One attempt, above the page: as many bytes more as may have to be skipped."""
-    cdef uint64_t longer = n + (alignment - core.page_size)
+    cdef uint64_t longer = max(n, <uint64_t> 1) + (alignment - core.page_size)
     cdef Block block
     # A resource of its own, which starts at a page.
     longer = min(max(longer, <uint64_t> LARGEST_SLAB_BLOCK + 1), <uint64_t> INT64_MAX)
