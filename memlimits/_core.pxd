@@ -16,7 +16,7 @@ from memlimits._mlim cimport mlim_device, mlim_device_facts, mlim_sizes
 from memlimits._pagemap cimport PageMap, pagemap_find
 from memlimits._residency cimport Residency
 from memlimits._resource cimport Block, Resource
-from memlimits._sync cimport pthread_cond_t
+from memlimits._sync cimport load_count, pthread_cond_t
 
 # A refused allocation, and the counters at that moment. Sizes in bytes.
 cdef struct Refusal:
@@ -66,7 +66,7 @@ cdef struct Core:
     uint64_t wakes              # counts what may let a waiter go on
     Limits limits
     Accounts accounts
-    uint64_t max_buffer_length  # by the last reading
+    uint64_t max_buffer_length  # by the last reading; for core_longest
     uint64_t purgeable          # idle bytes that the system may take; set while stopped only
     Resource *resources         # every resource held, the newest first
     uint64_t idle_timeout       # ns after which idle resources decay; UINT64_MAX: never
@@ -85,6 +85,10 @@ cdef void core_close(Core *core) noexcept nogil
 
 # Under the lock: what a reading of the system said.
 cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil
+
+# What one buffer may be long, by the last reading. With the lock or without.
+cdef inline uint64_t core_longest(const Core *core) noexcept nogil:
+    return <uint64_t> load_count(<const int64_t *> &core.max_buffer_length)
 
 # Serves n bytes from what this thread's heap has. False where nothing fits.
 cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:

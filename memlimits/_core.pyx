@@ -28,7 +28,7 @@ from memlimits._residency cimport residency_close, residency_init, residency_rel
 from memlimits._resource cimport DETACHED, OUTSIDE, resource_destroy, resource_lends
 from memlimits._sync cimport (
     load_acquire, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init,
-    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock,
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, store_count,
 )
 
 cdef enum:
@@ -57,7 +57,7 @@ cdef int core_open(
 
 
 cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil:
-    core.max_buffer_length = sizes.max_buffer_length
+    store_count(<int64_t *> &core.max_buffer_length, <int64_t> sizes.max_buffer_length)
     limits_note_sizes(&core.limits, sizes.available, sizes.memory_size,
                       sizes.max_recommended_working_set_size)
     limits_note_sharers(&core.limits, sizes.assured, sizes.sharers, sizes.between)

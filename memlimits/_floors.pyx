@@ -3,7 +3,9 @@ from libc.string cimport memset
 from memlimits._accounts cimport account_floor_costs, account_set_floor
 from memlimits._cache cimport cache_least_growth
 from memlimits._controls cimport core_read_sizes
-from memlimits._core cimport core_detach, core_resume, core_return, core_stop, core_wake
+from memlimits._core cimport (
+    core_detach, core_longest, core_resume, core_return, core_stop, core_wake,
+)
 from memlimits._idle cimport idle_serves
 from memlimits._limits cimport FORK, LENGTH, NOTHING, QUEUE, Limits, limits_unreserved
 from memlimits._refusals cimport core_refuse_waiter
@@ -22,9 +24,9 @@ cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own, bint apart) no
     cdef uint64_t _trim
     if core.heaps.lost:
         return FORK
-    if growth > core.max_buffer_length:
+    if growth > core_longest(core):
         core_read_sizes(core)
-    if growth > core.max_buffer_length:
+    if growth > core_longest(core):
         return LENGTH
     memset(&reading, 0, sizeof(reading))
     waiter_init(&waiter, growth)

@@ -6,8 +6,8 @@ from memlimits._cache cimport (
 )
 from memlimits._controls cimport core_read_sizes
 from memlimits._core cimport (
-    Waiter, core_detach, core_give_back, core_hold, core_resume, core_return, core_settle,
-    core_stop, core_take_out,
+    Waiter, core_detach, core_give_back, core_hold, core_longest, core_resume, core_return,
+    core_settle, core_stop, core_take_out,
 )
 from memlimits._device cimport buffer_create, buffer_set_purgeable
 from memlimits._heap cimport BOUND, DONE, Heap, heap_gain, heap_of, heaps_mine, heaps_take_longer
@@ -283,12 +283,12 @@ cdef Blocker core_miss_with(
     block.resource = NULL
     if core.heaps.lost:
         return core_refuse(core, n, FORK)
-    if least > core.max_buffer_length:
+    if least > core_longest(core):
         core_read_sizes(core)
-    if least > core.max_buffer_length:
+    if least > core_longest(core):
         return core_refuse(core, n, LENGTH)
     purgeable_step(core, AGED_A_STEP)
-    growth = growth if growth <= core.max_buffer_length else least
+    growth = growth if growth <= core_longest(core) else least
     waiter_init(&waiter, least)
     waiter.own = own[0]
     while True:

@@ -1,6 +1,6 @@
 from memlimits._bins cimport bin_of
 from memlimits._cache cimport cache_growth, cache_least_growth, cache_mapped
-from memlimits._core cimport core_resume, core_settle, core_stop
+from memlimits._core cimport core_longest, core_resume, core_settle, core_stop
 from memlimits._device cimport buffer_contents, buffer_resize
 from memlimits._growth cimport core_reserve
 from memlimits._limits cimport (
@@ -24,7 +24,7 @@ cdef bint can_resize(const Core *core, const Resource *resource, uint64_t bytes)
     return (
         core.resizes and not core.heaps.lost and resource.block_size == 0
         and resource.shift == 0 and not resource.lingers
-        and RESIZE_FROM <= min(resource.bytes, bytes) and bytes <= core.max_buffer_length
+        and RESIZE_FROM <= min(resource.bytes, bytes) and bytes <= core_longest(core)
         and not resource.bytes < HUGE_ABOVE < bytes)
 
 
@@ -88,7 +88,7 @@ cdef uint64_t wished_for(const Core *core, uint64_t bytes) noexcept nogil:
     cdef uint64_t longer = cache_growth(core.page_size, bytes)
     if bytes >= 8 * HUGE_PAGE:
         longer = (longer + HUGE_PAGE - 1) & ~<uint64_t> (HUGE_PAGE - 1)
-    return longer if longer <= core.max_buffer_length else bytes
+    return longer if longer <= core_longest(core) else bytes
 
 
 cdef Resized grow(

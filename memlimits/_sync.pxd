@@ -73,6 +73,11 @@ cdef extern from *:
         return __atomic_load_n(count, __ATOMIC_ACQUIRE);
     }
 
+    static inline void store_count(int64_t *count, int64_t value)
+    {
+        __atomic_store_n(count, value, __ATOMIC_RELEASE);
+    }
+
     static inline int64_t take_atomically(int64_t *from, int64_t least)
     {
         int64_t taken, there = __atomic_load_n(from, __ATOMIC_RELAXED);
@@ -89,6 +94,7 @@ cdef extern from *:
     void add_atomically(int64_t *to, int64_t n) nogil
     void count_atomically(int64_t *count, int64_t more) nogil
     int64_t load_count(const int64_t *count) nogil
+    void store_count(int64_t *count, int64_t value) nogil
     # Takes `least` and up to half of what is more; all, where there is less.
     int64_t take_atomically(int64_t *from_, int64_t least) nogil
     void store_release(void **place, void *value) nogil
