@@ -26,6 +26,7 @@ from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from support.blocks import place, private
 from support.kernel import can_lock, locked, wholly_mapped
+from support.storms import GIL
 from support.units import KIB, MIB, in_pages
 
 WORKERS = 3
@@ -187,6 +188,10 @@ class AllocatorMachine(RuleBasedStateMachine):
                 assert view[0] == held.stamp
             view.release()
             del view, self.live[id(held)]
+        if not GIL:
+            # The thread that made it frees it, when it runs Python again.
+            for worker in range(WORKERS):
+                self.on(worker, lambda: None)
 
     @rule(held=held)
     def export(self, held):

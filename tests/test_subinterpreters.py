@@ -121,7 +121,7 @@ def test_and_in_the_workers_of_a_pool_of_interpreters():
 @KINDS
 def test_c_code_without_the_gil_waits_once_there_was_one(isolated):
     run_with_more(f"""
-        in_another("", {isolated})
+        in_another("pass", {isolated})
         for kind in detached, attached:
             held = patient()
             thread = later(held.release)
@@ -158,7 +158,7 @@ def test_c_code_of_one_waits(isolated, kind):
 def test_a_thread_that_python_never_saw_waits_for_no_gil(isolated):
     """Its creator holds the GIL, joins it, and has a budget open."""
     run_with_more(f"""
-        in_another("", {isolated})
+        in_another("pass", {isolated})
         lib = ctypes.PyDLL(None)
         thread, address = ctypes.c_ulong(), ctypes.c_void_p()
         with memlimits.budget("b") as budget:

@@ -543,7 +543,7 @@ def test_who_needs_less_waits_behind_who_needs_more(patient, way):
 
     def let_go():
         until(lambda: memory.counters()["waiting"] == 2)
-        held.clear()
+        held.pop().release()
 
     run_threads(first, second, let_go)
 
