@@ -95,6 +95,16 @@ def test_a_group_refuses_many_sizes(make, group):
     assert kills(group) == 0
 
 
+@needs_groups
+@pytest.mark.parametrize("size", [64, 256, 512])
+@pytest.mark.parametrize("make", ["governed zeros", "allocate"])
+def test_a_group_of_any_size_refuses(make, size, group):
+    """The margin is a part of what there is."""
+    set_limit(group, size * MIB)
+    check_refused(hungry(make, sizes="100,1024", words=inside(group)))
+    assert kills(group) == 0
+
+
 # ---- RLIMIT_AS ----
 
 
