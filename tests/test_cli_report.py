@@ -138,7 +138,8 @@ def test_budgets_of_a_program(run, tmp_path):
 import memlimits, numpy
 with memlimits.budget("left", limit=20 * 2**20):
     numpy.empty(2 * 2**20)
-memlimits.budget("open").__enter__()
+budget = memlimits.budget("open")
+budget.__enter__()
 held = numpy.empty(2**20)
 """
     done = run(source, "--report=report.json")
