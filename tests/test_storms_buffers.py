@@ -72,7 +72,7 @@ def test_buffers_of_threads_that_ended_are_used_again():
 
     def come_and_go(count):
         for _ in range(count):
-            storm(*[lambda: memlimits.allocate(N)] * THREADS, rounds=100)
+            storm(*[lambda: memlimits.allocate(N)] * THREADS, rounds=100, seconds=0)
         gc.collect()
         return sys.getallocatedblocks()
 
@@ -101,70 +101,69 @@ def leave(block):
     block.__exit__(None, None, None)
 
 
+class Newest:
+    """A Buffer with a stamp of its own, and the next one in its place."""
+
+    def __init__(self, **how):
+        self.how, self.numbers = how, itertools.count(1)
+        self.make()
+
+    def make(self):
+        block, number = memlimits.allocate(N, **self.how), next(self.numbers)
+        stamp(block, number)
+        self.made = block, number
+
+    @property
+    def block(self):
+        return self.made[0]
+
+
 @pytest.mark.parametrize("end", [memlimits.Buffer.release, leave], ids=["release", "leave"])
 def test_a_block_goes_back_once(end):
-    """Each of several threads ends each of many Buffers, and one makes new ones meanwhile."""
     active = memlimits.get_active_memory()
-    blocks = [memlimits.allocate(N) for _ in range(ROUNDS)]
-    queues = [iter(blocks) for _ in range(THREADS)]
-    storm(*[lambda queue=queue: end(next(queue)) for queue in queues])
+    newest = Newest()
+    storm(newest.make, *[lambda: end(newest.block)] * 3)
+    end(newest.block)
     assert memlimits.get_active_memory() == active
-    again = [memlimits.allocate(N) for _ in blocks]
-    assert len({block.ptr for block in again}) == len(blocks)
+    again = [memlimits.allocate(N) for _ in range(1000)]
+    assert len({block.ptr for block in again}) == 1000
 
 
 @pytest.mark.parametrize("end", [memlimits.Buffer.release, leave], ids=["release", "leave"])
 def test_what_a_view_sees_stays_until_it_ends(end):
     """One ends it, others look, and one would take its block."""
     active = memlimits.get_active_memory()
-    blocks = [memlimits.allocate(N) for _ in range(ROUNDS)]
-    for number, block in enumerate(blocks):
-        stamp(block, number)
-    numbers = {id(block): number for number, block in enumerate(blocks)}
+    newest = Newest()
 
-    def looking():
-        queue = iter(blocks)
+    def look():
+        block, number = newest.made
+        with allowed(ValueError, "was released"), memoryview(block) as view:
+            assert [stamped(view) for _ in range(5)] == [number] * 5
 
-        def look():
-            block = next(queue)
-            with allowed(ValueError, "was released"), memoryview(block) as view:
-                assert [stamped(view) for _ in range(5)] == [numbers[id(block)]] * 5
+    def finish():
+        with allowed(BufferError, "in use"):
+            end(newest.block)
 
-        return look
-
-    def ending():
-        queue = iter(blocks)
-
-        def finish():
-            with allowed(BufferError, "in use"):
-                end(next(queue))
-
-        return finish
-
-    storm(looking(), looking(), ending(), lambda: stamp(memlimits.allocate(N), 1 << 63))
-    for block in blocks:
-        block.release()
+    storm(newest.make, look, look, finish, lambda: stamp(memlimits.allocate(N), 1 << 63))
+    newest.block.release()
     assert memlimits.get_active_memory() == active
 
 
 def test_what_a_buffer_says_while_it_is_released():
-    blocks = [memlimits.allocate(N, wired=True) for _ in range(ROUNDS)]
-    queues = [iter(blocks) for _ in range(4)]
+    newest = Newest(wired=True)
 
     def ask():
-        block = next(queues[0])
+        block = newest.block
         assert (len(block), block.nbytes) == (N, N)
         assert block.capacity >= N
         assert block.wired in (False, True)
         assert repr(block).startswith("<memlimits.Buffer of 1000 bytes")
         with allowed((AttributeError, ValueError), "no Metal here|was released"):
             assert len(block.metal_buffer) == 2
-
-    def place():
         with allowed(ValueError, "was released"):
-            assert next(queues[1]).ptr % 64 == 0
+            assert block.ptr % 64 == 0
 
-    storm(ask, place, *[lambda q=q: next(q).release() for q in queues[2:]])
+    storm(newest.make, ask, ask, lambda: newest.block.release())
 
 
 def test_dlpack_consumers():

@@ -1,8 +1,10 @@
 """Threads that all do the same things to the same objects, as fast as they can."""
 
+import itertools
 import re
 import sys
 import threading
+import time
 from contextlib import contextmanager
 
 from support.threads import run_threads
@@ -11,16 +13,21 @@ GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 # Where there is a GIL a thread is rarely interrupted at a place that matters.
 ROUNDS = 200 if GIL else 1500
+# Without it all are to be inside at once for a while, however short a call is.
+SECONDS = 0 if GIL else 0.3
 
 
-def storm(*functions, rounds=ROUNDS):
-    """Call each function so many times on a thread of its own, all at once."""
+def storm(*functions, rounds=ROUNDS, seconds=SECONDS):
+    """Call each function at least so many times and so long on a thread of its own, all at once."""
     together = threading.Barrier(len(functions))
 
     def repeated(function):
         def steps():
             together.wait()
-            for _ in range(rounds):
+            end = time.monotonic() + seconds
+            for done in itertools.count():
+                if done >= rounds and time.monotonic() >= end:
+                    break
                 function()
 
         return steps
