@@ -14,7 +14,7 @@ if [ -e "$finished" ]; then
     exit
 fi
 
-packages="dpkg-dev debian-archive-keyring gcc libc6-dev make libbz2-dev libffi-dev liblzma-dev
+packages="debian-archive-keyring gcc libc6-dev make libbz2-dev libffi-dev liblzma-dev
     libsqlite3-dev libssl-dev zlib1g-dev"
 # shellcheck disable=SC2086 # a list of names
 dpkg -s $packages >/dev/null 2>&1 || apt_install $packages
@@ -35,8 +35,10 @@ apt() {
         -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User="$(id -un)" "$@"
 }
 
+# Upstream's own, without Debian's patches: those have environments look for packages elsewhere.
 get_source() (
-    cd "$work" && apt update && apt source "$name" && mv "$name"-*/ source
+    cd "$work" && apt update && apt --download-only source "$name" && mkdir source &&
+        tar -xf "$name"_*.orig.tar.* -C source --strip-components 1
 )
 
 build() (
