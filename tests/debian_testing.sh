@@ -23,7 +23,7 @@ if [ "${1-}" = --result-json ]; then
     shift 2
 fi
 envs=
-packages="ca-certificates gcc libc6-dev"
+packages="ca-certificates g++ libc6-dev"
 for version in $versions; do
     envs="$envs,py$(echo "$version" | tr -d .)"
     packages="$packages python$version python$version-dev python$version-venv"
