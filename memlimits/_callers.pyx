@@ -34,6 +34,12 @@ cdef extern from "Python.h":
     Py_ssize_t PyGC_Collect()
     PyObject *PyObject_CallNoArgs(PyObject *function)
 
+cdef extern from *:
+    """
+    static _Thread_local int keeps_gil;     /* whether this thread's C code may not wait */
+    """
+    int keeps_gil
+
 # A thread that does not run signals' handlers need not be attached to Python until its wait is
 # over. So it is in no queue when the interpreter ends, and attaching ends the thread, or never
 # comes back. Without the GIL it has to: what other threads let go of is freed by the thread that
@@ -175,9 +181,15 @@ cdef void c_caller_ends(Caller *caller) noexcept nogil:
         PyEval_RestoreThread(caller.state)
 
 
+cdef void c_caller_may_wait(bint may) noexcept nogil:
+    global keeps_gil
+    keeps_gil = not may
+
+
 cdef Caller c_caller() noexcept nogil:
     cdef Caller caller
     memset(&caller, 0, sizeof(Caller))
+    caller.never_waits = keeps_gil
     caller.begins = give_up_gil
     caller.gives_up = c_gives_up
     return caller

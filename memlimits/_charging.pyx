@@ -59,7 +59,8 @@ cdef Blocker take_small(
     Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block
 ) noexcept nogil:
     cdef Detour detour = Detour(core, caller, NULL)
-    cdef Caller in_detour = Caller(begins, gives_up, &detour, False, False, False)
+    cdef Caller in_detour = Caller(
+        begins, gives_up, caller.never_waits, &detour, False, False, False)
     cdef Blocker blocker = NOTHING
     take_detour(&detour)
     if not core_hit(core, n, block):

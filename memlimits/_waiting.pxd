@@ -15,6 +15,7 @@ from memlimits._limits cimport Blocker
 cdef struct Caller:
     void (*begins)(Caller *caller) noexcept nogil       # before it queues
     bint (*gives_up)(Caller *caller) noexcept nogil     # now and then: whether it does
+    bint never_waits                                    # what blocks it is final
     void *state                                         # the caller's own
     bint handles_signals                                # likewise
     bint runs_python                                    # likewise

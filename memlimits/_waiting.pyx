@@ -127,7 +127,7 @@ cdef uint64_t timeout_now(Core *core, const Waiter *waiter) noexcept nogil:
 
 
 cdef bint begin(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
-    cdef uint64_t timeout = timeout_now(core, waiter)
+    cdef uint64_t timeout = 0 if caller.never_waits else timeout_now(core, waiter)
     if timeout == 0:
         return False
     waiter.stage = READY

@@ -548,17 +548,19 @@ def test_who_needs_less_waits_behind_who_needs_more(patient, way):
     run_threads(first, second, let_go)
 
 
-def test_an_array_that_is_resized_waits_in_place(patient, govern):
-    held = [np.empty(30 * MIB, np.uint8)]
+def test_resizing_an_array_is_refused_at_once(patient, govern):
+    """Others may read it meanwhile."""
+    held = np.empty(30 * MIB, np.uint8)
     array = np.arange(20 * MIB, dtype=np.uint8)
-
-    def free():
-        until_one_waits()
-        held.clear()
-
-    run_threads(free, lambda: array.resize(40 * MIB, refcheck=False))
-    assert array.size == 40 * MIB
+    waits = memlimits.stats().waits
+    with pytest.raises(MemoryError):
+        array.resize(40 * MIB, refcheck=False)
+    assert memlimits.last_refusal().waited == 0
+    assert memlimits.stats().waits == waits
     assert np.array_equal(array[: 1 * MIB], np.arange(1 * MIB, dtype=np.uint8))
+    del held
+    array.resize(40 * MIB, refcheck=False)
+    assert array.size == 40 * MIB
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ WAITS = {
     "reserve": "memlimits.reserve(32 * MIB).__enter__()",
     "numpy": "numpy.empty(32 * MIB, numpy.uint8)",
     "numpy in a budget": "memlimits.budget('b').__enter__(); numpy.empty(8000, numpy.uint8)",
-    "numpy's resize": "array.resize(32 * MIB, refcheck=False)",
 }
 
 

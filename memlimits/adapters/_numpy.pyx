@@ -17,6 +17,7 @@ from libc.string cimport memcpy, strcpy
 
 from memlimits._allocator cimport Allocator, get_default, raise_refusal
 from memlimits._buffer cimport take
+from memlimits._callers cimport c_caller_may_wait
 from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
 from memlimits._pagemap cimport PageMap, pagemap_find_any
 from memlimits._python cimport FastFunction, PyCFunction, PyCFunctionObject, small_int
@@ -98,7 +99,11 @@ cdef void *data_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
 
 
 cdef void *data_realloc(void *ctx, void *start, size_t size) noexcept nogil:
-    return realloc(start, size)
+    cdef void *resized
+    c_caller_may_wait(False)    # as in governed_realloc
+    resized = realloc(start, size)
+    c_caller_may_wait(True)
+    return resized
 
 
 cdef void data_free(void *ctx, void *start, size_t size) noexcept nogil:
@@ -178,8 +183,18 @@ cdef void governed_free(void *ctx, void *start, size_t size) noexcept nogil:
 
 
 cdef void *governed_realloc(void *ctx, void *start, size_t size) noexcept nogil:
+    cdef void *resized
     if start == NULL:
         return governed_malloc(ctx, size)
+    # The array points to the old data until NumPy has the new, and others read it as soon as the
+    # GIL is given up: so nothing waits here.
+    c_caller_may_wait(False)
+    resized = resize(ctx, start, size)
+    c_caller_may_wait(True)
+    return resized
+
+
+cdef void *resize(void *ctx, void *start, size_t size) noexcept nogil:
     if owns(start):
         if start == block_of(start):
             return realloc(start, size)
