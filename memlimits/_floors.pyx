@@ -30,6 +30,7 @@ cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own, bint apart) no
         return LENGTH
     memset(&reading, 0, sizeof(reading))
     waiter_init(&waiter, growth)
+    waiter.own = own
     core_stop(core)
     while True:
         blocker = NOTHING

@@ -48,6 +48,8 @@ cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     if core.queue == NULL or core.queue == waiter or core.limits.policy != PATIENT:
         return True
+    if waiter.own >= waiter.least:
+        return True     # what is reserved for it is nothing that others wait for
     look_at_thread(core, waiter)
     # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.
     return core.queue.self == heap_self() or (

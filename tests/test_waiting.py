@@ -450,6 +450,26 @@ def test_numpy_waits_without_the_gil_and_collects_no_garbage(patient, govern):
     assert [info["collections"] for info in gc.get_stats()] == collections
 
 
+def test_what_is_reserved_is_had_while_others_wait_for_it(patient):
+    ready = threading.Event()
+    waiting = []
+
+    def holder():
+        with memlimits.reserve(56 * MIB):
+            ready.set()
+            until_one_waits()
+            assert memlimits.would_fit(20 * MIB)
+            with memlimits.allocate(20 * MIB):
+                waiting.append(memory.counters()["waiting"])
+
+    def other():
+        ready.wait()
+        memlimits.allocate(40 * MIB).release()
+
+    run_threads(holder, other)
+    assert waiting == [1]
+
+
 def test_who_waits_goes_on_once_a_reservation_ends(patient):
     def attempt():
         served = []
