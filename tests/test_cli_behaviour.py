@@ -180,6 +180,7 @@ def test_interrupt_from_outside(tmp_path):
     assert outcomes[0][:2] == (-signal.SIGINT, b"cleaned up\n")
 
 
+@pytest.mark.host
 def test_a_program_without_a_free_descriptor(tmp_path):
     """What the library needs was loaded before: nothing of it fails, nor does the report."""
     source = """

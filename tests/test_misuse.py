@@ -9,6 +9,9 @@ import pytest
 
 from support.process import run
 
+# Metal does not survive a fork, and what comes back in such a child is not looked at.
+pytestmark = pytest.mark.host
+
 PRELUDE = f"""
 import random, re, tempfile
 sys.path.insert(0, {str(Path(__file__).parent)!r})

@@ -72,6 +72,7 @@ def test_threads_that_wait_leave_when_the_interpreter_ends(what):
     assert done.stderr == "0 wait, 3 waited"
 
 
+@pytest.mark.host
 def test_a_child_that_a_handler_forks_waits_on_by_itself():
     """Of the queue only its own requests are left, and one that a handler made goes first."""
     run("""
