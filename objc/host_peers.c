@@ -32,25 +32,37 @@ static bool read_untouched_roughly(mlim_reader *reader, long pid, uint64_t *out)
     return true;
 }
 
-/* Whether a process uses this library and may be looked at. */
-static bool is_ours(mlim_reader *reader, long pid)
+/* Where this library lies in a process; 0 where it does not, or may not be looked for. */
+static uintptr_t find_library(mlim_reader *reader, long pid)
 {
     char path[64];
+    uintptr_t start = 0;
     snprintf(path, sizeof path, "/proc/%ld/maps", pid);
-    return mlim_read_text(NULL, path, &reader->text) && strstr(reader->text.bytes, MODULE);
+    if (!mlim_read_text(NULL, path, &reader->text))
+        return 0;
+    const char *line = strstr(reader->text.bytes, MODULE);
+    while (line && line > reader->text.bytes && line[-1] != '\n')
+        line--;
+    if (line)
+        sscanf(line, "%" SCNxPTR "-", &start);
+    return start;
 }
 
-/* The mappings of buffers are private, anonymous, writable, and without a reservation. */
+/* The mappings of buffers are private, anonymous, writable, without a reservation, and where the
+ * kernel puts what may lie anywhere, as the library does. What allocators reserve at addresses of
+ * their own choice, as that of Python without the GIL a GiB, is at least 12 TiB from there. */
+#define NEAR ((uintptr_t)8 << 40)
+
 struct mapping {
-    bool anonymous;
+    bool may_be_buffer;
     uint64_t size, touched;
 };
 
-static void start_mapping(struct mapping *mapping, const char *line)
+static void start_mapping(struct mapping *mapping, const char *line, uintptr_t distance)
 {
     uint64_t inode = 1;
     sscanf(line, "%*s %*s %*s %*s %" SCNu64, &inode);
-    *mapping = (struct mapping){.anonymous = inode == 0};
+    *mapping = (struct mapping){.may_be_buffer = inode == 0 && distance < NEAR};
 }
 
 static void add_line(struct mapping *mapping, const char *line, uint64_t *untouched)
@@ -61,12 +73,12 @@ static void add_line(struct mapping *mapping, const char *line, uint64_t *untouc
     else if (sscanf(line, "Anonymous: %" SCNu64, &size) == 1 ||
              sscanf(line, "Swap: %" SCNu64, &size) == 1)
         mapping->touched += size * 1024;
-    else if (strncmp(line, "VmFlags:", 8) == 0 && mapping->anonymous && strstr(line, " wr ") &&
+    else if (strncmp(line, "VmFlags:", 8) == 0 && mapping->may_be_buffer && strstr(line, " wr ") &&
              strstr(line, " nr "))
         *untouched += minus(mapping->size, mapping->touched);
 }
 
-static uint64_t read_untouched(long pid)
+static uint64_t read_untouched(long pid, uintptr_t library)
 {
     char path[64], line[512];
     struct mapping mapping = {0};
@@ -76,7 +88,7 @@ static uint64_t read_untouched(long pid)
     FILE *mappings = fopen(path, "re");
     while (mappings && mlim_next_line(mappings, line, sizeof line)) {
         if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &start, &end) == 2)
-            start_mapping(&mapping, line);
+            start_mapping(&mapping, line, start > library ? start - library : library - start);
         else
             add_line(&mapping, line, &untouched);
     }
@@ -91,9 +103,10 @@ static void add_process(mlim_reader *reader, long pid, mlim_peers *peers)
     if (pid <= 0 || pid == getpid() || !read_untouched_roughly(reader, pid, &untouched))
         return;
     if (reader->closely) {
-        if (!is_ours(reader, pid))
+        uintptr_t library = find_library(reader, pid);
+        if (!library)
             return;
-        untouched = least(untouched, read_untouched(pid));
+        untouched = least(untouched, read_untouched(pid, library));
     }
     peers->count++;
     peers->untouched = plus(peers->untouched, untouched);
