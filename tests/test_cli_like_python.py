@@ -37,8 +37,10 @@ def start(directory, program, *command):
         "words": [*program.words],
     }[program.how]
     stdin = source if program.how == "stdin" else program.stdin
-    if program.how != "code":
-        (directory / "program.py").write_bytes(source)
+    path = directory / "program.py"
+    # Once: who was started before may be about to read it.
+    if program.how != "code" and not path.exists():
+        path.write_bytes(source)
     shell = ["sh", "-c", f'{program.shell} exec "$@"', "sh"] if program.shell else []
     process = subprocess.Popen(
         [*shell, sys.executable, *command, *program.options, *words],
