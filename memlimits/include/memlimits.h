@@ -4,8 +4,8 @@
  *         return NULL;
  *     void *block = memlimits->malloc(n);
  *
- * The functions may be called on any thread, with the GIL or without; they neither take it nor give
- * it up. They are as C's, except that
+ * The functions may be called on any thread, with the GIL or without; they run no Python, and give
+ * the GIL up only to wait for memory, under the policy "wait". They are as C's, except that
  *
  * - blocks are aligned to 64 bytes, and to the page from 32 KiB on;
  * - no bytes are a block all the same, also to realloc;
