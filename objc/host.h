@@ -16,6 +16,7 @@ typedef struct mlim_cgroup_mount {
     bool unified; /* version 2 */
     char *root;
     char *path;
+    char *found; /* below the path: this process's group of the start, where /proc told of none */
 } mlim_cgroup_mount;
 
 enum mlim_unread_state { UNREAD_NONE, UNREAD_WRITING, UNREAD_NOTED, UNREAD_TOLD };
@@ -125,6 +126,12 @@ bool mlim_group_room(mlim_reader *reader, const mlim_group *group, uint64_t limi
                      uint64_t swap_free, uint64_t *out);
 /* How long its members wait for memory, in percent; less than 0 where it does not tell. */
 bool mlim_group_stall(mlim_reader *reader, const mlim_group *group, double *out);
+
+/* Looks for this process's group in the directories so many levels below a path, or `own` below such
+ * a one, and makes it the path; where none lists this process, the only one that is there. And
+ * anywhere below a path: false where it is not found in a bounded number of them. */
+void mlim_member_below(mlim_reader *reader, mlim_group *group, int levels, const char *own);
+bool mlim_member_anywhere(mlim_reader *reader, mlim_group *group);
 
 /* Other processes in the group or in one within, and what they may have been promised and not touched:
  * at most, of all of them; or, closely, of those that use this library. */

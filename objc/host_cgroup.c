@@ -1,10 +1,6 @@
 /* The memory control groups that this process is in, versions 1 and 2. */
-#include <dirent.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "host.h"
 
@@ -20,6 +16,7 @@ const char *mlim_path_below(const char *path, const char *root)
 /* The paths of this process in a hierarchy of version 1 that governs memory, and in that of version
  * 2, as /proc/self/cgroup names them: empty where there is none, the top where nothing tells. */
 struct own {
+    bool told;
     char path[2][4096];
 };
 
@@ -28,9 +25,9 @@ static bool read_own(mlim_reader *reader, struct own *own)
     char *save = NULL;
     if (!mlim_read_text(reader->device, "/proc/self/cgroup", &reader->text))
         return false;
-    bool told = *reader->text.bytes;
+    own->told = strchr(reader->text.bytes, ':') != NULL;
     for (int unified = 0; unified < 2; unified++)
-        snprintf(own->path[unified], sizeof own->path[unified], "%s", told ? "" : "/");
+        snprintf(own->path[unified], sizeof own->path[unified], "%s", own->told ? "" : "/");
     for (char *line = strtok_r(reader->text.bytes, "\n", &save); line;
          line = strtok_r(NULL, "\n", &save)) {
         char *controllers = strchr(line, ':');
@@ -46,63 +43,38 @@ static bool read_own(mlim_reader *reader, struct own *own)
     return true;
 }
 
-/* Whether this process is a member of the group in a directory. */
-static bool is_member(mlim_reader *reader, const char *path)
-{
-    char file[4096 + 16], *save = NULL;
-    snprintf(file, sizeof file, "%s/cgroup.procs", path);
-    if (!mlim_read_text(reader->device, file, &reader->text))
-        return false;
-    for (char *line = strtok_r(reader->text.bytes, "\n", &save); line;
-         line = strtok_r(NULL, "\n", &save))
-        if (strtol(line, NULL, 10) == getpid())
-            return true;
-    return false;
-}
-
-/* Looks for this process's group so many levels below a path, and makes it the path. */
-static bool find_member(mlim_reader *reader, char *path, size_t size, int levels)
-{
-    if (levels == 0)
-        return is_member(reader, path);
-    size_t length = strlen(path);
-    bool found = false;
-    DIR *directory = opendir(path);
-    struct dirent *entry;
-    while (directory && !found && (entry = readdir(directory))) {
-        if (entry->d_type != DT_DIR || entry->d_name[0] == '.' ||
-            length + strlen(entry->d_name) + 2 > size)
-            continue;
-        snprintf(path + length, size - length, "/%s", entry->d_name);
-        found = find_member(reader, path, size, levels - 1);
-    }
-    if (directory)
-        closedir(directory);
-    if (!found)
-        path[length] = 0;
-    return found;
-}
-
-/* How many levels above the top of this process's group namespace a mount begins. */
-static int levels_above(const char *root)
+/* Takes off the levels that a path begins above the top of this process's group namespace. */
+static int levels_above(const char **path)
 {
     int levels = 0;
-    for (; strncmp(root, "/..", 3) == 0; root += 3)
+    for (; strncmp(*path, "/..", 3) == 0 && ((*path)[3] == '/' || (*path)[3] == 0); *path += 3)
         levels++;
-    return *root ? 0 : levels;
+    return levels;
+}
+
+/* Goes from a mount's top, which lies outside of this process's group namespace, to its group: the
+ * namespace does not tell the names in between. */
+static void go_into_namespace(mlim_reader *reader, const char *root, const char *own,
+                              mlim_group *group)
+{
+    int levels = levels_above(&root) - levels_above(&own);
+    if (levels > 0 && !*root)
+        mlim_member_below(reader, group, levels, strcmp(own, "/") == 0 ? "" : own);
 }
 
 /* Finds this process's group in a hierarchy, and the mount that shows it with most of what is above.
  * Where no mount shows it, the top of one is the nearest group that can be seen. */
-static const mlim_cgroup_mount *locate(mlim_reader *reader, bool unified, const char *own,
+static const mlim_cgroup_mount *locate(mlim_reader *reader, bool unified, const struct own *all,
                                        mlim_group *group)
 {
+    const char *own = all->path[unified];
     const mlim_device *device = reader->device;
     const mlim_cgroup_mount *nearest = NULL;
     const char *below = NULL;
     for (size_t i = 0; i < device->mounts_count; i++) {
         const mlim_cgroup_mount *mount = &device->mounts[i];
-        const char *at = mlim_path_below(own, mount->root);
+        const char *at =
+            !all->told && mount->found ? mount->found : mlim_path_below(own, mount->root);
         if (mount->unified == unified &&
             (!below || (at && strlen(mount->root) < strlen(nearest->root)))) {
             nearest = mount;
@@ -118,9 +90,8 @@ static const mlim_cgroup_mount *locate(mlim_reader *reader, bool unified, const 
         return NULL; /* too long for any file in it to be opened */
     for (size_t end = strlen(group->path); end > 1 && group->path[end - 1] == '/';)
         group->path[--end] = 0;
-    int levels = below ? 0 : levels_above(nearest->root);
-    if (levels)
-        find_member(reader, group->path, sizeof group->path, levels);
+    if (!below)
+        go_into_namespace(reader, nearest->root, own, group);
     return nearest;
 }
 
@@ -131,8 +102,8 @@ bool mlim_cgroups_visit(mlim_reader *reader, mlim_visit visit, void *data)
     if (!read_own(reader, &own))
         return false;
     for (int unified = 0; unified < 2; unified++) {
-        const char *path = own.path[unified];
-        const mlim_cgroup_mount *mount = *path ? locate(reader, unified, path, &group) : NULL;
+        const mlim_cgroup_mount *mount =
+            *own.path[unified] ? locate(reader, unified, &own, &group) : NULL;
         while (mount) {
             char *slash = strrchr(group.path, '/');
             group.topmost = !slash || (size_t)(slash - group.path) < strlen(mount->path);

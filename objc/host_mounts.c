@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "host.h"
 
@@ -129,7 +130,7 @@ static bool add(mlim_device *device, bool unified, const char *root, const char 
         return false;
     device->mounts = mounts;
     mlim_cgroup_mount *mount = &mounts[device->mounts_count];
-    *mount = (mlim_cgroup_mount){unified, strdup(root), strdup(path)};
+    *mount = (mlim_cgroup_mount){unified, strdup(root), strdup(path), NULL};
     device->mounts_count++; /* to be freed in any case */
     return mount->root && mount->path;
 }
@@ -140,6 +141,29 @@ static bool add_usual(mlim_device *device)
     return add(device, true, "/", "/sys/fs/cgroup") &&
            add(device, true, "/", "/sys/fs/cgroup/unified") &&
            add(device, false, "/", "/sys/fs/cgroup/memory");
+}
+
+/* Where /proc does not tell this process's groups, looks for it in every hierarchy. That takes long:
+ * only once, and a move to another group is not seen then. */
+static bool find_without_proc(mlim_device *device)
+{
+    mlim_reader reader = {device, false, {NULL, 0}};
+    mlim_group group;
+    bool done = true;
+    bool told = mlim_read_text(device, "/proc/self/cgroup", &reader.text) &&
+                strchr(reader.text.bytes, ':');
+    for (size_t i = 0; !told && done && i < device->mounts_count; i++) {
+        mlim_cgroup_mount *mount = &device->mounts[i];
+        char procs[sizeof group.path];
+        int length = snprintf(procs, sizeof procs, "%s/cgroup.procs", mount->path);
+        if (length >= (int)sizeof procs || access(procs, F_OK) != 0)
+            continue; /* no hierarchy is there */
+        snprintf(group.path, sizeof group.path, "%s", mount->path);
+        if (mlim_member_anywhere(&reader, &group))
+            done = (mount->found = strdup(group.path + strlen(mount->path))) != NULL;
+    }
+    mlim_text_free(&reader.text);
+    return done;
 }
 
 bool mlim_mounts_open(mlim_device *device)
@@ -153,7 +177,7 @@ bool mlim_mounts_open(mlim_device *device)
             done = add(device, line->unified, line->root, line->path);
     free(lines.at);
     mlim_text_free(&text);
-    return done;
+    return done && find_without_proc(device);
 }
 
 void mlim_mounts_close(mlim_device *device)
@@ -161,6 +185,7 @@ void mlim_mounts_close(mlim_device *device)
     for (size_t i = 0; i < device->mounts_count; i++) {
         free(device->mounts[i].root);
         free(device->mounts[i].path);
+        free(device->mounts[i].found);
     }
     free(device->mounts);
 }

@@ -238,6 +238,87 @@ def test_a_group_namespace_whose_mount_begins_outside_of_it(tmp_path):
     assert facts_from(*words, script, directory)["memory_size"] == 340 * MIB
 
 
+NAMESPACED = "30 23 0:26 /../.. {root} rw - cgroup2 cgroup2 rw"
+LISTED = "1\n$$"  # The shell's number, which stays the process's.
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        # One directory at that depth: it is the namespace's top, whoever it lists.
+        ("/", {"a/b/memory.max": 341, "a/b/cgroup.procs": "1"}, 341),
+        ("/", {"a/b/memory.max": 342, "a/b/c/memory.max": 100}, 342),
+        # Below the namespace's top, and beside it.
+        ("/x", {"a/b/x/memory.max": 343, "a/other/memory.max": 100}, 343),
+        (
+            "/x",
+            {
+                "a/b/x/memory.max": 100,
+                "a/c/x/memory.max": 344,
+                "a/b/x/cgroup.procs": "1",
+                "a/c/x/cgroup.procs": LISTED,
+            },
+            344,
+        ),
+        ("/../x", {"a/x/memory.max": 345, "a/b/memory.max": 100}, 345),
+        ("/../../x", {"x/memory.max": 346, "a/b/memory.max": 100}, 346),
+        # Two could be it: what is above both is in force.
+        ("/", {"a/b/memory.max": 100, "a/c/memory.max": 100, "memory.max": 347}, 347),
+        ("/gone", {"a/b/memory.max": 100, "memory.max": 348}, 348),
+    ],
+)
+def test_where_a_group_namespace_begins(tmp_path, own, files, expected):
+    words = lay(tmp_path, f"0::{own}", NAMESPACED, {"cgroup.procs": "", **files})
+    assert facts_from(*listing(words, files))["memory_size"] == expected * MIB
+
+
+def listing(words, files):
+    """The same words, with the process's number where a file is to have it."""
+    *words, script, directory = words
+    for name, text in files.items():
+        if text == LISTED:
+            script = f'echo $$ >> "$0/tree/{name}"\n{script}'
+    return *words, script, directory
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "files", "expected"),
+    [
+        (UNIFIED.format(top="/"), {"a/b/memory.max": 351, "a/b/cgroup.procs": LISTED}, 351),
+        (
+            UNIFIED.format(top="/"),
+            {"a/memory.max": 352, "a/b/memory.max": 900, "a/b/cgroup.procs": LISTED},
+            352,
+        ),
+        (UNIFIED.format(top="/job"), {"b/memory.max": 353, "b/cgroup.procs": LISTED}, 353),
+        (
+            V1.format(top="/"),
+            {"a/memory.limit_in_bytes": 354, "a/cgroup.procs": LISTED},
+            354,
+        ),
+        # In a container its own group is the mount's top; others below it bound nothing.
+        (
+            UNIFIED.format(top="/"),
+            {"memory.max": 355, "cgroup.procs": LISTED, "a/memory.max": 100},
+            355,
+        ),
+        (UNIFIED.format(top="/"), {"memory.max": 356, "a/memory.max": 100}, 356),
+    ],
+)
+def test_a_group_that_no_path_tells(tmp_path, mountinfo, files, expected):
+    words = lay(tmp_path, "", mountinfo, {"cgroup.procs": "1", **files})
+    assert facts_from(*listing(words, files))["memory_size"] == expected * MIB
+
+
+@needs_groups
+def test_a_real_group_without_proc():
+    with nested("job", "task") as (_, job, task):
+        set_limit(job, 310 * MIB)
+        script = 'mount -t tmpfs none /proc && exec "$@"'
+        words = (*inside(task), "unshare", "--mount", "sh", "-c", script, "sh")
+        assert facts_from(*words)["memory_size"] == 310 * MIB
+
+
 @needs_groups
 @pytest.mark.parametrize("limited", ["own", "above"])
 def test_a_part_mounted_over_the_whole_for_real(limited):
