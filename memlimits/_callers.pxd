@@ -8,8 +8,8 @@ cdef Caller python_caller() noexcept nogil
 # Called with the GIL or without, in the midst of what may be anyone's C code: gives up the GIL, and
 # runs no Python. SIGINT ends the wait, and is handled when that code is left.
 cdef Caller c_caller() noexcept nogil
-# Whether what this thread asks for as C code may wait, as it does unless told; without, it is refused
-# at once, and the GIL is kept.
+# Whether what this thread asks for as C code may wait, as it does unless told; without, it is
+# refused at once, and the GIL is kept.
 cdef void c_caller_may_wait(bint may) noexcept nogil
 # When all else is done, since the thread may end in it: takes the GIL back.
 cdef void c_caller_ends(Caller *caller) noexcept nogil
