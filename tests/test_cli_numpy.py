@@ -93,6 +93,40 @@ IMPORTS = {
             del sys.modules["numpy.version"]
         import numpy
         """,
+    "after one that failed once all of its C code was there": """
+        import sys
+        sys.modules["numpy.lib._npyio_impl"] = None
+        try:
+            import numpy
+        except ImportError:
+            del sys.modules["numpy.lib._npyio_impl"]
+        import numpy
+        """,
+    "after one that failed in its core": """
+        import sys
+        sys.modules["numpy._pytesttester"] = None
+        try:
+            import numpy
+        except ImportError:
+            del sys.modules["numpy._pytesttester"]
+        import numpy
+        """,
+    "after two that a signal ended": """
+        import sys
+        class Finder:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                if name == "numpy.matrixlib":
+                    raise KeyboardInterrupt
+        sys.meta_path.insert(0, Finder)
+        for _ in range(2):
+            try:
+                import numpy
+            except KeyboardInterrupt:
+                pass
+        sys.meta_path.remove(Finder)
+        import numpy
+        """,
     "by reload": "import importlib, numpy; importlib.reload(numpy)",
 }
 if sys.version_info >= (3, 15):

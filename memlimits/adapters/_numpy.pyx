@@ -311,11 +311,19 @@ def has_our_memory(array):
 # ---- arrays ----
 
 # Plain types are booleans and numbers: nothing to initialise, no length, no fields.
+cdef dict KINDS = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
+
+
 cdef dict named_types():
-    """The plain types by the classes and strings that name them."""
+    """The plain types by the classes and strings that name them.
+
+    A NumPy whose first import failed has no `dtype.name` after the second.
+    """
     types = {name: numpy.dtype(name) for name in (bool, int, float, complex)}
     for dtype in map(numpy.dtype, "?bBhHiIlLqQefdgFDG"):
-        for name in (dtype.type, dtype.char, dtype.str, dtype.str[1:], dtype.name):
+        bits = "" if dtype.kind == "b" else str(8 * dtype.itemsize)
+        named = KINDS[dtype.kind] + bits
+        for name in (dtype.type, dtype.char, dtype.str, dtype.str[1:], named):
             types[name] = numpy.dtype(name)
     return types
 

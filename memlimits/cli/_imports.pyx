@@ -5,7 +5,8 @@ is replaced in place, so nothing that a program can look at changes: not `sys.me
 loader. When the first of NumPy's such modules has been initialised, NumPy is being imported. That
 is over when the import system clears a flag of NumPy's specification, before any other thread gets
 to see NumPy. Where it has not set the flag (`importlib.util.LazyLoader`), a later module of C code
-tells.
+tells. An import that failed may leave all of NumPy's C code initialised: after it each import of
+whatever module tells, when the import system gives its lock back.
 """
 
 import _imp
@@ -22,6 +23,7 @@ cdef extern from "Python.h":
         PyMethodDef *m_ml
     bint PyCFunction_Check(object function)
     int METH_O
+    int METH_NOARGS
     ctypedef struct PyInterpreterState
     PyInterpreterState *PyInterpreterState_Get()
     PyInterpreterState *PyInterpreterState_Main()
@@ -39,6 +41,9 @@ cdef object _then
 cdef object _then_for_jax
 cdef PyMethodDef *_patched
 cdef Function _plain
+# `_imp.release_lock`, while it is replaced: after an import of NumPy's that failed.
+cdef PyMethodDef *_patched_lock
+cdef Function _plain_lock
 
 
 def when_imported(then, then_for_jax):
@@ -100,14 +105,39 @@ cdef _watch(spec):
             plain.__setattr__(self, name, value)
             if name == "_initializing" and not value:
                 plain.__setattr__(self, "__class__", plain)
-                if PACKAGE in sys.modules:  # Else the import has failed.
+                if PACKAGE in sys.modules:
                     _is_there()
+                else:
+                    _has_failed()
 
     spec.__class__ = Watched
 
 
+cdef _has_failed():
+    """Watch every import that follows."""
+    global _patched_lock, _plain_lock
+    function = _imp.release_lock
+    if _patched_lock != NULL or not PyCFunction_Check(function):
+        return
+    method = (<PyCFunctionObject *> <PyObject *> function).m_ml
+    if method.ml_flags == METH_NOARGS:
+        _patched_lock, _plain_lock = method, <Function> method.ml_meth
+        method.ml_meth = <PyCFunction> _release_lock
+
+
+cdef PyObject *_release_lock(PyObject *imp, PyObject *nothing) noexcept:
+    """`_imp.release_lock` of every interpreter, until NumPy is there."""
+    cdef PyObject *result = _plain_lock(imp, nothing)
+    if result != NULL and PyInterpreterState_Get() == PyInterpreterState_Main():
+        _look()
+    return result
+
+
 cdef _is_there():
-    global _then
+    global _then, _patched_lock
+    if _patched_lock != NULL:
+        _patched_lock.ml_meth = <PyCFunction> _plain_lock
+        _patched_lock = NULL
     then, _then = _then, None
     if then is not None:
         then()
