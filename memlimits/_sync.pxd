@@ -17,8 +17,6 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_init(pthread_cond_t *condition, const void *attributes)
     int pthread_cond_destroy(pthread_cond_t *condition)
     int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
-    int pthread_cond_timedwait(
-        pthread_cond_t *condition, pthread_mutex_t *mutex, const timespec *until)
     int pthread_cond_signal(pthread_cond_t *condition)
     int pthread_cond_broadcast(pthread_cond_t *condition)
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
@@ -43,6 +41,44 @@ cdef inline uint64_t time_of(clockid_t clock) noexcept nogil:
     cdef timespec now
     clock_gettime(clock, &now)
     return <uint64_t> now.tv_sec * 1000000000 + <uint64_t> now.tv_nsec
+
+
+# A condition that is waited for by a clock that nobody sets.
+cdef extern from *:
+    """
+    static inline void steady_cond_init(pthread_cond_t *condition)
+    {
+    #ifdef __APPLE__
+        pthread_cond_init(condition, NULL);
+    #else
+        pthread_condattr_t steady;
+        pthread_condattr_init(&steady);
+        pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
+        pthread_cond_init(condition, &steady);
+        pthread_condattr_destroy(&steady);
+    #endif
+    }
+
+    static inline void steady_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex,
+                                        uint64_t ns)
+    {
+        struct timespec time = {0, 0};
+    #ifdef __APPLE__
+        time.tv_sec = (time_t)(ns / 1000000000);
+        time.tv_nsec = (long)(ns % 1000000000);
+        pthread_cond_timedwait_relative_np(condition, mutex, &time);
+    #else
+        clock_gettime(CLOCK_MONOTONIC, &time);
+        ns += (uint64_t)time.tv_nsec;
+        time.tv_sec += (time_t)(ns / 1000000000);
+        time.tv_nsec = (long)(ns % 1000000000);
+        pthread_cond_timedwait(condition, mutex, &time);
+    #endif
+    }
+    """
+    void steady_cond_init(pthread_cond_t *condition) nogil
+    # For so many ns at most.
+    void steady_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t ns) nogil
 
 
 cdef extern from *:

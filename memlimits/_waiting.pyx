@@ -1,13 +1,13 @@
 from libc.string cimport memset
-from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, timespec
+from posix.time cimport CLOCK_MONOTONIC
 
 from memlimits._core cimport core_describe, core_resume, core_stop, core_wake
 from memlimits._heap cimport Heap, heap_of, heap_self
 from memlimits._limits cimport LIMIT, NOTHING, PATIENT, QUEUE, RESERVATION, SYSTEM
 from memlimits._resource cimport RESIZING, TAKEN, Resource
 from memlimits._sync cimport (
-    pthread_cond_destroy, pthread_cond_init, pthread_cond_timedwait, pthread_mutex_lock,
-    pthread_mutex_unlock, time_of,
+    pthread_cond_destroy, pthread_mutex_lock, pthread_mutex_unlock, steady_cond_init,
+    steady_cond_wait, time_of,
 )
 
 cdef enum:
@@ -104,14 +104,10 @@ cdef uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil:
 
 cdef bint wait_a_while(Core *core, Waiter *waiter, uint64_t ns) noexcept nogil:
     """Until something changed, or for so long. Whether another attempt is worth it."""
-    cdef uint64_t until = time_of(CLOCK_REALTIME) + ns
-    cdef timespec time
     cdef bint worth
-    time.tv_sec = until // 1000000000
-    time.tv_nsec = until % 1000000000
     pthread_mutex_lock(&core.heaps.lock)
     if core.queue != waiter or core.wakes == waiter.seen:
-        pthread_cond_timedwait(&waiter.turn, &core.heaps.lock, &time)
+        steady_cond_wait(&waiter.turn, &core.heaps.lock, ns)
     waiter.seen = core.wakes
     worth = core.queue == waiter
     pthread_mutex_unlock(&core.heaps.lock)
@@ -135,7 +131,7 @@ cdef bint begin(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
     waiter.stage = READY
     waiter.since = time_of(CLOCK_MONOTONIC)
     waiter.deadline = waiter.since + timeout
-    pthread_cond_init(&waiter.turn, NULL)
+    steady_cond_init(&waiter.turn)
     if caller.begins != NULL:
         caller.begins(caller)
     return not caller.gave_up

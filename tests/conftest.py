@@ -80,15 +80,25 @@ def storm(tmp_path_factory):
         yield module.storm
 
 
+def preloaded(folders, name):
+    from support import extensions
+
+    library = folders.mktemp(name) / f"{name}.so"
+    words = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC"]
+    subprocess.run([*words, extensions.SOURCES / f"{name}.c", "-o", library], check=True)
+    return library
+
+
 @pytest.fixture(scope="session")
 def gate(tmp_path_factory):
     """A library to be preloaded that holds device calls, compiled from c_interface/gate.c."""
-    from support import extensions
+    return preloaded(tmp_path_factory, "gate")
 
-    library = tmp_path_factory.mktemp("gate") / "gate.so"
-    words = ["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-shared", "-fPIC"]
-    subprocess.run([*words, extensions.SOURCES / "gate.c", "-o", library], check=True)
-    return library
+
+@pytest.fixture(scope="session")
+def libc(tmp_path_factory):
+    """A library to be preloaded that does what C seldom does, compiled from c_interface/libc.c."""
+    return preloaded(tmp_path_factory, "libc")
 
 
 @pytest.fixture

@@ -245,6 +245,22 @@ def test_the_time_is_up():
     assert allocate_in(allocator, 40 * MIB).capacity == 40 * MIB
 
 
+@pytest.mark.host
+def test_a_clock_that_is_set_back_prolongs_no_wait(libc):
+    run(
+        """
+        assert time.time() > time.clock_gettime(5) + 3000  # CLOCK_REALTIME_COARSE
+        memlimits.set_memory_limit(8 * MIB)
+        memlimits.set_memory_policy("wait", 0.05)
+        assert refused_by(7 * MIB) is None
+        with memlimits.allocate(6 * MIB):
+            assert refused_by(6 * MIB) == "limit"
+        """,
+        words=("env", f"LD_PRELOAD={libc}"),
+        timeout=20,
+    )
+
+
 @pytest.mark.core
 def test_no_time_at_all():
     allocator = waiting(timeout=0)

@@ -63,10 +63,10 @@ def execute(program, *options, words=(), **keywords):
     )
 
 
-def run(script, *options, words=(), code=0):
+def run(script, *options, words=(), code=0, timeout=100):
     """Run a script after the prelude. It has to end with `code`, and if that is 0 at its end."""
     source = textwrap.dedent(PRELUDE) + textwrap.dedent(script) + "\nprint('done', flush=True)\n"
-    done = execute(source, *options, words=words)
+    done = execute(source, *options, words=words, timeout=timeout)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     if code == 0:
         assert done.stdout.endswith("done\n")
