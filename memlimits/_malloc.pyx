@@ -11,14 +11,14 @@ from memlimits._callers cimport c_caller, c_caller_ends
 from memlimits._charging cimport core_take_on
 from memlimits._contexts cimport account_of_caller
 from memlimits._core cimport (
-    Core, core_align, core_check, core_clear, core_find, core_free, core_free_slowly, core_hit,
-    core_return,
+    Core, Refusal, core_align, core_check, core_clear, core_find, core_free, core_free_slowly,
+    core_hit, core_return,
 )
 from memlimits._growth cimport core_miss
 from memlimits._heap cimport Heaps, heap_free, heaps_malloc
 from memlimits._limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
 from memlimits._pagemap cimport PageMap, pagemap_find
-from memlimits._refusals cimport core_refuse, last_refusal
+from memlimits._refusals cimport core_refuse, core_refused_last, last_refusal
 from memlimits._resize cimport RESIZED, REFUSED, Resized, core_resize
 from memlimits._resource cimport TAKEN, Block, Resource, likely, slab_cuts, unlikely
 from memlimits._sync cimport load_acquire
@@ -84,17 +84,20 @@ cdef bint is_tried_again(unsigned int *attempt) noexcept nogil:
     """After an attempt that was refused: asks the handler, if there is one and this is not it."""
     global in_handler
     cdef const RefusalHandler *handler = <const RefusalHandler *> handler_now()
+    cdef Refusal refusal
     cdef Refused refused
     cdef bint again
     attempt[0] += 1
     if handler == NULL or in_handler:
         return False
-    refused.requested = last_refusal().requested
-    refused.blocked_by = causes[<int> last_refusal().blocked_by]
+    refusal = last_refusal()
+    refused.requested = refusal.requested
+    refused.blocked_by = causes[<int> refusal.blocked_by]
     refused.attempt = attempt[0]
     in_handler = True
     again = handler.refused(handler.state, &refused) != 0
     in_handler = False
+    core_refused_last(core, &refusal)   # not what the handler itself was refused
     return again
 
 

@@ -18,3 +18,5 @@ cdef bint core_refuse_by_budget(
     Core *core, uint64_t n, Account *account, uint64_t charge) noexcept nogil
 # This thread's last refusal.
 cdef Refusal last_refusal() noexcept nogil
+# Makes it this thread's last again, and the allocator's, if another was refused here since.
+cdef void core_refused_last(Core *core, Refusal *refusal) noexcept nogil

@@ -3,6 +3,7 @@ from libc.string cimport memcpy, memset, strcpy
 from memlimits._accounts cimport account_blocks
 from memlimits._core cimport core_describe, core_resume, core_stop
 from memlimits._limits cimport BUDGET
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 
 cdef extern from *:
     """
@@ -67,3 +68,14 @@ cdef Refusal last_refusal() noexcept nogil:
     cdef Refusal refusal
     memcpy(&refusal, this_threads_refusal, sizeof(Refusal))
     return refusal
+
+
+cdef void core_refused_last(Core *core, Refusal *refusal) noexcept nogil:
+    cdef uint64_t number = last_refusal().number
+    if refusal.number == number:
+        return
+    refusal.number = number
+    memcpy(this_threads_refusal, refusal, sizeof(Refusal))
+    pthread_mutex_lock(&core.heaps.lock)
+    core.latest = refusal[0]
+    pthread_mutex_unlock(&core.heaps.lock)

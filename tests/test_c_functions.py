@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sysconfig
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -16,11 +17,13 @@ from memlimits import memory
 from support import extensions
 from support.functions import WithGil
 from support.kernel import mapped_bytes
+from support.process import run
 from support.units import KIB, MIB, PAGE
 
 SIZES = [0, 1, 64, 100, 1000, 4096, 5000, 32 * KIB, 32 * KIB + 1, 100_000, 600_000, 3 * MIB + 1]
 ALIGNMENTS = [1 << power for power in range(31)]
 HUGE = 1 << 62
+TESTS = str(Path(__file__).parent)
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +317,42 @@ def test_errno_of_what_no_block_can_hold(in_c):
     assert in_c.errno_of("aligned_alloc", 2**62, 2**62) == (False, 12)
 
 
+@pytest.mark.host
+@pytest.mark.parametrize("n", [40_000, MIB])
+def test_a_free_that_returns_memory_keeps_errno(libc, n):
+    run(
+        f"""
+        sys.path.append({TESTS!r})
+        from support.functions import free, malloc
+        address = ctypes.cast(free, ctypes.c_void_p).value
+        noted_free = ctypes.CFUNCTYPE(None, ctypes.c_void_p, use_errno=True)(address)
+        noted_munmap = ctypes.CDLL(os.environ["LD_PRELOAD"], use_errno=True).munmap
+        noted_munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
+        memlimits.set_cache_limit(0)
+        block = malloc({n})
+        ctypes.set_errno(77)
+        noted_free(block)
+        assert ctypes.get_errno() == 77
+        memlimits.clear_cache()
+        assert memory.counters()["footprint"] == 0
+        assert noted_munmap(0, 4096) == 0 and ctypes.get_errno() == 5
+        """,
+        words=("env", f"LD_PRELOAD={libc}"),
+    )
+
+
 # ---- a refusal's handler ----
+
+
+def test_the_last_refusal_is_not_its_handlers_own(in_c, unchanged):
+    strict(8 * MIB)
+    spare = in_c.malloc(6 * MIB)
+    in_c.handle(True)
+    assert in_c.malloc(5 * MIB) == 0
+    assert in_c.handled() == (1, 1, 0, "limit")
+    for refusal in memlimits.last_refusal(), memory.latest_refusal():
+        assert (refusal.requested, refusal.blocked_by) == (5 * MIB, "limit")
+    in_c.free(spare)
 
 
 def test_a_handler_frees_until_there_is_room(in_c, unchanged):

@@ -60,8 +60,10 @@ typedef struct memlimits_functions {
 
     /* From now on this handler is called before a request through these functions is refused, NumPy's
      * among them; none with NULL. Returns the one before. As long as it returns other than 0 the
-     * request is tried again: it has freed something, or waited. It is the caller's, and stays valid
-     * even once it is replaced: other threads may be in it.
+     * request is tried again: it has freed something, or waited. One that never returns 0 has a
+     * request tried for ever that nothing can serve, as a new_handler of C++ does; `attempt` is there
+     * to give up by. It is the caller's, and stays valid even once it is replaced: other threads may
+     * be in it.
      *
      * It runs on the thread that asks, without any lock, and with the GIL if that thread has it. It
      * may call all functions here: what it is refused itself is refused without it. It returns. */

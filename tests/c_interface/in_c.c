@@ -173,7 +173,7 @@ static int free_one(void *state, const memlimits_refusal *refusal)
         most_attempts = (int)refusal->attempt;
     strncpy(causes, refusal->blocked_by, sizeof causes - 1);
     /* Its own requests are refused without it. */
-    if (state && memlimits->malloc(refusal->requested))
+    if (state && memlimits->malloc(2 * refusal->requested))
         abort();
     if (!spares)
         return 0;
