@@ -24,7 +24,7 @@ from memlimits._python cimport FastFunction, PyCFunction, PyCFunctionObject, sma
 from memlimits._refusals cimport last_refusal
 from memlimits._resource cimport Block, Resource
 from memlimits._sync cimport (
-    count_atomically, load_count, pthread_once, pthread_once_t, take_atomically,
+    count_atomically, load_count, pthread_once, pthread_once_t, store_release, take_atomically,
 )
 
 import numpy
@@ -224,10 +224,12 @@ cdef void *move(void *ctx, void *start, size_t size) noexcept nogil:
 cdef void place_functions() noexcept nogil:
     global plain
     plain = default_handler.allocator
-    default_handler.allocator.free = governed_free
-    default_handler.allocator.realloc = governed_realloc
-    default_handler.allocator.calloc = governed_calloc
-    default_handler.allocator.malloc = governed_malloc
+    # Other threads may be in NumPy without the GIL: who finds one of ours finds `plain` filled in,
+    # and who has a block of ours finds what frees it.
+    store_release(<void **> &default_handler.allocator.free, <void *> governed_free)
+    store_release(<void **> &default_handler.allocator.realloc, <void *> governed_realloc)
+    store_release(<void **> &default_handler.allocator.calloc, <void *> governed_calloc)
+    store_release(<void **> &default_handler.allocator.malloc, <void *> governed_malloc)
 
 
 @cython.final
