@@ -23,7 +23,7 @@ from memlimits._controls cimport core_read
 from memlimits._core cimport Core
 from memlimits._floors cimport core_end_floor, core_set_floor
 from memlimits._limits cimport NOTHING, Blocker
-from memlimits._python cimport ObjectLock, lock_object, set_new, unlock_object
+from memlimits._python cimport ObjectLock, change_state, lock_object, set_new, unlock_object
 from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._waiting cimport Caller
 
@@ -47,7 +47,7 @@ cdef class Scope:
     """What budgets and reservations have in common: they are open from `with` to its end."""
     cdef Core *core
     # Under the object's lock (_python).
-    cdef State state
+    cdef int state              # a State
     cdef Account *account       # a reference, from the first opening on
     cdef Opened opened          # None: not open
     cdef object token
@@ -59,16 +59,6 @@ cdef class Scope:
     cdef int prepare(self) except -1:
         """Before it counts as open."""
         return 0
-
-    cdef bint begin(self) noexcept:
-        cdef ObjectLock lock
-        cdef bint closed
-        lock_object(&lock, <PyObject *> self)
-        closed = self.state == CLOSED
-        if closed:
-            self.state = CHANGING
-        unlock_object(&lock)
-        return closed
 
     cdef void become(self, State state, Opened opened, object token) noexcept:
         cdef ObjectLock lock
@@ -98,7 +88,7 @@ cdef class Scope:
 
     def __enter__(self):
         cdef Opened opened = None
-        if not self.begin():
+        if not change_state(self, &self.state, CLOSED, CHANGING):
             raise RuntimeError(f"{self} is open already: it can be opened again when it was left")
         try:
             opened = self.open_account()

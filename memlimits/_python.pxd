@@ -80,6 +80,17 @@ cdef extern from *:
     void lock_object(ObjectLock *lock, PyObject *object)
     void unlock_object(ObjectLock *lock)
 
+cdef inline bint change_state(object whose, int *state, int before, int after) noexcept:
+    """In one step under the object's lock: whether it was that, and is this now."""
+    cdef ObjectLock lock
+    cdef bint was
+    lock_object(&lock, <PyObject *> whose)
+    was = state[0] == before
+    if was:
+        state[0] = after
+    unlock_object(&lock)
+    return was
+
 # The PyCFunction of METH_FASTCALL | METH_KEYWORDS.
 ctypedef PyObject *(*FastFunction)(
     PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords) noexcept

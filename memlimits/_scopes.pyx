@@ -2,11 +2,10 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 
 cimport cython
-from cpython.object cimport PyObject
 
 from memlimits._allocator cimport Allocator, get_default
-from memlimits._python cimport ObjectLock, lock_object, unlock_object
 from memlimits._arguments cimport shown
+from memlimits._python cimport change_state
 from memlimits._settings cimport WIRED, Layer, settings_end, settings_layer, settings_open
 
 cdef enum State:
@@ -57,7 +56,7 @@ cdef class limits:
     """
     cdef Layer layer            # Settings.mutex guards it, once others may have this object
     cdef Allocator allocator
-    cdef State state            # under the object's lock (_python)
+    cdef int state              # a State, under the object's lock (_python)
 
     def __cinit__(
         self, *values, memory=NOT_GIVEN, cache=NOT_GIVEN, wired=NOT_GIVEN, policy=NOT_GIVEN,
@@ -89,43 +88,26 @@ cdef class limits:
             with nogil:
                 settings_end(&self.allocator.settings, &self.layer)
 
-    cdef bint leaves(self, State state) noexcept:
-        """From that state to CHANGING, which is one thread's alone; or not."""
-        cdef ObjectLock lock
-        cdef bint right
-        lock_object(&lock, <PyObject *> self)
-        right = self.state == state
-        if right:
-            self.state = CHANGING
-        unlock_object(&lock)
-        return right
-
-    cdef void becomes(self, State state) noexcept:
-        cdef ObjectLock lock
-        lock_object(&lock, <PyObject *> self)
-        self.state = state
-        unlock_object(&lock)
-
     def __enter__(self):
         if self.state == CLOSED and self.layer.given & WIRED:
             self.allocator.may_wire(self.layer.wired, 1)
         # From here to the end no Python runs, so no signal handler: it is entered or it is not.
-        if not self.leaves(CLOSED):
+        if not change_state(self, &self.state, CLOSED, CHANGING):
             raise RuntimeError(
                 "these limits are in force already: leave them before, or make others")
         with nogil:
             settings_open(&self.allocator.settings, &self.layer)
-        self.becomes(OPEN)
+        change_state(self, &self.state, CHANGING, OPEN)
         self.allocator.report_wire_failures()
         return self
 
     def __exit__(self, kind, error, traceback):
-        if not self.leaves(OPEN):
+        if not change_state(self, &self.state, OPEN, CHANGING):
             raise RuntimeError(
                 "these limits are not in force: they were left before, or not entered")
         with nogil:
             settings_end(&self.allocator.settings, &self.layer)
-        self.becomes(CLOSED)
+        change_state(self, &self.state, CHANGING, CLOSED)
         self.allocator.report_wire_failures()
 
     def __call__(self, function):

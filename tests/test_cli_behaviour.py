@@ -4,11 +4,10 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
-from support.commands import RUN, TAKES_INTERRUPTS, assert_same, execute, without_report, write
+from support.commands import RUN, assert_same, execute, without_report, write
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 
@@ -161,7 +160,7 @@ def test_interrupt_from_outside(tmp_path):
         finally:
             print("cleaned up")
         """
-    write(tmp_path / "program.py", TAKES_INTERRUPTS + textwrap.dedent(source))
+    write(tmp_path / "program.py", source)
     outcomes = []
     for words in ((), RUN):
         process = subprocess.Popen(

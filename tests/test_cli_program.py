@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import RUN, TAKES_INTERRUPTS, assert_same, execute, without_report, write
+from support.commands import RUN, assert_same, execute, without_report, write
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 
@@ -34,7 +34,7 @@ def test_arguments_are_passed_on(tmp_path, how, args):
     assert repr(args)[1:].encode() in plain.stdout
 
 
-INTERRUPTED = TAKES_INTERRUPTS + "os.kill(os.getpid(), signal.SIGINT)"
+INTERRUPTED = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ import subprocess
 import sys
 import textwrap
 
-# A shell may start the tests with interrupts ignored.
-TAKES_INTERRUPTS = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 RUN = ("-m", "memlimits", "run")
 
 
