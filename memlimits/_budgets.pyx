@@ -171,14 +171,20 @@ cdef class Scope:
 
     cdef int lose(self) except -1:
         """Before it is gone: a signal's exception may come after __enter__ and before the block."""
+        cdef bint here
         if self.state != OPEN:
             return 0
+        here = opened_here() is self.opened
         try:
-            if opened_here() is not self.opened:
+            if not here:
                 raise ValueError
             context_leave(self.token)
         except (ValueError, RuntimeError):
-            self.opened.lost = True     # others are open inside it, or this is another context
+            # Others are open inside it, or this is another context, or the collector of garbage
+            # was at the token before.
+            self.opened.lost = True
+            if here:
+                context_enter(self.opened.outer)
         self.leave()
         return 0
 
