@@ -1,4 +1,4 @@
-"""Eight threads that share room for two blocks: all finish, in time and within the limit."""
+"""Eight threads that share room for two blocks: all finish within the limit, and use the room."""
 
 import signal
 import threading
@@ -19,7 +19,6 @@ pytestmark = pytest.mark.host
 BLOCK = 32 * MIB
 FITTING, THREADS, ROUNDS = 2, 8, 10
 HOLD = 0.05  # seconds
-IDEAL = THREADS * ROUNDS / FITTING * HOLD
 
 
 def interrupt(*_):
@@ -37,26 +36,28 @@ def limit():
 
 
 def hold(block, mark):
-    """Write all of a block, keep it for a while, and find it as it was left."""
+    """Write all of a block, keep it for a while, find it as it was left; for how long."""
+    start = time.monotonic()
     pages = np.frombuffer(block, np.uint8)[::4096]
     pages[:] = mark
     time.sleep(HOLD)
     assert (pages == mark).all()
+    return time.monotonic() - start
 
 
 def with_allocate(mark):
     with memlimits.allocate(BLOCK) as block:
-        hold(block, mark)
+        return hold(block, mark)
 
 
 def with_numpy(mark):
-    hold(np.empty(BLOCK, np.uint8), mark)
+    return hold(np.empty(BLOCK, np.uint8), mark)
 
 
 def with_zeros(mark):
     array = memlimits.zeros(BLOCK, np.uint8)
     assert not array[::4096].any()
-    hold(array, mark)
+    return hold(array, mark)
 
 
 class Footprints(threading.Thread):
@@ -100,19 +101,22 @@ def check(limit, work):
 
 
 def rounds(function, number):
-    for i in range(ROUNDS):
-        function(number * ROUNDS + i + 1)
+    """How long its blocks were had, added up."""
+    return sum([function(number * ROUNDS + i + 1) for i in range(ROUNDS)])
 
 
 @pytest.mark.parametrize("function", [with_allocate, with_numpy, with_zeros])
-def test_all_finish_in_time(function, limit):
+def test_all_finish_and_leave_no_room_idle(function, limit):
+    had = []
+
     def work():
-        run_threads(*(lambda n=n: rounds(function, n) for n in range(THREADS)))
+        run_threads(*(lambda n=n: had.append(rounds(function, n)) for n in range(THREADS)))
 
     refusals = memory.counters()["refusals"]
     with memlimits.govern_numpy():
         took = check(limit, work)
-    assert IDEAL <= took < 1.5 * IDEAL
+    # Of the two blocks that fit more than one is had, whatever the machine takes for a round.
+    assert 1.25 < sum(had) / took <= FITTING
     assert memory.counters()["refusals"] == refusals
 
 
