@@ -50,16 +50,22 @@ cdef void account_set_floor(Account *account, uint64_t floor, Limits *limits) no
 
 # The account whose limit does not allow n bytes more, itself or above; or NULL.
 cdef Account *account_blocks(Account *account, uint64_t n) noexcept nogil
+# Whether it keeps room for those who ask on it, itself or one above; not where it is NULL.
+cdef bint account_keeps(const Account *account) noexcept nogil
 # Charges n bytes. Returns how many of them were reserved; Limits.reserved is for the caller to
 # lower, when the bytes are had.
 cdef uint64_t account_charge(Account *account, uint64_t n) noexcept nogil
 # The reverse. Returns how many are reserved again: for the caller to add.
 cdef uint64_t account_discharge(Account *account, uint64_t n) noexcept nogil
 
-# Notes who is charged for a block that was had; from then on peaks count it. A slab keeps a list of
-# its blocks' accounts as long as one is charged. False without memory: then nothing is noted.
+# Notes who is charged for a block that was had, and of a slab's block who took it: a heap. From
+# then on peaks count it. A slab keeps a list of both as long as one of its blocks is charged.
+# False without memory: then nothing is noted.
 cdef bint account_note(
-    Account *account, Resource *resource, void *start, uint64_t n) noexcept nogil
+    Account *account, Resource *resource, void *start, uint64_t n, const void *taker
+) noexcept nogil
+# Whether any block of a slab that is charged was taken by this one.
+cdef bint account_took(const Resource *slab, const void *taker) noexcept nogil
 # Who was charged for it, and for how many bytes; NULL for nobody. It is not noted any more.
 cdef Account *account_take_note(
     Resource *resource, void *start, uint64_t *n) noexcept nogil

@@ -117,6 +117,12 @@ cdef Account *account_blocks(Account *account, uint64_t n) noexcept nogil:
     return account
 
 
+cdef bint account_keeps(const Account *account) noexcept nogil:
+    while account != NULL and account.floor == 0:
+        account = account.parent
+    return account != NULL
+
+
 cdef uint64_t account_charge(Account *account, uint64_t n) noexcept nogil:
     cdef Account *at = account
     account.references += 1
@@ -136,8 +142,14 @@ cdef uint64_t account_discharge(Account *account, uint64_t n) noexcept nogil:
 
 # ---- whose a block is ----
 
-cdef inline Account **place_of(Resource *slab, void *start) noexcept nogil:
-    return <Account **> slab.charge + (<char *> start - slab.base) // slab.block_size
+# Of a block of a slab.
+cdef struct Charge:
+    Account *account
+    const void *taker
+
+
+cdef inline Charge *charge_of(Resource *slab, void *start) noexcept nogil:
+    return <Charge *> slab.charge + (<char *> start - slab.base) // slab.block_size
 
 
 cdef void note_peaks(Account *account) noexcept nogil:
@@ -147,7 +159,7 @@ cdef void note_peaks(Account *account) noexcept nogil:
 
 
 cdef bint account_note(
-    Account *account, Resource *resource, void *start, uint64_t n
+    Account *account, Resource *resource, void *start, uint64_t n, const void *taker
 ) noexcept nogil:
     if resource.block_size == 0:
         store_release(&resource.charge, account)
@@ -156,13 +168,21 @@ cdef bint account_note(
         return True
     if resource.charge == NULL:
         # Who frees another block of the slab looks whether there is a list, without the lock.
-        store_release(&resource.charge, calloc(resource.blocks, sizeof(Account *)))
+        store_release(&resource.charge, calloc(resource.blocks, sizeof(Charge)))
         if resource.charge == NULL:
             return False
-    place_of(resource, start)[0] = account
+    charge_of(resource, start)[0] = Charge(account, taker)
     resource.charged += 1
     note_peaks(account)
     return True
+
+
+cdef bint account_took(const Resource *slab, const void *taker) noexcept nogil:
+    cdef const Charge *charges = <const Charge *> slab.charge
+    cdef int blocks = 0 if charges == NULL else slab.blocks
+    while blocks > 0 and charges[blocks - 1].taker != taker:
+        blocks -= 1
+    return blocks > 0
 
 
 cdef Account *account_take_note(
@@ -177,10 +197,10 @@ cdef Account *account_take_note(
         return account
     if <char *> start >= resource.base + <uint64_t> resource.blocks * resource.block_size:
         return NULL     # no block at all: who takes it back sees that
-    account = place_of(resource, start)[0]
+    account = charge_of(resource, start).account
     if account != NULL:
         n[0] = resource.block_size
-        place_of(resource, start)[0] = NULL
+        charge_of(resource, start)[0] = Charge(NULL, NULL)
         resource.charged -= 1
         if resource.charged == 0:
             free(resource.charge)

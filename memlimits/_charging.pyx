@@ -1,5 +1,5 @@
 from memlimits._accounts cimport (
-    account_blocks, account_charge, account_discharge, account_note, account_release,
+    account_blocks, account_charge, account_discharge, account_keeps, account_note, account_release,
     account_reserved_for, accounts_opened,
 )
 from memlimits._cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_least_growth
@@ -56,23 +56,27 @@ cdef bint gives_up(Caller *caller) noexcept nogil:
 
 
 cdef Blocker take_small(
-    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block
+    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block, Heap **taker
 ) noexcept nogil:
     cdef Detour detour = Detour(core, caller, NULL)
-    cdef Caller in_detour = Caller(
-        begins, gives_up, caller.never_waits, &detour, False, False, False)
+    cdef Caller in_detour = caller[0]
     cdef Blocker blocker = NOTHING
+    in_detour.begins, in_detour.gives_up, in_detour.state = begins, gives_up, &detour
     take_detour(&detour)
+    in_detour.heap = detour.own
     if not core_hit(core, n, block):
         blocker = core_miss_with(core, n, own, &in_detour, block)
     leave_detour(&detour)
+    taker[0] = detour.own
     return blocker
 
 
-cdef bint note(Core *core, Account *account, Block *block, uint64_t charge) noexcept nogil:
+cdef bint note(
+    Core *core, Account *account, Block *block, uint64_t charge, const Heap *taker
+) noexcept nogil:
     """Under the lock."""
     cdef Resource *resource = block.resource
-    if not account_note(account, resource, block.start, charge):
+    if not account_note(account, resource, block.start, charge, taker):
         return False
     if resource.block_size == 0:
         heap_put_apart(&core.heaps, resource)
@@ -87,24 +91,26 @@ cdef Blocker core_take_on(
     cdef Blocker blocker = NOTHING
     cdef bint charged = False
     cdef bint noted = False
+    cdef Heap *taker = NULL
     block.resource = NULL
     while not charged:
         pthread_mutex_lock(&core.heaps.lock)
         charged = account_blocks(account, charge) == NULL
         if charged:
             own = account_charge(account, charge)
+            caller.keeps = account_keeps(account)
         pthread_mutex_unlock(&core.heaps.lock)
         # Meanwhile something may have come back.
         if not charged and core_refuse_by_budget(core, n, account, charge):
             return BUDGET
     if n <= LARGEST_SLAB_BLOCK:
-        blocker = take_small(core, n, &own, caller, block)
+        blocker = take_small(core, n, &own, caller, block, &taker)
     elif not core_hit(core, n, block):
         blocker = core_miss_with(core, n, &own, caller, block)
     pthread_mutex_lock(&core.heaps.lock)
     if blocker == NOTHING:
         core.limits.reserved -= own
-        noted = note(core, account, block, charge)
+        noted = note(core, account, block, charge, taker)
         if not noted:
             own = 0
     if not noted:
@@ -128,7 +134,7 @@ cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcep
         if not blocked:
             own = account_reserved_for(account, charge)
         pthread_mutex_unlock(&core.heaps.lock)
-    return BUDGET if blocked else core_would_fit(core, n, own, account != NULL)
+    return BUDGET if blocked else core_would_fit(core, n, own, account)
 
 
 cdef void core_release(Core *core, Account *account) noexcept nogil:

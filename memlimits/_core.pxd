@@ -37,9 +37,10 @@ cdef struct Refusal:
 cdef struct Waiter:
     Waiter *next
     const void *self        # its thread
-    Heap *heap              # that it takes from
+    Heap *heap              # its thread's, where that is not the one that it takes from
     uint64_t least          # bytes without which it cannot be served
     bint holds              # its thread holds memory: it goes ahead of those that hold none
+    bint looked             # whether it does
     bint queued
     uint64_t own            # bytes reserved for its request; 0 once it has them
     int stage               # what was tried so far (_waiting)

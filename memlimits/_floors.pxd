@@ -9,7 +9,8 @@ from memlimits._waiting cimport Caller
 
 # Whether n bytes could be had now, `own` of them reserved, and the block to come back the slow way;
 # or what stands in the way.
-cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own, bint apart) noexcept nogil
+cdef Blocker core_would_fit(
+    Core *core, uint64_t n, uint64_t own, const Account *account) noexcept nogil
 # Reserves what a floor of so many bytes costs. Calls the device, and waits. A refusal is counted
 # and remembered.
 cdef Blocker core_set_floor(

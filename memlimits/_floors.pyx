@@ -1,6 +1,6 @@
 from libc.string cimport memset
 
-from memlimits._accounts cimport account_floor_costs, account_set_floor
+from memlimits._accounts cimport account_floor_costs, account_keeps, account_set_floor
 from memlimits._cache cimport cache_least_growth
 from memlimits._controls cimport core_read_sizes
 from memlimits._core cimport (
@@ -11,12 +11,15 @@ from memlimits._limits cimport FORK, LENGTH, NOTHING, QUEUE, Limits, limits_unre
 from memlimits._refusals cimport core_refuse_waiter
 from memlimits._resource cimport Resource
 from memlimits._room cimport Reading, room_ends_at, room_look
+from memlimits._sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._waiting cimport (
     Waiter, waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
 )
 
 
-cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own, bint apart) noexcept nogil:
+cdef Blocker core_would_fit(
+    Core *core, uint64_t n, uint64_t own, const Account *account
+) noexcept nogil:
     cdef uint64_t growth = cache_least_growth(core.page_size, n)
     cdef Reading reading
     cdef Waiter waiter
@@ -29,12 +32,14 @@ cdef Blocker core_would_fit(Core *core, uint64_t n, uint64_t own, bint apart) no
     if growth > core_longest(core):
         return LENGTH
     memset(&reading, 0, sizeof(reading))
-    waiter_init(&waiter, growth)
-    waiter.own = own
     core_stop(core)
+    waiter_init(&waiter, growth, account_keeps(account))
+    waiter.own = own
     while True:
         blocker = NOTHING
-        if idle_serves(core, n, apart) or room_look(core, growth, own, &reading, &_trim, &blocker):
+        if idle_serves(core, n, account != NULL) or (
+            room_look(core, growth, own, &reading, &_trim, &blocker)
+        ):
             break
     if blocker == NOTHING and not waiter_may_go(core, &waiter):
         blocker = QUEUE
@@ -72,7 +77,9 @@ cdef Blocker core_set_floor(
     cdef Blocker blocker
     cdef Resource *detached = NULL
     cdef uint64_t waited
-    waiter_init(&waiter, floor)
+    pthread_mutex_lock(&core.heaps.lock)
+    waiter_init(&waiter, floor, account_keeps(account))
+    pthread_mutex_unlock(&core.heaps.lock)
     while True:
         memset(&reading, 0, sizeof(reading))
         core_stop(core)

@@ -154,7 +154,7 @@ cdef Blocker core_reserve(
         return NOTHING
     growth[0] = least
     # What is held already stays where it is meanwhile.
-    waiter_init(&waiter, cache_least_growth(core.page_size, n))
+    waiter_init(&waiter, cache_least_growth(core.page_size, n), True)
     while True:
         blocker = reserve_growth(core, least, &waiter, &plan)
         if blocker != NOTHING:
@@ -289,8 +289,8 @@ cdef Blocker core_miss_with(
         return core_refuse(core, n, LENGTH)
     purgeable_step(core, AGED_A_STEP)
     growth = growth if growth <= core_longest(core) else least
-    waiter_init(&waiter, least)
-    waiter.own = own[0]
+    waiter_init(&waiter, least, caller.keeps)
+    waiter.own, waiter.heap = own[0], caller.heap
     while True:
         blocker = grow(core, n, growth, &waiter, block)
         if blocker != NOTHING and least < growth:

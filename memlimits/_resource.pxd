@@ -61,7 +61,7 @@ cdef struct Resource:
     Resource *below
     Resource *next_wiring   # one wiring operation's list
     # Whose account pays: of a whole resource its Account, for so many bytes; of a slab a list of
-    # its blocks' Accounts, of which so many are not NULL.
+    # its blocks' Accounts and their takers, of which so many are not NULL.
     void *charge
     uint64_t charged
     # Of a whole resource that was put apart, the home that it had: the slow way alone leads to it.

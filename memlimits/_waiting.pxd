@@ -9,6 +9,7 @@ cache goes the slow way, and wakes the next; and nobody else takes what it waits
 from libc.stdint cimport uint64_t
 
 from memlimits._core cimport Core, Waiter
+from memlimits._heap cimport Heap
 from memlimits._limits cimport Blocker
 
 # What the caller does around a wait; called without a lock. Each may be NULL.
@@ -16,13 +17,16 @@ cdef struct Caller:
     void (*begins)(Caller *caller) noexcept nogil       # before it queues
     bint (*gives_up)(Caller *caller) noexcept nogil     # now and then: whether it does
     bint never_waits                                    # what blocks it is final
+    Heap *heap                                          # its thread's, where it takes from another
+    bint keeps                                          # room is kept for what it asks for
     void *state                                         # the caller's own
     bint handles_signals                                # likewise
     bint runs_python                                    # likewise
     bint gave_up                                        # set by either: then nothing is refused
 
-# One request's place, at first in no queue. Without `least` bytes it cannot be served.
-cdef void waiter_init(Waiter *waiter, uint64_t least) noexcept nogil
+# One request's place, at first in no queue. Without `least` bytes it cannot be served. `holds`: its
+# thread is known to hold memory.
+cdef void waiter_init(Waiter *waiter, uint64_t least, bint holds) noexcept nogil
 # While stopped: whether it may take what there is.
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil
 # While stopped, in the step in which its room was judged: whether that, or else the queue, blocks

@@ -1,6 +1,7 @@
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC
 
+from memlimits._accounts cimport account_took
 from memlimits._core cimport core_describe, core_resume, core_stop, core_wake
 from memlimits._heap cimport Heap, heap_of, heap_self
 from memlimits._limits cimport LIMIT, NOTHING, PATIENT, QUEUE, RESERVATION, SYSTEM
@@ -20,19 +21,19 @@ cdef enum Stage:
     LAST        # one attempt more, and what comes of it holds
 
 
-cdef void waiter_init(Waiter *waiter, uint64_t least) noexcept nogil:
+cdef void waiter_init(Waiter *waiter, uint64_t least, bint holds) noexcept nogil:
     memset(waiter, 0, sizeof(Waiter))
-    waiter.least = least
+    waiter.least, waiter.holds = least, holds
 
 
 cdef bint holds_memory(const Core *core, const Heap *heap) noexcept nogil:
-    """Under the lock: whether callers hold blocks of this heap."""
+    """Under the lock: whether callers hold blocks that this heap's thread took."""
     cdef const Resource *resource = core.resources
     while resource != NULL:
-        if resource.use in (TAKEN, RESIZING) and (
-            resource.live > 0 and heap_of(resource) == heap if resource.block_size else
-            heap == resource.home or heap == resource.taker
-        ):
+        if resource.block_size:
+            if resource.live > 0 and heap_of(resource) == heap or account_took(resource, heap):
+                return True
+        elif resource.use in (TAKEN, RESIZING) and heap in (resource.home, resource.taker):
             return True
         resource = resource.below
     return False
@@ -40,9 +41,9 @@ cdef bint holds_memory(const Core *core, const Heap *heap) noexcept nogil:
 
 cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
     """While stopped, once: what it holds does not change while it waits."""
-    if waiter.heap == NULL:
-        waiter.heap = core.stopper
-        waiter.holds = holds_memory(core, waiter.heap)
+    if not waiter.holds and not waiter.looked:
+        waiter.holds = holds_memory(core, core.stopper if waiter.heap == NULL else waiter.heap)
+    waiter.looked = True
 
 
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:

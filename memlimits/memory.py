@@ -228,9 +228,12 @@ def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> st
     Notes
     -----
     Requests are served in the order in which they come, those of threads that hold memory before
-    those of threads that hold none, which cannot free any. Garbage is collected once before
-    `allocate`, `empty` or `zeros` wait, and signals are handled meanwhile; inside NumPy's own
-    allocations neither is done, but SIGINT ends the wait.
+    those of threads that hold none, which cannot free any. A thread holds the blocks that it took,
+    and the room of a reservation that is open where it asks. Garbage is collected once before
+    `allocate`, `empty` or `zeros` wait, if `gc.isenabled()`, and signals are handled meanwhile.
+    Inside NumPy's own allocations neither is done, since no Python may run there: SIGINT ends the
+    wait with a refusal, and other signals' handlers run when the wait is over, so a `timeout` is to
+    be shorter than what SIGTERM may take.
 
     On free-threaded Python an object that another thread let go of is freed by the thread that made
     it, between two steps of Python. So it is while that waits in `allocate`; not on a daemon

@@ -320,7 +320,8 @@ def test_garbage_is_collected_first():
 
 
 @pytest.mark.core
-def test_garbage_is_collected_once():
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_collected_once_and_not_where_collecting_is_disabled(enabled):
     allocator = waiting(timeout=0.1)
     collections = []
 
@@ -330,12 +331,15 @@ def test_garbage_is_collected_once():
 
     with allocate_in(allocator, 40 * MIB):
         gc.callbacks.append(note)
+        if not enabled:
+            gc.disable()
         try:
             with pytest.raises(memlimits.MemoryLimitError):
                 allocate_in(allocator, 40 * MIB)
         finally:
+            gc.enable()
             gc.callbacks.remove(note)
-    assert len(collections) == 1
+    assert len(collections) == enabled
 
 
 @pytest.mark.core
@@ -484,6 +488,80 @@ def test_what_is_reserved_is_had_while_others_wait_for_it(patient):
 
     run_threads(holder, other)
     assert waiting == [1]
+
+
+@contextmanager
+def small_on_a_budget():
+    with memlimits.budget("part"), memlimits.allocate(100):
+        yield
+
+
+@contextmanager
+def small_of_a_budget_that_was_left():
+    with memlimits.budget("part"):
+        block = memlimits.allocate(100)
+    with block:
+        yield
+
+
+@contextmanager
+def large_on_a_budget():
+    with memlimits.budget("part"), memlimits.allocate(MIB):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("holds", "n"),
+    [
+        (small_on_a_budget, 8 * MIB),
+        (small_on_a_budget, 40_000),
+        (small_of_a_budget_that_was_left, 8 * MIB),
+        (large_on_a_budget, 100),
+        (lambda: memlimits.reserve(MIB), 8 * MIB),
+    ],
+    ids=["small", "small, for a small one", "of a budget that was left", "large", "reserved"],
+)
+def test_what_is_on_an_account_is_held(patient, holds, n):
+    """So a request that fits goes ahead of who holds nothing."""
+    ready, served = threading.Event(), []
+    held = [memlimits.allocate(40 * MIB)]
+
+    def none():
+        assert ready.wait(20)
+        memlimits.allocate(40 * MIB).release()
+
+    def holder():
+        with holds():
+            ready.set()
+            until_one_waits()
+            with memlimits.allocate(n):
+                served.append(memory.counters()["waits"])
+        held.clear()
+
+    waits = memory.counters()["waits"]
+    run_threads(none, holder)
+    assert served == [waits + 1]
+
+
+def test_what_others_have_on_a_budget_is_not_held(patient):
+    held = [memlimits.allocate(40 * MIB)]
+    waits = memory.counters()["waits"]
+
+    def none():
+        memlimits.allocate(40 * MIB).release()
+
+    def on_budget():
+        until_one_waits()
+        with memlimits.budget("part"):
+            memlimits.allocate(5000).release()
+
+    def let_go():
+        until(lambda: memory.counters()["waiting"] == 2)
+        held.clear()
+
+    with memlimits.budget("part"), memlimits.allocate(100):
+        run_threads(none, on_budget, let_go)
+    assert memory.counters()["waits"] == waits + 2
 
 
 def test_who_waits_goes_on_once_a_reservation_ends(patient):
