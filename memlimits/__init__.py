@@ -125,7 +125,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "metal"})
+    return sorted({*globals(), *__all__, "metal"} - {"TYPE_CHECKING"})
 
 
 _versions.warn_if_untested()

@@ -8,7 +8,8 @@ _WHY = {
     "limit": "the memory limit does not allow it",
     "system": "the system has not that much memory left (RAM, swap, or a control group's room)",
     "device": "the system refused to map the memory",
-    "length": "it is longer than one buffer can be (device_info()['max_buffer_length'])",
+    "length": "it is longer than one buffer can be, or than all memory of the machine or container "
+    "(device_info()['max_buffer_length'])",
     "resources": "the system allows no further resource (device_info()['resource_limit'])",
     "fork": "Metal does not work in a forked child process",
     "budget": "its budget does not allow it",
@@ -20,7 +21,7 @@ _WAY_OUT = {
     "limit": "Free something, or raise it with set_memory_limit().",
     "system": "Free something, here or in another process.",
     "device": "Free something, or raise the process's limits (ulimit -v).",
-    "length": "Split it into smaller buffers.",
+    "length": "Ask for less, in smaller buffers.",
     "resources": "Free some buffers, use fewer and larger ones, or raise the system's limit.",
     "budget": "Free something that was allocated in it, or open it with a higher limit.",
     "reservation": "Free something, raise the limit with set_memory_limit(), or reserve less.",
@@ -115,7 +116,8 @@ class MemoryLimitError(MemoryError):
 
     def __str__(self) -> str:
         if self.blocked_by == _UNKNOWN:
-            return super().__str__()
+            bare = f"cannot allocate {self.requested} bytes" if self.requested else ""
+            return bare or super().__str__()
         waited = f", after waiting for {self.waited:.3g} s" if self.waited else ""
         why = _WHY.get(self.blocked_by, f"it was blocked by {self.blocked_by}")
         if self.budget is not None:

@@ -83,7 +83,8 @@ def test_what_is_no_size_is_refused(capsys, option, size):
             cli.main(["run", *words, "program.py"])
         assert refusal.value.code == 2
         message = capsys.readouterr().err
-        assert f"argument {option}: invalid size {size!r}: write it as 512MiB, 2GB" in message
+        why = "more than 2**63 - 1 bytes: " * (len(size) == 19)
+        assert f"argument {option}: invalid size {size!r}: {why}write it as 512MiB, 2GB" in message
 
 
 @pytest.mark.parametrize(
@@ -270,8 +271,10 @@ def test_a_variable_stands_for_an_option_that_is_not_given(variable, text, value
         ({"CACHE_LIMIT": "512"}, [], "variable MEMLIMITS_CACHE_LIMIT: 512 bytes, or MiB?"),
         ({"POLICY": "lax"}, [], "variable MEMLIMITS_POLICY: invalid policy 'lax'"),
         ({"TIMEOUT": "x"}, ["--policy=wait"], "variable MEMLIMITS_TIMEOUT: invalid time 'x'"),
-        ({"TIMEOUT": "5"}, [], "variable MEMLIMITS_TIMEOUT: only the policy wait takes it"),
-        ({"TIMEOUT": "5", "POLICY": "strict"}, [], "MEMLIMITS_TIMEOUT: only the policy wait"),
+        ({"TIMEOUT": "x"}, [], "variable MEMLIMITS_TIMEOUT: invalid time 'x'"),
+        ({}, ["--report="], "argument --report: invalid file '': write its name"),
+        ({"REPORT": "-"}, [], "variable MEMLIMITS_REPORT: invalid file '-': write its name"),
+        ({"MEMORY_LIMIT": "150%"}, [], "invalid size '150%': more than 100%: write it as"),
         ({"POLICY": "strict"}, ["--timeout=5"], "argument --timeout: only --policy wait takes it"),
         ({"QUIET": "yes"}, [], "variable MEMLIMITS_QUIET: invalid value 'yes': write 1 for yes"),
     ],
@@ -288,6 +291,22 @@ def test_a_timeout_of_the_environment():
     assert options("--policy=wait", "x.py", MEMLIMITS_TIMEOUT="2.5").timeout == 2.5
     assert options("--timeout=3", "x.py", MEMLIMITS_POLICY="wait").timeout == 3
     assert options("--policy=strict", "x.py", **both).timeout is None
+    assert options("x.py", MEMLIMITS_TIMEOUT="2.5").timeout is None
+
+
+def test_a_variable_that_is_wrong_shows_no_usage(run):
+    done = run("", env={**os.environ, "MEMLIMITS_POLICY": "lax"}, code=2)
+    assert done.stderr.startswith("memlimits: variable MEMLIMITS_POLICY: invalid policy 'lax'")
+
+
+def test_a_variable_that_is_not_known_is_named_once(run):
+    environ = {"MEMLIMITS_MEMORY_LIMT": "300MiB", "MEMLIMITS_DEVICE": "host"}
+    done = run("print(1)", "-B", env={**os.environ, **environ})
+    warning = "memlimits: warning: variable MEMLIMITS_MEMORY_LIMT is not known (is "
+    warning += "MEMLIMITS_MEMORY_LIMIT meant?)\n"
+    assert done.stdout == "1\n"
+    assert done.stderr.startswith(warning)
+    assert done.stderr.count("warning") == 1
 
 
 def test_variables_reach_the_program_s_limits(run):

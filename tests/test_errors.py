@@ -223,3 +223,8 @@ def test_a_device_error_is_a_runtime_error():
     error = pickle.loads(pickle.dumps(memlimits.DeviceError("/proc/meminfo: not there")))
     assert isinstance(error, RuntimeError)
     assert str(error) == "/proc/meminfo: not there"
+
+
+def test_one_of_a_number_alone_is_a_sentence():
+    assert str(memlimits.MemoryLimitError(5)) == "cannot allocate 5 bytes"
+    assert str(memlimits.MemoryLimitError("5")) == "5"

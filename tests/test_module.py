@@ -99,3 +99,8 @@ def test_a_thread_imports_a_part_while_another_imports_the_package(name):
         assert "memlimits.{name}" in sys.modules
     """)
     assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_what_the_package_lists_is_its_own():
+    assert "TYPE_CHECKING" not in dir(memlimits)
+    assert set(memlimits.__all__) <= set(dir(memlimits))

@@ -32,7 +32,8 @@ options:
   -h, --help            show this and exit
 
 SIZE is {FORM}.
-MEMLIMITS_MEMORY_LIMIT and so on, in the environment, stand for the options that are not given.
+Variables stand for options that are not given: MEMLIMITS_MEMORY_LIMIT, MEMLIMITS_CACHE_LIMIT,
+MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_TIMEOUT, MEMLIMITS_REPORT, MEMLIMITS_QUIET (1).
 Python's own options before the program (-X, -W, -O, -u, -B, -I, ...) are passed on to it.
 The script may also be a directory or a zip file with a __main__.py inside.
 Everything after it, or after the module or the code, is the program's own.
@@ -41,11 +42,16 @@ SIGUSR1 has the program print its statistics to standard error, and go on.
 
 _MOST_SECONDS = 1_000_000_000
 _POLICIES = ("strict", "guideline", "wait")
+_OF_THE_BUILD = ("MEMLIMITS_DEVICE", "MEMLIMITS_DEBUG", "MEMLIMITS_SANITIZE", "MEMLIMITS_WERROR")
 _FLAGS_OF_PYTHONS = frozenset("bBdEiIOPqRsSuv")
 
 
 class UsageError(Exception):
     """The command line, or a variable of the environment, is wrong."""
+
+
+class VariableError(UsageError):
+    """A variable of the environment is wrong."""
 
 
 class Options:
@@ -113,6 +119,14 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _file(text: str) -> str:
+    if text in ("", "-"):
+        raise ValueError(
+            f"invalid file {text!r}: write its name, such as report.json or /dev/stdout"
+        )
+    return text
+
+
 def _yes(text: str) -> bool:
     if text not in ("0", "1"):
         raise ValueError(f"invalid value {text!r}: write 1 for yes, 0 for no")
@@ -125,7 +139,7 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--wired-limit": _size,
     "--policy": _policy,
     "--timeout": _seconds,
-    "--report": str,
+    "--report": _file,
 }
 _WITHOUT_VALUE = ("--quiet", "--help")
 
@@ -232,7 +246,6 @@ def _unknown(word: str) -> str:
 
 def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     readers = {**_WITH_VALUE, "--quiet": _yes}
-    timeout_of_environment = False
     for name, reader in readers.items():
         attribute = name[2:].replace("-", "_")
         variable = f"MEMLIMITS_{attribute.upper()}"
@@ -242,13 +255,30 @@ def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
         try:
             setattr(options, attribute, reader(text))
         except ValueError as error:
-            raise UsageError(f"variable {variable}: {error}") from None
-        if name == "--timeout":
-            timeout_of_environment = True
-    if options.timeout is None or options.policy == "wait":
+            raise VariableError(f"variable {variable}: {error}") from None
+    if options.policy == "wait":
         return
-    if not timeout_of_environment:
+    if "--timeout" in options.given:
         raise UsageError("argument --timeout: only --policy wait takes it")
-    if "--policy" not in options.given:
-        raise UsageError("variable MEMLIMITS_TIMEOUT: only the policy wait takes it")
-    options.timeout = None
+    options.timeout = None  # A variable says how long to wait where something waits.
+
+
+def unknown_variables(environ: "Mapping[str, str]") -> "list[str]":
+    """Return a sentence on each variable that looks like one of ours and is none."""
+    names = [
+        f"MEMLIMITS_{name[2:].replace('-', '_').upper()}" for name in (*_WITH_VALUE, "--quiet")
+    ]
+    unknown = [
+        name
+        for name in environ
+        if name.startswith("MEMLIMITS_") and name not in names and name not in _OF_THE_BUILD
+    ]
+    if not unknown:
+        return []
+    from difflib import get_close_matches
+
+    near = {name: get_close_matches(name, names, 1) for name in unknown}
+    return [
+        f"variable {name} is not known" + (f" (is {near[name][0]} meant?)" if near[name] else "")
+        for name in unknown
+    ]

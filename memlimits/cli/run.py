@@ -40,10 +40,14 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     known = _known_up_to_site() if known is None else frozenset(known)
     try:
         wanted = options.read(argv, os.environ)
+    except options.VariableError as error:
+        raise CommandError(str(error)) from None
     except options.UsageError as error:
         options.fail(str(error))
     if wanted.python:
         _restart(wanted, argv)
+    for sentence in options.unknown_variables(os.environ):
+        say(f"warning: {sentence}")
     _set_limits(wanted)
     report = Report(wanted.program, _open(wanted.report), quiet=wanted.quiet)
     found = _find(wanted.program)

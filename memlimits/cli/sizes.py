@@ -64,14 +64,14 @@ def parse_size(text: str, memory_size: "Callable[[], int]") -> int:
     one: int = 10 ** len(fraction)
     if unit == "%":
         if number > 100 * one:
-            raise _invalid(text)
+            raise _invalid(text, "more than 100%: ")
         return number * memory_size() // (100 * one)
     scale = _BYTES.get(unit or "b")
     if scale is None or (scale == 1 and fraction):
         raise _invalid(text)
     size = number * scale // one
     if size > _MAXIMUM:
-        raise _invalid(text)
+        raise _invalid(text, "more than 2**63 - 1 bytes: ")
     if not unit and 0 < size < 1 << 20:
         raise ValueError(f"{text} bytes, or MiB? Write {size}B or {size}MiB")
     return size
@@ -96,8 +96,8 @@ def _split(text: str) -> "tuple[str, str, str]":
     return whole, fraction, unit.lower()
 
 
-def _invalid(text: str) -> ValueError:
-    return ValueError(f"invalid size {text!r}: write it as {FORM}")
+def _invalid(text: str, why: str = "") -> ValueError:
+    return ValueError(f"invalid size {text!r}: {why}write it as {FORM}")
 
 
 def format_size(size: int) -> str:
