@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -170,14 +171,14 @@ def test_json_of_a_program_that_fails(run, tmp_path):
 
 
 def test_json_appears_at_the_end_where_it_was_named(run, tmp_path):
-    """A change of directory does not move it, and the old file stays until the end."""
+    """A change of directory does not move it, and the old file is empty until the end."""
     (tmp_path / "old.json").write_text("old")
     (tmp_path / "report.json").symlink_to("old.json")
     done = run(
         "import os; print(open('report.json').read(), os.listdir()); os.chdir('/')",
         "--report=report.json",
     )
-    assert done.stdout.startswith(b"old [")
+    assert done.stdout.startswith(b" [")
     assert b".memlimits" not in done.stdout
     assert json.loads((tmp_path / "old.json").read_text())["program"] == ["program.py"]
     assert (tmp_path / "report.json").is_symlink()
@@ -186,7 +187,7 @@ def test_json_appears_at_the_end_where_it_was_named(run, tmp_path):
     assert (tmp_path / "old.json").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
-@pytest.mark.parametrize("name", ["", ".", "missing/report.json", "program.py/report.json"])
+@pytest.mark.parametrize("name", [".", "missing/report.json", "program.py/report.json"])
 def test_unwritable_file_is_an_error_before_the_program(run, tmp_path, name):
     done = run("print('never')", f"--report={name}", code=2)
     assert done.stdout == b""
@@ -396,3 +397,14 @@ print("script")
 """
     done = run(source, stderr=subprocess.STDOUT)
     assert re.fullmatch(rb"script\nthread\ncallback\nmemlimits: peak .*\n", done.stdout)
+
+
+def test_an_older_report_does_not_pass_for_that_of_a_program_that_was_killed(run, tmp_path):
+    file = tmp_path / "report.json"
+    file.write_text("{}")
+    command = [sys.executable, "-m", "memlimits", "run", f"--report={file}"]
+    done = subprocess.run([*command, "-c", "import os; os.kill(os.getpid(), 9)"])
+    assert (done.returncode, file.read_text()) == (-9, "")
+    file.write_text("{}")
+    assert subprocess.run([*command, tmp_path / "nonesuch.py"]).returncode == 2
+    assert file.read_text() == "{}"

@@ -191,9 +191,10 @@ def test_wired_limit_above_the_maximum(run):
     done = run("print('never')", f"--wired-limit={maximum + 1}", code=2)
     assert done.stdout == ""
     assert done.stderr.startswith("memlimits: ")
-    assert str(maximum) in done.stderr
-    assert str(maximum + 1) in done.stderr
+    assert f"({maximum:,} bytes) (max_recommended_working_set_size)" in done.stderr
     assert "Traceback" not in done.stderr
+    done = run("print('never')", "--wired-limit=infinity", code=2)
+    assert "a wired limit of infinity is above the system's " in done.stderr
 
 
 def test_a_warning_about_a_limit_is_one_line(monkeypatch, capfd):

@@ -45,6 +45,21 @@ class JSONFile:
         if not os.access(self.path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
 
+    def clear(self) -> None:
+        """Empty a plain file that is there, so that what it says cannot pass for what is to come.
+
+        Raises
+        ------
+        OSError
+            It cannot be written.
+        """
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return
+        if stat.S_ISREG(status.st_mode) and not _is_standard_stream(status):
+            _fill(_open(self.path, 0), b"", replace=True)
+
     def write(self, value: "Any") -> None:
         """Write a value.
 

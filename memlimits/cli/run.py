@@ -10,7 +10,9 @@ from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.report import Report
 from memlimits.cli.signals import tell_when_asked
+from memlimits.cli.sizes import format_exact
 from memlimits.cli.streams import say
+from memlimits.errors import NO_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,8 +51,11 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     for sentence in options.unknown_variables(os.environ):
         say(f"warning: {sentence}")
     _set_limits(wanted)
-    report = Report(wanted.program, _open(wanted.report), quiet=wanted.quiet)
+    file = _open(wanted.report)
+    report = Report(wanted.program, file, quiet=wanted.quiet)
     found = _find(wanted.program)
+    if file is not None:
+        _clear(file)
     # Last in, first out: every atexit callback of the program runs before the report.
     atexit.register(report.write)
     tell_when_asked()
@@ -104,6 +109,13 @@ def _open(report: "str | None") -> "JSONFile | None":
         raise CommandError(f"cannot write the report to {report!r}: {error.strerror}") from None
 
 
+def _clear(file: JSONFile) -> None:
+    try:
+        file.clear()
+    except OSError as error:
+        raise CommandError(f"cannot write the report to {file.path!r}: {error.strerror}") from None
+
+
 def _set_limits(wanted: "Options") -> None:
     if wanted.memory_limit is not None:
         memlimits.set_memory_limit(wanted.memory_limit)
@@ -123,7 +135,11 @@ def _set_wired_limit(limit: int) -> None:
         try:
             memlimits.set_wired_limit(limit)
         except memlimits.WiredLimitError as error:
-            raise CommandError(str(error)) from None
+            wanted = "infinity" if limit >= NO_LIMIT else format_exact(limit)
+            raise CommandError(
+                f"a wired limit of {wanted} is above the system's {format_exact(error.maximum)} "
+                "(max_recommended_working_set_size)"
+            ) from None
     for warning in caught:
         say(f"warning: {warning.message}")
 
