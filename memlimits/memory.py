@@ -278,6 +278,14 @@ class Fit:
     def __bool__(self) -> bool:
         return self.blocked_by is None
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Fit):
+            return NotImplemented
+        return (self.nbytes, self.blocked_by) == (other.nbytes, other.blocked_by)
+
+    def __hash__(self) -> int:
+        return hash((self.nbytes, self.blocked_by))
+
     def __repr__(self) -> str:
         return f"Fit(nbytes={self.nbytes}, blocked_by={self.blocked_by!r})"
 

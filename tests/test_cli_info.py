@@ -1,6 +1,7 @@
 """`memlimits info`, `--version` and the command's usage."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -97,3 +98,18 @@ def test_help(words):
 )
 def test_wrong_usage(words):
     assert "memlimits" in command(*words, code=2)
+
+
+def test_variables_of_run_are_named_and_change_nothing():
+    environ = {"MEMLIMITS_MEMORY_LIMIT": "5MiB", "MEMLIMITS_POLICI": "wait"}
+    done = subprocess.run(
+        [sys.executable, "-m", "memlimits", "info", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+    )
+    assert json.loads(done.stdout)["limits"]["memory_limit"] == memlimits.get_memory_limit()
+    assert done.stderr == (
+        "memlimits: of use to `memlimits run` only: MEMLIMITS_MEMORY_LIMIT\n"
+        "memlimits: warning: variable MEMLIMITS_POLICI is not known (is MEMLIMITS_POLICY meant?)\n"
+    )

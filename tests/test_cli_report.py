@@ -1,11 +1,17 @@
 """The closing report of `memlimits run`, in text and in JSON."""
 
+import array
 import contextlib
+import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import termios
+import textwrap
+import time
 
 import pytest
 
@@ -408,3 +414,37 @@ def test_an_older_report_does_not_pass_for_that_of_a_program_that_was_killed(run
     file.write_text("{}")
     assert subprocess.run([*command, tmp_path / "nonesuch.py"]).returncode == 2
     assert file.read_text() == "{}"
+
+
+def test_an_interrupt_while_the_report_is_written_shows_nothing_of_it():
+    """The report is longer than what its reader's pipe holds, and so waits in the midst."""
+    source = """
+        import memlimits
+        held = [memlimits.budget(f"{n:060}") for n in range(200)]
+        for budget in held:
+            budget.__enter__()
+        """
+    command = [sys.executable, "-m", "memlimits", "run", "-c", textwrap.dedent(source)]
+    reading, writing = os.pipe()
+    size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    program = subprocess.Popen(command, stderr=writing, preexec_fn=restore_interrupts)
+    os.close(writing)
+    held = array.array("i", [0])
+    while held[0] < size:
+        assert program.poll() is None
+        fcntl.ioctl(reading, termios.FIONREAD, held)
+        time.sleep(0.001)
+    program.send_signal(signal.SIGINT)
+    # The signal is handled before there is room again.
+    while program.poll() is None:
+        time.sleep(0.001)
+    with open(reading, "rb") as file:
+        said = file.read()
+    assert program.returncode == 0
+    assert said.startswith(b"memlimits: peak ")
+    assert b"Traceback" not in said
+    assert b"report.py" not in said
+
+
+def restore_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)

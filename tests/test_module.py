@@ -104,3 +104,11 @@ def test_a_thread_imports_a_part_while_another_imports_the_package(name):
 def test_what_the_package_lists_is_its_own():
     assert "TYPE_CHECKING" not in dir(memlimits)
     assert set(memlimits.__all__) <= set(dir(memlimits))
+
+
+def test_answers_of_would_fit_compare_by_what_they_say():
+    one, same, other = (memlimits.would_fit(n) for n in (100, 100, 200))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other
+    assert one != 100

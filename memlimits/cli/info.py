@@ -1,10 +1,13 @@
 """``memlimits info``: the device, the limits and the counters."""
 
+import os
 import sys
 from typing import Any
 
 from memlimits import memory
+from memlimits.cli.options import unknown_variables, variables
 from memlimits.cli.sizes import show
+from memlimits.cli.streams import say
 
 _LIMITS = ("memory_limit", "cache_limit", "wired_limit", "policy", "idle_timeout")
 
@@ -17,7 +20,10 @@ def facts() -> dict[str, dict[str, Any]]:
 
 
 def info(*, as_json: bool) -> None:
-    """Print the facts for people, or as JSON for programs."""
+    """Print the facts for people, or as JSON for programs.
+
+    The variables that stand for options of ``memlimits run`` change nothing here, which is said.
+    """
     if as_json:
         import json
 
@@ -25,6 +31,10 @@ def info(*, as_json: bool) -> None:
     else:
         text = "\n\n".join(_section(name, values) for name, values in facts().items())
     sys.stdout.write(text + "\n")
+    if names := sorted(variables(os.environ)):
+        say(f"of use to `memlimits run` only: {', '.join(names)}")
+    for sentence in unknown_variables(os.environ):
+        say(f"warning: {sentence}")
 
 
 def _section(name: str, values: dict[str, Any]) -> str:

@@ -248,7 +248,7 @@ def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     readers = {**_WITH_VALUE, "--quiet": _yes}
     for name, reader in readers.items():
         attribute = name[2:].replace("-", "_")
-        variable = f"MEMLIMITS_{attribute.upper()}"
+        variable = _variable(name)
         text = environ.get(variable)
         if not text or name in options.given:
             continue
@@ -263,11 +263,18 @@ def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     options.timeout = None  # A variable says how long to wait where something waits.
 
 
+def _variable(option: str) -> str:
+    return f"MEMLIMITS_{option[2:].replace('-', '_').upper()}"
+
+
+def variables(environ: "Mapping[str, str]") -> "list[str]":
+    """Return the variables that stand for options and are set."""
+    return [name for name in map(_variable, (*_WITH_VALUE, "--quiet")) if environ.get(name)]
+
+
 def unknown_variables(environ: "Mapping[str, str]") -> "list[str]":
     """Return a sentence on each variable that looks like one of ours and is none."""
-    names = [
-        f"MEMLIMITS_{name[2:].replace('-', '_').upper()}" for name in (*_WITH_VALUE, "--quiet")
-    ]
+    names = [_variable(option) for option in (*_WITH_VALUE, "--quiet")]
     unknown = [
         name
         for name in environ

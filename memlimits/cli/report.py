@@ -37,9 +37,19 @@ class Report:
         self._pid = os.getpid()
 
     def write(self) -> None:
-        """Write the report, unless this is a forked child of the process that made it."""
+        """Write the report, unless this is a forked child of the process that made it.
+
+        What a handler raises meanwhile is the end of it: the program is over, and its exit status
+        stays.
+        """
         if os.getpid() != self._pid:
             return
+        try:
+            self._write()
+        except (KeyboardInterrupt, SystemExit):
+            return
+
+    def _write(self) -> None:
         values = facts()
         lines = [] if self._quiet else [describe(values)]
         if self._file is not None:
