@@ -66,6 +66,7 @@ cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
         cache.cached -= slab.bytes
     start = slab_take(slab)
     if unlikely(slab_is_full(slab)):
+        slab.bound = 0
         unlink(&cache.slabs[slab.size_class], slab)
     return start
 

@@ -1,5 +1,5 @@
 from memlimits._bins cimport bins_add, bins_find, bins_largest, bins_step
-from memlimits._resource cimport IDLE, link, slab_cut, slab_give, slab_is_full
+from memlimits._resource cimport IDLE, link, slab_bound, slab_cut, slab_give, slab_is_full
 from memlimits._sync cimport CLOCK_COARSE, time_of
 
 cdef enum:
@@ -140,6 +140,7 @@ cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nog
         was_full = slab_is_full(resource)
         slab_give(resource, start)
         if was_full:
+            resource.bound = slab_bound(resource)
             link(&cache.slabs[size_class], resource)
         if resource.live:
             return
@@ -164,6 +165,7 @@ cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
     cdef uint64_t since = slab.idle_since   # its last block came back then
     unlink(&cache.slabs[slab.size_class], slab)
     slab.block_size = 0
+    slab.bound = 0
     slab.zeros = False
     cache.cut -= 1
     add_idle(cache, slab)

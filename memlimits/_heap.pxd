@@ -32,6 +32,7 @@ cdef struct Heap:
     owned_lock lock             # its thread's; guards the cache and the bounds
     int64_t least_idle
     int64_t most_at_once        # most_cached; or -1: what is to be cached needs another look
+    int64_t most_idle           # least_idle + most_kept
     int64_t most_kept           # headroom, idle - least_idle, above which some is made spare
     int64_t most_cached
     int in_vain                 # times on end that it took back what no other heap had wanted
@@ -58,6 +59,15 @@ cdef struct Heaps:
 cdef inline void set_most_cached(Heap *heap, int64_t most) noexcept nogil:
     heap.most_cached = most
     heap.most_at_once = -1 if heap.cache.timed else most
+
+cdef inline void set_least_idle(Heap *heap, int64_t least) noexcept nogil:
+    heap.least_idle = least
+    heap.most_idle = least + min(heap.most_kept, INT64_MAX - max(least, <int64_t> 0))
+
+
+cdef inline void set_most_kept(Heap *heap, int64_t most) noexcept nogil:
+    heap.most_kept = most
+    set_least_idle(heap, heap.least_idle)
 
 cdef enum Outcome:
     DONE

@@ -94,7 +94,7 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
         else:
             owned_lock_take(&heap.lock)
             heap.orphaned = True
-            heap.most_kept = 0
+            set_most_kept(heap, 0)
             owned_lock_set_owner(&heap.lock, NULL)
             owned_lock_give(&heap.lock)
         heap = next
@@ -103,7 +103,7 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
 
 cdef void own(Heap *heap) noexcept nogil:
     """It is this thread's. Without an owner every step asks for the lock, as it must when lost."""
-    heap.most_kept = LEAST_KEPT
+    set_most_kept(heap, LEAST_KEPT)
     if not heap.heaps.lost:
         owned_lock_set_owner(&heap.lock, &mine)
 
@@ -225,7 +225,7 @@ cdef Outcome heaps_take_longer(
 cdef void lend(Heap *heap) noexcept nogil:
     """With the lock of a heap that has too much headroom: half of what it may keep is enough."""
     cdef int64_t more = headroom_of(heap) - heap.most_kept // 2
-    heap.least_idle += more
+    set_least_idle(heap, heap.least_idle + more)
     add_atomically(&heap.spare, more)
 
 
@@ -236,7 +236,7 @@ cdef Outcome lend_and_leave(Heap *heap) noexcept nogil:
 
 
 cdef inline bint has_too_much(const Heap *heap) noexcept nogil:
-    return heap.cache.idle - heap.least_idle > heap.most_kept
+    return heap.cache.idle > heap.most_idle
 
 
 cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexcept nogil:
@@ -354,27 +354,26 @@ cdef void *heaps_malloc(uint64_t n, Heaps *heaps) noexcept nogil:
 cdef inline bint give_at_once(Heap *heap, Resource *resource, void *start) noexcept nogil:
     """Takes a block back where that is simple, and it surely is one; then says so."""
     cdef Cache *cache = &heap.cache
-    if likely(1 < resource.live < resource.blocks):
-        if unlikely(not slab_lends(resource, start)):
-            return False
+    cdef int64_t cached
+    if likely(slab_lends(resource, start)):
+        if unlikely(resource.live <= 1):
+            # Its last block: it stays cut where it is the warm one.
+            cached = cache.cached + <int64_t> resource.bytes
+            if (
+                resource.live == 0 or cached > heap.most_at_once
+                or cache.warm[resource.size_class] != resource
+            ):
+                return False
+            cache.cached = cached
         slab_give(resource, start)
         cache.idle += resource.block_size
-    elif unlikely(cache.cached + <int64_t> resource.bytes > heap.most_at_once):
-        return False
-    elif resource.block_size == 0:
-        if unlikely(resource.use != TAKEN or start != resource.base):
-            return False
-        cache_give_whole(cache, resource)
-    elif (
-        1 == resource.live < resource.blocks and cache.warm[resource.size_class] == resource
-        and slab_lends(resource, start)
+        return True
+    if (
+        resource.block_size or resource.use != TAKEN or start != resource.base
+        or cache.cached + <int64_t> resource.bytes > heap.most_at_once
     ):
-        # Its last block, it was not full, and it stays cut.
-        slab_give(resource, start)
-        cache.idle += resource.block_size
-        cache.cached += resource.bytes
-    else:
         return False
+    cache_give_whole(cache, resource)
     return True
 
 
@@ -410,7 +409,7 @@ cdef int64_t take_back(Heap *heap, int64_t missing) noexcept nogil:
     heap.in_vain = heap.in_vain + 1 if lent >= missing else 0
     if heap.in_vain == MOST_IN_VAIN:
         heap.in_vain = 0
-        heap.most_kept = min(2 * heap.most_kept, INT64_MAX // 4)
+        set_most_kept(heap, min(2 * heap.most_kept, INT64_MAX // 4))
     return lent
 
 
@@ -421,10 +420,10 @@ cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil:
     if heap.least_idle == INT64_MAX:
         return False
     if not heap.orphaned and heap.most_kept < 2 * n:
-        heap.most_kept = 2 * n      # or each block as long would be lent and borrowed
+        set_most_kept(heap, 2 * n)  # or each block as long would be lent and borrowed
     while missing > 0:
         lent = take_back(heap, missing) if other == heap else take_atomically(&other.spare, missing)
-        heap.least_idle -= lent
+        set_least_idle(heap, heap.least_idle - lent)
         missing -= lent
         other = <Heap *> load_acquire(<void **> &other.next)
         if other == NULL:
@@ -441,7 +440,7 @@ cdef Outcome heap_gain(
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     cache_add(&heap.cache, resource)
     if heap.least_idle != INT64_MAX:
-        heap.least_idle += resource.bytes
+        set_least_idle(heap, heap.least_idle + <int64_t> resource.bytes)
     if heap_borrow(heap, cache_capacity(resource, n)):
         cache_serve(&heap.cache, resource, n, block)
         outcome = DONE

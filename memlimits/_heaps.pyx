@@ -8,7 +8,7 @@ from memlimits._cache cimport (
 )
 from memlimits._heap cimport (
     BOUND, DONE, EMPTY, LEAST_KEPT, heap_borrow, heap_find, heap_gain, heap_self, headroom_of,
-    owners_lock, owners_unlock, set_most_cached,
+    owners_lock, owners_unlock, set_least_idle, set_most_cached, set_most_kept,
 )
 from memlimits._lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -99,7 +99,7 @@ cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil:
 cdef void share(Heap *heap, int64_t headroom) noexcept nogil:
     """Its part of the headroom. What it has no use for is there for any heap that needs it."""
     cdef int64_t kept = min(headroom, heap.most_kept // 2)
-    heap.least_idle = heap.cache.idle - kept
+    set_least_idle(heap, heap.cache.idle - kept)
     heap.spare = headroom - kept
 
 
@@ -113,7 +113,7 @@ cdef void heaps_share(
     cdef Heap *heap = &heaps.shared
     while heap != NULL:
         if headroom < 0:
-            heap.least_idle = INT64_MAX
+            set_least_idle(heap, INT64_MAX)
             heap.spare = 0
         else:
             share(heap, part * in_use(heap))
@@ -129,7 +129,7 @@ cdef void heaps_share(
 cdef void heaps_keep_least(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
     while heap != NULL:
-        heap.most_kept = LEAST_KEPT * in_use(heap)
+        set_most_kept(heap, LEAST_KEPT * in_use(heap))
         heap = heap.next
 
 
@@ -179,7 +179,7 @@ cdef Outcome heaps_steal(
             outcome = BOUND
             cache_remove(&other.cache, found)
             if other.least_idle != INT64_MAX:
-                other.least_idle -= found.bytes
+                set_least_idle(other, other.least_idle - <int64_t> found.bytes)
             if other.most_cached != INT64_MAX:
                 set_most_cached(other, other.most_cached - <int64_t> found.bytes)
         elif found != NULL and heap_borrow(other, found.block_size):

@@ -2,7 +2,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport abort
 from posix.unistd cimport STDERR_FILENO, write
 
-from memlimits._resource cimport DETACHED, IDLE, slab_has_free, slab_place
+from memlimits._resource cimport DETACHED, IDLE, slab_bound, slab_has_free, slab_place
 
 cdef enum:
     LONGEST = 256
@@ -54,7 +54,7 @@ cdef void put_what_is_there(
     if resource.block_size:
         n = resource.block_size
         start = address - <uint64_t> (address - resource.base) % n
-        if slab_place(resource, start) >= resource.bound:
+        if slab_place(resource, start) >= slab_bound(resource):
             put(line, b"no block was ever handed out there")
             return
         held = resource.live > 0 and not slab_has_free(resource, start)

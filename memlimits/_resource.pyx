@@ -48,7 +48,7 @@ cdef bint slab_has_free(const Resource *slab, const void *start) noexcept nogil:
     cdef int _i
     # A caller that wrote to what it had freed may have led the list elsewhere, or in a circle.
     for _i in range(slab.blocks):
-        if block == start or slab_place(slab, block) >= slab.bound:
+        if block == start or slab_place(slab, block) >= slab_bound(slab):
             break
         block = (<const void **> block)[0]
     return block == start
@@ -57,5 +57,5 @@ cdef bint slab_has_free(const Resource *slab, const void *start) noexcept nogil:
 cdef bint resource_lends(const Resource *resource, const void *start) noexcept nogil:
     if resource.block_size == 0:
         return resource.use == TAKEN and start == resource.base + resource.shift
-    return slab_lends(resource, start) or (
-        slab_place(resource, start) < resource.bound and not slab_has_free(resource, start))
+    return resource.live > 0 and slab_place(resource, start) < slab_bound(resource) and (
+        (<const void **> start)[1] != resource or not slab_has_free(resource, start))

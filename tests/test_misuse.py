@@ -126,6 +126,43 @@ consistent()
 """)
 
 
+def test_blocks_of_full_slabs():
+    program("""
+for n in (64, 576, 5120, 28672):
+    memlimits.clear_cache()
+    # Of slabs of at most 256 KiB the first are full.
+    blocks = [malloc(n) for _ in range(600_000 // n)]
+    for block in random.Random(n).sample(blocks[:200_000 // n], 3):
+        ends(lambda: twice(block, block), freed(n, block))
+        ends(lambda: twice(blocks[0], block, blocks[0]), freed(n, blocks[0]))
+        ends(lambda: free(block + 8), inside(n, block, 8))
+        # Full again.
+        free(block)
+        assert malloc(n) == block
+        ends(lambda: free(block + 8), inside(n, block, 8))
+        ends(lambda: twice(block, block), freed(n, block))
+    [free(block) for block in blocks]
+consistent()
+""")
+
+
+def test_the_last_block_of_a_slab_written_to_and_freed_again():
+    program("""
+def use_after_free(block):
+    free(block)
+    (ctypes.c_char * 64).from_address(block)[8:16] = bytes(8)
+    free(block)
+
+for n in (64, 576, 5120, 28672):
+    memlimits.clear_cache()
+    block, other = malloc(n), malloc(n)
+    free(block)
+    ends(lambda: use_after_free(other), freed(n, other))
+    free(other)
+consistent()
+""")
+
+
 def test_every_address_of_a_slab():
     """All multiples of 64 in a slab that is not full, and a slab whose blocks leave a rest."""
     program("""
