@@ -524,7 +524,7 @@ def large_on_a_budget():
 def test_what_is_on_an_account_is_held(patient, holds, n):
     """So a request that fits goes ahead of who holds nothing."""
     ready, served = threading.Event(), []
-    held = [memlimits.allocate(40 * MIB)]
+    held = memlimits.allocate(40 * MIB)
 
     def none():
         assert ready.wait(20)
@@ -536,7 +536,7 @@ def test_what_is_on_an_account_is_held(patient, holds, n):
             until_one_waits()
             with memlimits.allocate(n):
                 served.append(memory.counters()["waits"])
-        held.clear()
+        held.release()
 
     waits = memory.counters()["waits"]
     run_threads(none, holder)
@@ -544,7 +544,7 @@ def test_what_is_on_an_account_is_held(patient, holds, n):
 
 
 def test_what_others_have_on_a_budget_is_not_held(patient):
-    held = [memlimits.allocate(40 * MIB)]
+    held = memlimits.allocate(40 * MIB)
     waits = memory.counters()["waits"]
 
     def none():
@@ -557,7 +557,7 @@ def test_what_others_have_on_a_budget_is_not_held(patient):
 
     def let_go():
         until(lambda: memory.counters()["waiting"] == 2)
-        held.clear()
+        held.release()
 
     with memlimits.budget("part"), memlimits.allocate(100):
         run_threads(none, on_budget, let_go)
