@@ -40,7 +40,8 @@ cdef struct Waiter:
     Heap *heap              # its thread's, where that is not the one that it takes from
     uint64_t least          # bytes without which it cannot be served
     bint holds              # its thread holds memory: it goes ahead of those that hold none
-    bint looked             # whether it does
+    uint64_t held           # bytes that its thread holds, once it was looked at
+    bint looked             # whether it was
     bint queued
     uint64_t own            # bytes reserved for its request; 0 once it has them
     int stage               # what was tried so far (_waiting)

@@ -26,24 +26,28 @@ cdef void waiter_init(Waiter *waiter, uint64_t least, bint holds) noexcept nogil
     waiter.least, waiter.holds = least, holds
 
 
-cdef bint holds_memory(const Core *core, const Heap *heap) noexcept nogil:
-    """Under the lock: whether callers hold blocks that this heap's thread took."""
+cdef uint64_t held_by(const Core *core, const Heap *heap) noexcept nogil:
+    """Under the lock: bytes of the blocks that this heap's thread took and callers hold."""
     cdef const Resource *resource = core.resources
+    cdef uint64_t held = 0
     while resource != NULL:
         if resource.block_size:
-            if resource.live > 0 and heap_of(resource) == heap or account_took(resource, heap):
-                return True
+            if heap_of(resource) == heap:
+                held += <uint64_t> resource.live * resource.block_size
+            elif account_took(resource, heap):
+                held += resource.block_size     # or more
         elif resource.use in (TAKEN, RESIZING) and heap in (resource.home, resource.taker):
-            return True
+            held += resource.bytes
         resource = resource.below
-    return False
+    return held
 
 
 cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
     """While stopped, once: what it holds does not change while it waits."""
-    if not waiter.holds and not waiter.looked:
-        waiter.holds = holds_memory(core, core.stopper if waiter.heap == NULL else waiter.heap)
-    waiter.looked = True
+    if not waiter.looked:
+        waiter.held = held_by(core, core.stopper if waiter.heap == NULL else waiter.heap)
+        waiter.holds = waiter.holds or waiter.held > 0
+        waiter.looked = True
 
 
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
@@ -52,9 +56,11 @@ cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     if waiter.own >= waiter.least:
         return True     # what is reserved for it is nothing that others wait for
     look_at_thread(core, waiter)
-    # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.
+    # What a thread asks for while it waits, in a signal's handler, is not to wait for itself. And
+    # who holds all that the first one waits for is not to wait for that one, which may hold little.
     return core.queue.self == heap_self() or (
-        not waiter.queued and waiter.holds and not core.queue.holds)
+        not waiter.queued and waiter.holds and (
+            not core.queue.holds or waiter.held >= core.queue.least))
 
 
 cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil:

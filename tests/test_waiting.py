@@ -119,6 +119,18 @@ def test_whatever_it_holds(size, wired):
 
 
 @pytest.mark.core
+def test_who_holds_all_that_the_first_waits_for_does_not_wait_for_it():
+    """They would wait for each other, though what is asked for is there."""
+    allocator = waiting()
+    with asking(allocator) as threads, allocate_in(allocator, 50 * MIB):
+        threads.hold("little", MIB)
+        threads.ask("little", 40 * MIB)
+        assert allocate_in(allocator, MIB).capacity
+        assert allocator.counters()["waits"] == 1
+    assert threads.served == ["little"]
+
+
+@pytest.mark.core
 def test_those_who_hold_memory_are_served_in_the_order_of_their_arrival():
     """The second would fit at once."""
     allocator = waiting()
