@@ -47,6 +47,18 @@ def test_what_the_program_sets_in_the_environment_first_counts(tmp_path, threads
     assert_same(tmp_path, "program.py", env=env)
 
 
+def after_one_without(module):
+    return f"""
+        import sys
+        sys.modules["{module}"] = None
+        try:
+            import numpy
+        except ImportError:
+            del sys.modules["{module}"]
+        import numpy
+        """
+
+
 IMPORTS = {
     "plain": "import numpy",
     "of a name": "from numpy import ones; import sys; numpy = sys.modules['numpy']",
@@ -84,33 +96,11 @@ IMPORTS = {
         spec.loader.exec_module(numpy)
         numpy.ones
         """,
-    "after one that failed": """
-        import sys
-        sys.modules["numpy.version"] = None
-        try:
-            import numpy
-        except ImportError:
-            del sys.modules["numpy.version"]
-        import numpy
-        """,
-    "after one that failed once all of its C code was there": """
-        import sys
-        sys.modules["numpy.lib._npyio_impl"] = None
-        try:
-            import numpy
-        except ImportError:
-            del sys.modules["numpy.lib._npyio_impl"]
-        import numpy
-        """,
-    "after one that failed in its core": """
-        import sys
-        sys.modules["numpy._pytesttester"] = None
-        try:
-            import numpy
-        except ImportError:
-            del sys.modules["numpy._pytesttester"]
-        import numpy
-        """,
+    "after one that failed": after_one_without("numpy.version"),
+    "after one that failed once all of its C code was there": after_one_without(
+        "numpy.lib._npyio_impl"
+    ),
+    "after one that failed in its core": after_one_without("numpy._pytesttester"),
     "after two that a signal ended": """
         import sys
         class Finder:
