@@ -142,6 +142,10 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--report": _file,
 }
 _WITHOUT_VALUE = ("--quiet", "--help")
+_VARIABLES = {
+    option: f"MEMLIMITS_{option[2:].replace('-', '_').upper()}"
+    for option in (*_WITH_VALUE, "--quiet")
+}
 
 
 def read(words: "Sequence[str]", environ: "Mapping[str, str]") -> "Options":
@@ -248,7 +252,7 @@ def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     readers = {**_WITH_VALUE, "--quiet": _yes}
     for name, reader in readers.items():
         attribute = name[2:].replace("-", "_")
-        variable = _variable(name)
+        variable = _VARIABLES[name]
         text = environ.get(variable)
         if not text or name in options.given:
             continue
@@ -263,18 +267,14 @@ def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     options.timeout = None  # A variable says how long to wait where something waits.
 
 
-def _variable(option: str) -> str:
-    return f"MEMLIMITS_{option[2:].replace('-', '_').upper()}"
-
-
 def variables(environ: "Mapping[str, str]") -> "list[str]":
     """Return the variables that stand for options and are set."""
-    return [name for name in map(_variable, (*_WITH_VALUE, "--quiet")) if environ.get(name)]
+    return [name for name in _VARIABLES.values() if environ.get(name)]
 
 
 def unknown_variables(environ: "Mapping[str, str]") -> "list[str]":
     """Return a sentence on each variable that looks like one of ours and is none."""
-    names = [_variable(option) for option in (*_WITH_VALUE, "--quiet")]
+    names = list(_VARIABLES.values())
     unknown = [
         name
         for name in environ
