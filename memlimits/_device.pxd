@@ -35,6 +35,11 @@ cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil
 cdef mlim_status device_touched(
     mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out) noexcept nogil
 
+# Around a fork: between the two nobody reads what the system says, since the child would keep the
+# open file.
+cdef void device_before_fork() noexcept nogil
+cdef void device_after_fork(bint child) noexcept nogil
+
 cdef mlim_status buffer_create(mlim_device *device, size_t length, mlim_buffer **out) noexcept nogil
 cdef void buffer_destroy(mlim_buffer *buffer) noexcept nogil
 cdef void *buffer_contents(mlim_buffer *buffer) noexcept nogil

@@ -6,8 +6,20 @@ from libc.stdlib cimport free, malloc
 
 cimport memlimits._mlim as mlim
 from memlimits._mlim cimport MLIM_OK
+from memlimits._sync cimport (
+    pthread_rwlock_init, pthread_rwlock_rdlock, pthread_rwlock_t, pthread_rwlock_unlock,
+    pthread_rwlock_wrlock,
+)
 
 from memlimits.errors import DeviceError
+
+cdef extern from *:
+    """
+    /* Who reads the system's files holds it for reading, and takes no other lock meanwhile; a fork
+     * holds it for writing. */
+    static pthread_rwlock_t files = PTHREAD_RWLOCK_INITIALIZER;
+    """
+    pthread_rwlock_t files
 
 
 cdef int check(mlim_status status, const mlim_error *error) except -1:
@@ -50,7 +62,7 @@ cdef class Device:
     cdef mlim_sizes sizes(self) noexcept:
         cdef mlim_sizes sizes = self.facts.sizes
         with nogil:
-            mlim.mlim_device_sizes(self.handle, False, &sizes, NULL)
+            device_sizes(self.handle, False, &sizes)
         return sizes
 
     cdef mlim_bound *bounds(self, size_t *count) except NULL:
@@ -63,7 +75,9 @@ cdef class Device:
             if bounds == NULL:
                 raise MemoryError
             with nogil:
+                pthread_rwlock_rdlock(&files)
                 status = mlim.mlim_device_bounds(self.handle, bounds, capacity, count, &error)
+                pthread_rwlock_unlock(&files)
             if status == MLIM_OK and count[0] <= capacity:
                 return bounds
             free(bounds)
@@ -96,8 +110,13 @@ cdef class Device:
     def available(self):
         """Bytes that the system could still give this process now, RAM and swap."""
         cdef mlim_sizes sizes
+        cdef mlim_status status
         cdef mlim_error error
-        check(mlim.mlim_device_sizes(self.handle, False, &sizes, &error), &error)
+        with nogil:
+            pthread_rwlock_rdlock(&files)
+            status = mlim.mlim_device_sizes(self.handle, False, &sizes, &error)
+            pthread_rwlock_unlock(&files)
+        check(status, &error)
         return sizes.available
 
 
@@ -108,7 +127,11 @@ cdef mlim_status device_usable(mlim_device *device) noexcept nogil:
 cdef mlim_status device_sizes(
     mlim_device *device, bint closely, mlim_sizes *out
 ) noexcept nogil:
-    return mlim.mlim_device_sizes(device, closely, out, NULL)
+    cdef mlim_status status
+    pthread_rwlock_rdlock(&files)
+    status = mlim.mlim_device_sizes(device, closely, out, NULL)
+    pthread_rwlock_unlock(&files)
+    return status
 
 
 cdef int device_claim(mlim_device *device) noexcept nogil:
@@ -124,13 +147,32 @@ cdef bint device_unread(mlim_device *device, mlim_error *error) noexcept nogil:
 
 
 cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil:
-    return mlim.mlim_device_stall(device, out, NULL)
+    cdef mlim_status status
+    pthread_rwlock_rdlock(&files)
+    status = mlim.mlim_device_stall(device, out, NULL)
+    pthread_rwlock_unlock(&files)
+    return status
 
 
 cdef mlim_status device_touched(
     mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out
 ) noexcept nogil:
-    return mlim.mlim_device_touched(device, ranges, count, out, NULL)
+    cdef mlim_status status
+    pthread_rwlock_rdlock(&files)
+    status = mlim.mlim_device_touched(device, ranges, count, out, NULL)
+    pthread_rwlock_unlock(&files)
+    return status
+
+
+cdef void device_before_fork() noexcept nogil:
+    pthread_rwlock_wrlock(&files)
+
+
+cdef void device_after_fork(bint child) noexcept nogil:
+    if child:
+        pthread_rwlock_init(&files, NULL)
+    else:
+        pthread_rwlock_unlock(&files)
 
 
 cdef mlim_status buffer_create(

@@ -1,6 +1,6 @@
 from memlimits._controls cimport core_clear_cache
 from memlimits._core cimport Waiter, core_wait
-from memlimits._device cimport device_usable
+from memlimits._device cimport device_after_fork, device_before_fork, device_usable
 from memlimits._heap cimport heap_self
 from memlimits._heaps cimport (
     heaps_after_fork, heaps_before_fork, heaps_lose, heaps_resume, heaps_stop,
@@ -16,11 +16,13 @@ cdef void core_before_fork(Core *core) noexcept nogil:
         pthread_mutex_lock(&core.residency.mutex)
         heaps_stop(&core.heaps)
         if core.limits.pending == 0 and core.claims == 0:
-            return
+            break
         # A pending return may need the mutex to be done.
         pthread_mutex_unlock(&core.residency.mutex)
         core_wait(core)
         heaps_resume(&core.heaps)
+    # Who reads now needs nothing that is held here.
+    device_before_fork()
 
 
 cdef void keep_own_waiters(Core *core) noexcept nogil:
@@ -36,6 +38,7 @@ cdef void keep_own_waiters(Core *core) noexcept nogil:
 
 
 cdef void core_after_fork(Core *core, bint child) noexcept nogil:
+    device_after_fork(child)
     heaps_after_fork(&core.heaps, child)
     if not child:
         pthread_mutex_unlock(&core.residency.mutex)

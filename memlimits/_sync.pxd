@@ -8,6 +8,8 @@ cdef extern from "<pthread.h>" nogil:
         pass
     ctypedef struct pthread_cond_t:
         pass
+    ctypedef struct pthread_rwlock_t:
+        pass
     ctypedef int pthread_once_t
     ctypedef unsigned int pthread_key_t
     int pthread_mutex_init(pthread_mutex_t *mutex, const void *attributes)
@@ -19,6 +21,10 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
     int pthread_cond_signal(pthread_cond_t *condition)
     int pthread_cond_broadcast(pthread_cond_t *condition)
+    int pthread_rwlock_init(pthread_rwlock_t *lock, const void *attributes)
+    int pthread_rwlock_rdlock(pthread_rwlock_t *lock)
+    int pthread_rwlock_wrlock(pthread_rwlock_t *lock)
+    int pthread_rwlock_unlock(pthread_rwlock_t *lock)
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
                        void (*child)() noexcept nogil)
     int pthread_once(pthread_once_t *once, void (*function)() noexcept nogil)
