@@ -4,7 +4,7 @@ from posix.time cimport CLOCK_MONOTONIC
 from memlimits._accounts cimport account_took
 from memlimits._core cimport core_describe, core_resume, core_stop, core_wake
 from memlimits._heap cimport Heap, heap_of, heap_self
-from memlimits._limits cimport LIMIT, NOTHING, PATIENT, QUEUE, RESERVATION, SYSTEM
+from memlimits._limits cimport LIMIT, NOTHING, PATIENT, QUEUE, RESERVATION, SYSTEM, Limits
 from memlimits._resource cimport RESIZING, TAKEN, Resource
 from memlimits._sync cimport (
     pthread_cond_destroy, pthread_mutex_lock, pthread_mutex_unlock, steady_cond_init,
@@ -50,17 +50,39 @@ cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
         waiter.looked = True
 
 
+cdef uint64_t held_in_queue(const Core *core) noexcept nogil:
+    """Under the lock: what those hold who wait."""
+    cdef const Waiter *waiter = core.queue
+    cdef uint64_t held = 0
+    while waiter != NULL:
+        held += waiter.held
+        waiter = waiter.next
+    return held
+
+
+cdef bint is_stuck(const Core *core, const Waiter *waiter, uint64_t held) noexcept nogil:
+    """Under the lock: whether its request cannot fit until another goes on of those who wait.
+
+    They hold so many bytes, its own thread's among them.
+    """
+    cdef const Limits *limits = &core.limits
+    cdef uint64_t most = limits.memory_limit
+    if limits.available < most:     # else the sum may be beyond all numbers
+        most = min(most, limits.footprint + limits.available)
+    return held + waiter.least > most
+
+
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     if core.queue == NULL or core.queue == waiter or core.limits.policy != PATIENT:
         return True
     if waiter.own >= waiter.least:
         return True     # what is reserved for it is nothing that others wait for
     look_at_thread(core, waiter)
-    # What a thread asks for while it waits, in a signal's handler, is not to wait for itself. And
-    # who holds all that the first one waits for is not to wait for that one, which may hold little.
+    # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.
     return core.queue.self == heap_self() or (
         not waiter.queued and waiter.holds and (
-            not core.queue.holds or waiter.held >= core.queue.least))
+            not core.queue.holds
+            or is_stuck(core, core.queue, held_in_queue(core) + waiter.held)))
 
 
 cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil:
@@ -73,15 +95,36 @@ cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexce
     return True
 
 
-cdef void join(Core *core, Waiter *waiter) noexcept nogil:
-    """Behind those that hold memory, and behind those that hold none if it is one of these."""
+cdef int rank(const Core *core, const Waiter *waiter, uint64_t held) noexcept nogil:
+    return 2 if not waiter.holds else 1 if is_stuck(core, waiter, held) else 0
+
+
+cdef void put_in_line(Core *core, Waiter *waiter, uint64_t held) noexcept nogil:
+    """Behind those of its rank."""
     cdef Waiter **link = &core.queue
-    core_stop(core)
-    look_at_thread(core, waiter)
-    while link[0] != NULL and (link[0].holds or not waiter.holds):
+    while link[0] != NULL and rank(core, link[0], held) <= rank(core, waiter, held):
         link = &link[0].next
     waiter.next = link[0]
     link[0] = waiter
+
+
+cdef void join(Core *core, Waiter *waiter) noexcept nogil:
+    cdef Waiter *queue
+    cdef Waiter *next
+    cdef uint64_t held
+    core_stop(core)
+    queue = core.queue
+    look_at_thread(core, waiter)
+    held = held_in_queue(core) + waiter.held
+    # What its thread holds may be what another waits for, which is to wait behind it then.
+    core.queue = NULL
+    while queue != NULL:
+        next = queue.next
+        put_in_line(core, queue, held)
+        queue = next
+    put_in_line(core, waiter, held)
+    if core.queue != waiter:
+        core_wake(core)     # it may be another one's turn now
     waiter.queued = True
     waiter.self = heap_self()
     waiter.seen = core.wakes

@@ -131,6 +131,41 @@ def test_who_holds_all_that_the_first_waits_for_does_not_wait_for_it():
 
 
 @pytest.mark.core
+def test_who_holds_all_that_the_first_waits_for_goes_ahead_once_its_request_fits():
+    allocator = waiting()
+    held = allocate_in(allocator, 8 * MIB)
+    with asking(allocator) as threads:
+        threads.hold("little", MIB)
+        threads.hold("much", 54 * MIB)
+        threads.ask("little", 40 * MIB)
+        threads.ask("much", 2 * MIB)
+        held.release()
+        threads.until_served("much")
+        threads.finish("much")
+        threads.until_served("much", "little")
+
+
+@pytest.mark.core
+def test_those_who_together_hold_what_the_first_waits_for_go_ahead_of_it():
+    """None of them could go on otherwise. Before that, each waits in line."""
+    allocator = waiting()
+    held = allocate_in(allocator, 13 * MIB)
+    with asking(allocator) as threads:
+        threads.hold("little", MIB)
+        for name in (1, 2, 3):
+            threads.hold(name, 16 * MIB)
+        threads.ask("little", 20 * MIB)
+        for name in (1, 2, 3):
+            assert threads.served == []
+            threads.ask(name, 4 * MIB)
+        held.release()
+        until(lambda: len(threads.served) == 3)
+        assert sorted(threads.served) == [1, 2, 3]
+        threads.finish(2)
+        threads.until_served(*threads.served[:3], "little")
+
+
+@pytest.mark.core
 def test_those_who_hold_memory_are_served_in_the_order_of_their_arrival():
     """The second would fit at once."""
     allocator = waiting()
