@@ -39,6 +39,8 @@ cdef void keep_own_waiters(Core *core) noexcept nogil:
 
 cdef void core_after_fork(Core *core, bint child) noexcept nogil:
     device_after_fork(child)
+    # It was given to one process.
+    core.limits.credit = 0
     heaps_after_fork(&core.heaps, child)
     if not child:
         pthread_mutex_unlock(&core.residency.mutex)
@@ -50,4 +52,6 @@ cdef void core_after_fork(Core *core, bint child) noexcept nogil:
     residency_forget(&core.residency)
     if device_usable(core.device) != MLIM_OK:
         heaps_lose(&core.heaps)
-        core_clear_cache(core)
+    # Idle memory would be copied, page by page, by who uses it first, parent or child: a hit is no
+    # growth to anyone else.
+    core_clear_cache(core)

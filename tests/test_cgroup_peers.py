@@ -268,6 +268,58 @@ def test_a_process_that_was_stopped_in_its_turn_stops_no_other(group):
         os.close(holder)
 
 
+def test_memory_that_is_idle_at_a_fork_is_had_by_one_of_the_two(group):
+    """Who took it from its own cache would copy it."""
+    run_in(
+        group,
+        """
+        def steps():
+            yield given(10 * MIB)
+
+        idle = given(150 * MIB)
+        touch(idle)
+        idle.release()
+        child = Child(steps)
+        assert child.wait()
+        touch(given(150 * MIB))
+        child.go(), child.end()
+        """,
+    )
+
+
+@pytest.mark.parametrize("who", ["parent", "child"])
+def test_what_one_process_may_still_take_two_may_not(group, who):
+    """After a fork each looks at what there is before it takes more."""
+    run_in(
+        group,
+        f"""
+        def take_most():
+            n = group_has() - 6 * MIB
+            other = mmap.mmap(-1, n, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            other[::4096] = bytes(len(range(0, n, 4096)))
+            return other
+
+        def asks():
+            yield True
+            yield given(8 * MIB) is None
+
+        def takes():
+            yield take_most()
+
+        touch(given(MIB))
+        child = Child(asks if {who == "child"} else takes)
+        assert child.wait()
+        if {who == "child"}:
+            other = take_most()
+            child.go()
+            assert child.wait()
+        else:
+            assert given(8 * MIB) is None
+        child.go(), child.end()
+        """,
+    )
+
+
 def test_a_fork_amid_growth_leaves_the_child_neither_the_turn_nor_a_file(group):
     run_in(
         group,

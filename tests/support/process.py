@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 # What a program may use.
 PRELUDE = """
-    import contextlib, ctypes, gc, os, resource, signal, sys, threading, time, warnings
+    import contextlib, ctypes, gc, mmap, os, resource, signal, sys, threading, time, warnings
     import memlimits
     from memlimits import memory
 
