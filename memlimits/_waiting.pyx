@@ -51,11 +51,11 @@ cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
 
 
 cdef uint64_t held_in_queue(const Core *core) noexcept nogil:
-    """Under the lock: what those hold who wait."""
+    """Under the lock: what those hold who wait, and what is reserved for them."""
     cdef const Waiter *waiter = core.queue
     cdef uint64_t held = 0
     while waiter != NULL:
-        held += waiter.held
+        held += waiter.held + waiter.own
         waiter = waiter.next
     return held
 
@@ -63,13 +63,13 @@ cdef uint64_t held_in_queue(const Core *core) noexcept nogil:
 cdef bint is_stuck(const Core *core, const Waiter *waiter, uint64_t held) noexcept nogil:
     """Under the lock: whether its request cannot fit until another goes on of those who wait.
 
-    They hold so many bytes, its own thread's among them.
+    They hold so many bytes, its own thread's among them, and `own` of its request.
     """
     cdef const Limits *limits = &core.limits
     cdef uint64_t most = limits.memory_limit
     if limits.available < most:     # else the sum may be beyond all numbers
         most = min(most, limits.footprint + limits.available)
-    return held + waiter.least > most
+    return held + waiter.least - waiter.own > most
 
 
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
@@ -82,7 +82,7 @@ cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     return core.queue.self == heap_self() or (
         not waiter.queued and waiter.holds and (
             not core.queue.holds
-            or is_stuck(core, core.queue, held_in_queue(core) + waiter.held)))
+            or is_stuck(core, core.queue, held_in_queue(core) + waiter.held + waiter.own)))
 
 
 cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil:
@@ -115,7 +115,7 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
     core_stop(core)
     queue = core.queue
     look_at_thread(core, waiter)
-    held = held_in_queue(core) + waiter.held
+    held = held_in_queue(core) + waiter.held + waiter.own
     # What its thread holds may be what another waits for, which is to wait behind it then.
     core.queue = NULL
     while queue != NULL:

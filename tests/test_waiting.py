@@ -537,6 +537,33 @@ def test_what_is_reserved_is_had_while_others_wait_for_it(patient):
     assert waiting == [1]
 
 
+def test_what_is_reserved_may_be_what_the_first_waits_for(patient):
+    """Who has it reserved, and needs more than that, goes ahead then."""
+    served, ready = [], threading.Event()
+
+    def first():
+        with memlimits.allocate(MIB):
+            assert ready.wait(20)
+            with memlimits.allocate(40 * MIB):
+                served.append("first")
+
+    def second():
+        with memlimits.reserve(36 * MIB):
+            ready.set()
+            until_one_waits()
+            with memlimits.allocate(40 * MIB):
+                served.append("second")
+
+    held = [memlimits.allocate(26 * MIB)]
+
+    def free():
+        until(lambda: memory.counters()["waiting"] == 2)
+        held.clear()
+
+    run_threads(first, second, free)
+    assert served == ["second", "first"]
+
+
 @contextmanager
 def small_on_a_budget():
     with memlimits.budget("part"), memlimits.allocate(100):
