@@ -199,7 +199,7 @@ def test_forks_while_threads_allocate(wired):
                     del held[rng.randrange(10)]
                 if {wired} and rng.random() < 0.02:
                     memlimits.set_wired_limit(rng.choice([0, {wired} // 2, {wired}]))
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+        threads = [threading.Thread(target=work, args=(seed,), daemon=True) for seed in range(3)]
         for thread in threads: thread.start()
 
         def child():
@@ -250,7 +250,7 @@ def test_subprocesses_start_while_threads_allocate():
             while not done.is_set():
                 memlimits.allocate(40_000)
                 memlimits.clear_cache()
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
         for _ in range(20):
             subprocess.run(["true"], check=True)

@@ -165,7 +165,7 @@ def test_a_child_has_the_memory_of_its_parents_threads():
             memlimits.allocate(32 * MIB).release()
             done.set()
             go.wait()
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
         done.wait()
         child = os.fork()

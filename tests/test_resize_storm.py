@@ -216,7 +216,7 @@ def test_forks_while_threads_resize(run_resizing):
             consistent(memlimits.get_active_memory())
 
         mine = made(3 * MIB)
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(2)]
+        threads = [threading.Thread(target=work, args=(seed,), daemon=True) for seed in range(2)]
         for thread in threads: thread.start()
         for _ in range(25):
             pid = os.fork()

@@ -455,7 +455,7 @@ def test_a_forked_child_has_the_scopes_with_nothing_wired():
                 with memlimits.limits(cache=MIB, wired=4096):
                     pass
 
-        thread = threading.Thread(target=hammer)
+        thread = threading.Thread(target=hammer, daemon=True)
         thread.start()
         for _ in range(20):
             with memlimits.limits(memory=5 * MIB):

@@ -285,7 +285,7 @@ def test_a_fork_while_threads_allocate():
                     blocks = [memlimits.allocate(n) for n in (100, 5000, 100_000)]
                 with memlimits.limits(memory=1 << 33):
                     del blocks
-        threads = [threading.Thread(target=churn) for _ in range(3)]
+        threads = [threading.Thread(target=churn, daemon=True) for _ in range(3)]
         for thread in threads: thread.start()
         mine = memlimits.allocate(1000)
         memoryview(mine)[:] = b"m" * 1000

@@ -788,7 +788,7 @@ def test_a_forked_child_waits_for_nobody():
         memlimits.set_memory_limit(64 * MIB)
         memlimits.set_memory_policy("wait", timeout=50)
         held = memlimits.allocate(40 * MIB)
-        waiter = threading.Thread(target=lambda: memlimits.allocate(40 * MIB))
+        waiter = threading.Thread(target=lambda: memlimits.allocate(40 * MIB), daemon=True)
         waiter.start()
         while not memory.counters()["waiting"]:
             time.sleep(0.001)
@@ -885,8 +885,8 @@ def test_what_others_wait_for_would_not_fit(holds):
         answers = []
         first, second = threading.Semaphore(0), threading.Semaphore(0)
         block = memlimits.allocate(32 * MIB)
-        looks = threading.Thread(target=look)
-        waits = threading.Thread(target=lambda: memlimits.allocate(48 * MIB))
+        looks = threading.Thread(target=look, daemon=True)
+        waits = threading.Thread(target=lambda: memlimits.allocate(48 * MIB), daemon=True)
         looks.start(); first.release()
         while not answers: time.sleep(0.001)
         waits.start()
