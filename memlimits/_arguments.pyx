@@ -15,10 +15,10 @@ cdef bint is_bool(object value) except -1:
 
 
 cdef object as_integer(object value, str name, str meaning):
-    if is_bool(value):
-        raise TypeError(f"{name} must be an integer, {meaning}, not the bool {shown(value)}")
-    if not PyIndex_Check(value):
-        raise TypeError(f"{name} must be an integer, {meaning}, not {type(value).__name__}")
+    if is_bool(value) or not PyIndex_Check(value):
+        raise TypeError(
+            f"{name} must be an integer, {meaning}, not the {type(value).__name__:.50} "
+            f"{shown(value)}")
     return PyNumber_Index(value)
 
 

@@ -13,7 +13,7 @@ from memlimits._accounts cimport (
     DEEPEST, LONGEST_NAME, Account, accounts_open, accounts_opened,
 )
 from memlimits._allocator cimport Allocator, get_default, raise_refusal
-from memlimits._arguments cimport as_limit, as_nbytes
+from memlimits._arguments cimport as_limit, as_nbytes, shown
 from memlimits._callers cimport python_caller, raise_what_is_set
 from memlimits._charging cimport core_release, core_would_fit_on
 from memlimits._contexts cimport (
@@ -40,6 +40,12 @@ cdef enum State:
 # Budgets that were left, by path: limit and peak, the one left last at the end.
 cdef dict finished = {}
 cdef object finished_lock = object()    # whose lock guards them
+
+
+cdef int raise_elsewhere(Scope scope) except -1:
+    raise RuntimeError(
+        f"{scope} was opened in another thread or task: leave it there. It ends by itself when "
+        "nothing refers to it and to that task any more")
 
 
 @cython.no_gc_clear     # its end takes what it refers to
@@ -145,21 +151,25 @@ cdef class Scope:
             stays as it is.
         """
         cdef ObjectLock lock
-        cdef Opened opened
+        cdef Opened opened, inner
         lock_object(&lock, <PyObject *> self)
         opened, token = self.opened, self.token     # until `leave` is done
         unlock_object(&lock)
         if opened is None:
             raise RuntimeError(f"{self} is not open: it was left, or never opened")
-        if opened_here() is not opened:
+        inner = opened_here()
+        if inner is not opened:
+            while inner is not None and inner is not opened:
+                inner = inner.outer
+            if inner is None:
+                raise_elsewhere(self)
             raise RuntimeError(
                 f"{self} is not the innermost budget or reservation open here: leave those inside "
                 "first, in the thread or task that opened them")
         try:
             context_leave(token)    # once, and in one context, which is one thread's
         except ValueError:
-            raise RuntimeError(
-                f"{self} was opened in another thread or task: leave it there") from None
+            raise_elsewhere(self)
         self.become(CHANGING, None, None)
         try:
             self.leave()
@@ -337,7 +347,7 @@ def budget(name, limit=None):
     """
     cdef Budget new = Budget.__new__(Budget)
     if not isinstance(name, str):
-        raise TypeError(f"name must be a string, not {type(name).__name__}")
+        raise TypeError(f"name must be a string, not {shown(name)}")
     new.encoded = name.encode(errors="replace")
     if not 1 <= len(new.encoded) <= LONGEST_NAME or "\0" in name:
         raise ValueError(

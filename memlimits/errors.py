@@ -118,7 +118,7 @@ class MemoryLimitError(MemoryError):
         if self.blocked_by == _UNKNOWN:
             bare = f"cannot allocate {self.requested} bytes" if self.requested else ""
             return bare or super().__str__()
-        waited = f", after waiting for {self.waited:.3g} s" if self.waited else ""
+        waited = f" after waiting for {self.waited:.3g} s" if self.waited else ""
         why = _WHY.get(self.blocked_by, f"it was blocked by {self.blocked_by}")
         if self.budget is not None:
             why = (
@@ -127,7 +127,7 @@ class MemoryLimitError(MemoryError):
             )
         limit = self.limit if self.limit < NO_LIMIT else "none"
         return (
-            f"cannot allocate {self.requested} bytes: {why}{waited}. "
+            f"cannot allocate {self.requested} bytes{waited}: {why}. "
             f"Limit {limit}, footprint {self.footprint} "
             f"(active {self.active}, cache {self.cache}, slack {self.slack}). "
             f"{_WAY_OUT.get(self.blocked_by, '')}"

@@ -848,8 +848,8 @@ def test_would_fit_takes_nothing(strict):
 @pytest.mark.parametrize(
     ("name", "limit", "error", "message"),
     [
-        (7, None, TypeError, "name must be a string, not int"),
-        (b"kv", None, TypeError, "name must be a string, not bytes"),
+        (7, None, TypeError, "name must be a string, not 7"),
+        (b"kv", None, TypeError, "name must be a string, not b'kv'"),
         ("", None, ValueError, "name must be of 1 to 127 bytes"),
         ("x" * 128, None, ValueError, "name must be of 1 to 127 bytes"),
         ("a\0b", None, ValueError, "none of them 0"),
@@ -894,10 +894,9 @@ def test_left_out_of_order():
 
 def test_left_on_another_thread():
     def close():
-        with pytest.raises(RuntimeError, match="is not the innermost"):
-            budget.close()
-        with pytest.raises(RuntimeError, match="was opened in another thread or task"):
-            context.run(budget.close)
+        for call in (lambda close: close(), context.run):
+            with pytest.raises(RuntimeError, match="'b' was opened in another thread or task: lea"):
+                call(budget.close)
 
     with memlimits.budget("b") as budget:
         context = contextvars.copy_context()

@@ -115,7 +115,7 @@ def test_who_waits_behind_others_with_room_is_refused_by_the_queue():
         assert error.blocked_by == "queue"
         assert error.active + error.slack + error.requested <= error.limit
         assert error.waited >= 0.05
-        assert "other threads wait for memory, and come first, after waiting for" in str(error)
+        assert " s: other threads wait for memory, and come first. Limit" in str(error)
         held.release()
         threads.until_served("large")
     statistics = allocator.statistics(False)
