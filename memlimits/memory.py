@@ -19,9 +19,9 @@ from memlimits._getters import (
     get_wired_limit,
     get_wired_memory,
 )
-from memlimits._scopes import limits
 from memlimits._wiring import get_array_buffer_size, unwire, wire
 from memlimits.errors import MemoryLimitError
+from memlimits.scopes import limits  # and what it needs as a decorator
 from memlimits.snapshot import Stats
 
 TYPE_CHECKING = False  # typing's own would cost its import

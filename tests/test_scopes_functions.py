@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import sys  # noqa: F401 - for skipif
 import threading
 
 import pytest
@@ -222,3 +223,39 @@ def test_tasks_that_overlap_end_in_any_order():
         assert get_memory_limit() == base
 
     asyncio.run(main())
+
+
+def test_an_object_that_answers_to_every_name():
+    class Remote:
+        def __getattr__(self, name):
+            return self
+
+        def __call__(self):
+            return get_memory_limit()
+
+    inside = memlimits.limits(memory=MIB)(Remote())
+    assert inside() == MIB
+    assert inside.__name__ == "inside"
+
+
+def generate():
+    yield get_memory_limit()
+
+
+class Kinds:
+    method = lambda self: (yield get_memory_limit())  # noqa: E731
+    partial = functools.partialmethod(method)
+
+
+@pytest.mark.parametrize("function", [
+    generate,
+    Kinds().method,
+    functools.partial(Kinds().method),
+    pytest.param(Kinds().partial, marks=pytest.mark.skipif(
+        "sys.version_info < (3, 13)", reason="inspect does not see it either")),
+])  # fmt: skip
+def test_what_calls_a_generator_function_is_a_generator_function(function):
+    made = memlimits.limits(memory=MIB)(function)()
+    assert get_memory_limit() != MIB
+    assert next(made) == MIB
+    assert list(made) == []
