@@ -4,7 +4,7 @@ The documented functions are on the process's default allocator, as those of `me
 All sizes are in bytes.
 """
 
-from _thread import allocate_lock, get_ident
+from _thread import allocate_lock, get_ident, start_new_thread
 from posix import register_at_fork
 
 from memlimits import _system
@@ -190,20 +190,29 @@ def get_pressure_trim() -> tuple[int | None, float | None]:
 
 
 class _Trimming:
-    """One thread's. Each step is one of C's, so a signal's handler may come between any two."""
+    """One thread's. Each step is one of C's, so a signal's handler may come between any two.
 
-    def __init__(self, interval: float) -> None:
-        import threading
+    No thread of `threading`'s: to import that can fail, and takes as long as memlimits does.
+    """
 
-        self.interval = interval
+    def __init__(self, interval: "SupportsFloat") -> None:
+        self.interval = _system.interval(interval)
         self.closed = False
         self._closing = allocate_lock()  # had by who ends it, once
-        self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memlimits.auto_trim", daemon=True)
+        self._sleeping = allocate_lock()  # locked until it is to end
+        self._sleeping.acquire()
+        self._ended = allocate_lock()  # locked until it has ended
+        self._ended.acquire()
+        self._ident: int | None = None
 
     def _run(self) -> None:
-        while not self._wake.wait(self.interval):
-            trim(None)
+        self._ident = get_ident()
+        try:
+            while not self._sleeping.acquire(timeout=self.interval):
+                trim(None)
+        finally:
+            self.let_go()
+            _threads.discard(self)
 
     def start(self) -> None:
         try:
@@ -212,10 +221,12 @@ class _Trimming:
                 raise RuntimeError(
                     f"auto_trim runs already, every {running.interval:g} s: close() that one first"
                 )
-            self._thread.start()
+            _threads.add(self)
+            start_new_thread(self._run, ())
         except BaseException:
             if _running.get("it") is self:
                 self.end()
+            _threads.discard(self)
             raise
 
     def end(self) -> bool:
@@ -223,26 +234,40 @@ class _Trimming:
         if not self._closing.acquire(blocking=False):
             return False
         self.closed = True
-        self._wake.set()
-        _running.pop("it")
+        self._sleeping.release()
+        if _running.get("it") is self:
+            del _running["it"]
         return True
 
     def join(self) -> None:
-        if self._thread.ident != get_ident():
-            self._thread.join()
+        if self in _threads and self._ident != get_ident():
+            self._ended.acquire()
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Who waits for the thread goes on."""
+        if self._ended.locked():
+            self._ended.release()
+
+    def forget(self) -> None:
+        """In a forked child the thread is not there."""
+        self._closing.acquire(blocking=False)
+        self.closed = True
+        self.let_go()
 
 
 _running: dict[str, _Trimming] = {}  # at most one, as "it"
+_threads: set[_Trimming] = set()  # that one, and those that have not ended yet
 
 
-def _forget() -> None:
-    """In a forked child the thread is not there."""
-    for trimming in tuple(_running.values()):
-        trimming._closing = allocate_lock()
-        trimming.end()
+def _forget_all() -> None:
+    for trimming in tuple(_threads):
+        trimming.forget()
+    _threads.clear()
+    _running.clear()
 
 
-register_at_fork(after_in_child=_forget)
+register_at_fork(after_in_child=_forget_all)
 
 
 class AutoTrim:
@@ -260,9 +285,8 @@ class AutoTrim:
     _entered = False
 
     def __init__(self, interval: "SupportsFloat") -> None:
-        seconds = _system.interval(interval)
+        trimming = _Trimming(interval)
         default_allocator()
-        trimming = _Trimming(seconds)
         trimming.start()
         self._trimming = trimming
 

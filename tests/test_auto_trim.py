@@ -1,10 +1,10 @@
 """One thread that gives idle memory back while the program allocates nothing."""
 
+import _thread
 import gc
 import math
 import signal
 import sys
-import threading
 import time
 
 import pytest
@@ -23,8 +23,16 @@ def wait_until(true):
     raise AssertionError
 
 
-def trimmer_threads():
-    return [t for t in threading.enumerate() if t.name == "memlimits.auto_trim"]
+@pytest.fixture(autouse=True)
+def ended():
+    """Waits until there are as many threads as before; checked after each test, too."""
+    before = _thread._count()  # of those that have begun
+
+    def wait():
+        wait_until(lambda: _thread._count() == before)
+
+    yield wait
+    wait()
 
 
 def test_auto_trim_returns_what_was_idle_for_the_time():
@@ -34,9 +42,8 @@ def test_auto_trim_returns_what_was_idle_for_the_time():
             memlimits.allocate(8 * MIB).release()
             wait_until(lambda: memlimits.get_cache_memory() == 0)
             assert running.interval == 0.01
-            assert trimmer_threads()[0].daemon
+            assert not running.closed
         assert running.closed
-        assert trimmer_threads() == []
     finally:
         memlimits.set_idle_timeout(None)
 
@@ -57,7 +64,6 @@ def test_auto_trim_runs_once():
     with memlimits.auto_trim(5) as second:
         first.close()
         assert not second.closed
-        assert len(trimmer_threads()) == 1
         with pytest.raises(RuntimeError, match="runs already, every 5 s"):
             memlimits.auto_trim(1)
 
@@ -73,24 +79,23 @@ def test_the_bounds_of_the_interval(interval):
         assert running.interval == interval
 
 
-def test_auto_trim_is_closed_on_its_own_thread():
+def test_auto_trim_is_closed_on_its_own_thread(ended, monkeypatch):
     """As by an object's finalizer that runs there."""
     closing = []
 
-    def on_the_thread(frame, event, argument):
-        if running_here and not closing:
-            closing.append(threading.current_thread().name)
-            running_here[0].close()
+    def trim(target):
+        if here:
+            closing.append(_thread.get_ident())
+            here.pop().close()
+        return memlimits.trim(target)
 
-    running_here = []
-    threading.setprofile(on_the_thread)
-    try:
-        running = memlimits.auto_trim(0.001)
-    finally:
-        threading.setprofile(None)
-    running_here.append(running)
-    wait_until(lambda: not trimmer_threads())
-    assert closing == ["memlimits.auto_trim"]
+    here = []
+    monkeypatch.setattr(system, "trim", trim)
+    running = memlimits.auto_trim(0.001)
+    here.append(running)
+    wait_until(lambda: closing)
+    ended()
+    assert closing[0] != _thread.get_ident()
     assert running.closed
     memlimits.auto_trim(1).close()
 
@@ -117,7 +122,6 @@ def test_a_thread_that_cannot_be_started_does_not_count_as_running():
 def test_bad_intervals(interval):
     with pytest.raises((TypeError, ValueError), match="interval must be"):
         memlimits.auto_trim(interval)
-    assert trimmer_threads() == []
 
 
 @pytest.mark.host
@@ -141,10 +145,43 @@ def test_auto_trim_and_fork():
     """)
 
 
-def test_a_block_that_nobody_can_leave_any_more_is_left():
+@pytest.mark.host
+def test_a_handler_forks_while_the_end_of_the_thread_is_waited_for():
+    """There is no thread in the child, which goes on all the same."""
+    run("""
+        from memlimits import system
+        trimming = threading.Event(), threading.Event()
+
+        def trim(target):
+            trimming[0].set()
+            trimming[1].wait()
+
+        def handler(*_):
+            children.append(os.fork())
+            if children[0]:
+                trimming[1].set()
+
+        children = []
+        system.trim = trim
+        signal.signal(signal.SIGUSR2, handler)
+        running = memlimits.auto_trim(0.001)
+        trimming[0].wait()
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+        running.close()
+        while not children:  # it came before the wait
+            time.sleep(0.01)
+        assert running.closed
+        memlimits.auto_trim(1000).close()
+        if children[0] == 0:
+            os._exit(0)
+        assert os.waitpid(children[0], 0)[1] == 0
+    """)
+
+
+def test_a_block_that_nobody_can_leave_any_more_is_left(ended):
     memlimits.auto_trim(1000).__enter__()
     gc.collect()
-    wait_until(lambda: not trimmer_threads())
+    ended()
     with memlimits.auto_trim(1000):
         pass
 
@@ -155,7 +192,6 @@ def test_one_that_is_dropped_without_a_block_goes_on():
     with pytest.raises(RuntimeError, match="runs already"):
         memlimits.auto_trim(1)
     next(iter(system._running.values())).end()
-    wait_until(lambda: not trimmer_threads())
 
 
 def test_a_handler_may_start_and_close_it_at_any_step():
@@ -183,7 +219,6 @@ def test_a_handler_may_start_and_close_it_at_any_step():
         sys.settrace(trace)
         signal.signal(signal.SIGUSR2, previous)
     assert len(stepped) > len(refused) > 0
-    wait_until(lambda: not trimmer_threads())
     memlimits.auto_trim(1000).close()
 
 
