@@ -112,9 +112,11 @@ TOGETHER = [
     "_wiring",
     "_getters",
     "_system",
+    "_malloc",
+    "adapters._numpy",
 ]
 # The one that links libmlim, and those that not every program imports.
-ALONE = ["_device", "_metal", "_malloc", "cli._imports", "cli._start"]
+ALONE = ["_device", "_metal", "cli._imports", "cli._start"]
 
 Options.warning_errors = True
 
@@ -152,20 +154,15 @@ def core_extension(name):
 
 
 def linked_together(extensions):
-    """Give the first the sources of all."""
-    extensions[0].sources = [source for extension in extensions for source in extension.sources]
-    return extensions[0]
-
-
-def numpy_extension():
-    extension = core_extension("adapters._numpy")
-    extension.sources = ["memlimits/adapters/_numpy.pyx"]
-    extension.include_dirs.append(numpy.get_include())
-    extension.define_macros += [
+    """Give the first the sources of all, and what the one for NumPy needs."""
+    first = extensions[0]
+    first.sources = [source for extension in extensions for source in extension.sources]
+    first.include_dirs.append(numpy.get_include())
+    first.define_macros += [
         ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
         ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
     ]
-    return extension
+    return first
 
 
 def in_c(*extensions):
@@ -193,7 +190,7 @@ setup(
     ],
     ext_modules=[
         linked_together(in_c(*map(core_extension, TOGETHER))),
-        *in_c(*map(core_extension, ALONE), numpy_extension()),
+        *in_c(*map(core_extension, ALONE)),
     ],
     cmdclass={"build_ext": BuildExtensions},
     options={"build": {"build_base": VARIANT}},

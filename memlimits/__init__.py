@@ -1,6 +1,10 @@
 """Memory, cache and wired limits for unified memory, enforced, with NumPy inside them."""
 
-from memlimits import _interpreter, _versions  # noqa: F401 - the first refuses other interpreters
+from memlimits import (
+    _interpreter,  # noqa: F401 - refuses other interpreters, before anything else is imported
+    _modules,
+    _versions,
+)
 from memlimits.errors import DeviceError, MemoryLimitError, WiredLimitError
 from memlimits.memory import (
     Budget,
@@ -47,7 +51,7 @@ from memlimits.system import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from memlimits import metal as metal
-    from memlimits.adapters.numpy import empty, govern_numpy, zeros
+    from memlimits.adapters._numpy import empty, govern_numpy, zeros
 
 __version__ = "0.1.0"
 
@@ -111,15 +115,19 @@ _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
 
 
 def __getattr__(name: str) -> object:
-    """Import what not every program needs when it is first used."""
+    """Import what not every program needs when it is first used.
+
+    No file but NumPy's, and those of `memlimits.metal`, is opened for that.
+    """
     if name == "metal":
         import memlimits.metal
 
         return memlimits.metal
     if name not in _NEEDS_NUMPY:
         raise AttributeError(f"module 'memlimits' has no attribute {name!r}")
-    from memlimits.adapters import numpy as adapter
+    import numpy  # noqa: F401 - before what is made over it: no Python runs while that is
 
+    adapter = _modules.for_numpy()
     globals().update({needed: getattr(adapter, needed) for needed in _NEEDS_NUMPY})
     return globals()[name]
 

@@ -68,7 +68,8 @@ def test_the_first_use_of_a_function_opens_and_imports_nothing():
 
 def test_modules_in_one_file_are_as_if_each_had_its_own():
     core = {name: module for name, module in sys.modules.items() if name.startswith("memlimits._")}
-    made = [name for name, module in core.items() if module.__file__ == _modules.__file__]
+    files = {name: getattr(module, "__file__", None) for name, module in core.items()}
+    made = [name for name, file in files.items() if file == _modules.__file__]
     assert len(made) > 10
     for name in made:
         module = core[name]
@@ -80,7 +81,7 @@ def test_modules_in_one_file_are_as_if_each_had_its_own():
         assert module.__package__ == "memlimits"
 
 
-@pytest.mark.parametrize("name", ["_malloc", "_metal", "metal", "adapters.numpy"])
+@pytest.mark.parametrize("name", ["_malloc", "_metal", "metal", "adapters"])
 def test_a_thread_imports_a_part_while_another_imports_the_package(name):
     result = execute(f"""
         import importlib, sys, threading

@@ -8,7 +8,7 @@ import numpy
 import pytest
 
 import memlimits
-from memlimits.adapters._numpy import own_handler
+from memlimits.adapters import _numpy
 from support.governed import GOVERNED, PLAIN, owner, owner_here
 from support.kernel import mapped_bytes, resident
 from support.units import KIB, MIB
@@ -172,7 +172,7 @@ def test_arrays_leave_nothing_behind():
 
     def held():
         gc.collect()
-        return sys.getrefcount(own_handler()), *map(sys.getrefcount, types)
+        return sys.getrefcount(_numpy.own_handler()), *map(sys.getrefcount, types)
 
     for _ in range(50):
         cycle()
@@ -234,10 +234,10 @@ def test_a_refusal_has_numbers_and_leaves_no_trace(name):
     active, size = memlimits.get_active_memory(), resident()
     memlimits.set_memory_policy("strict")
     memlimits.set_memory_limit(active + 8 * MIB - 1)
-    handlers = sys.getrefcount(own_handler())
+    handlers = sys.getrefcount(_numpy.own_handler())
     with pytest.raises(memlimits.MemoryLimitError) as caught:
         getattr(memlimits, name)((1024, 1024), "f8")
-    handlers_then = sys.getrefcount(own_handler())
+    handlers_then = sys.getrefcount(_numpy.own_handler())
     assert handlers_then == handlers
     assert (caught.value.requested, caught.value.blocked_by) == (8 * MIB, "limit")
     assert caught.value.limit == active + 8 * MIB - 1

@@ -5,7 +5,7 @@ import ctypes
 import pytest
 
 import memlimits
-from memlimits.adapters._numpy import own_handler
+from memlimits.adapters import _numpy
 from support.handlers import HandlerWithoutGIL, of_capsule
 from support.kernel import mapped_bytes, needs_proc
 from support.units import MIB
@@ -17,7 +17,7 @@ class Heap:
     """The handler's functions without their context argument."""
 
     def __init__(self):
-        self.handler = of_capsule(own_handler(), HandlerWithoutGIL)
+        self.handler = of_capsule(_numpy.own_handler(), HandlerWithoutGIL)
 
     def __getattr__(self, name):
         function = getattr(self.handler, name)

@@ -2,6 +2,16 @@
 
 import sys
 
+from memlimits import _modules
+
+
+def __getattr__(name: str) -> object:
+    if name != "_numpy":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import numpy  # noqa: F401 - before what is made over it
+
+    return _modules.for_numpy()
+
 
 def why_numpy_is_not_governed() -> str | None:
     """Say why what NumPy allocates here is not governed; None where it is, or without NumPy.

@@ -3,14 +3,14 @@
 import numpy
 import numpy.random
 
-from memlimits.adapters._numpy import has_our_memory
+from memlimits.adapters import _numpy
 
 PLAIN, GOVERNED = "NumPy's", "memlimits'"
 
 
 def owner(array):
     """Who allocated an array's data."""
-    return GOVERNED if has_our_memory(array) else PLAIN
+    return GOVERNED if _numpy.has_our_memory(array) else PLAIN
 
 
 def owner_here():

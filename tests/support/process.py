@@ -6,6 +6,17 @@ import sys
 import textwrap
 from contextlib import contextmanager
 
+TAKE_ALL_DESCRIPTORS = """
+    def take_all_descriptors():
+        taken = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        try:
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            return taken
+"""
+
 # What a program may use.
 PRELUDE = """
     import contextlib, ctypes, gc, mmap, os, resource, signal, sys, threading, time, warnings
@@ -43,15 +54,6 @@ PRELUDE = """
         other = ctypes.create_string_buffer(n)
         assert ctypes.CDLL(None).mlock(other, len(other)) == 0
         return other
-
-    def take_all_descriptors():
-        taken = []
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        try:
-            while True:
-                taken.append(os.open("/dev/null", os.O_RDONLY))
-        except OSError:
-            return taken
 """
 
 
@@ -65,7 +67,11 @@ def execute(program, *options, words=(), **keywords):
 
 def run(script, *options, words=(), code=0, timeout=100):
     """Run a script after the prelude. It has to end with `code`, and if that is 0 at its end."""
-    source = textwrap.dedent(PRELUDE) + textwrap.dedent(script) + "\nprint('done', flush=True)\n"
+    source = (
+        textwrap.dedent(PRELUDE + TAKE_ALL_DESCRIPTORS)
+        + textwrap.dedent(script)
+        + "\nprint('done', flush=True)\n"
+    )
     done = execute(source, *options, words=words, timeout=timeout)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     if code == 0:
