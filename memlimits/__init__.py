@@ -1,10 +1,6 @@
 """Memory, cache and wired limits for unified memory, enforced, with NumPy inside them."""
 
-from memlimits import (
-    _interpreter,  # noqa: F401 - refuses other interpreters, before anything else is imported
-    _modules,
-    _versions,
-)
+from memlimits import _interpreter, _modules  # the first refuses other interpreters
 from memlimits.errors import DeviceError, MemoryLimitError, WiredLimitError
 from memlimits.memory import (
     Budget,
@@ -136,4 +132,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, "metal"} - {"TYPE_CHECKING"})
 
 
-_versions.warn_if_untested()
+_interpreter.warn_if_untested()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from memlimits._versions import TESTED
+from memlimits._interpreter import TESTED
 
 ROOT = Path(__file__).parents[1]
 ORDINARY = [version for version in TESTED if not version.endswith("t")]
@@ -22,7 +22,9 @@ import sys
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 
 spec = spec_from_file_location(
-    "memlimits._versions", find_spec("memlimits").submodule_search_locations[0] + "/_versions.py")
+    "memlimits._interpreter",
+    find_spec("memlimits").submodule_search_locations[0] + "/_interpreter.py",
+)
 versions = sys.modules[spec.name] = module_from_spec(spec)
 spec.loader.exec_module(versions)
 versions.warn_if_untested.__defaults__ = (tuple(set(versions.TESTED) - {{"{HERE}"}}),)
