@@ -37,6 +37,16 @@ cdef extern from *:
         type->tp_vectorcall = NULL;
     }
 
+    /* Has what is dropped go to `by` first, which is to call `before` then. Once: the type stays
+     * when its module is made anew. */
+    static inline void replace_dealloc(PyTypeObject *type, destructor by, destructor *before)
+    {
+        if (type->tp_dealloc == by)
+            return;
+        *before = type->tp_dealloc;
+        type->tp_dealloc = by;
+    }
+
     /* Around a few steps on the fields of an object that no other thread is to see half done. Where
      * there is a GIL it is that, as long as they run no Python. Nothing in between may run any. */
     #ifdef Py_GIL_DISABLED
@@ -74,6 +84,11 @@ cdef extern from *:
     ctypedef PyObject *(*NewFunction "newfunc")(
         PyTypeObject *type, PyObject *args, PyObject *keywords) except NULL
     void set_new(PyTypeObject *type, NewFunction made)
+
+    ctypedef void (*Destructor "destructor")(PyObject *object) noexcept
+    void replace_dealloc(PyTypeObject *type, Destructor by, Destructor *before)
+    # Whether an exception is under way; not, within __dealloc__.
+    PyObject *exception_under_way "PyErr_Occurred"()
 
     ctypedef struct ObjectLock:
         pass

@@ -11,6 +11,7 @@ import pytest
 import memlimits
 from memlimits import memory
 from support.functions import free, malloc, realloc
+from support.governed import owner_here
 from support.threads import in_thread
 from support.units import MIB
 
@@ -23,12 +24,16 @@ kinds = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 
 
 def in_force():
-    """What any of them would change: the limit, what is reserved, whether a budget is open here."""
+    """What any of them would change: the limit, what is reserved, whether a budget is open here.
+
+    And who allocates for NumPy.
+    """
     counters = memory.counters()
     return (
         memlimits.get_memory_limit(),
         counters["reserved"],
         memlimits.would_fit(2 * MIB).blocked_by,
+        owner_here(),
     )
 
 
@@ -43,7 +48,9 @@ class Interrupt(Exception):  # noqa: N818 - nobody else raises it
     pass
 
 
-@kinds
+@pytest.mark.parametrize(
+    "make", [*KINDS.values(), lambda: memlimits.govern_numpy()], ids=[*KINDS, "govern_numpy"]
+)
 def test_whenever_a_signal_comes(make):
     """Python 3.11 may forget one for a while: no loop waits for it, and a late one is no error."""
     end = time.monotonic() + 0.3

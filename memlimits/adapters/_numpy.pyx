@@ -20,7 +20,10 @@ from memlimits._buffer cimport take
 from memlimits._callers cimport c_caller_may_wait
 from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
 from memlimits._pagemap cimport PageMap, pagemap_find_any
-from memlimits._python cimport FastFunction, PyCFunction, PyCFunctionObject, small_int
+from memlimits._python cimport (
+    Destructor, FastFunction, PyCFunction, PyCFunctionObject, exception_under_way, replace_dealloc,
+    small_int,
+)
 from memlimits._refusals cimport last_refusal
 from memlimits._resource cimport Block, Resource
 from memlimits._sync cimport (
@@ -242,15 +245,17 @@ cdef class Governing:
 
     Made by `govern_numpy`. Several may be open at once, closed in any order, on any thread and in
     any context; a second `close` does nothing. One that is dropped without `close` stays open, but
-    for a block that nobody can leave any more.
+    for one that an exception took from whoever was to get it.
     """
 
     cdef int64_t counted        # what it adds to open_governings, changed atomically
     cdef bint entered
+    cdef bint lost
 
     def __dealloc__(self):
-        # An exception came between the start of the block and its first line.
-        if self.entered:
+        # An exception came before anyone had it, or between the start of the block and its first
+        # line.
+        if self.entered or self.lost:
             count_atomically(&open_governings, -take_atomically(&self.counted, INT64_MAX))
 
     def close(self):
@@ -266,6 +271,15 @@ cdef class Governing:
 
     def __reduce__(self):
         raise TypeError("a Governing cannot be copied or pickled: call govern_numpy() for another")
+
+
+cdef Destructor dealloc_governing
+
+cdef void drop_governing(PyObject *governing) noexcept:
+    (<Governing> governing).lost = exception_under_way() != NULL
+    dealloc_governing(governing)
+
+replace_dealloc(<PyTypeObject *> Governing, drop_governing, &dealloc_governing)
 
 
 cdef int follow_huge_pages() except -1:
