@@ -554,11 +554,11 @@ def test_what_is_reserved_may_be_what_the_first_waits_for(patient):
             with memlimits.allocate(40 * MIB):
                 served.append("second")
 
-    held = [memlimits.allocate(26 * MIB)]
+    held = memlimits.allocate(26 * MIB)
 
     def free():
         until(lambda: memory.counters()["waiting"] == 2)
-        held.clear()
+        held.release()
 
     run_threads(first, second, free)
     assert served == ["second", "first"]
