@@ -199,10 +199,10 @@ def test_nothing_is_spoiled_and_the_peak_is_exact(storm, sizes, held):
     memlimits.reset_peak_memory()
     seen = storm(3, 60_000 if sizes != PAGES else 6_000, held, *sizes, 2**62)
     assert (seen["refused"], seen["spoiled"]) == (0, 0)
-    # The oracle looks a little before and after: the peak lies between. (Blocks may be one eighth
-    # longer than these sizes where an idle one is taken; none of these is.)
+    # The oracle looks a little before and after: the peak lies between, but for what few blocks
+    # have more than was asked for.
     peak = memlimits.get_peak_memory() - before
-    assert seen["highest_low"] <= peak <= seen["highest_high"]
+    assert seen["highest_low"] <= peak <= seen["highest_high"] + seen["longer"]
     assert memlimits.get_active_memory() == before
 
 

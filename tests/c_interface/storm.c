@@ -1,7 +1,8 @@
 /* Threads that allocate and free at once, without the GIL, and keep books of their own.
  *
  * `low` counts bytes from when a block was had until it is given back, `high` from when it is asked
- * for until it is gone: what is active lies between them at every instant. Sizes are capacities.
+ * for until it is gone: what is active lies between them at every instant. Sizes are capacities; but
+ * where an idle block serves that is longer, `longer` counts, for all of the time, what it has more.
  */
 #define PY_SSIZE_T_CLEAN
 #include "memlimits.h"
@@ -27,7 +28,7 @@ enum { ORDER = memory_order_seq_cst };
 #endif
 
 static _Atomic(int64_t) low, high, highest_low, highest_high;
-static _Atomic(int64_t) refused, spoiled, passed_over;
+static _Atomic(int64_t) longer, refused, spoiled, passed_over;
 static int64_t limit;
 static _Atomic(void *) passed[MOST_THREADS]; /* a block for the next thread to free */
 
@@ -80,6 +81,7 @@ static void *take(size_t n, uint64_t stamp)
         add(&refused, 1);
         return NULL;
     }
+    add(&longer, memlimits->usable_size(block) - n);
     int64_t now = add(&low, n);
     raise_to(&highest_low, now);
     if (now > limit)
@@ -308,7 +310,7 @@ static PyObject *storm(PyObject *self, PyObject *args)
                           &resizes, &times, &mixes))
         return NULL;
     low = high = highest_low = highest_high = 0;
-    refused = spoiled = passed_over = 0;
+    longer = refused = spoiled = passed_over = 0;
     limit = most;
     Py_BEGIN_ALLOW_THREADS
     for (int i = 0; i < count; i++) {
@@ -336,7 +338,7 @@ static PyObject *storm(PyObject *self, PyObject *args)
             give(left);
     }
     Py_END_ALLOW_THREADS
-    return Py_BuildValue("{sLsLsLsLsL}", "highest_low", (long long)highest_low, "highest_high",
+    return Py_BuildValue("{sLsLsLsLsLsL}", "longer", (long long)longer, "highest_low", (long long)highest_low, "highest_high",
                          (long long)highest_high, "refused", (long long)refused, "spoiled",
                          (long long)spoiled, "over", (long long)passed_over);
 }
