@@ -50,10 +50,10 @@ cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
         waiter.looked = True
 
 
-cdef uint64_t held_in_queue(const Core *core) noexcept nogil:
-    """Under the lock: what those hold who wait, and what is reserved for them."""
+cdef uint64_t held_in_queue(const Core *core, const Waiter *newcomer) noexcept nogil:
+    """Under the lock: what those hold who wait, and one more, with what is reserved for them."""
     cdef const Waiter *waiter = core.queue
-    cdef uint64_t held = 0
+    cdef uint64_t held = newcomer.held + newcomer.own
     while waiter != NULL:
         held += waiter.held + waiter.own
         waiter = waiter.next
@@ -82,7 +82,7 @@ cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     return core.queue.self == heap_self() or (
         not waiter.queued and waiter.holds and (
             not core.queue.holds
-            or is_stuck(core, core.queue, held_in_queue(core) + waiter.held + waiter.own)))
+            or is_stuck(core, core.queue, held_in_queue(core, waiter))))
 
 
 cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil:
@@ -115,7 +115,7 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
     core_stop(core)
     queue = core.queue
     look_at_thread(core, waiter)
-    held = held_in_queue(core) + waiter.held + waiter.own
+    held = held_in_queue(core, waiter)
     # What its thread holds may be what another waits for, which is to wait behind it then.
     core.queue = NULL
     while queue != NULL:
