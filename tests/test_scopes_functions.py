@@ -2,7 +2,7 @@
 
 import asyncio
 import functools
-import sys  # noqa: F401 - for skipif
+import sys
 import threading
 
 import pytest
@@ -252,7 +252,7 @@ class Kinds:
     Kinds().method,
     functools.partial(Kinds().method),
     pytest.param(Kinds().partial, marks=pytest.mark.skipif(
-        "sys.version_info < (3, 13)", reason="inspect does not see it either")),
+        sys.version_info < (3, 13), reason="inspect does not see it either")),
 ])  # fmt: skip
 def test_what_calls_a_generator_function_is_a_generator_function(function):
     made = memlimits.limits(memory=MIB)(function)()

@@ -338,9 +338,10 @@ static PyObject *storm(PyObject *self, PyObject *args)
             give(left);
     }
     Py_END_ALLOW_THREADS
-    return Py_BuildValue("{sLsLsLsLsLsL}", "longer", (long long)longer, "highest_low", (long long)highest_low, "highest_high",
-                         (long long)highest_high, "refused", (long long)refused, "spoiled",
-                         (long long)spoiled, "over", (long long)passed_over);
+    return Py_BuildValue("{sLsLsLsLsLsL}", "longer", (long long)longer, "highest_low",
+                         (long long)highest_low, "highest_high", (long long)highest_high, "refused",
+                         (long long)refused, "spoiled", (long long)spoiled, "over",
+                         (long long)passed_over);
 }
 
 static PyMethodDef methods[] = {
