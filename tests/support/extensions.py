@@ -5,9 +5,10 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
-SOURCES = Path(__file__).parent.parent / "c_interface"
+from support.places import TESTS
+
+SOURCES = TESTS / "c_interface"
 
 
 def build(folder, *names):

@@ -2,9 +2,10 @@
 
 import shlex
 import subprocess
-from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "fake_metal"
+from support.places import TESTS
+
+FOLDER = TESTS / "fake_metal"
 
 
 def client_flags(kind):

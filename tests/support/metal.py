@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from support.places import TESTS
 from support.process import Watcher, execute
 
 # What takes one address.
@@ -121,7 +122,7 @@ def run_with(script, settings=""):
 # What such a program begins with that has a command queue, and a block that can be wired.
 MAKE_QUEUE = f"""
 import sys
-sys.path.append({str(Path(__file__).parents[1])!r})
+sys.path.append({str(TESTS)!r})
 from support.metal import attached_sets, is_alive, stand_in
 block = memlimits.allocate(1 << 20)
 queue = stand_in().fake_metal_queue_create()

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import memlimits
 from support.fake_metal import client_flags
+from support.places import OBJC, ROOT, TESTS
 
-ROOT = Path(__file__).resolve().parents[2]
-OBJC = ROOT / "objc"
 UNUSED = [f"-pno:{plugin}" for plugin in ("cacheprovider", "xdist", "hypothesispytest")]
 
 
@@ -58,7 +57,7 @@ class Copy:
         """Run some of these tests with this copy. Leaks, too, end it with an error."""
         words = [sys.executable, "-m", "pytest", "-x", "-s"]
         return subprocess.run(
-            [*words, *UNUSED, *(ROOT / "tests" / test for test in tests)],
+            [*words, *UNUSED, *(TESTS / test for test in tests)],
             env={**os.environ, "PYTHONPATH": str(self.folder), "FAKE_METAL": ""},
             cwd=self.folder,
             stdout=subprocess.PIPE,

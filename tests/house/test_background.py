@@ -3,8 +3,8 @@
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
+from support.places import TESTS
 from support.process import execute
 
 SHOW = """
@@ -15,7 +15,7 @@ print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """
 AS_THE_TESTS = f"""
 import subprocess, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(TESTS)!r})
 from support.signals import take_signals
 take_signals()
 subprocess.run([sys.executable, "-c", {SHOW!r}], check=True)

@@ -8,18 +8,17 @@ import shutil
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 import memlimits
 from support import extensions
 from support.kernel import mapped_bytes
+from support.places import ROOT
 from support.process import execute
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
-HERE = Path(__file__).parent
 SIZES = [0, 1, 63, 64, 65, 1000, 4096, 5000, 32 * KIB, 32 * KIB + 1, 100_000, MIB, 3 * MIB + 1]
 
 
@@ -28,7 +27,7 @@ def build(tmp_path_factory):
     """Compile the extensions where the source tree is not in sight."""
     folder = tmp_path_factory.mktemp("users")
     shutil.copy(extensions.SOURCES / "in_c.c", folder / "in_cpp.cpp")
-    readme = (HERE.parent / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     [example] = re.findall(r"^```cython\n(.*?)^```$", readme, re.M | re.S)
     (folder / "in_readme.pyx").write_text(example)
     extensions.build(folder, "in_c.c", "in_cython.pyx")

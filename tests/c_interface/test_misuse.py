@@ -3,10 +3,9 @@
 Each program forks for each misuse: the child is ended, and the program looks at what it said.
 """
 
-from pathlib import Path
-
 import pytest
 
+from support.places import TESTS
 from support.process import run
 
 # Metal does not survive a fork, and what comes back in such a child is not looked at.
@@ -14,7 +13,7 @@ pytestmark = pytest.mark.host
 
 PRELUDE = f"""
 import random, re, tempfile
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(TESTS)!r})
 from support.functions import free, malloc, realloc
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 signal.alarm(100)

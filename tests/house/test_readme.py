@@ -9,11 +9,11 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from support.places import ROOT
+
 BLOCKS = {
     page: re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
     for page in ("README.md", "docs/containers.md")
@@ -38,7 +38,7 @@ def commands():
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
-    # "python" is Metal's: tests/test_metal_queue.py runs it.
+    # "python" is Metal's: tests/bindings/test_metal_queue.py runs it.
     languages = {page: {language for language, _ in found} for page, found in BLOCKS.items()}
     assert languages == {
         "README.md": {"console", "cython", "pycon", "python", "sh"},

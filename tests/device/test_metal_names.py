@@ -7,10 +7,9 @@ import pytest
 
 from support.apple import WHEEL, headers, known, names
 from support.metal import stand_in
+from support.places import OBJC
 
 pytestmark = pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal")
-
-SHIM = Path(__file__).resolve().parents[1] / "objc"
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +21,13 @@ def unknown(source, apples):
     return {(what, name) for what, name in names(source) if name not in apples}
 
 
-@pytest.mark.parametrize("source", sorted(SHIM.glob("*.m")), ids=lambda path: path.name)
+@pytest.mark.parametrize("source", sorted(OBJC.glob("*.m")), ids=lambda path: path.name)
 def test_every_name_is_apples(source, apples):
     assert unknown(source, apples) == set()
 
 
 def test_names_are_seen_in_every_form():
-    assert names(SHIM / "metal_device.m") >= {
+    assert names(OBJC / "metal_device.m") >= {
         ("sends", "supportsFamily:"),
         ("sends", "maxBufferLength"),  # as a property
         ("names", "architecture"),

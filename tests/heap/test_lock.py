@@ -1,14 +1,13 @@
 """The lock that its owner does without: nobody is ever inside together with it."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
 from support import extensions
+from support.places import ROOT
 from support.threads import run_threads
 
-HERE = Path(__file__).parent
 TIMES = 1_000_000
 
 pytestmark = pytest.mark.core
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.core
 def lock(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lock")
     # It is not installed with the package.
-    shutil.copy(HERE.parent / "memlimits" / "_lock.pxd", folder / "lock_under_test.pxd")
+    shutil.copy(ROOT / "memlimits" / "_lock.pxd", folder / "lock_under_test.pxd")
     extensions.build(folder, "lock.pyx")
     with extensions.imported(folder, "lock") as module:
         yield module

@@ -9,11 +9,11 @@ import itertools
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import memlimits
+from support.places import ROOT
 
 MIB = 1024 * 1024
 LIMITS = ["memory", "cache", "wired"]
@@ -200,7 +200,7 @@ def test_what_has_nothing_to_say_returns_none(library, name):
 
 # ---- docs/mlx.md ----
 
-PAGE = Path(__file__).parents[1] / "docs" / "mlx.md"
+PAGE = ROOT / "docs" / "mlx.md"
 ROWS = re.findall(r"^\| `(.+?)` \| `(.+?)` \| `(.+?)` \| .+ \|$", PAGE.read_text(), re.M)
 
 EACH_IN_A_CHILD = """

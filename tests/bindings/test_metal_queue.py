@@ -4,7 +4,6 @@ import random
 import re
 import threading
 import time
-from pathlib import Path
 
 import numpy
 import pytest
@@ -25,6 +24,7 @@ from support.metal import (
     run_with,
     stand_in,
 )
+from support.places import ROOT
 from support.process import run
 from support.threads import run_threads
 from support.units import MIB
@@ -296,7 +296,7 @@ def test_queues_come_and_go_while_others_wire(allocator):
 
 @on_metal
 def test_the_readmes_lines(queue):
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     (lines,) = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     names = {"memlimits": memlimits, "queue": queue}
     exec(lines, names)

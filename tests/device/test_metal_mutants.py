@@ -6,18 +6,19 @@ from typing import NamedTuple
 import pytest
 
 from support.metal import stand_in
-from support.shim import OBJC, Copy
+from support.places import OBJC
+from support.shim import Copy
 
 pytestmark = pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal")
 
 TESTS = {
-    "outlives": "test_metal.py::test_nothing_of_metals_outlives_its_allocator",
-    "32 sets": "test_residency_sets.py::test_many_blocks_stay_within_32_sets",
-    "commits": "test_metal.py::test_one_commit_for_each_touched_set",
-    "purgeable": "test_purgeable.py::test_purgeable_memory_is_used_again[False]",
-    "queue": "test_metal_queue.py::test_a_queue_is_retained_until_it_is_detached",
-    "resources": "test_metal_refusals.py::test_a_buffer_that_was_not_made_is_not_counted",
-    "facts": "test_metal.py::test_facts",
+    "outlives": "device/test_metal.py::test_nothing_of_metals_outlives_its_allocator",
+    "32 sets": "residency/test_residency_sets.py::test_many_blocks_stay_within_32_sets",
+    "commits": "device/test_metal.py::test_one_commit_for_each_touched_set",
+    "purgeable": "engine/test_purgeable.py::test_purgeable_memory_is_used_again[False]",
+    "queue": "bindings/test_metal_queue.py::test_a_queue_is_retained_until_it_is_detached",
+    "resources": "device/test_metal_refusals.py::test_a_buffer_that_was_not_made_is_not_counted",
+    "facts": "device/test_metal.py::test_facts",
 }
 
 

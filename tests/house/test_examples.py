@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-DIGITS = Path(__file__).parents[1] / "examples" / "digits.py"
+from support.places import ROOT
+
+DIGITS = ROOT / "examples" / "digits.py"
 MIB = 1 << 20
 IMAGES, PIXELS, CHUNK = 1797, 64, 64
 ONE_TEMPORARY = CHUNK * IMAGES * PIXELS * 8

@@ -3,18 +3,16 @@
 import platform
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from support.fake_metal import client_flags
 from support.metal import stand_in
+from support.places import OBJC, ROOT
 
 pytestmark = pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal")
 
-HOUSE = Path(__file__).resolve().parents[1]
-SHIM = HOUSE / "objc"
-OLDEST = re.search(r'OLDEST_MACOS = "(.*)"', (HOUSE / "setup.py").read_text())[1]
+OLDEST = re.search(r'OLDEST_MACOS = "(.*)"', (ROOT / "setup.py").read_text())[1]
 
 
 def complaints(source):
@@ -25,12 +23,12 @@ def complaints(source):
     c_headers = ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{multiarch}"]
     words = ["clang", "-target", f"{platform.machine()}-apple-macos{OLDEST}", "-fsyntax-only"]
     # A macro to Linux's headers, and a word of clang's on macOS.
-    words += ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-U__nonnull", f"-I{SHIM}"]
+    words += ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-U__nonnull", f"-I{OBJC}"]
     words += [*client_flags("cflags"), *c_headers, source]
     return subprocess.run(words, capture_output=True, text=True).stderr
 
 
-@pytest.mark.parametrize("source", sorted(SHIM.glob("*.m")), ids=lambda path: path.name)
+@pytest.mark.parametrize("source", sorted(OBJC.glob("*.m")), ids=lambda path: path.name)
 def test_the_shim_compiles_for_the_oldest_macos(source):
     assert complaints(source) == ""
 

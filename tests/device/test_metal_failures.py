@@ -1,7 +1,6 @@
 """Whatever of Metal's and the system's fails as it may, what was made is gone again."""
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,6 +9,7 @@ from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from support.metal import count, fail, stand_in
+from support.places import TESTS
 from support.units import MIB
 
 pytestmark = [
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*kept resident:RuntimeWarning"),
 ]
 
-CALLS = (Path(__file__).parent / "fake_metal" / "calls.h").read_text()
+CALLS = (TESTS / "fake_metal" / "calls.h").read_text()
 MAY_FAIL = re.findall(r'^CALL_MAY_FAIL\("(.*)"\)$', CALLS, re.MULTILINE)
 GAUGES = ("objects", "devices", "buffers", "sets", "resident_bytes", "host_rights")
 

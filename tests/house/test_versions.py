@@ -5,13 +5,12 @@ import subprocess
 import sys
 import tomllib
 from configparser import ConfigParser
-from pathlib import Path
 
 import pytest
 
 from memlimits._interpreter import TESTED
+from support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 ORDINARY = [version for version in TESTED if not version.endswith("t")]
 ENVS = ["py" + version.replace(".", "") for version in TESTED]
 HERE = "{}.{}".format(*sys.version_info) + ("t" if "t" in sys.abiflags else "")

@@ -3,13 +3,12 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-HOUSE = Path(__file__).resolve().parent.parent
-PACKAGE = HOUSE / "memlimits"
-OBJC = HOUSE / "objc"
+from support.places import OBJC, ROOT
+
+PACKAGE = ROOT / "memlimits"
 
 # A module cimports only what stands above it.
 CORE = [

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from support.places import TESTS
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the stand-in is for Linux")
 
-INSTALL = Path(__file__).parent / "fake_metal" / "install.sh"
+INSTALL = TESTS / "fake_metal" / "install.sh"
 TOOLS = {
     "clang": 'echo "${1#*=}"',  # as it answers about a file that it does not have
     "gcc": 'echo "${0%/*}"',  # its headers stand beside it

@@ -1,11 +1,10 @@
 """What the Metal device refuses: a further resource, memory, residency, a limit, all of Metal."""
 
-from pathlib import Path
-
 import pytest
 
 import memlimits
 from support.metal import run_with, stand_in
+from support.places import TESTS
 from support.units import MIB
 
 pytestmark = [
@@ -16,7 +15,7 @@ pytestmark = [
 # What the programs below may use.
 COMMON = f"""
 import sys
-sys.path.append({str(Path(__file__).parent)!r})
+sys.path.append({str(TESTS)!r})
 from support.metal import count, fail
 from support.threads import run_threads
 MIB = 1 << 20

@@ -1,17 +1,14 @@
 """`realloc` of long blocks within limits: what it takes, what it returns, what is refused."""
 
-from pathlib import Path
-
 import pytest
 
 import memlimits
 from memlimits import memory
 from memlimits._device import Device
 from support.functions import changed, free, holds, malloc, realloc, write
+from support.places import TESTS
 from support.process import run
 from support.units import MIB
-
-TESTS = str(Path(__file__).parent)
 
 
 @pytest.mark.core
@@ -121,7 +118,7 @@ def test_what_the_system_has_not_is_refused(blocks):
 @pytest.mark.host
 def test_addresses_that_are_not_to_be_had_are_a_refusal_by_the_device():
     run(f"""
-        sys.path.append({TESTS!r})
+        sys.path.append({str(TESTS)!r})
         from support.functions import malloc, realloc
         address = malloc(40 * MIB)
         ctypes.memset(address, 7, 40 * MIB)

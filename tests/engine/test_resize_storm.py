@@ -1,18 +1,17 @@
 """Blocks resized on several threads at once, while others allocate, wire or fork."""
 
 import textwrap
-from pathlib import Path
 
 import pytest
 
 import memlimits
 from memlimits import memory
 from support.kernel import needs_lockable
+from support.places import TESTS
 from support.process import run
 from support.threads import run_threads
 from support.units import MIB
 
-HERE = Path(__file__).parent
 LONG = (11, 17)  # which of the storm's sizes
 
 
@@ -63,7 +62,7 @@ def test_what_is_resized_is_never_in_a_set(storm):
 
 # What the programs below may use beside the prelude.
 RESIZING = f"""
-    sys.path.append({str(HERE)!r})
+    sys.path.append({str(TESTS)!r})
     from contextlib import contextmanager
     from support.functions import free, malloc, realloc
 

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sysconfig
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -17,13 +16,13 @@ from memlimits import memory
 from support import extensions
 from support.functions import WithGil
 from support.kernel import mapped_bytes
+from support.places import TESTS
 from support.process import run
 from support.units import KIB, MIB, PAGE
 
 SIZES = [0, 1, 64, 100, 1000, 4096, 5000, 32 * KIB, 32 * KIB + 1, 100_000, 600_000, 3 * MIB + 1]
 ALIGNMENTS = [1 << power for power in range(31)]
 HUGE = 1 << 62
-TESTS = str(Path(__file__).parent)
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +321,7 @@ def test_errno_of_what_no_block_can_hold(in_c):
 def test_a_free_that_returns_memory_keeps_errno(libc, n):
     run(
         f"""
-        sys.path.append({TESTS!r})
+        sys.path.append({str(TESTS)!r})
         from support.functions import free, malloc
         address = ctypes.cast(free, ctypes.c_void_p).value
         noted_free = ctypes.CFUNCTYPE(None, ctypes.c_void_p, use_errno=True)(address)
