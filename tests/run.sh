@@ -1,7 +1,6 @@
 #!/bin/sh
-# Run the tests through tox on each of Python 3.11 to 3.15, and of the free-threaded 3.13, that is
-# present: on PATH, under pyenv, or made by tests/free_threaded.sh. Arguments go to `tox run`:
-# `-e lint` checks the sources.
+# Run the tests through tox on each Python that tox.ini names and that is present: on PATH, under
+# pyenv, or made by tests/free_threaded.sh. Arguments go to `tox run`: `-e lint` checks the sources.
 set -eu
 cd "$(dirname "$0")/.."
 . .ci/setup.sh
@@ -28,7 +27,7 @@ sys.exit('%d.%d%s' % (*sys.version_info[:2], kind) != '$1')" 2>/dev/null; then
 
 envs=
 pythons=
-for version in 3.11 3.12 3.13 3.14 3.15 3.13t; do
+for version in $("$venv/bin/python" .ci/environments.py versions); do
     found=$(find_version "$version")
     if [ "$found" ]; then
         say "testing with $found"
@@ -36,7 +35,7 @@ for version in 3.11 3.12 3.13 3.14 3.15 3.13t; do
         pythons="$pythons,$found"
     fi
 done
-[ "$envs" ] || die "no Python from 3.11 to 3.15 with headers is present"
+[ "$envs" ] || die "no Python that is tested is present with its headers"
 
 # An -e among the arguments takes the place of TOXENV.
 TOXENV=${TOXENV:-${envs#,}} TOX_DISCOVER=${pythons#,} exec "$venv/bin/tox" run "$@"
