@@ -113,6 +113,50 @@ def calm():
 
 
 @pytest.fixture
+def allocator():
+    """An allocator of the test's own, of which nothing is wired when the test ends."""
+    from support.blocks import private
+    from support.kernel import locked
+
+    before = locked()
+    allocator = private()
+    yield allocator
+    allocator.set_wired_limit(0)
+    assert locked() == before == 0
+
+
+@pytest.fixture
+def strict():
+    """The documented functions under the strict policy, with 64 MiB to be had."""
+    from support.units import MIB
+
+    memlimits.clear_cache()
+    memlimits.set_memory_policy("strict")
+    memlimits.set_memory_limit(memlimits.get_active_memory() + 64 * MIB)
+
+
+@pytest.fixture
+def patient():
+    """The documented functions under the policy "wait", with 64 MiB to be had."""
+    from support.waiting import LIMIT
+
+    memlimits.clear_cache()
+    memlimits.set_memory_limit(memlimits.get_active_memory() + LIMIT)
+    memlimits.set_memory_policy("wait", timeout=20)
+
+
+@pytest.fixture
+def in_group():
+    """Words that start a command in a control group of 256 MiB."""
+    from support.cgroup import inside, nested, set_limit
+    from support.units import MIB
+
+    with nested() as (group,):
+        set_limit(group, 256 * MIB)
+        yield inside(group)
+
+
+@pytest.fixture
 def blocks():
     """Blocks of the C interface."""
     from support.functions import Blocks

@@ -262,20 +262,6 @@ def test_anything_with_index_is_a_number_of_bytes(value):
     assert type(memlimits.get_cache_limit()) is int
 
 
-@pytest.mark.parametrize("policy", ["", "STRICT", "WAIT", "strict "])
-def test_an_unknown_policy_is_an_error(policy):
-    with pytest.raises(ValueError, match=repr(policy)):
-        memlimits.set_memory_policy(policy)
-    assert memory.get_memory_policy() == "guideline"
-
-
-@pytest.mark.parametrize("policy", [None, 0, b"strict", ["strict"]])
-def test_a_policy_of_another_type_is_an_error(policy):
-    with pytest.raises(TypeError, match="policy"):
-        memlimits.set_memory_policy(policy)
-    assert memory.get_memory_policy() == "guideline"
-
-
 @pytest.mark.parametrize("numbers", [[10, 0, 2**63 - 1, 1, 10 * MIB]])
 def test_setters_return_the_previous_value(numbers):
     previous = memlimits.get_memory_limit()
@@ -293,13 +279,6 @@ def test_set_wired_limit_returns_the_previous_value():
     assert memlimits.get_wired_limit() == 1
 
 
-def test_set_memory_policy_returns_a_value_that_it_accepts():
-    assert memlimits.set_memory_policy("strict") == "guideline"
-    previous = memlimits.set_memory_policy("strict")
-    assert previous == "strict"
-    assert memlimits.set_memory_policy(previous) == "strict"
-
-
 def test_get_memory_policy_returns_a_value_that_the_setter_accepts():
     assert memlimits.get_memory_policy() == "guideline"
     memlimits.set_memory_policy("wait", timeout=2.5)
@@ -308,3 +287,49 @@ def test_get_memory_policy_returns_a_value_that_the_setter_accepts():
     memlimits.set_memory_policy("strict")
     memlimits.set_memory_policy(policy)
     assert memlimits.get_memory_policy().timeout == 2.5
+
+
+def test_the_previous_policy_comes_back_with_its_timeout():
+    assert memlimits.set_memory_policy("wait", timeout=1.5) == "guideline"
+    previous = memlimits.set_memory_policy("strict")
+    assert (previous, previous.timeout) == ("wait", 1.5)
+    assert memlimits.set_memory_policy(previous) == "strict"
+    assert memory.get_memory_policy() == "wait"
+    assert memory.get_memory_policy().timeout == 1.5
+    assert memlimits.set_memory_policy(previous, timeout=3) == "wait"
+    assert memory.get_memory_policy().timeout == 3
+    memlimits.set_memory_policy("wait")
+    assert memory.get_memory_policy().timeout == 60
+
+
+@pytest.mark.parametrize(
+    ("policy", "timeout", "error", "message"),
+    [
+        ("wait", -1, ValueError, "timeout must be from 0 to 1000000000 seconds"),
+        ("wait", float("inf"), ValueError, "not inf"),
+        ("wait", float("nan"), ValueError, "not nan"),
+        ("wait", 10**400, ValueError, "timeout must be from 0"),
+        (
+            "wait",
+            "soon",
+            TypeError,
+            "timeout must be a number, in seconds, or None for 60 s, not 'soon'",
+        ),
+        ("wait", True, TypeError, "not True"),
+        ("strict", 1, ValueError, "only the policy 'wait' takes a timeout"),
+        ("guideline", 1, ValueError, "only the policy 'wait' takes a timeout"),
+        ("WAIT", None, ValueError, "must be 'guideline', 'strict' or 'wait', not 'WAIT'"),
+        ("", None, ValueError, "not ''"),
+        ("strict ", None, ValueError, "not 'strict '"),
+        (b"wait", None, TypeError, "not b'wait'"),
+        (None, None, TypeError, "policy must be .*, not None"),
+        (0, None, TypeError, "policy must be .*, not 0"),
+        (["strict"], None, TypeError, r"policy must be .*, not \['strict'\]"),
+    ],
+)
+def test_what_is_no_policy_is_refused(policy, timeout, error, message):
+    memlimits.set_memory_policy("wait", timeout=2)
+    with pytest.raises(error, match=message):
+        memlimits.set_memory_policy(policy, timeout)
+    kept = memory.get_memory_policy()
+    assert (kept, kept.timeout) == ("wait", 2)

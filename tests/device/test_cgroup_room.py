@@ -4,19 +4,11 @@ import textwrap
 
 import pytest
 
-from support.cgroup import file_out_of_memory, inside, needs_groups, nested, set_limit
+from support.cgroup import file_out_of_memory, needs_groups
 from support.process import run
 from support.units import MIB
 
 pytestmark = [pytest.mark.host, needs_groups]
-
-
-@pytest.fixture
-def in_group():
-    """Words that start a command in a control group of 256 MiB."""
-    with nested() as (group,):
-        set_limit(group, 256 * MIB)
-        yield inside(group)
 
 
 def test_a_group_refuses_and_does_not_kill(in_group):

@@ -11,7 +11,7 @@ from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from support.blocks import place, private
-from support.cgroup import inside, needs_groups, nested, set_limit
+from support.cgroup import needs_groups
 from support.kernel import lazily_free, locked, needs_lockable, wholly_mapped
 from support.metal import empty_volatile, has_buffer_at, is_purgeable_at, stand_in
 from support.process import run
@@ -404,14 +404,6 @@ IN_A_GROUP = """
     where = cached.ptr
     cached.release()
 """
-
-
-@pytest.fixture
-def in_group():
-    """Words that start a command in a control group of 256 MiB."""
-    with nested() as (group,):
-        set_limit(group, 256 * MIB)
-        yield inside(group)
 
 
 @pytest.mark.host

@@ -9,7 +9,7 @@ from memlimits import memory
 from memlimits._buffer import allocate_in
 from support.blocks import refusal_of
 from support.functions import free, malloc, realloc
-from support.threads import run_threads
+from support.threads import in_thread, run_threads
 from support.units import MIB
 from support.waiting import LIMIT, asking, until, waiting
 
@@ -28,6 +28,13 @@ def test_more_than_the_limit_is_not_waited_for():
 
 
 @pytest.mark.core
+def test_nor_what_is_longer_than_any_block():
+    allocator = waiting()
+    error = refusal_of(allocator, 1 << 60)
+    assert (error.blocked_by, error.waited) == ("length", 0)
+
+
+@pytest.mark.core
 def test_nor_when_others_wait():
     """It is not their fault."""
     allocator = waiting()
@@ -41,11 +48,8 @@ def test_nor_when_others_wait():
 
 
 @pytest.fixture
-def patient():
-    """The documented functions under this policy, and a block that is held."""
-    memlimits.clear_cache()
-    memlimits.set_memory_limit(memlimits.get_active_memory() + LIMIT)
-    memlimits.set_memory_policy("wait", timeout=20)
+def patient(patient):
+    """Who waits holds a block, too."""
     with memlimits.allocate(MIB):
         yield
 
@@ -111,7 +115,7 @@ def test_who_waits_behind_others_with_room_is_refused_by_the_queue():
     with asking(allocator) as threads:
         threads.ask("large", 60 * MIB)
         allocator.set_memory_policy("wait", 0.05)
-        error = in_another_thread(lambda: refusal_of(allocator, MIB))
+        error = in_thread(lambda: refusal_of(allocator, MIB))
         assert error.blocked_by == "queue"
         assert error.active + error.slack + error.requested <= error.limit
         assert error.waited >= 0.05
@@ -129,16 +133,9 @@ def test_who_waits_behind_others_without_room_is_not():
     with asking(allocator) as threads:
         threads.ask("large", 60 * MIB)
         allocator.set_memory_policy("wait", 0.05)
-        assert in_another_thread(lambda: blocked_by(allocator, 30 * MIB)) == "limit"
+        assert in_thread(lambda: blocked_by(allocator, 30 * MIB)) == "limit"
         held.release()
         threads.until_served("large")
-
-
-def in_another_thread(function):
-    """What the function returns on a thread that holds no memory."""
-    results = []
-    run_threads(lambda: results.append(function()))
-    return results[0]
 
 
 @pytest.mark.core

@@ -9,9 +9,7 @@ import time
 
 import pytest
 
-from memlimits._allocator import Allocator
 from memlimits._buffer import allocate_in
-from memlimits._device import Device
 from support.kernel import (
     in_ram,
     is_locked,
@@ -24,15 +22,6 @@ from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
 pytestmark = needs_lockable(8 * MIB)
-
-
-@pytest.fixture
-def allocator():
-    before = locked()
-    allocator = Allocator(Device(memory_size=1 << 30))
-    yield allocator
-    allocator.set_wired_limit(0)
-    assert locked() == before == 0
 
 
 @pytest.mark.core

@@ -36,6 +36,14 @@ def counts(allocator):
     return counters
 
 
+def unwired(allocator):
+    counters = allocator.counters()
+    return tuple(
+        counters[name]
+        for name in ("wired_asked", "unwired_asked", "unwired_limit", "unwired_capacity")
+    )
+
+
 def refusal_of(allocator, size):
     with pytest.raises(memlimits.MemoryLimitError) as caught:
         allocate_in(allocator, size)
