@@ -24,13 +24,13 @@ enum mlim_unread_state { UNREAD_NONE, UNREAD_WRITING, UNREAD_NOTED, UNREAD_TOLD 
 struct mlim_device {
     mlim_device_facts facts;
     mlim_capacities capacities;
-    uint64_t batches; /* bytes by which the kernel's counts of a group may be off: on each CPU some */
+    uint64_t batches; /* bytes by which the kernel's counts of a group may be off: some a CPU */
     size_t mounts_count;
     mlim_cgroup_mount *mounts;
     struct {
         atomic_int state;
         mlim_error error;
-    } unread; /* the first thing that could not be read */
+    } unread;           /* the first thing that could not be read */
     bool no_huge_pages; /* read and written atomically */
 };
 
@@ -54,8 +54,8 @@ typedef struct mlim_text {
 } mlim_text;
 
 /* Reads a file of /proc or of a control group, however long. One that is not there is empty; so is
- * one that cannot be read, which is noted for mlim_device_unread where there is a device. False, with errno, where it cannot
- * be read for now only: for want of a file descriptor, or of memory. */
+ * one that cannot be read, which is noted for mlim_device_unread where there is a device. False,
+ * with errno, where it cannot be read for now only: for want of a file descriptor, or of memory. */
 bool mlim_read_text(mlim_device *device, const char *path, mlim_text *text);
 void mlim_text_free(mlim_text *text);
 void mlim_note_unread(mlim_device *device, const char *path, int code);
@@ -63,8 +63,8 @@ void mlim_note_unread(mlim_device *device, const char *path, int code);
 /* The next line, as much of it as there is room for; the rest is skipped. */
 bool mlim_next_line(FILE *file, char *line, int size);
 
-/* One reading of the system: functions that take it are false, with errno, as mlim_read_text is, and
- * leave another file's text in it. */
+/* One reading of the system: functions that take it are false, with errno, as mlim_read_text is,
+ * and leave another file's text in it. */
 typedef struct mlim_reader {
     mlim_device *device;
     bool closely; /* at what other processes have, too: that takes a millisecond each, and more */
@@ -89,8 +89,8 @@ bool mlim_machine_read(mlim_reader *reader, mlim_machine *out);
 /* As the kernel itself has it, whatever is mounted over /proc; without the page cache. */
 void mlim_machine_ask(mlim_machine *out);
 
-/* This process: bytes mapped, those that RLIMIT_DATA is on, and the resident bytes that it shares with
- * nobody. */
+/* This process: bytes mapped, those that RLIMIT_DATA is on, and the resident bytes that it shares
+ * with nobody. */
 typedef struct mlim_mapped {
     bool known;
     uint64_t all, data;
@@ -119,22 +119,22 @@ typedef struct mlim_group {
     char path[4096];
 } mlim_group;
 
-/* What the group lets its members take at most, NO_LIMIT for no limit; and how much more, within such
- * a limit: RAM, and of the free swap what it allows. */
+/* What the group lets its members take at most, NO_LIMIT for no limit; and how much more, within
+ * such a limit: RAM, and of the free swap what it allows. */
 bool mlim_group_limit(mlim_reader *reader, const mlim_group *group, uint64_t *out);
 bool mlim_group_room(mlim_reader *reader, const mlim_group *group, uint64_t limit,
                      uint64_t swap_free, uint64_t *out);
 /* How long its members wait for memory, in percent; less than 0 where it does not tell. */
 bool mlim_group_stall(mlim_reader *reader, const mlim_group *group, double *out);
 
-/* Looks for this process's group in the directories so many levels below a path, or `own` below such
- * a one, and makes it the path; where none lists this process, the only one that is there. And
+/* Looks for this process's group in the directories so many levels below a path, or `own` below
+ * such a one, and makes it the path; where none lists this process, the only one that is there. And
  * anywhere below a path: false where it is not found in a bounded number of them. */
 void mlim_member_below(mlim_reader *reader, mlim_group *group, int levels, const char *own);
 bool mlim_member_anywhere(mlim_reader *reader, mlim_group *group);
 
-/* Other processes in the group or in one within, and what they may have been promised and not touched:
- * at most, of all of them; or, closely, of those that use this library. */
+/* Other processes in the group or in one within, and what they may have been promised and not
+ * touched: at most, of all of them; or, closely, of those that use this library. */
 typedef struct mlim_peers {
     uint64_t count, untouched;
 } mlim_peers;

@@ -8,9 +8,9 @@
 #include "host.h"
 
 /* A buffer longer than HUGE_ABOVE asks for huge pages: first touch is then four times faster, and
- * locking a resident buffer three hundred times. Who touches a byte pays for a whole one. So shorter
- * buffers do not ask; and one starts BEHIND the boundary of a huge page, so that it has one less of
- * them than would fit, as malloc's blocks have, and sparse arrays take no more RAM than in those. */
+ * locking a resident buffer three hundred times. Who touches a byte pays for a whole one. So
+ * shorter buffers do not ask; and one starts BEHIND the boundary of a huge page, so that it has one
+ * less of them than would fit, as malloc's blocks have, and sparse arrays take no more RAM. */
 #define HUGE_PAGE ((size_t)2 << 20)
 #define HUGE_ABOVE ((size_t)4 << 20)
 #define BEHIND ((size_t)64 << 10) /* a page of any size */
@@ -20,8 +20,7 @@
  * one of malloc's, so that /proc/self/smaps tells what of it is touched. */
 static void *map_pages(size_t length, int protection)
 {
-    void *base =
-        mmap(NULL, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base = mmap(NULL, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return base == MAP_FAILED ? NULL : base;
 }
 
@@ -35,8 +34,8 @@ static void unmap_pages(void *base, size_t length)
     }
 }
 
-/* Maps more than asked for, by a huge page at least, and unmaps what lies outside the part that starts
- * where it should, so that the process keeps exactly length bytes. */
+/* Maps more than asked for, by a huge page at least, and unmaps what lies outside the part that
+ * starts where it should, so that the process keeps exactly length bytes. */
 static void *map_behind(size_t length, size_t more, int protection)
 {
     char *base = map_pages(length + more, protection);
@@ -152,9 +151,10 @@ mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_
     return mlim_fail(error, MLIM_NOT_RESIDENT, errno, "madvise(MADV_FREE)");
 }
 
-/* Moves a buffer's pages to where there is room, as far behind a huge page's boundary. The target is
- * asked for with the bytes that are new once more, since mremap will ask for them, too (RLIMIT_AS).
- * When that fails, the target may be gone, and its addresses somebody else's: they are left alone. */
+/* Moves a buffer's pages to where there is room, as far behind a huge page's boundary. The target
+ * is asked for with the bytes that are new once more, since mremap will ask for them, too
+ * (RLIMIT_AS). When that fails, the target may be gone, and its addresses somebody else's: they are
+ * left alone. */
 static bool move(mlim_buffer *buffer, size_t length)
 {
     size_t growth = length - buffer->length;

@@ -62,8 +62,8 @@ static void go_into_namespace(mlim_reader *reader, const char *root, const char 
         mlim_member_below(reader, group, levels, strcmp(own, "/") == 0 ? "" : own);
 }
 
-/* Finds this process's group in a hierarchy, and the mount that shows it with most of what is above.
- * Where no mount shows it, the top of one is the nearest group that can be seen. */
+/* Finds this process's group in a hierarchy, and the mount that shows it with most of what is
+ * above. Where no mount shows it, the top of one is the nearest group that can be seen. */
 static const mlim_cgroup_mount *locate(mlim_reader *reader, bool unified, const struct own *all,
                                        mlim_group *group)
 {
@@ -84,8 +84,8 @@ static const mlim_cgroup_mount *locate(mlim_reader *reader, bool unified, const 
     if (!nearest)
         return NULL;
     group->unified = unified;
-    int written = snprintf(group->path, sizeof group->path, "%s%s", nearest->path,
-                           below ? below : "");
+    int written =
+        snprintf(group->path, sizeof group->path, "%s%s", nearest->path, below ? below : "");
     if (written >= (int)sizeof group->path)
         return NULL; /* too long for any file in it to be opened */
     for (size_t end = strlen(group->path); end > 1 && group->path[end - 1] == '/';)

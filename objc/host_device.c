@@ -67,8 +67,7 @@ static void fill_in(const mlim_device *device, const mlim_machine *machine,
     out->max_buffer_length = length - length % device->facts.page_size;
 }
 
-mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out,
-                              mlim_error *error)
+mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out, mlim_error *error)
 {
     mlim_reader reader = {.device = device, .closely = closely};
     mlim_machine machine;

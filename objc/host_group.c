@@ -31,8 +31,8 @@ static bool read_number(mlim_reader *reader, const mlim_group *group, const char
     return true;
 }
 
-/* The limits of what lies above, as the group's own memory.stat has them: of use where its ancestors
- * cannot be seen. */
+/* The limits of what lies above, as the group's own memory.stat has them: of use where its
+ * ancestors cannot be seen. */
 static bool read_inherited(mlim_reader *reader, const mlim_group *group, const char *key,
                            uint64_t *limit)
 {

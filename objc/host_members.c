@@ -76,8 +76,7 @@ static bool walk(struct search *search, char *path, int level)
     struct dirent *entry;
     search->seen += !directory; /* what lies in it cannot be told apart */
     while (directory && !found && (entry = readdir(directory))) {
-        if (entry->d_type != DT_DIR || entry->d_name[0] == '.' ||
-            !append(path, "/", entry->d_name))
+        if (entry->d_type != DT_DIR || entry->d_name[0] == '.' || !append(path, "/", entry->d_name))
             continue;
         found = walk(search, path, level + 1);
         if (!found)

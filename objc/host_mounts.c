@@ -143,15 +143,15 @@ static bool add_usual(mlim_device *device)
            add(device, false, "/", "/sys/fs/cgroup/memory");
 }
 
-/* Where /proc does not tell this process's groups, looks for it in every hierarchy. That takes long:
- * only once, and a move to another group is not seen then. */
+/* Where /proc does not tell this process's groups, looks for it in every hierarchy. That takes
+ * long: only once, and a move to another group is not seen then. */
 static bool find_without_proc(mlim_device *device)
 {
     mlim_reader reader = {device, false, {NULL, 0}};
     mlim_group group;
     bool done = true;
-    bool told = mlim_read_text(device, "/proc/self/cgroup", &reader.text) &&
-                strchr(reader.text.bytes, ':');
+    bool told =
+        mlim_read_text(device, "/proc/self/cgroup", &reader.text) && strchr(reader.text.bytes, ':');
     for (size_t i = 0; !told && done && i < device->mounts_count; i++) {
         mlim_cgroup_mount *mount = &device->mounts[i];
         char procs[sizeof group.path];

@@ -1,5 +1,5 @@
-/* Other processes in a control group that limits them together with this one, and what those of them
- * that use this library were promised and have not touched: nobody else's figures tell of that. */
+/* Other processes in a control group that limits them together with this one, and what those of
+ * them that use this library were promised and have not touched, which no other figures tell. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -69,8 +69,8 @@ mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t 
                                 uint64_t *out, mlim_error *error)
 {
     /* One pass over the mappings. "Anonymous" leaves out the pages of zeros that a mere read maps,
-     * and "LazyFree" is what of it the kernel may take. Neighbouring buffers merge into one mapping:
-     * its figure is then theirs together. */
+     * and "LazyFree" is what of it the kernel may take. Neighbouring buffers merge into one
+     * mapping: its figure is then theirs together. */
     char line[512];
     size_t next = 0;
     uint64_t ours = 0, touched = 0, size;

@@ -21,7 +21,8 @@ struct mlim_buffer {
     id<MTLBuffer> metal; /* retained */
 };
 
-/* An older macOS has no such protocol, but to hold a pointer needs none: what is sent is guarded. */
+/* An older macOS has no such protocol, but to hold a pointer needs none: what is sent is guarded.
+ */
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wunguarded-availability-new"
 struct mlim_residency {

@@ -107,8 +107,8 @@ mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_
     if (mlim_is_forked(buffer->device))
         return mlim_fail(error, MLIM_NO_DEVICE, nil, "Metal does not work in a forked child");
     @autoreleasepool {
-        [buffer->metal setPurgeableState:purgeable ? MTLPurgeableStateVolatile
-                                                   : MTLPurgeableStateNonVolatile];
+        [buffer->metal
+            setPurgeableState:purgeable ? MTLPurgeableStateVolatile : MTLPurgeableStateNonVolatile];
         return MLIM_OK;
     }
 }

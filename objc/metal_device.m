@@ -137,8 +137,7 @@ mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
                      "the 'spawn' method, multiprocessing.set_start_method('spawn')");
 }
 
-mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out,
-                              mlim_error *error)
+mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out, mlim_error *error)
 {
     (void)closely;
     vm_statistics64_data_t pages;
@@ -151,8 +150,7 @@ mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out
     struct xsw_usage swap = {0};
     size_t size = sizeof swap;
     sysctlbyname("vm.swapusage", &swap, &size, NULL, 0);
-    uint64_t free_pages = (uint64_t)pages.free_count + pages.inactive_count +
-                          pages.purgeable_count;
+    uint64_t free_pages = (uint64_t)pages.free_count + pages.inactive_count + pages.purgeable_count;
     if (out != &device->facts.sizes)
         *out = device->facts.sizes;
     out->available = out->assured = free_pages * device->facts.page_size + swap.xsu_avail;

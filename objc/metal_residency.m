@@ -15,7 +15,8 @@ mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mli
             NSError *reason = nil;
             mlim_residency *set = calloc(1, sizeof *set);
             if (!set)
-                return mlim_fail(error, MLIM_NO_MEMORY, nil, "no memory for a residency set's handle");
+                return mlim_fail(error, MLIM_NO_MEMORY, nil,
+                                 "no memory for a residency set's handle");
             MTLResidencySetDescriptor *descriptor =
                 [[NSClassFromString(@"MTLResidencySetDescriptor") alloc] init];
             set->device = device;

@@ -94,13 +94,13 @@ void mlim_device_close(mlim_device *device);
 const mlim_device_facts *mlim_device_get_facts(const mlim_device *device);
 
 /* MLIM_NO_DEVICE in a forked child of the process that opened the device, where it does not survive
- * that: nothing more is made, nobody may rely on contents, and what is destroyed is only forgotten. */
+ * that: nothing more is made, nobody may rely on contents, what is destroyed is only forgotten. */
 mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error);
 
-/* The sizes as of now. What other programs were promised is an upper bound, for quick, or what those
- * that use this library were promised, closely, which takes a millisecond and more for each of them.
- * MLIM_UNKNOWN where they cannot be read now, for want of a file descriptor, say. What can never be
- * read bounds nothing. */
+/* The sizes as of now. What other programs were promised is an upper bound, for quick, or what
+ * those that use this library were promised, closely, which takes a millisecond and more for each
+ * of them. MLIM_UNKNOWN where they cannot be read now, for want of a file descriptor, say. What can
+ * never be read bounds nothing. */
 mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out,
                               mlim_error *error);
 
@@ -113,19 +113,19 @@ void mlim_device_unclaim(mlim_device *device, int claim);
  * them to give. They may until told otherwise. */
 void mlim_device_use_huge_pages(mlim_device *device, bool wanted);
 
-/* Everything that bounds the bytes available now, each by itself: `*count` is how many there are, of
- * which the first `capacity` are written. The least of the system and its groups is `available`.
+/* Everything that bounds the bytes available now, each by itself: `*count` is how many there are,
+ * of which the first `capacity` are written. The least of the system and its groups is `available`.
  * MLIM_UNKNOWN likewise. */
 mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                size_t *count, mlim_error *error);
 
-/* The share of the last seconds, in percent, in which programs here waited for memory; the system may
- * tell in steps. MLIM_UNSUPPORTED where it does not tell at all, MLIM_UNKNOWN where it does not now. */
+/* The share of the last seconds, in percent, in which programs here waited for memory; the system
+ * may tell in steps. MLIM_UNSUPPORTED where it never tells, MLIM_UNKNOWN where it does not now. */
 mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *error);
 
 /* How much of some ranges of contents has been touched, so that it is private and in RAM or swap: a
- * page that was only read is not. A range may be gone meanwhile, and then is not touched. The ranges
- * are put in order. */
+ * page that was only read is not. A range may be gone meanwhile, and then is not touched. The
+ * ranges are put in order. */
 mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t count,
                                 uint64_t *out, mlim_error *error);
 
@@ -153,9 +153,9 @@ mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error);
  * MLIM_NOT_RESIDENT while in a set. */
 mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error);
 
-/* Makes a buffer that is not purgeable longer or shorter, elsewhere where it has to be: its pages move,
- * nothing is copied, and what is new reads as zeros. A device that resizes never refuses a shorter
- * length. MLIM_NOT_RESIDENT while in a set. */
+/* Makes a buffer that is not purgeable longer or shorter, elsewhere where it has to be: its pages
+ * move, nothing is copied, and what is new reads as zeros. A device that resizes never refuses a
+ * shorter length. MLIM_NOT_RESIDENT while in a set. */
 mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t length,
                                mlim_error *error);
 

@@ -111,8 +111,7 @@ static void *churn(void *argument)
 void ledger_churn(const heap *heap, const uint32_t *sizes, size_t count, uint64_t limit,
                   size_t steps, outcome *out)
 {
-    ledger ledger = {
-        .heap = *heap, .sizes = sizes, .count = count, .limit = limit, .steps = steps};
+    ledger ledger = {.heap = *heap, .sizes = sizes, .count = count, .limit = limit, .steps = steps};
     thread threads[THREADS];
     pthread_t handles[THREADS];
     for (int i = 0; i < THREADS; i++) {
@@ -122,6 +121,6 @@ void ledger_churn(const heap *heap, const uint32_t *sizes, size_t count, uint64_
     }
     for (int i = 0; i < THREADS; i++)
         pthread_join(handles[i], NULL);
-    *out = (outcome){ledger.highest_low, ledger.allocations, ledger.refusals,
-                     ledger.wrong_refusals};
+    *out =
+        (outcome){ledger.highest_low, ledger.allocations, ledger.refusals, ledger.wrong_refusals};
 }

@@ -205,7 +205,7 @@ double loop_growth(const heap *heap, const work *work, int threads, size_t steps
     return run(&growth, heap, work, threads, steps, refused);
 }
 
-/* ---- resizing: a step makes one block as long as all the sizes in turn, and writes what is new ---- */
+/* ---- resizing: a step makes a block as long as all sizes in turn, and writes what is new ---- */
 
 static void lengthen(thread *self)
 {

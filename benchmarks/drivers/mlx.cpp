@@ -5,8 +5,8 @@
 
 namespace allocator = mlx::core::allocator;
 
-// From a buffer's handle to its bytes: on the CPU a header of fixed length. And the cache limit that
-// MLX documents, its memory limit: on the CPU it starts with one that larger blocks do not fit.
+// From a buffer's handle to its bytes: on the CPU a header of fixed length. And the cache limit
+// that MLX documents, its memory limit: on the CPU it starts with one that long blocks do not fit.
 static std::ptrdiff_t header()
 {
     mlx::core::set_cache_limit(mlx::core::get_memory_limit());

@@ -11,8 +11,8 @@
  * - no bytes are a block all the same, also to realloc;
  * - NULL is a refusal, whose numbers memlimits.last_refusal() has in Python, on the same thread.
  *
- * errno is ENOMEM after a refusal, and as it was before after everything else. An address that is no
- * block which is held ends the process: abort, after a sentence on stderr.
+ * errno is ENOMEM after a refusal, and as it was before after everything else. An address that is
+ * no block which is held ends the process: abort, after a sentence on stderr.
  *
  * Compile with memlimits.get_include() among the include directories. Nothing needs linking.
  */
@@ -46,24 +46,24 @@ typedef struct memlimits_functions {
     void *(*realloc)(void *start, size_t n);
     void (*free)(void *start);
 
-    /* A block that starts at a multiple of a power of two, for free and realloc, which does not keep
-     * the alignment. n is any number. NULL with EINVAL where the alignment is no power of two. Above
-     * the page, the bytes that are skipped may count as the block's. */
+    /* A block that starts at a multiple of a power of two, for free and realloc, which does not
+     * keep the alignment. n is any number. NULL with EINVAL where the alignment is no power of two.
+     * Above the page, the bytes that are skipped may count as the block's. */
     void *(*aligned_alloc)(size_t alignment, size_t n);
 
     /* Bytes of a block that may be used: what was asked for, or more. 0 for NULL. */
     size_t (*usable_size)(const void *start);
 
-    /* As realloc, for NULL and for blocks of calloc and rezalloc: what is longer than before reads as
-     * zeros from where it ended. NULL becomes a block of zeros. */
+    /* As realloc, for NULL and for blocks of calloc and rezalloc: what is longer than before reads
+     * as zeros from where it ended. NULL becomes a block of zeros. */
     void *(*rezalloc)(void *start, size_t n);
 
-    /* From now on this handler is called before a request through these functions is refused, NumPy's
-     * among them; none with NULL. Returns the one before. As long as it returns other than 0 the
-     * request is tried again: it has freed something, or waited. One that never returns 0 has a
-     * request tried for ever that nothing can serve, as a new_handler of C++ does; `attempt` is there
-     * to give up by. It is the caller's, and stays valid even once it is replaced: other threads may
-     * be in it.
+    /* From now on this handler is called before a request through these functions is refused,
+     * NumPy's among them; none with NULL. Returns the one before. As long as it returns other than
+     * 0 the request is tried again: it has freed something, or waited. One that never returns 0 has
+     * a request tried for ever that nothing can serve, as a new_handler of C++ does; `attempt` is
+     * there to give up by. It is the caller's, and stays valid even once it is replaced: other
+     * threads may be in it.
      *
      * It runs on the thread that asks, without any lock, and with the GIL if that thread has it. It
      * may call all functions here: what it is refused itself is refused without it. It returns. */
@@ -76,12 +76,12 @@ typedef struct memlimits_functions {
 static const memlimits_functions *memlimits;
 
 /* How much of memlimits_functions a module uses. One that defines it before, as the offset of a
- * function that was added later, also works where that is missing, and asks memlimits->size itself. */
+ * function that was added later, also works where that is missing, and asks for its size. */
 #ifndef MEMLIMITS_NEEDED
 #define MEMLIMITS_NEEDED sizeof(memlimits_functions)
 #endif
 
-/* -1 with a Python exception where memlimits cannot be imported, or is another than this header's. */
+/* -1 with a Python exception where memlimits cannot be imported, or is not this header's. */
 static inline int memlimits_import(void)
 {
     PyObject *module = PyImport_ImportModule("memlimits._malloc");
@@ -98,8 +98,8 @@ static inline int memlimits_import(void)
                         "module was compiled with: upgrade memlimits, or compile the module anew");
     else if (found && found->version != MEMLIMITS_VERSION)
         PyErr_Format(PyExc_ImportError,
-                     "this module was compiled with a memlimits.h of version %d, and memlimits is of "
-                     "version %u: compile the module anew",
+                     "this module was compiled with a memlimits.h of version %d, and memlimits is "
+                     "of version %u: compile the module anew",
                      MEMLIMITS_VERSION, found->version);
     else
         memlimits = found;

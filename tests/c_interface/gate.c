@@ -8,10 +8,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-volatile size_t held_length;      /* of the calls that are held */
-volatile bool held_after;         /* once they are done, not before */
-volatile int milliseconds;        /* for how long still */
-volatile bool is_held;            /* whether one is now */
+volatile size_t held_length; /* of the calls that are held */
+volatile bool held_after;    /* once they are done, not before */
+volatile int milliseconds;   /* for how long still */
+volatile bool is_held;       /* whether one is now */
 volatile int nodes_left = INT32_MAX;
 
 static void hold(size_t length, bool after)

@@ -102,8 +102,8 @@ static PyObject *in_rezalloc(PyObject *self, PyObject *args)
     return as_address(start);
 }
 
-/* errno after each function is called with errno 77: {name: (errno after a success, after a refusal)},
- * -1 for what is never refused. */
+/* errno after each function is called with errno 77: {name: (errno after a success, after a
+ * refusal)}, -1 for what is never refused. */
 static PyObject *in_errnos(PyObject *self, PyObject *args)
 {
     Py_ssize_t fits, too_much;
@@ -113,11 +113,11 @@ static PyObject *in_errnos(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "nn", &fits, &too_much))
         return NULL;
     size_t n = (size_t)fits, most = (size_t)too_much;
-#define NOTED(where, statement)                                                                      \
-    do {                                                                                             \
-        errno = 77;                                                                                  \
-        statement;                                                                                   \
-        where = errno;                                                                               \
+#define NOTED(where, statement) \
+    do {                        \
+        errno = 77;             \
+        statement;              \
+        where = errno;          \
     } while (0)
     NOTED(given[0], block = memlimits->malloc(n));
     NOTED(refused[0], other = memlimits->malloc(most));
@@ -183,8 +183,8 @@ static int free_one(void *state, const memlimits_refusal *refusal)
 
 static memlimits_refusal_handler freeing = {free_one, NULL}, asking = {free_one, &freeing};
 
-/* handle(asks, *blocks): from now on these are freed, one a refusal. What is returned says whether a
- * handler was set before. */
+/* handle(asks, *blocks): from now on these are freed, one a refusal. What is returned says whether
+ * a handler was set before. */
 static PyObject *in_handle(PyObject *self, PyObject *args)
 {
     (void)self;

@@ -1,5 +1,5 @@
-/* Preloaded: munmap changes errno though it succeeds, as a function of C's may; and whoever reads the
- * clock of the day reads that of an hour later, as if it was set back at that moment. */
+/* Preloaded: munmap changes errno though it succeeds, as a function of C's may; and whoever reads
+ * the clock of the day reads that of an hour later, as if it was set back at that moment. */
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>

@@ -1,8 +1,9 @@
 /* Threads that allocate and free at once, without the GIL, and keep books of their own.
  *
  * `low` counts bytes from when a block was had until it is given back, `high` from when it is asked
- * for until it is gone: what is active lies between them at every instant. Sizes are capacities; but
- * where an idle block serves that is longer, `longer` counts, for all of the time, what it has more.
+ * for until it is gone: what is active lies between them at every instant. Sizes are capacities;
+ * but where an idle block serves that is longer, `longer` counts, for all of the time, what it has
+ * more.
  */
 #define PY_SSIZE_T_CLEAN
 #include "memlimits.h"
@@ -16,11 +17,12 @@
 
 enum { MOST_THREADS = 64, MOST_HELD = 1024 };
 
-static const size_t sizes[] = {64,     128,     512,     1024,    4096,   8192,   24576,  32768,  65536,
-                               131072, 262144,  524288,  1048576, 2097152, 3145728, 4194304, 8388608};
+static const size_t sizes[] = {64,      128,     512,     1024,    4096,   8192,
+                               24576,   32768,   65536,   131072,  262144, 524288,
+                               1048576, 2097152, 3145728, 4194304, 8388608};
 
-/* Threads are to be ordered by what memlimits does. The sanitizer would take it that the books order
- * them, too, and see no race. */
+/* Threads are to be ordered by what memlimits does. The sanitizer would take it that the books
+ * order them, too, and see no race. */
 #ifdef __SANITIZE_THREAD__
 enum { ORDER = memory_order_relaxed };
 #else
@@ -106,8 +108,8 @@ static void give(char *block)
     subtract(&high, first.n);
 }
 
-/* Whether a block of one capacity gets another: between half and all of it nothing happens, and below
- * half a MiB a refusal leaves it as it was without saying so. */
+/* Whether a block of one capacity gets another: between half and all of it nothing happens, and
+ * below half a MiB a refusal leaves it as it was without saying so. */
 static bool is_another(size_t n, size_t capacity)
 {
     return n > capacity || (n < capacity / 2 && n >= 524288);
@@ -148,8 +150,8 @@ static char *resize(char *block, size_t n)
 }
 
 /* Blocks of every function, under books of their own: of what a block has more than was asked for
- * only usable_size knows, so `low` counts that, and `high` the most it can be: a long one may be three
- * times as long as asked for, where no limit is near, and what an alignment skips counts, too. */
+ * only usable_size knows, so `low` counts that, and `high` the most it can be: a long one may be
+ * three times as long as asked for, where no limit is near; what an alignment skips counts. */
 struct mixed {
     size_t n, usable, most;
     uint64_t stamp;
@@ -164,7 +166,8 @@ static void write_stamp(char *block, size_t n, uint64_t stamp)
 
 static bool has_stamp(const char *block, size_t n, uint64_t stamp)
 {
-    return !memcmp(block, &stamp, sizeof stamp) && !memcmp(block + n - sizeof stamp, &stamp, sizeof stamp);
+    return !memcmp(block, &stamp, sizeof stamp) &&
+           !memcmp(block + n - sizeof stamp, &stamp, sizeof stamp);
 }
 
 static size_t most_of(size_t n, size_t alignment)
@@ -192,13 +195,15 @@ static char *take_mixed(struct mixed *mixed, size_t n, uint64_t random)
     *mixed = (struct mixed){.n = n, .stamp = random, .is_zeroed = random % 3 == 1};
     mixed->most = most_of(n, alignment);
     raise_to(&highest_high, add(&high, mixed->most));
-    block = mixed->is_zeroed ? memlimits->rezalloc(NULL, n) : memlimits->aligned_alloc(alignment, n);
+    block =
+        mixed->is_zeroed ? memlimits->rezalloc(NULL, n) : memlimits->aligned_alloc(alignment, n);
     if (!block) {
         subtract(&high, mixed->most);
         add(&refused, 1);
         return NULL;
     }
-    if ((uintptr_t)block % alignment || (mixed->is_zeroed && (block[0] || block[n / 2] || block[n - 1])))
+    if ((uintptr_t)block % alignment ||
+        (mixed->is_zeroed && (block[0] || block[n / 2] || block[n - 1])))
         add(&spoiled, 1);
     count_had(mixed, block);
     write_stamp(block, n, mixed->stamp);
@@ -236,7 +241,8 @@ static char *resize_mixed(struct mixed *mixed, char *block, size_t n)
         add(&spoiled, 1);
     if (before.n <= n && !has_stamp(resized, before.n, before.stamp))
         add(&spoiled, 1);
-    if (before.is_zeroed && n > kept && (resized[kept] || resized[(kept + n) / 2] || resized[n - 1]))
+    if (before.is_zeroed && n > kept &&
+        (resized[kept] || resized[(kept + n) / 2] || resized[n - 1]))
         add(&spoiled, 1);
     write_stamp(resized, n, before.stamp);
     return resized;
@@ -350,8 +356,8 @@ static PyMethodDef methods[] = {
      " -> what was seen"},
     {NULL, NULL, 0, NULL}};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "storm", NULL, -1, methods,
-                                    NULL, NULL, NULL, NULL};
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "storm", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_storm(void)
 {

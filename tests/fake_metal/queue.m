@@ -73,7 +73,7 @@ static void detach(FakeQueue *queue, id<MTLResidencySet> set, const char *method
     fake_unlock();
 }
 
-static void check_sets(const id<MTLResidencySet>sets[], NSUInteger count, const char *method)
+static void check_sets(const id<MTLResidencySet> sets[], NSUInteger count, const char *method)
 {
     if (!sets || count == 0)
         fake_break("%s: no sets", method);

@@ -8,6 +8,7 @@
 
 #include "control.h"
 
+/* clang-format off */
 #define SETTINGS(of)                                                                    \
     of(no_device, 0) of(older_macos, 0) of(no_residency_family, 0) of(residency_fails, 0) \
     of(discrete, 0) of(memory_size, 0) of(working_set, 0) of(max_buffer_length, 0)      \
@@ -25,6 +26,7 @@
     now(volatile_bytes) now(host_rights) now(dead) since(commits_empty)                 \
     since(requests_before_commit) since(requests_repeated) since(sets_dropped_staged)   \
     since(sets_dropped_resident) since(purges)
+/* clang-format on */
 
 #define FIELD(name, ...) _Atomic int64_t name;
 struct fake_settings {
@@ -59,17 +61,17 @@ typedef struct fake_call {
 
 /* Counts a call, and says whether it is to fail. The place remembers what the name stands for. */
 bool fake_called(fake_call *_Atomic *place, const char *name);
-#define FUNCTION_FAILS()                      \
-    ({                                        \
-        static fake_call *_Atomic place;      \
-        fake_called(&place, __func__);        \
+#define FUNCTION_FAILS()                 \
+    ({                                   \
+        static fake_call *_Atomic place; \
+        fake_called(&place, __func__);   \
     })
 /* The same in a method, which moreover must not run in a forked child. */
-#define METHOD_FAILS()                              \
-    ({                                              \
-        static fake_call *_Atomic place;            \
-        fake_not_forked(sel_getName(_cmd));         \
-        fake_called(&place, sel_getName(_cmd));     \
+#define METHOD_FAILS()                          \
+    ({                                          \
+        static fake_call *_Atomic place;        \
+        fake_not_forked(sel_getName(_cmd));     \
+        fake_called(&place, sel_getName(_cmd)); \
     })
 #define CALLED() ((void)METHOD_FAILS())
 

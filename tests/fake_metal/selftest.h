@@ -29,12 +29,12 @@ void selftest_add(struct test *test);
 #define BREAKS(function, rule) TEST(function, rule)
 
 /* Exits with status 98. */
-#define CHECK(truth)                                                              \
-    do {                                                                          \
-        if (!(truth)) {                                                           \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #truth);   \
-            _Exit(98);                                                            \
-        }                                                                         \
+#define CHECK(truth)                                                            \
+    do {                                                                        \
+        if (!(truth)) {                                                         \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #truth); \
+            _Exit(98);                                                          \
+        }                                                                       \
     } while (0)
 
 #define KIB (1ul << 10)

@@ -28,7 +28,7 @@ enum { NSUTF8StringEncoding = 4 };
 
 /* Retain counts stand in a header before each object: a constant string has none. */
 __attribute__((objc_root_class))
-@interface NSObject <NSObject> {
+@interface NSObject<NSObject> {
     Class isa;
 }
 + (id)alloc;

@@ -75,8 +75,7 @@ FROM_MACOS(15.0)
 
 @protocol MTLCommandQueue <NSObject>
 - (void)addResidencySet:(id<MTLResidencySet>)set FROM_MACOS(15.0);
-- (void)addResidencySets:(const id<MTLResidencySet>[])sets
-                   count:(NSUInteger)count FROM_MACOS(15.0);
+- (void)addResidencySets:(const id<MTLResidencySet>[])sets count:(NSUInteger)count FROM_MACOS(15.0);
 - (void)removeResidencySet:(id<MTLResidencySet>)set FROM_MACOS(15.0);
 - (void)removeResidencySets:(const id<MTLResidencySet>[])sets
                       count:(NSUInteger)count FROM_MACOS(15.0);
