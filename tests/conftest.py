@@ -138,7 +138,7 @@ def strict():
 @pytest.fixture
 def patient():
     """The documented functions under the policy "wait", with 64 MiB to be had."""
-    from support.waiting import LIMIT
+    from support.patience import LIMIT
 
     memlimits.clear_cache()
     memlimits.set_memory_limit(memlimits.get_active_memory() + LIMIT)

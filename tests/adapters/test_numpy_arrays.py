@@ -13,7 +13,7 @@ from support.governed import GOVERNED, PLAIN, owner, owner_here
 from support.kernel import mapped_bytes, resident
 from support.units import KIB, MIB
 
-pytestmark = pytest.mark.usefixtures("plain_numpy")
+pytestmark = [pytest.mark.inside, pytest.mark.usefixtures("plain_numpy")]
 
 
 DTYPES = [

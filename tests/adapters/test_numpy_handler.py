@@ -10,7 +10,7 @@ from support.handlers import HandlerWithoutGIL, of_capsule
 from support.kernel import mapped_bytes, needs_proc
 from support.units import MIB
 
-pytestmark = pytest.mark.usefixtures("plain_numpy")
+pytestmark = [pytest.mark.inside, pytest.mark.usefixtures("plain_numpy")]
 
 
 class Heap:

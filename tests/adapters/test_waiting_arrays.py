@@ -7,12 +7,10 @@ import pytest
 
 import memlimits
 from memlimits import memory
+from support.patience import until_one_waits
 from support.process import run
 from support.threads import run_threads
 from support.units import MIB
-from support.waiting import (
-    until_one_waits,
-)
 
 
 def test_numpy_waits_without_the_gil_and_collects_no_garbage(patient, govern):

@@ -9,7 +9,7 @@ import memlimits
 from support.blocks import private
 from support.units import KIB, MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 size = memlimits.get_array_buffer_size
 

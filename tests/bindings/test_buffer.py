@@ -15,7 +15,7 @@ from memlimits._buffer import allocate_in
 from support.blocks import Watched, uncached
 from support.units import MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from support.kernel import mapped_bytes, needs_lockable
 from support.process import run
 from support.units import MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 READ_ONLY, IS_COPIED = 1, 2
 

@@ -18,7 +18,7 @@ from support.kernel import writable
 from support.metal import setting, stand_in
 from support.units import KIB, MIB, PAGE
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ from support.process import run
 from support.threads import run_threads
 from support.units import MIB
 
+pytestmark = pytest.mark.inside
+
 on_metal = pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal")
 
 NEW_SET = "newResidencySetWithDescriptor:error:"

@@ -14,7 +14,7 @@ from memlimits import _budgets, _contexts
 from support import hostile
 from support.units import MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 KINDS = hostile.all_types()
 

@@ -13,7 +13,7 @@ from memlimits._device import Device
 from support.blocks import Watched
 from support.units import GIB, KIB, MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 class Int(int):

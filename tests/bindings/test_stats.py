@@ -19,6 +19,8 @@ from support.kernel import needs_lockable
 from support.threads import in_thread, run_threads
 from support.units import KIB, MIB, PAGE
 
+pytestmark = pytest.mark.inside
+
 
 def of(allocator, *, reset_peak=False):
     return Stats(allocator.statistics(reset_peak))

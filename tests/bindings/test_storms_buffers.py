@@ -11,7 +11,7 @@ import memlimits
 from support.process import run
 from support.storms import ROUNDS, Ledger, allowed, storm
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 THREADS = 4
 N = 1000

@@ -14,7 +14,7 @@ from support.functions import free, malloc, realloc
 from support.kernel import is_locked, needs_lockable
 from support.units import KIB, MIB
 
-pytestmark = [pytest.mark.core, needs_lockable(8 * MIB)]
+pytestmark = [pytest.mark.inside, pytest.mark.core, needs_lockable(8 * MIB)]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from support.kernel import meminfo
 from support.process import execute
 from support.units import MIB
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.inside, pytest.mark.host]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from support.cgroup import (
 from support.process import execute
 from support.units import MIB
 
-pytestmark = [pytest.mark.host, needs_namespace]
+pytestmark = [pytest.mark.inside, pytest.mark.host, needs_namespace]
 
 ODD = (
     "1391 23 0:51 / /host rw - 9p C:\\134Program\\040Files rw,dirsync,aname=drvfs;path=C:\\x y - z;"

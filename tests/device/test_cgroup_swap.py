@@ -8,7 +8,7 @@ from support.cgroup import BATCHES, UNIFIED, V1, left, needs_namespace, recorded
 from support.process import execute
 from support.units import KIB, MIB
 
-pytestmark = [pytest.mark.host, needs_namespace]
+pytestmark = [pytest.mark.inside, pytest.mark.host, needs_namespace]
 
 # 2000 MiB available, 1000 MiB of swap free.
 MACHINE = "\n".join(

@@ -15,7 +15,7 @@ from support.kernel import meminfo
 from support.process import execute
 from support.units import MIB, PAGE
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.inside, pytest.mark.host]
 
 UNLIMITED = 1 << 62  # version 1 control groups write "none" as a larger number
 

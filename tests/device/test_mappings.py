@@ -11,7 +11,7 @@ from memlimits._buffer import allocate_in
 from memlimits._device import Device
 from support.process import run
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.inside, pytest.mark.host]
 
 if sys.platform != "linux":
     pytest.skip("of Linux's limit", allow_module_level=True)

@@ -14,6 +14,7 @@ from support.metal import contents, count, fail, is_alive, run_with, setting, st
 from support.units import KIB, MIB
 
 pytestmark = [
+    pytest.mark.inside,
     pytest.mark.core,
     pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal"),
 ]

@@ -13,6 +13,7 @@ from support.places import TESTS
 from support.units import MIB
 
 pytestmark = [
+    pytest.mark.inside,
     pytest.mark.core,
     pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal"),
     pytest.mark.filterwarnings("ignore:.*kept resident:RuntimeWarning"),

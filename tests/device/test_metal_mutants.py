@@ -9,7 +9,10 @@ from support.metal import stand_in
 from support.places import OBJC
 from support.shim import Copy
 
-pytestmark = pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal")
+pytestmark = [
+    pytest.mark.inside,
+    pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal"),
+]
 
 TESTS = {
     "outlives": "device/test_metal.py::test_nothing_of_metals_outlives_its_allocator",

@@ -25,6 +25,8 @@ from support.kernel import meminfo
 from support.process import execute, run
 from support.units import GIB, MIB
 
+pytestmark = pytest.mark.inside
+
 # Says what is left, and has it given: what is said, and not much more.
 FITS = """
     memlimits.set_memory_policy("strict")

@@ -12,7 +12,7 @@ from support.units import KIB, MIB, PAGE
 
 HEAP = 16 * MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from support.metal import setting, stand_in
 from support.process import execute, run
 from support.units import MIB
 
+pytestmark = pytest.mark.inside
+
 needs_pressure = pytest.mark.skipif(
     _system.stall(private()) is None, reason="the system does not tell of memory pressure"
 )

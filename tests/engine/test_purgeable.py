@@ -18,6 +18,8 @@ from support.process import run
 from support.threads import run_threads
 from support.units import KIB, MIB
 
+pytestmark = pytest.mark.inside
+
 SIZE = 8 * MIB
 
 

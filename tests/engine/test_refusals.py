@@ -14,7 +14,7 @@ from support.blocks import counts, made_strict, place, private, refusal_of, stri
 from support.kernel import wholly_mapped, writable
 from support.units import KIB, MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @pytest.fixture

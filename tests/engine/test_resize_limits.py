@@ -10,6 +10,8 @@ from support.places import TESTS
 from support.process import run
 from support.units import MIB
 
+pytestmark = pytest.mark.inside
+
 
 @pytest.mark.core
 @pytest.mark.host

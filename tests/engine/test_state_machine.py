@@ -29,6 +29,8 @@ from support.kernel import can_lock, locked, wholly_mapped
 from support.storms import GIL
 from support.units import KIB, MIB, in_pages
 
+pytestmark = pytest.mark.inside
+
 WORKERS = 3
 WIREABLE = min(8 * MIB, Device().info()["wired_capacity"] // 2)
 

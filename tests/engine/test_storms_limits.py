@@ -16,7 +16,7 @@ from support.threads import run_threads
 from support.units import MIB
 from support.waiting import until_waiting, waiting
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 THREADS = 4
 

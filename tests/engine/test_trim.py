@@ -14,6 +14,8 @@ from support.metal import stand_in
 from support.process import run
 from support.units import KIB, MIB
 
+pytestmark = pytest.mark.inside
+
 
 @pytest.mark.core
 def test_trim_returns_the_oldest_first_down_to_the_target(calm):

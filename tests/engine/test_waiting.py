@@ -8,18 +8,13 @@ import pytest
 
 import memlimits
 from memlimits._buffer import allocate_in
+from support.patience import LIMIT, until, within_10_ms
 from support.process import run
 from support.threads import run_threads
 from support.units import MIB
-from support.waiting import (
-    LIMIT,
-    Asking,
-    asking,
-    until,
-    until_waiting,
-    waiting,
-    within_10_ms,
-)
+from support.waiting import Asking, asking, until_waiting, waiting
+
+pytestmark = pytest.mark.inside
 
 
 @pytest.mark.core

@@ -9,9 +9,9 @@ import pytest
 import memlimits
 from memlimits import memory
 from support.functions import free, malloc, realloc
+from support.patience import LIMIT, fill, until, until_one_waits, within_10_ms
 from support.threads import run_threads
 from support.units import MIB
-from support.waiting import LIMIT, fill, until, until_one_waits, within_10_ms
 
 
 def test_what_is_reserved_is_had_while_others_wait_for_it(patient):

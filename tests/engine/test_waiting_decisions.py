@@ -9,9 +9,12 @@ from memlimits import memory
 from memlimits._buffer import allocate_in
 from support.blocks import refusal_of
 from support.functions import free, malloc, realloc
+from support.patience import LIMIT, until
 from support.threads import in_thread, run_threads
 from support.units import MIB
-from support.waiting import LIMIT, asking, until, waiting
+from support.waiting import asking, waiting
+
+pytestmark = pytest.mark.inside
 
 
 def blocked_by(allocator, size):

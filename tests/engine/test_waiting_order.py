@@ -5,10 +5,13 @@ import threading
 import pytest
 
 from memlimits._buffer import allocate_in
+from support.patience import LIMIT, until
 from support.process import run
 from support.threads import run_threads
 from support.units import MIB
-from support.waiting import LIMIT, asking, until, until_waiting, waiting
+from support.waiting import asking, until_waiting, waiting
+
+pytestmark = pytest.mark.inside
 
 
 @pytest.mark.core

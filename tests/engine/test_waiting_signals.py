@@ -7,8 +7,11 @@ import pytest
 import memlimits
 from memlimits import memory
 from memlimits._buffer import allocate_in
+from support.patience import LIMIT, alarm, fill, within_10_ms
 from support.units import MIB
-from support.waiting import LIMIT, alarm, asking, fill, waiting, within_10_ms
+from support.waiting import asking, waiting
+
+pytestmark = pytest.mark.inside
 
 
 def test_a_signal_whose_handler_raises_ends_the_wait_and_leaves_the_queue_intact():

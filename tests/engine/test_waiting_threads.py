@@ -14,6 +14,8 @@ from support.process import run
 from support.units import MIB
 from support.waiting import waiting
 
+pytestmark = pytest.mark.inside
+
 WAITS = {
     "allocate": "memlimits.allocate(32 * MIB)",
     "reserve": "memlimits.reserve(32 * MIB).__enter__()",

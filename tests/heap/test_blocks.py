@@ -8,7 +8,7 @@ from support.blocks import private
 from support.kernel import is_locked, mapped_bytes, needs_lockable
 from support.units import KIB, MIB, PAGE
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 # One of each way that memory is laid out: 64-byte classes, eighths of powers of two, the longest
 # block of a slab, pages, and lengths from which pages are dropped instead of cleared.

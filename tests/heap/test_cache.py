@@ -20,7 +20,7 @@ from support.units import KIB, MIB, PAGE
 
 MARK = b"memlimits was here"
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from support.process import run
 from support.threads import in_thread, run_threads
 from support.units import KIB, MIB
 
+pytestmark = pytest.mark.inside
+
 
 @pytest.fixture
 def threads():

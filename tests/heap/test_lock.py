@@ -10,7 +10,7 @@ from support.threads import run_threads
 
 TIMES = 1_000_000
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @pytest.fixture(scope="module")

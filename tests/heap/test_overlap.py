@@ -18,7 +18,7 @@ from support.kernel import wholly_mapped
 from support.threads import run_threads
 from support.units import MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 class Ledger:

@@ -9,7 +9,7 @@ import memlimits
 from memlimits import _modules
 from support.process import execute, run
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 def test_all_lists_what_is_there():

@@ -7,9 +7,9 @@ import pytest
 
 import memlimits
 from memlimits import memory
+from support.patience import until
 from support.process import run
 from support.units import MIB
-from support.waiting import until
 
 pytestmark = pytest.mark.core
 

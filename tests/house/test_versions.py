@@ -11,6 +11,8 @@ import pytest
 from memlimits._interpreter import TESTED
 from support.places import ROOT
 
+pytestmark = pytest.mark.inside
+
 ORDINARY = [version for version in TESTED if not version.endswith("t")]
 ENVS = ["py" + version.replace(".", "") for version in TESTED]
 HERE = "{}.{}".format(*sys.version_info) + ("t" if "t" in sys.abiflags else "")

@@ -14,6 +14,8 @@ from support.ledger import Ledger, churn
 from support.threads import run_threads
 from support.units import KIB, MIB
 
+pytestmark = pytest.mark.inside
+
 
 @pytest.fixture
 def allocator():

@@ -8,7 +8,7 @@ from support.blocks import place, private
 from support.kernel import bytes_wholly_mapped, mapped_bytes, wholly_mapped
 from support.units import MIB, PAGE
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from support.process import watched
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
+pytestmark = pytest.mark.inside
+
 
 @pytest.fixture
 def allocator():

@@ -21,7 +21,7 @@ from support.kernel import (
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
-pytestmark = needs_lockable(8 * MIB)
+pytestmark = [pytest.mark.inside, needs_lockable(8 * MIB)]
 
 
 @pytest.mark.core

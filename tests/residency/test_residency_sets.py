@@ -12,7 +12,7 @@ from support.kernel import in_ram, locked, needs_lockable, watched_locked
 from support.metal import count, stand_in
 from support.units import MIB
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @pytest.fixture

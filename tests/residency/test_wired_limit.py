@@ -13,7 +13,7 @@ from support.kernel import locked, needs_lockable
 from support.process import execute
 from support.units import KIB, MIB, PAGE
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.inside, pytest.mark.core]
 
 
 @needs_lockable(4 * MIB)

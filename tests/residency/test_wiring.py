@@ -21,7 +21,7 @@ from support.kernel import in_ram, is_locked, locked, locked_ones, needs_lockabl
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
-pytestmark = [pytest.mark.core, needs_lockable(8 * MIB)]
+pytestmark = [pytest.mark.inside, pytest.mark.core, needs_lockable(8 * MIB)]
 
 
 def test_a_block_asked_for_takes_the_place_of_scratch(allocator):
