@@ -1,14 +1,18 @@
-"""Builds libmlim.a from objc/ and the Cython modules over it.
+"""Builds libmlim from objc/ and the Cython modules over it: what changed, on all processors.
 
 Environment: MEMLIMITS_WERROR=1 makes the C compiler's warnings errors (Cython's always are),
 MEMLIMITS_SANITIZE=address,undefined builds for those sanitizers, MEMLIMITS_DEBUG=1 for debuggers,
 MEMLIMITS_DEVICE=host or metal for another device than the platform's own,
-MACOSX_DEPLOYMENT_TARGET for another oldest macOS than 13.3.
+MACOSX_DEPLOYMENT_TARGET for another oldest macOS than 13.3. After another CC or CFLAGS all is to be
+built again: `build_ext --force`.
 """
 
+import multiprocessing
 import os
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from glob import glob
 
 import numpy
@@ -27,50 +31,52 @@ def deployment_target():
     return max(OLDEST_MACOS, pythons, key=lambda version: [int(n) for n in version.split(".")])
 
 
-WARNINGS = ["-Wall", "-Wextra"]
+# Two numbers side by side would be changed as one vector, which takes longer to be read again: 1 to
+# 2 % of a pair of malloc and free of one small block (gcc 12).
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-fvisibility=hidden", "-fno-tree-slp-vectorize"]
+FLAGS += ["-Wall", "-Wextra"]
 # What Cython writes by design: unused helpers and parameters, partly initialised type objects.
 CYTHON_FLAGS = [
-    *WARNINGS,
     "-Wno-unused-parameter",
     "-Wno-unused-function",
     "-Wno-missing-field-initializers",
     "-Wno-cast-function-type",
 ]
-# Two numbers side by side would be changed as one vector, which takes longer to be read again: 1 to
-# 2 % of a pair of malloc and free of one small block (gcc 12).
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-fno-tree-slp-vectorize"]
 LINK_FLAGS = ["-pthread"]
 
+DEBUG = os.environ.get("MEMLIMITS_DEBUG") == "1"
+SANITIZERS = os.environ.get("MEMLIMITS_SANITIZE")
+DEVICE = os.environ.get("MEMLIMITS_DEVICE") or ("metal" if sys.platform == "darwin" else "host")
+
+# A build of one kind reuses no object of another.
+VARIANT = "build"
 if os.environ.get("MEMLIMITS_WERROR") == "1":
     FLAGS += ["-Werror"]
-if os.environ.get("MEMLIMITS_DEBUG") == "1":
+if DEBUG:
     FLAGS += ["-O0", "-g3", "-UNDEBUG"]
-if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
-    FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
-    LINK_FLAGS += [f"-fsanitize={sanitizers}"]
+    VARIANT += "-debug"
+if SANITIZERS:
+    FLAGS += [f"-fsanitize={SANITIZERS}", "-fno-omit-frame-pointer", "-g"]
+    LINK_FLAGS += [f"-fsanitize={SANITIZERS}"]
     # Locks are biased sooner, for what goes wrong only where that is ended.
     FLAGS += ["-DMEMLIMITS_TIMES_ALONE=64"]
     # Cython adds 0 to the null pointer that stands for no arguments.
     CYTHON_FLAGS += ["-fno-sanitize=pointer-overflow"]
-
-# A build of one kind reuses nothing of another.
-VARIANT = "build-debug" if os.environ.get("MEMLIMITS_DEBUG") == "1" else "build"
-if sanitizers:
-    VARIANT += "-" + sanitizers.replace(",", "-")
-
-DEVICE = os.environ.get("MEMLIMITS_DEVICE") or ("metal" if sys.platform == "darwin" else "host")
-LIBRARY = "mlim"
-SOURCES = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m"))
-HEADERS = ["objc/mlim.h", f"objc/{DEVICE}.h"]
-PUBLIC_HEADER = "memlimits/include/memlimits.h"
-if DEVICE != "host":
-    VARIANT += f"-{DEVICE}"
+    VARIANT += "-" + SANITIZERS.replace(",", "-")
+if DEVICE == "metal":
+    VARIANT += "-metal"
 FRAMEWORKS = []
 if sys.platform == "darwin":
     # Neither is linked weakly: the oldest macOS aimed at has both. What came later, residency sets
     # above all, is looked up by its name or guarded by @available; no symbol is linked for it.
     FRAMEWORKS = ["-framework", "Metal", "-framework", "Foundation"]
     os.environ.setdefault("MACOSX_DEPLOYMENT_TARGET", deployment_target())
+
+# The C that Cython writes is the same for every kind of build, and every Python.
+GENERATED = "build/cython"
+LIBMLIM = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m"))
+# Compiled anew with these are all sources.
+DEPENDS = ["setup.py", "objc/mlim.h", f"objc/{DEVICE}.h", "memlimits/include/memlimits.h"]
 # Linked into one file: memlimits/_modules.pyx says why, and makes them from it.
 TOGETHER = [
     "_modules",
@@ -118,80 +124,99 @@ TOGETHER = [
 # The one that links libmlim, and those that not every program imports.
 ALONE = ["_device", "_metal", "cli._imports", "cli._start"]
 
-Options.warning_errors = True
+
+def pyx(name):
+    return f"memlimits/{name.replace('.', '/')}.pyx"
+
+
+def extension(name, *sources):
+    return Extension(
+        f"memlimits.{name}",
+        [pyx(name), *sources],
+        include_dirs=["objc", "memlimits/include", numpy.get_include()],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+            ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
+        ],
+        depends=DEPENDS,
+        extra_compile_args=FLAGS,
+        extra_link_args=[*LINK_FLAGS, *(FRAMEWORKS if name == "_device" else [])],
+    )
+
+
+def processors():
+    """How many of them this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class BuildExtensions(build_ext):
-    """Builds the C library before the modules that link or include it."""
+    """Translates and compiles what changed, several files at once. Then each extension is linked.
 
-    def run(self):
-        self.run_command("build_clib")
-        super().run()
+    By itself `build_ext` would compile all sources of an extension anew, one after the other.
+    """
 
     def build_extensions(self):
-        """Compile what changed. By itself all of an extension would be compiled anew."""
-        compile_one = self.compiler._compile
-
-        def compile_changed(made, source, *options):
-            # What is linked is linked anew only where an object is new: so that of libmlim, too.
-            linked = SOURCES if source.endswith("_device.c") else []
-            if self.force or newer_group([source, *HEADERS, PUBLIC_HEADER, *linked], made):
-                compile_one(made, source, *options)
-
-        self.compiler._compile = compile_changed
+        # `--parallel` is also True, for as many as there are.
+        jobs = processors() if self.parallel in (None, True) else self.parallel
+        self.translate(jobs)
+        extension_of = {source: ext for ext in self.extensions for source in ext.sources}
+        with ThreadPoolExecutor(jobs) as pool:
+            # After an error those that have not begun are given up.
+            made = pool.map(self.compile, extension_of.values(), extension_of)
+            self.objects = dict(zip(extension_of, made, strict=True))
         super().build_extensions()
 
-
-def core_extension(name):
-    return Extension(
-        f"memlimits.{name}",
-        [f"memlimits/{name.replace('.', '/')}.pyx"],
-        include_dirs=["objc", "memlimits/include"],
-        depends=[*HEADERS, *SOURCES] if name == "_device" else [HEADERS[0], PUBLIC_HEADER],
-        extra_compile_args=[*FLAGS, *CYTHON_FLAGS],
-        extra_link_args=[*LINK_FLAGS, *FRAMEWORKS] if name == "_device" else LINK_FLAGS,
-    )
-
-
-def linked_together(extensions):
-    """Give the first the sources of all, and what the one for NumPy needs."""
-    first = extensions[0]
-    first.sources = [source for extension in extensions for source in extension.sources]
-    first.include_dirs.append(numpy.get_include())
-    first.define_macros += [
-        ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-        ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
-    ]
-    return first
-
-
-def in_c(*extensions):
-    return cythonize(
-        extensions,
-        compiler_directives={
-            "language_level": "3",
-            "auto_pickle": False,
-            "freethreading_compatible": True,
-        },
-    )
-
-
-setup(
-    libraries=[
-        (
-            LIBRARY,
-            {
-                "sources": SOURCES,
-                "include_dirs": ["objc"],
-                "cflags": [*FLAGS, *WARNINGS, "-fPIC", "-fvisibility=hidden"],
-                "obj_deps": {"": HEADERS},
+    def translate(self, jobs):
+        """Have Cython write its C."""
+        # Only a forked process has what was set in Cython's options here.
+        can_fork = sys.platform == "linux"
+        if can_fork:
+            multiprocessing.set_start_method("fork", force=True)
+        cythonize(
+            [Extension(f"memlimits.{name}", [pyx(name)]) for name in [*TOGETHER, *ALONE]],
+            build_dir=GENERATED,
+            nthreads=jobs if can_fork else 0,
+            force=self.force,
+            quiet=not self.verbose,
+            compiler_directives={
+                "language_level": "3",
+                "auto_pickle": False,
+                "freethreading_compatible": True,
             },
         )
-    ],
-    ext_modules=[
-        linked_together(in_c(*map(core_extension, TOGETHER))),
-        *in_c(*map(core_extension, ALONE)),
-    ],
+
+    def compile(self, ext, source):
+        """Make the object of one source, unless there is a newer one. Called by several threads."""
+        flags = ext.extra_compile_args
+        if source.endswith(".pyx"):
+            source = f"{GENERATED}/{source.removesuffix('.pyx')}.c"
+            flags = [*flags, *CYTHON_FLAGS]
+        [made] = self.compiler.object_filenames([source], output_dir=self.build_temp)
+        if self.force or newer_group([source, *ext.depends], made):
+            self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                macros=ext.define_macros,
+                include_dirs=ext.include_dirs,
+                debug=self.debug,
+                extra_postargs=flags,
+            )
+        return made
+
+    def build_extension(self, ext):
+        objects = [self.objects[source] for source in ext.sources]
+        linked = copy(ext)
+        linked.sources, linked.depends, linked.extra_objects = [], objects, objects
+        super().build_extension(linked)
+
+
+Options.warning_errors = True
+
+together = extension("_modules", *map(pyx, TOGETHER[1:]))
+setup(
+    ext_modules=[together, extension("_device", *LIBMLIM), *map(extension, ALONE[1:])],
     cmdclass={"build_ext": BuildExtensions},
     options={"build": {"build_base": VARIANT}},
 )
