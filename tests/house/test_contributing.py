@@ -1,0 +1,60 @@
+"""What CONTRIBUTING.md, SECURITY.md and CHANGELOG.md name is there."""
+
+import re
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(not (ROOT / "CONTRIBUTING.md").exists(), reason="not in a clone")
+
+
+def text(name):
+    return (ROOT / name).read_text()
+
+
+def test_its_paths_are_there():
+    page = text("CONTRIBUTING.md")
+    named = re.findall(
+        r"(?<![\w/.-])((?:[.]?\w+/)+[\w.]*|setup\.py|\.pre-commit-config\.yaml)", page
+    )
+    made = {".venv/bin/pip", ".venv/bin/python"}
+    paths = {name for name in named if not name.startswith("objc/NAME")} - made
+    assert len(paths) > 10
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_it_names_every_environment():
+    tox = ConfigParser()
+    tox.read_string(text("tox.ini"))
+    table = re.search(r"^## The environments\n.*?(?=^## )", text("CONTRIBUTING.md"), re.M | re.S)[0]
+    first, last = re.search(r"`py3(\d+)` to `py3(\d+)`", table).groups()
+    named = set(re.findall(r"`([\w-]+)`", table))
+    named |= {f"py3{minor}" for minor in range(int(first), int(last) + 1)}
+    listed = set(re.findall(r"[\w-]+", tox["tox"]["env_list"]))
+    assert listed - named == set()
+    pythons = {name for name in named if name.startswith("py3")}
+    assert pythons <= listed
+
+
+def test_the_changelog_tells_of_this_version():
+    version = tomllib.loads(text("pyproject.toml"))["project"]["version"]
+    headings = re.findall(r"^## \[(.*?)\](.*)$", text("CHANGELOG.md"), re.M)
+    assert headings[0] == ("Unreleased", "")
+    assert headings[1][0] == version
+    assert all(re.fullmatch(r" - \d{4}-\d\d-\d\d", date) for _, date in headings[1:])
+
+
+def test_the_changelog_names_what_is_there():
+    import memlimits
+
+    added = text("CHANGELOG.md").split("### Added")[-1]
+    names = re.findall(r"`((?:[a-z]+_)+[a-z]+)`", added)
+    assert len(names) > 15
+    in_c = text("memlimits/include/memlimits.h")
+    buffers = dir(memlimits.Buffer)
+    assert [
+        n for n in names if not hasattr(memlimits, n) and n not in in_c and n not in buffers
+    ] == []
