@@ -1,10 +1,8 @@
 """What memlimits.h has beyond malloc, calloc, realloc and free; errno; who may use which header."""
 
 import ctypes
-import importlib
 import random
 import re
-import shutil
 import subprocess
 import sysconfig
 import threading
@@ -13,7 +11,6 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from support import extensions
 from support.functions import WithGil
 from support.kernel import mapped_bytes
 from support.places import TESTS
@@ -23,26 +20,6 @@ from support.units import KIB, MIB, PAGE
 SIZES = [0, 1, 64, 100, 1000, 4096, 5000, 32 * KIB, 32 * KIB + 1, 100_000, 600_000, 3 * MIB + 1]
 ALIGNMENTS = [1 << power for power in range(31)]
 HUGE = 1 << 62
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("users")
-    shutil.copy(extensions.SOURCES / "in_c.c", folder / "in_cpp.cpp")
-    extensions.build(folder, "in_c.c", "in_cython.pyx")
-    return folder
-
-
-@pytest.fixture(params=["in_cython", "in_c", "in_cpp"])
-def heap(request, build, monkeypatch):
-    monkeypatch.syspath_prepend(build)
-    return importlib.import_module(request.param)
-
-
-@pytest.fixture(params=["in_c", "in_cpp"])
-def in_c(request, build, monkeypatch):
-    monkeypatch.syspath_prepend(build)
-    return importlib.import_module(request.param)
 
 
 @pytest.fixture
@@ -419,9 +396,7 @@ def test_numpys_requests_and_a_budgets_refusals_reach_it(in_c):
     assert in_c.handled() == (1, 1, 0, "length")
 
 
-def test_a_handler_of_cythons(build, monkeypatch, unchanged):
-    monkeypatch.syspath_prepend(build)
-    cython = importlib.import_module("in_cython")
+def test_a_handler_of_cythons(cython, unchanged):
     strict(8 * MIB)
     address, calls = cython.malloc_instead_of(cython.malloc(6 * MIB), 5 * MIB)
     assert (address != 0, calls) == (True, 1)

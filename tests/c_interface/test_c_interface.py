@@ -1,10 +1,7 @@
 """malloc, calloc, realloc and free, called from extensions compiled against the package."""
 
 import ctypes
-import importlib
 import random
-import re
-import shutil
 import sys
 import threading
 import time
@@ -12,38 +9,12 @@ import time
 import pytest
 
 import memlimits
-from support import extensions
 from support.kernel import mapped_bytes
-from support.places import ROOT
 from support.process import execute
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
 SIZES = [0, 1, 63, 64, 65, 1000, 4096, 5000, 32 * KIB, 32 * KIB + 1, 100_000, MIB, 3 * MIB + 1]
-
-
-@pytest.fixture(scope="module")
-def build(tmp_path_factory):
-    """Compile the extensions where the source tree is not in sight."""
-    folder = tmp_path_factory.mktemp("users")
-    shutil.copy(extensions.SOURCES / "in_c.c", folder / "in_cpp.cpp")
-    readme = (ROOT / "README.md").read_text()
-    [example] = re.findall(r"^```cython\n(.*?)^```$", readme, re.M | re.S)
-    (folder / "in_readme.pyx").write_text(example)
-    extensions.build(folder, "in_c.c", "in_cython.pyx")
-    return folder
-
-
-@pytest.fixture(params=["in_cython", "in_c", "in_cpp"])
-def heap(request, build, monkeypatch):
-    monkeypatch.syspath_prepend(build)
-    return importlib.import_module(request.param)
-
-
-@pytest.fixture
-def cython(build, monkeypatch):
-    monkeypatch.syspath_prepend(build)
-    return importlib.import_module("in_cython")
 
 
 class Ledger:
@@ -168,9 +139,8 @@ def test_no_call_takes_the_gil(cython):
     assert rounds[0] > 100_000
 
 
-def test_the_readmes_example(build, monkeypatch):
-    monkeypatch.syspath_prepend(build)
-    example = importlib.import_module("in_readme")
+def test_the_readmes_example(extension):
+    example = extension("in_readme")
     active = memlimits.get_active_memory()
     assert example.sum_of_squares(1000) == sum(i * i for i in range(1000))
     assert memlimits.get_active_memory() == active

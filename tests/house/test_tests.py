@@ -55,9 +55,10 @@ def functions(tree):
 
 
 def inner_fixtures():
-    source = (TESTS / "conftest.py").read_text()
+    sources = [path.read_text() for path in TESTS.rglob("conftest.py")]
     return {
         function.name
+        for source in sources
         for function in functions(ast.parse(source))
         if supports(function) & INNER_SUPPORTS
         or INSIDE.search(ast.get_source_segment(source, function))
@@ -79,7 +80,7 @@ def is_marked(tree):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_what_tests_the_inside_of_a_module_says_so(path):
-    """By itself, by what it has from tests/support, or by a fixture of all tests'."""
+    """By itself, by what it has from tests/support, or by a fixture of a conftest.py."""
     tree = ast.parse(path.read_text())
     inside = (
         reaches_inside(path) or bool(supports(tree) & INNER_SUPPORTS) or uses_inner_fixtures(tree)
