@@ -2,6 +2,7 @@
 
 Environment: MEMLIMITS_WERROR=1 makes the C compiler's warnings errors (Cython's always are),
 MEMLIMITS_SANITIZE=address,undefined builds for those sanitizers, MEMLIMITS_DEBUG=1 for debuggers,
+MEMLIMITS_COVERAGE=1 for gcov, all of these with assertions and with the lines of the .pyx files;
 MEMLIMITS_DEVICE=host or metal for another device than the platform's own,
 MACOSX_DEPLOYMENT_TARGET for another oldest macOS than 13.3. After another CC or CFLAGS all is to be
 built again: `build_ext --force`.
@@ -23,6 +24,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
 
 OLDEST_MACOS = "13.3"
+MACOS = sys.platform == "darwin"
 
 
 def deployment_target():
@@ -44,39 +46,44 @@ CYTHON_FLAGS = [
 ]
 LINK_FLAGS = ["-pthread"]
 
-DEBUG = os.environ.get("MEMLIMITS_DEBUG") == "1"
-SANITIZERS = os.environ.get("MEMLIMITS_SANITIZE")
-DEVICE = os.environ.get("MEMLIMITS_DEVICE") or ("metal" if sys.platform == "darwin" else "host")
-
-# A build of one kind reuses no object of another.
+# Objects of one kind of build are none of another's.
 VARIANT = "build"
+ASSERTIONS = False
 if os.environ.get("MEMLIMITS_WERROR") == "1":
     FLAGS += ["-Werror"]
-if DEBUG:
+if os.environ.get("MEMLIMITS_DEBUG") == "1":
     FLAGS += ["-O0", "-g3", "-UNDEBUG"]
-    VARIANT += "-debug"
-if SANITIZERS:
-    FLAGS += [f"-fsanitize={SANITIZERS}", "-fno-omit-frame-pointer", "-g"]
-    LINK_FLAGS += [f"-fsanitize={SANITIZERS}"]
+    VARIANT, ASSERTIONS = f"{VARIANT}-debug", True
+if os.environ.get("MEMLIMITS_COVERAGE") == "1":
+    FLAGS += ["-O0", "--coverage", "-fprofile-update=atomic"]
+    LINK_FLAGS += ["--coverage"]
+    VARIANT, ASSERTIONS = f"{VARIANT}-coverage", True
+if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
+    FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
+    LINK_FLAGS += [f"-fsanitize={sanitizers}"]
     # Locks are biased sooner, for what goes wrong only where that is ended.
     FLAGS += ["-DMEMLIMITS_TIMES_ALONE=64"]
     # Cython adds 0 to the null pointer that stands for no arguments.
     CYTHON_FLAGS += ["-fno-sanitize=pointer-overflow"]
-    VARIANT += "-" + SANITIZERS.replace(",", "-")
+    VARIANT, ASSERTIONS = f"{VARIANT}-{sanitizers.replace(',', '-')}", True
+if ASSERTIONS:
+    FLAGS += ["-DMEMLIMITS_ASSERTIONS=1"]
+
+DEVICE = os.environ.get("MEMLIMITS_DEVICE") or ("metal" if MACOS else "host")
 if DEVICE == "metal":
     VARIANT += "-metal"
 FRAMEWORKS = []
-if sys.platform == "darwin":
+if MACOS:
     # Neither is linked weakly: the oldest macOS aimed at has both. What came later, residency sets
     # above all, is looked up by its name or guarded by @available; no symbol is linked for it.
     FRAMEWORKS = ["-framework", "Metal", "-framework", "Foundation"]
     os.environ.setdefault("MACOSX_DEPLOYMENT_TARGET", deployment_target())
 
-# The C that Cython writes is the same for every kind of build, and every Python.
-GENERATED = "build/cython"
 LIBMLIM = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m"))
-# Compiled anew with these are all sources.
+# All sources are compiled anew with these.
 DEPENDS = ["setup.py", "objc/mlim.h", f"objc/{DEVICE}.h", "memlimits/include/memlimits.h"]
+# The C that Cython writes is for any Python, device and compiler.
+GENERATED = "build/cython-lines" if ASSERTIONS else "build/cython"
 # Linked into one file: memlimits/_modules.pyx says why, and makes them from it.
 TOGETHER = [
     "_modules",
@@ -175,8 +182,9 @@ class BuildExtensions(build_ext):
         if can_fork:
             multiprocessing.set_start_method("fork", force=True)
         cythonize(
-            [Extension(f"memlimits.{name}", [pyx(name)]) for name in [*TOGETHER, *ALONE]],
+            [pyx(name) for name in [*TOGETHER, *ALONE]],
             build_dir=GENERATED,
+            emit_linenums=ASSERTIONS,
             nthreads=jobs if can_fork else 0,
             force=self.force,
             quiet=not self.verbose,
