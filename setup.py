@@ -8,8 +8,10 @@ MACOSX_DEPLOYMENT_TARGET for another oldest macOS than 13.3. After another CC or
 built again: `build_ext --force`.
 """
 
+import ast
 import multiprocessing
 import os
+import re
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
@@ -84,52 +86,18 @@ LIBMLIM = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m")
 DEPENDS = ["setup.py", "objc/mlim.h", f"objc/{DEVICE}.h", "memlimits/include/memlimits.h"]
 # The C that Cython writes is for any Python, device and compiler.
 GENERATED = "build/cython-lines" if ASSERTIONS else "build/cython"
-# Linked into one file: memlimits/_modules.pyx says why, and makes them from it.
-TOGETHER = [
-    "_modules",
-    "_limits",
-    "_resource",
-    "_misuse",
-    "_accounts",
-    "_pagemap",
-    "_bins",
-    "_cache",
-    "_heap",
-    "_heaps",
-    "_residency_sets",
-    "_residency",
-    "_asked",
-    "_core",
-    "_controls",
-    "_fork",
-    "_settings",
-    "_statistics",
-    "_purgeable",
-    "_pressure",
-    "_room",
-    "_waiting",
-    "_idle",
-    "_refusals",
-    "_floors",
-    "_growth",
-    "_resize",
-    "_charging",
-    "_callers",
-    "_arguments",
-    "_allocator",
-    "_contexts",
-    "_budgets",
-    "_scopes",
-    "_dlpack",
-    "_buffer",
-    "_wiring",
-    "_getters",
-    "_system",
-    "_malloc",
-    "adapters._numpy",
-]
-# The one that links libmlim, and those that not every program imports.
-ALONE = ["_device", "_metal", "cli._imports", "cli._start"]
+
+
+def listed(name):
+    """One of the lists in memlimits/_modules.pyx, which says what each is of."""
+    with open("memlimits/_modules.pyx") as file:
+        found = re.search(rf"^{name} = (\(.*?\))$", file.read(), re.DOTALL | re.MULTILINE)
+    return ast.literal_eval(found[1])
+
+
+LINKED = listed("LINKED")
+MODULES = ["_modules", *listed("MADE"), *listed("FIRST_USED")]
+ALONE = listed("ALONE")
 
 
 def pyx(name):
@@ -147,7 +115,7 @@ def extension(name, *sources):
         ],
         depends=DEPENDS,
         extra_compile_args=FLAGS,
-        extra_link_args=[*LINK_FLAGS, *(FRAMEWORKS if name == "_device" else [])],
+        extra_link_args=[*LINK_FLAGS, *(FRAMEWORKS if name == "_modules" else [])],
     )
 
 
@@ -181,19 +149,21 @@ class BuildExtensions(build_ext):
         can_fork = sys.platform == "linux"
         if can_fork:
             multiprocessing.set_start_method("fork", force=True)
-        cythonize(
-            [pyx(name) for name in [*TOGETHER, *ALONE]],
-            build_dir=GENERATED,
-            emit_linenums=ASSERTIONS,
-            nthreads=jobs if can_fork else 0,
-            force=self.force,
-            quiet=not self.verbose,
-            compiler_directives={
-                "language_level": "3",
-                "auto_pickle": False,
-                "freethreading_compatible": True,
-            },
-        )
+        for names, directives in (([*MODULES, *ALONE], {}), (LINKED, {"cdivision": True})):
+            cythonize(
+                [pyx(name) for name in names],
+                build_dir=GENERATED,
+                emit_linenums=ASSERTIONS,
+                nthreads=jobs if can_fork else 0,
+                force=self.force,
+                quiet=not self.verbose,
+                compiler_directives={
+                    "language_level": "3",
+                    "auto_pickle": False,
+                    "freethreading_compatible": True,
+                    **directives,
+                },
+            )
 
     def compile(self, ext, source):
         """Make the object of one source, unless there is a newer one. Called by several threads."""
@@ -222,9 +192,9 @@ class BuildExtensions(build_ext):
 
 Options.warning_errors = True
 
-together = extension("_modules", *map(pyx, TOGETHER[1:]))
+sources = [*map(pyx, [*MODULES[1:], *LINKED]), *LIBMLIM]
 setup(
-    ext_modules=[together, extension("_device", *LIBMLIM), *map(extension, ALONE[1:])],
+    ext_modules=[extension("_modules", *sources), *map(extension, ALONE)],
     cmdclass={"build_ext": BuildExtensions},
     options={"build": {"build_base": VARIANT}},
 )

@@ -4,27 +4,27 @@ from libc cimport errno
 from libc.stdint cimport INT64_MAX, uint64_t
 from libc.string cimport memcpy, memset
 
-from memlimits._allocator cimport get_default
-from memlimits._accounts cimport Account
-from memlimits._cache cimport LARGEST_SLAB_BLOCK, cache_block_size
-from memlimits._callers cimport c_caller, c_caller_ends
-from memlimits._charging cimport core_take_on
-from memlimits._contexts cimport account_of_caller
-from memlimits._core cimport (
+from memlimits._base.sync cimport load_acquire
+from memlimits._bindings.allocator cimport get_default
+from memlimits._bindings.contexts cimport account_of_caller
+from memlimits._bindings.wait_hooks cimport c_caller, c_caller_ends
+from memlimits._engine.charging cimport core_take_on
+from memlimits._engine.core cimport (
     Core, Refusal, core_align, core_check, core_clear, core_find, core_free, core_free_slowly,
     core_hit, core_return,
 )
-from memlimits._growth cimport core_miss
-from memlimits._heap cimport Heaps, heap_free, heaps_malloc
-from memlimits._limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
-from memlimits._pagemap cimport PageMap, pagemap_find
-from memlimits._refusals cimport core_refuse, core_refused_last, last_refusal
-from memlimits._resize cimport RESIZED, REFUSED, Resized, core_resize
-from memlimits._resource cimport TAKEN, Block, Resource, likely, slab_cuts, unlikely
-from memlimits._sync cimport load_acquire
-from memlimits._waiting cimport Caller
+from memlimits._engine.growth cimport core_miss
+from memlimits._engine.refusals cimport core_refuse, core_refused_last, last_refusal
+from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, core_resize
+from memlimits._engine.waiting cimport Caller
+from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size
+from memlimits._heap.heap cimport Heaps, heap_free, heaps_malloc
+from memlimits._heap.pagemap cimport PageMap, pagemap_find
+from memlimits._heap.resource cimport TAKEN, Block, Resource, likely, slab_cuts, unlikely
+from memlimits._ledger.accounts cimport Account
+from memlimits._ledger.limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
 
-from memlimits._allocator import BLOCKED_BY
+from memlimits._bindings.allocator import BLOCKED_BY
 
 cdef extern from "memlimits.h":
     ctypedef struct memlimits_refusal_handler:

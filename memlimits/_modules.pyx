@@ -1,24 +1,41 @@
-"""Most modules of the core: they are linked into this one's file, and made when it is imported.
+"""The file that the library is linked into, and the list of what is in it.
 
-To find, open and link a file for each was half of the time of `import memlimits`. And a program may
-use something for the first time when it has no file descriptor left, or in a signal's handler:
-nothing is to be opened then. Not among them are `_device`, which links libmlim, and those of the
-command and of Metal. Another thread that imports one of these first, while the package is being
-imported, finds `_device`, or `_malloc.py`, in its own file and then waits for the package, as any C
-code does that imports a submodule.
+To find, open and link a file for each module was half of the time of `import memlimits`. And a
+program may use something for the first time when it has no file descriptor left, or in a signal's
+handler: nothing is to be opened then. So all of it is this one file, but for what only the command
+needs. Another thread that imports one of the modules first, while the package is being imported,
+waits for the package, or finds `_malloc.py`, and then waits, as any C code does that imports a
+submodule.
 """
 import sys
 from _imp import exec_dynamic
 from _thread import RLock
 
-# Each cimports only those before it.
-cdef tuple NAMES = (
-    "_limits", "_resource", "_misuse", "_accounts", "_pagemap", "_bins", "_cache", "_heap",
-    "_heaps", "_residency_sets", "_residency", "_asked", "_core", "_controls", "_fork", "_settings",
-    "_statistics", "_purgeable", "_pressure", "_room", "_waiting", "_idle", "_refusals", "_floors",
-    "_growth", "_resize", "_charging", "_callers", "_arguments", "_allocator", "_contexts",
-    "_budgets", "_scopes", "_dlpack", "_buffer", "_wiring", "_getters", "_system",
+# Names are those below `memlimits`. Each uses only those before it, in all four lists.
+#
+# C, and no modules of Python's: their functions are declared `cdef extern`, and linked.
+LINKED = (
+    "_device.readings",
+    "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.heap",
+    "_heap.heaps",
+    "_ledger.limits", "_ledger.accounts",
+    "_residency.sets", "_residency.plan", "_residency.pins",
+    "_engine.core", "_engine.controls", "_engine.fork", "_engine.settings", "_engine.decay",
+    "_engine.pressure", "_engine.system_room", "_engine.waiting", "_engine.idle",
+    "_engine.refusals", "_engine.reservations", "_engine.growth", "_engine.resize",
+    "_engine.charging",
 )
+# Made when the package is imported.
+MADE = (
+    "_device.device",
+    "_bindings.arguments", "_bindings.statistics", "_bindings.wait_hooks", "_bindings.allocator",
+    "_bindings.contexts", "_bindings.budgets", "_bindings.limit_scopes", "_bindings.dlpack",
+    "_bindings.buffer", "_bindings.wiring", "_bindings.getters", "_bindings.system_info",
+)
+# Made when they are first used: what makes the default allocator, and what needs Metal or NumPy.
+FIRST_USED = ("_bindings.metal", "_malloc", "adapters._numpy")
+# In files of their own.
+ALONE = ("cli._imports", "cli._start")
 
 
 cdef create(name):
@@ -44,15 +61,10 @@ cdef fill(module):
     return module
 
 
-cdef fill_all(package):
-    for name in NAMES:
-        setattr(package, name, fill(create(name)))
+for name in MADE:
+    fill(create(name))
 
-
-fill_all(sys.modules["memlimits"])
-
-# What makes the default allocator, and what needs a NumPy: made when they are first used, by one
-# thread, and neither twice.
+# Those of FIRST_USED, by one thread, and none twice.
 cdef dict made = {}
 cdef object making = RLock()
 
@@ -72,6 +84,11 @@ def for_c():
     package = sys.modules["memlimits"]
     package._malloc = make_once("_malloc")
     return package._malloc
+
+
+def for_metal():
+    """Return `memlimits._bindings.metal`."""
+    return make_once("_bindings.metal")
 
 
 def for_numpy():

@@ -7,10 +7,10 @@ to be had.
 
 from types import TracebackType
 
-from memlimits import _modules  # noqa: F401 - makes the modules below
-from memlimits._allocator import default_allocator
-from memlimits._metal import attach as _attach
-from memlimits._metal import detach as _detach
+from memlimits import _modules
+from memlimits._bindings.allocator import default_allocator
+
+_metal = _modules.for_metal()
 
 TYPE_CHECKING = False  # typing's own would cost its import
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Attachment:
 
     def __init__(self, queue: "SupportsIndex") -> None:
         self._allocator = default_allocator()
-        self._address = _attach(self._allocator, queue)
+        self._address = _metal.attach(self._allocator, queue)
         self._closed = False
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class Attachment:
         """
         if not self._closed:
             self._closed = True
-            _detach(self._allocator, self._address)
+            _metal.detach(self._allocator, self._address)
 
     def __enter__(self) -> "Attachment":
         return self

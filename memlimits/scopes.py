@@ -6,7 +6,7 @@ does, and fails where a program has no file descriptor left.
 
 import sys
 
-from memlimits._scopes import limits
+from memlimits._bindings.limit_scopes import limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

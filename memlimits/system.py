@@ -7,8 +7,12 @@ All sizes are in bytes.
 from _thread import allocate_lock, get_ident, start_new_thread
 from posix import register_at_fork
 
-from memlimits import _system
-from memlimits._allocator import default_allocator
+from memlimits._bindings.allocator import default_allocator
+from memlimits._bindings.system_info import candidates as _candidates
+from memlimits._bindings.system_info import get_pressure_trim as _get_pressure_trim
+from memlimits._bindings.system_info import interval as _interval
+from memlimits._bindings.system_info import set_pressure_trim as _set_pressure_trim
+from memlimits._bindings.system_info import trim as _trim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +124,7 @@ def effective_limit() -> EffectiveLimit:
     DeviceError
         In a forked child of a process that uses Metal.
     """
-    found = _system.candidates(default_allocator())
+    found = _candidates(default_allocator())
     ordered = sorted((Candidate(*bound) for bound in found), key=lambda bound: bound.nbytes)
     least = ordered[0]
     return EffectiveLimit(least.nbytes, least.kind, least.name, tuple(ordered))
@@ -146,7 +150,7 @@ def trim(target: "SupportsIndex | None" = 0) -> int:
     TypeError, ValueError
         `target` is no such integer; nothing is returned.
     """
-    return _system.trim(default_allocator(), target)
+    return _trim(default_allocator(), target)
 
 
 def set_pressure_trim(
@@ -181,12 +185,12 @@ def set_pressure_trim(
     TypeError, ValueError
         A value is no such number; nothing changes.
     """
-    return _system.set_pressure_trim(default_allocator(), available, stall)
+    return _set_pressure_trim(default_allocator(), available, stall)
 
 
 def get_pressure_trim() -> tuple[int | None, float | None]:
     """Return when idle memory is returned because the system runs short: `available`, `stall`."""
-    return _system.get_pressure_trim(default_allocator())
+    return _get_pressure_trim(default_allocator())
 
 
 class _Trimming:
@@ -196,7 +200,7 @@ class _Trimming:
     """
 
     def __init__(self, interval: "SupportsFloat") -> None:
-        self.interval = _system.interval(interval)
+        self.interval = _interval(interval)
         self.closed = False
         self._closing = allocate_lock()  # had by who ends it, once
         self._sleeping = allocate_lock()  # locked until it is to end

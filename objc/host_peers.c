@@ -15,7 +15,7 @@
 #include "host.h"
 
 /* What marks a process as one that uses this library. */
-#define MODULE "/memlimits/_device."
+#define MODULE "/memlimits/_modules."
 
 /* At most what a process could still touch: its writable private memory that is not resident. */
 static bool read_untouched_roughly(mlim_reader *reader, long pid, uint64_t *out)

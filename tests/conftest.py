@@ -104,11 +104,11 @@ def libc(tmp_path_factory):
 @pytest.fixture
 def calm():
     """An allocator of the test's own, which no pressure reaches."""
-    from memlimits import _system
+    from memlimits._bindings import system_info
     from support.blocks import private
 
     allocator = private()
-    _system.set_pressure_trim(allocator, None, None)
+    system_info.set_pressure_trim(allocator, None, None)
     return allocator
 
 

@@ -15,20 +15,20 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, strcpy
 
-from memlimits._allocator cimport Allocator, get_default, raise_refusal
-from memlimits._buffer cimport take
-from memlimits._callers cimport c_caller_may_wait
-from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
-from memlimits._pagemap cimport PageMap, pagemap_find_any
-from memlimits._python cimport (
+from memlimits._base.python cimport (
     Destructor, FastFunction, PyCFunction, PyCFunctionObject, exception_under_way, replace_dealloc,
     small_int,
 )
-from memlimits._refusals cimport last_refusal
-from memlimits._resource cimport Block, Resource
-from memlimits._sync cimport (
+from memlimits._base.sync cimport (
     count_atomically, load_count, pthread_once, pthread_once_t, store_release, take_atomically,
 )
+from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
+from memlimits._bindings.buffer cimport take
+from memlimits._bindings.wait_hooks cimport c_caller_may_wait
+from memlimits._engine.refusals cimport last_refusal
+from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
+from memlimits._heap.resource cimport Block, Resource
+from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
 
 import sys
 import warnings

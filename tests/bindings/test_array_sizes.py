@@ -60,7 +60,7 @@ def test_what_is_not_memlimits_counts_nothing():
 
 
 def test_a_block_of_another_allocator():
-    from memlimits._buffer import allocate_in
+    from memlimits._bindings.buffer import allocate_in
 
     block = allocate_in(private(), 5 * MIB)
     assert size(block, [block]) == block.capacity

@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 import memlimits
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import Watched, uncached
 from support.units import MIB
 

@@ -7,8 +7,8 @@ import numpy
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import Watched
 from support.dlpack import OldProducer, consume, struct_in, versioned_struct
 from support.kernel import mapped_bytes, needs_lockable

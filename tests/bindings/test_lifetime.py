@@ -9,9 +9,9 @@ import numpy
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.blocks import Watched, uncached
 from support.dlpack import OldProducer
 from support.kernel import writable

@@ -9,10 +9,10 @@ import numpy
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
-from memlimits._metal import attach, detach
+from memlimits import _modules
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.metal import (
     MAKE_QUEUE,
     attached_sets,
@@ -30,6 +30,8 @@ from support.threads import run_threads
 from support.units import MIB
 
 pytestmark = pytest.mark.inside
+
+attach, detach = _modules.for_metal().attach, _modules.for_metal().detach
 
 on_metal = pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import memlimits
-from memlimits import _budgets, _contexts
+from memlimits._bindings import budgets, contexts
 from support import hostile
 from support.units import MIB
 
@@ -20,7 +20,9 @@ KINDS = hostile.all_types()
 
 
 def test_the_types_are_found():
-    assert {"memlimits._buffer.Buffer", "memlimits._contexts.Opened"} <= set(KINDS)
+    assert {"memlimits._bindings.buffer.Buffer", "memlimits._bindings.contexts.Opened"} <= set(
+        KINDS
+    )
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -44,8 +46,8 @@ def test_an_object_survives_a_hostile_program(tmp_path, name):
         (memlimits.Buffer, r"memlimits\.allocate\(nbytes\)"),
         (memlimits.Budget, r"memlimits\.budget\(name\)"),
         (memlimits.Reservation, r"memlimits\.reserve\(nbytes\)"),
-        (_budgets.Scope, r"memlimits\.budget\(name\)"),
-        (_contexts.Opened, "opening a budget or a reservation"),
+        (budgets.Scope, r"memlimits\.budget\(name\)"),
+        (contexts.Opened, "opening a budget or a reservation"),
     ],
 )
 def test_what_a_function_makes_is_not_made_otherwise(kind, way):

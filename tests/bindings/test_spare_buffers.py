@@ -7,9 +7,9 @@ import numpy
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator, default_allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator, default_allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.blocks import Watched
 from support.units import GIB, KIB, MIB
 

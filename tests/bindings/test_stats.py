@@ -11,8 +11,8 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from memlimits._allocator import BLOCKED_BY, Allocator
-from memlimits._buffer import allocate_in
+from memlimits._bindings.allocator import BLOCKED_BY, Allocator
+from memlimits._bindings.buffer import allocate_in
 from memlimits.snapshot import SIZES, Stats
 from support.blocks import private, strict
 from support.kernel import needs_lockable

@@ -256,7 +256,7 @@ def test_arrays_of_ours_and_of_a_governed_numpy():
 def test_the_first_use_by_many_threads_at_once(first):
     """They find one allocator: a block that one allocates another counts."""
     done = run(f"""
-        from memlimits._allocator import default_allocator
+        from memlimits._bindings.allocator import default_allocator
         together, found, held = threading.Barrier(8), [], []
         def use():
             together.wait()

@@ -7,8 +7,8 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from memlimits._buffer import allocate_in
-from memlimits._wiring import unwire, wire
+from memlimits._bindings.buffer import allocate_in
+from memlimits._bindings.wiring import unwire, wire
 from support.blocks import unwired
 from support.functions import free, malloc, realloc
 from support.kernel import is_locked, needs_lockable

@@ -2,7 +2,7 @@
 
 import pytest
 
-from memlimits._device import Device
+from memlimits._device.device import Device
 from support.cgroup import (
     OTHER_V1,
     UNIFIED,
@@ -56,7 +56,7 @@ def test_a_limit_of_a_group_beside_ours_does_not_count(groups):
 def test_available_is_the_groups_room(groups):
     set_limit(groups[1], 256 * MIB)
     script = """
-        from memlimits._device import Device
+        from memlimits._device.device import Device
         device = Device()
         before = device.available()
         held = bytearray(b"x") * (100 << 20)
@@ -75,7 +75,7 @@ def test_clean_page_cache_counts_as_room(groups, tmp_path):
     data = tmp_path / "data"
     file_out_of_memory(data, 160 * MIB)
     script = f"""
-        from memlimits._device import Device
+        from memlimits._device.device import Device
         device = Device()
         before = device.available()
         with open({str(data)!r}, "rb", buffering=0) as file:

@@ -216,7 +216,7 @@ def test_the_room_below_what_cannot_be_seen(tmp_path):
     stat = f"total_inactive_file 0\nhierarchical_memory_limit {300 * MIB}"
     files = {"memory.limit_in_bytes": 900, "memory.usage_in_bytes": 100, "memory.stat": stat}
     words = lay(tmp_path, "5:memory:/docker/1", V1.format(top="/docker/1"), files)
-    program = "from memlimits._device import Device; print(Device().available())"
+    program = "from memlimits._device.device import Device; print(Device().available())"
     assert int(execute(program, words=words, check=True).stdout) == 200 * MIB
 
 

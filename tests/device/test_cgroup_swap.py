@@ -27,7 +27,7 @@ def look(tmp_path, cgroup, mountinfo, files):
     """What is available, and the bounds by groups and by the system."""
     program = """
         import json, memlimits
-        from memlimits._device import Device
+        from memlimits._device.device import Device
         memlimits.set_memory_limit(1 << 50)
         bounds = {bound.name: bound.nbytes for bound in memlimits.effective_limit().candidates}
         print(json.dumps([Device().available(), bounds]))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._device.device import Device
 from support.kernel import meminfo
 from support.process import execute
 from support.units import MIB, PAGE
@@ -184,7 +184,7 @@ def test_available_is_what_the_system_says():
 def wired_capacity_after(prepare):
     program = f"""
         import ctypes, os, resource
-        from memlimits._device import Device
+        from memlimits._device.device import Device
         {prepare}
         print(Device().info()["wired_capacity"])
     """

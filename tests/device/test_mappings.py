@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.process import run
 
 pytestmark = [pytest.mark.inside, pytest.mark.host]

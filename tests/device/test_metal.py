@@ -5,9 +5,9 @@ import ctypes
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.blocks import place
 from support.kernel import wholly_mapped
 from support.metal import contents, count, fail, is_alive, run_with, setting, stand_in

@@ -5,9 +5,9 @@ import re
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.metal import count, fail, stand_in
 from support.places import TESTS
 from support.units import MIB

@@ -1,4 +1,4 @@
-"""Broken copies of the shim: each makes a test fail that passes with the copy left whole."""
+"""Broken shims: each makes a test fail that passes with one that was left whole."""
 
 import re
 from typing import NamedTuple
@@ -7,10 +7,9 @@ import pytest
 
 from support.metal import stand_in
 from support.places import OBJC
-from support.shim import Copy
+from support.shim import Shim
 
 pytestmark = [
-    pytest.mark.inside,
     pytest.mark.skipif(stand_in() is None, reason="not built over the stand-in for Metal"),
 ]
 
@@ -150,22 +149,22 @@ MUTANTS = {
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    return Copy(tmp_path_factory.mktemp("copy"))
+def shim(tmp_path_factory):
+    return Shim(tmp_path_factory.mktemp("shim"))
 
 
-def test_the_whole_copy_passes(copy):
-    copy.link()
-    done = copy.pytest(*TESTS.values())
+def test_a_whole_shim_passes(shim):
+    shim.link()
+    done = shim.pytest(*TESTS.values())
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_copy_fails(copy, name):
+def test_a_broken_shim_fails(shim, name):
     mutant = MUTANTS[name]
     text = (OBJC / mutant.source).read_text()
     assert text.count(mutant.old) == 1
-    copy.link(mutant.source, text.replace(mutant.old, mutant.new))
-    done = copy.pytest(TESTS[mutant.test])
+    shim.link(mutant.source, text.replace(mutant.old, mutant.new))
+    done = shim.pytest(TESTS[mutant.test])
     assert done.returncode != 0
     assert re.search(mutant.says, done.stdout), done.stdout

@@ -90,8 +90,8 @@ assert refusal_of(MIB).blocked_by == "resources"
 def test_the_resources_of_all_allocators_count_together():
     run(
         """
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
 other = Allocator()
 blocks = [allocate_in(other, MIB) for _ in range(12)]
 mine = [memlimits.allocate(MIB) for _ in range(8)]

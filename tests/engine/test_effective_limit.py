@@ -7,8 +7,8 @@ import textwrap
 import pytest
 
 import memlimits
-from memlimits import _system
-from memlimits._device import Device
+from memlimits._bindings import system_info
+from memlimits._device.device import Device
 from support.blocks import private
 from support.cgroup import (
     BATCHES,
@@ -300,7 +300,7 @@ def test_the_system_is_a_candidate():
     allocator = private()
     allocator.set_memory_limit(1 << 50)
     before = said()
-    bounds = {kind: n for kind, _, n in _system.candidates(allocator) if kind != "cgroup"}
+    bounds = {kind: n for kind, _, n in system_info.candidates(allocator) if kind != "cgroup"}
     after = said()
     assert bounds["limit"] == 1 << 50
     if allocator.device_info()["backend"] == "host":

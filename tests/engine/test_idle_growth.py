@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import place, private
 from support.kernel import wholly_mapped, writable
 from support.units import KIB, MIB, PAGE

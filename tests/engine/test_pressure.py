@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import memlimits
-from memlimits import _system
-from memlimits._buffer import allocate_in
+from memlimits._bindings import system_info
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import private
 from support.cgroup import (
     UNIFIED,
@@ -29,7 +29,7 @@ from support.units import MIB
 pytestmark = pytest.mark.inside
 
 needs_pressure = pytest.mark.skipif(
-    _system.stall(private()) is None, reason="the system does not tell of memory pressure"
+    system_info.stall(private()) is None, reason="the system does not tell of memory pressure"
 )
 
 
@@ -38,12 +38,12 @@ def test_the_thresholds_are_set_and_told():
     allocator = private()
     assert allocator.device_info()["memory_size"] == 1024 * MIB
     default = (16 * MIB, None)
-    assert _system.set_pressure_trim(allocator, 5 * MIB, 12.5) == default
-    assert _system.get_pressure_trim(allocator) == (5 * MIB, 12.5)
-    assert _system.set_pressure_trim(allocator, None, None) == (5 * MIB, 12.5)
-    assert _system.get_pressure_trim(allocator) == (None, None)
-    assert _system.set_pressure_trim(allocator, 1, 100) == (None, None)
-    assert _system.get_pressure_trim(allocator) == (1, 100)
+    assert system_info.set_pressure_trim(allocator, 5 * MIB, 12.5) == default
+    assert system_info.get_pressure_trim(allocator) == (5 * MIB, 12.5)
+    assert system_info.set_pressure_trim(allocator, None, None) == (5 * MIB, 12.5)
+    assert system_info.get_pressure_trim(allocator) == (None, None)
+    assert system_info.set_pressure_trim(allocator, 1, 100) == (None, None)
+    assert system_info.get_pressure_trim(allocator) == (1, 100)
     size = memlimits.device_info()["memory_size"]
     assert memlimits.get_pressure_trim() == (min(max(size // 64, 2 * MIB), 32 * MIB), None)
 
@@ -54,18 +54,18 @@ def test_the_thresholds_are_set_and_told():
     + [(1, stall) for stall in (0, -1, 101, math.nan, True, "5")],
 )
 def test_bad_thresholds(calm, available, stall):
-    _system.set_pressure_trim(calm, 7, 9)
+    system_info.set_pressure_trim(calm, 7, 9)
     with pytest.raises((TypeError, ValueError), match=r"available|stall"):
-        _system.set_pressure_trim(calm, available, stall)
-    assert _system.get_pressure_trim(calm) == (7, 9)
+        system_info.set_pressure_trim(calm, available, stall)
+    assert system_info.get_pressure_trim(calm) == (7, 9)
 
 
 @pytest.mark.core
 def test_a_system_with_less_than_the_threshold_gets_idle_memory(calm):
     """Where far more is wanted than there is, all goes, at a slow step and in trim()."""
     idle(calm, 8, 4)
-    _system.set_pressure_trim(calm, 1 << 60, None)
-    assert _system.trim(calm, None) == 12 * MIB
+    system_info.set_pressure_trim(calm, 1 << 60, None)
+    assert system_info.trim(calm, None) == 12 * MIB
     idle(calm, 4)
     block = allocate_in(calm, 20 * MIB)  # more than is granted without a reading
     counters = calm.counters()
@@ -79,7 +79,7 @@ def test_a_system_with_less_than_the_threshold_gets_idle_memory(calm):
 @pytest.mark.core
 def test_a_reading_is_acted_upon_once(calm):
     """What is idle after it was returned for pressure stays until the system is asked again."""
-    _system.set_pressure_trim(calm, 1 << 60, None)
+    system_info.set_pressure_trim(calm, 1 << 60, None)
     large = allocate_in(calm, 20 * MIB)
     blocks = [allocate_in(calm, MIB)]  # a reading, which grants 16 MiB
     large.release()
@@ -105,7 +105,8 @@ def test_what_the_system_may_take_anyway_goes_beside_what_it_lacks():
             memlimits.set_idle_timeout(0)
             memlimits.set_idle_timeout(None)
             del blocks, block
-            device = memlimits._device.Device()
+            from memlimits._device.device import Device
+            device = Device()
             memlimits.set_pressure_trim(device.available() + 20 * MIB)
             returned = memlimits.trim(None)
             assert returned == (40 + 24) * MIB, returned
@@ -132,7 +133,8 @@ def test_a_group_gets_as_much_as_it_lacks_and_no_more():
             for block in blocks:
                 block.release()
                 memlimits.reset_peak_memory()   # a stop
-            device = memlimits._device.Device()
+            from memlimits._device.device import Device
+            device = Device()
             room = device.available()
             memlimits.set_pressure_trim(room + 20 * MIB)
             returned = memlimits.trim(None)
@@ -211,9 +213,9 @@ def test_the_stall_is_the_highest_of_the_groups(tmp_path):
     words = recorded(tmp_path, "0::/a/b/c", UNIFIED.format(top="/"), files)
     run(
         """
-        from memlimits import _system
+        from memlimits._bindings import system_info
         allocator = memory.default_allocator()
-        assert _system.stall(allocator) == 30
+        assert system_info.stall(allocator) == 30
         memlimits.allocate(8 * MIB).release()
         memlimits.set_pressure_trim(stall=30.5)
         assert memlimits.trim(None) == 0
@@ -238,8 +240,9 @@ def stall_in(tmp_path, files, off=(), **machine):
         file.symlink_to(off[group])
     program = """
         import json
-        from memlimits import _system, memory
-        print(json.dumps(_system.stall(memory.default_allocator())))
+        from memlimits import memory
+        from memlimits._bindings import system_info
+        print(json.dumps(system_info.stall(memory.default_allocator())))
     """
     return json.loads(execute(program, words=words, check=True).stdout)
 
@@ -287,17 +290,17 @@ def test_a_group_whose_pressure_is_not_counted_hides_no_other(tmp_path):
 @needs_pressure
 @pytest.mark.core
 def test_the_stall_is_a_percentage():
-    assert 0 <= _system.stall(private()) <= 100
+    assert 0 <= system_info.stall(private()) <= 100
 
 
 @pytest.mark.skipif(not stand_in(), reason="macOS' level, as the stand-in tells it")
 def test_macos_levels(calm):
     for level, percent in ((1, 0), (2, 50), (4, 100), (-1, None)):
         with setting("pressure_level", level):
-            assert _system.stall(calm) == percent
+            assert system_info.stall(calm) == percent
     idle(calm, 8)
     with setting("pressure_level", 2):
-        _system.set_pressure_trim(calm, None, 51)
-        assert _system.trim(calm, None) == 0
-        _system.set_pressure_trim(calm, None, 50)
-        assert _system.trim(calm, None) == 8 * MIB
+        system_info.set_pressure_trim(calm, None, 51)
+        assert system_info.trim(calm, None) == 0
+        system_info.set_pressure_trim(calm, None, 50)
+        assert system_info.trim(calm, None) == 8 * MIB

@@ -7,9 +7,9 @@ import time
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.blocks import place, private
 from support.cgroup import needs_groups
 from support.kernel import lazily_free, locked, needs_lockable, wholly_mapped

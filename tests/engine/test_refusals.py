@@ -7,9 +7,9 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.blocks import counts, made_strict, place, private, refusal_of, strict
 from support.kernel import wholly_mapped, writable
 from support.units import KIB, MIB

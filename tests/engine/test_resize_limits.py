@@ -4,7 +4,7 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from memlimits._device import Device
+from memlimits._device.device import Device
 from support.functions import changed, free, holds, malloc, realloc, write
 from support.places import TESTS
 from support.process import run

@@ -22,8 +22,8 @@ from hypothesis.stateful import (
 )
 
 import memlimits
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.blocks import place, private
 from support.kernel import can_lock, locked, wholly_mapped
 from support.storms import GIL

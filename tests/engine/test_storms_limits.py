@@ -9,7 +9,7 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import made_strict, private
 from support.storms import ROUNDS, Ledger, allowed, storm
 from support.threads import run_threads

@@ -6,8 +6,9 @@ import time
 import pytest
 
 import memlimits
-from memlimits import _system, memory
-from memlimits._buffer import allocate_in
+from memlimits import memory
+from memlimits._bindings import system_info
+from memlimits._bindings.buffer import allocate_in
 from support.idle import idle
 from support.kernel import unmapped
 from support.metal import stand_in
@@ -20,12 +21,12 @@ pytestmark = pytest.mark.inside
 @pytest.mark.core
 def test_trim_returns_the_oldest_first_down_to_the_target(calm):
     places = idle(calm, 8, 4, 2)
-    assert _system.trim(calm, 14 * MIB) == 0
-    assert _system.trim(calm, 13 * MIB) == 8 * MIB
+    assert system_info.trim(calm, 14 * MIB) == 0
+    assert system_info.trim(calm, 13 * MIB) == 8 * MIB
     assert calm.get_cache_memory() == 6 * MIB
     if not stand_in():
         assert [unmapped(where) for where in places] == [True, False, False]
-    assert _system.trim(calm, 0) == 6 * MIB
+    assert system_info.trim(calm, 0) == 6 * MIB
     counters = calm.counters()
     assert (counters["trims"], counters["trimmed"]) == (2, 14 * MIB)
     assert (counters["footprint"], counters["decays"], counters["pressure_trims"]) == (0, 0, 0)
@@ -39,7 +40,7 @@ def test_trim_touches_nothing_live(calm):
     del small[1:]
     idle(calm, 8)
     active, cached = calm.get_active_memory(), calm.get_cache_memory()
-    assert _system.trim(calm, 0) == cached >= 8 * MIB
+    assert system_info.trim(calm, 0) == cached >= 8 * MIB
     assert calm.get_active_memory() == active >= 3 * MIB + 1000
     assert bytes(live) == b"y" * (3 * MIB)
     assert small
@@ -48,7 +49,7 @@ def test_trim_touches_nothing_live(calm):
 @pytest.mark.core
 def test_trim_without_a_target_leaves_the_cache_alone(calm):
     idle(calm, 8)
-    assert _system.trim(calm, None) == 0
+    assert system_info.trim(calm, None) == 0
     assert calm.get_cache_memory() == 8 * MIB
 
 
@@ -64,7 +65,7 @@ def test_trim_from_many_threads(calm):
         for n in range(200):
             block = allocate_in(calm, (n % 7 + 1) * 40 * KIB)
             block.release()
-            got.append(_system.trim(calm, n % 3 * 100 * KIB))
+            got.append(system_info.trim(calm, n % 3 * 100 * KIB))
 
     got = []
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -72,7 +73,7 @@ def test_trim_from_many_threads(calm):
         thread.start()
     for thread in threads:
         thread.join()
-    _system.trim(calm, 0)
+    system_info.trim(calm, 0)
     counters = calm.counters()
     assert (counters["footprint"], counters["active"]) == (0, 0)
     assert counters["trimmed"] >= sum(got)
@@ -82,7 +83,7 @@ def test_trim_from_many_threads(calm):
 def test_bad_targets(calm, target):
     idle(calm, 2)
     with pytest.raises((TypeError, ValueError), match="target"):
-        _system.trim(calm, target)
+        system_info.trim(calm, target)
     assert calm.get_cache_memory() == 2 * MIB
 
 
@@ -101,7 +102,7 @@ def test_what_was_idle_for_the_time_is_returned(calm):
     counters = calm.counters()
     assert (counters["decays"], counters["decayed"]) == (1, 8 * MIB)
     time.sleep(0.06)
-    assert _system.trim(calm, None) == 4 * MIB
+    assert system_info.trim(calm, None) == 4 * MIB
     assert calm.counters()["decays"] == 2
     assert calm.counters()["trims"] == 0
     block.release()
@@ -167,7 +168,7 @@ def test_a_wired_resource_is_returned_when_its_time_is_up():
 def test_what_may_be_idle_for_longer_than_the_machine_runs_stays(calm):
     idle(calm, 8)
     calm.set_idle_timeout(10**9, "return")
-    assert _system.trim(calm, None) == 0
+    assert system_info.trim(calm, None) == 0
     assert calm.get_cache_memory() == 8 * MIB
 
 
@@ -178,7 +179,7 @@ def test_trim_returns_what_was_idle_for_the_time_beside_what_is_above_the_target
     calm.set_idle_timeout(0.02, "return")
     time.sleep(0.03)
     young.release()
-    assert _system.trim(calm, 0) == 12 * MIB
+    assert system_info.trim(calm, 0) == 12 * MIB
     counters = calm.counters()
     assert (counters["decays"], counters["decayed"]) == (1, 8 * MIB)
     assert (counters["trims"], counters["trimmed"]) == (1, 4 * MIB)
@@ -204,7 +205,7 @@ def test_a_step_returns_no_more_than_64_mib_and_trim_all(calm):
     block = allocate_in(calm, 3 * MIB)
     counters = calm.counters()
     assert (counters["decays"], counters["decayed"]) == (2, 81 * MIB)
-    assert _system.trim(calm, None) == (42 + 43) * MIB
+    assert system_info.trim(calm, None) == (42 + 43) * MIB
     assert calm.counters()["decays"] == 4
     block.release()
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import memlimits
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.patience import LIMIT, until, within_10_ms
 from support.process import run
 from support.threads import run_threads

@@ -6,7 +6,7 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import refusal_of
 from support.functions import free, malloc, realloc
 from support.patience import LIMIT, until

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.patience import LIMIT, until
 from support.process import run
 from support.threads import run_threads

@@ -6,7 +6,7 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.patience import LIMIT, alarm, fill, within_10_ms
 from support.units import MIB
 from support.waiting import asking, waiting

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 import memlimits
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.process import run
 from support.units import MIB
 from support.waiting import waiting

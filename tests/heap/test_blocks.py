@@ -2,8 +2,8 @@
 
 import pytest
 
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import private
 from support.kernel import is_locked, mapped_bytes, needs_lockable
 from support.units import KIB, MIB, PAGE

@@ -7,9 +7,9 @@ import pytest
 
 import memlimits
 from memlimits import memory
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.blocks import place, private, strict
 from support.kernel import bytes_wholly_mapped, wholly_mapped
 from support.process import run

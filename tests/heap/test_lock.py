@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.inside, pytest.mark.core]
 def lock(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lock")
     # It is not installed with the package.
-    shutil.copy(ROOT / "memlimits" / "_lock.pxd", folder / "lock_under_test.pxd")
+    shutil.copy(ROOT / "memlimits" / "_heap" / "lock.pxd", folder / "lock_under_test.pxd")
     extensions.build(folder, "lock.pyx")
     with extensions.imported(folder, "lock") as module:
         yield module

@@ -11,8 +11,8 @@ from itertools import pairwise
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import place, private, strict
 from support.kernel import wholly_mapped
 from support.threads import run_threads

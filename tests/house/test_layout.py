@@ -1,5 +1,6 @@
 """The house's rules: who may name what. They are read off the source, so a clone is needed."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -10,19 +11,40 @@ from support.places import OBJC, ROOT
 
 PACKAGE = ROOT / "memlimits"
 
-# A module cimports only what stands above it.
-CORE = [
-    "_python", "_spares", "_sync", "_lock", "_mlim", "_device", "_modules", "_limits", "_resource",
-    "_misuse",
-    "_accounts", "_pagemap", "_bins", "_cache", "_heap", "_heaps", "_residency_sets", "_residency",
-    "_asked", "_core", "_controls", "_fork", "_settings", "_statistics", "_purgeable", "_pressure",
-    "_room", "_waiting", "_idle", "_refusals", "_floors", "_growth", "_resize", "_charging",
-    "_callers", "_arguments", "_allocator", "_contexts", "_budgets", "_scopes", "_dlpack",
-    "_buffer", "_wiring", "_getters", "_system", "_metal", "_malloc",
+# From the ground up: a room's modules name those of their own room and of rooms before it.
+ROOMS = [
+    "_base", "_device", "_heap", "_ledger", "_residency", "_engine", "_bindings", "_modules",
+    "_malloc", "adapters", "cli",
 ]  # fmt: skip
+LISTS = ("LINKED", "MADE", "FIRST_USED", "ALONE")
 
+
+def listed(name):
+    """One of the lists in _modules.pyx, as setup.py reads it."""
+    text = (PACKAGE / "_modules.pyx").read_text()
+    found = re.search(rf"^{name} = (\(.*?\))$", text, re.DOTALL | re.MULTILINE)
+    return ast.literal_eval(found[1])
+
+
+def named(path):
+    """A source as the lists name it."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def room_of(module):
+    return ROOMS.index(module.split(".")[0])
+
+
+ORDER = [module for name in LISTS for module in listed(name)]
+LINKED_SOURCES = [PACKAGE / f"{name.replace('.', '/')}.pyx" for name in listed("LINKED")]
 
 INTERFACE = PACKAGE / "__init__.pxd"
+
+
+def tracked(folder):
+    words = ["git", "-C", ROOT, "ls-files", folder]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [ROOT / line for line in done.stdout.splitlines()]
 
 
 def cython_sources():
@@ -42,14 +64,54 @@ def imported(path):
     return set(re.findall(r"^\s*(?:from|import) +([\w.]+)(?! +cimport)", text, re.MULTILINE))
 
 
-def test_every_core_module_has_its_place():
-    assert {path.stem for path in PACKAGE.glob("_*.p[yx][xd]")} - {"__init__"} == set(CORE)
+def test_every_module_is_in_one_list():
+    compiled = [named(path) for path in PACKAGE.rglob("*.pyx")]
+    assert sorted(compiled) == sorted([*ORDER, "_modules"])
 
 
-@pytest.mark.parametrize("path", cython_sources(), ids=lambda path: path.name)
-def test_modules_cimport_only_what_stands_above(path):
-    above = CORE if path.parent != PACKAGE else CORE[: CORE.index(path.stem)]
-    assert cimported(path) - {path.stem} <= set(above)
+def test_no_list_goes_down_a_floor():
+    for name in LISTS:
+        rooms = [room_of(module) for module in listed(name)]
+        assert rooms == sorted(rooms), name
+
+
+@pytest.mark.parametrize("path", cython_sources(), ids=named)
+def test_no_edge_goes_up(path):
+    own = named(path)
+    for other in cimported(path) - {own}:
+        assert room_of(other) <= room_of(own), other
+        if path.suffix == ".pyx" and other in ORDER and own in ORDER:
+            assert ORDER.index(other) < ORDER.index(own), other
+
+
+def test_the_package_is_seen_at_a_glance():
+    entries = {path.relative_to(PACKAGE).parts[0] for path in tracked("memlimits")}
+    assert len(entries) <= 26, entries
+
+
+def test_each_room_has_its_page():
+    for room in ROOMS[: ROOMS.index("_modules")]:
+        tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
+        assert len(tree.body) == 1
+        assert len(ast.get_docstring(tree)) > 200, room
+
+
+@pytest.mark.parametrize("path", LINKED_SOURCES, ids=named)
+def test_what_is_linked_needs_no_python(path, tmp_path):
+    """No module is made of it: there are no objects of its own, and nothing runs at an import."""
+    text = re.sub(r'""".*?"""|#.*?$', "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    statements = r"^(?!cdef |from [\w.]+ cimport |cimport |    |\)|\S*$)(.+)"
+    assert re.findall(statements, text, re.MULTILINE) == []
+    functions = re.findall(
+        r"^cdef (?!extern|struct|enum)[\w *]+\([^)]*\)([^:]*):", text, re.MULTILINE
+    )
+    assert functions
+    assert {ending.strip() for ending in functions} <= {"noexcept nogil"}
+    words = ["cython", "-3", "-X", "cdivision=True", "-I", ROOT, path, "-o", tmp_path / "made.c"]
+    subprocess.run([sys.executable, "-m", *words], check=True)
+    code = (tmp_path / "made.c").read_text().split("Code section: module_code ### */")[1]
+    code = code.split("/* #### Code section")[0]
+    assert re.findall(r"__pyx_mstate|PyGILState|PyErr_|WriteUnraisable", code) == []
 
 
 def test_no_module_cimports_the_package():
@@ -63,15 +125,21 @@ def test_whoever_cimports_the_package_needs_no_header_of_the_house():
     assert cimported(PACKAGE / "_malloc.pxd") == set()
 
 
-def test_limits_cimports_no_sibling():
-    assert cimported(PACKAGE / "_limits.pyx") == cimported(PACKAGE / "_limits.pxd") == set()
+def test_limits_are_arithmetic_alone():
+    for name in ("limits.pyx", "limits.pxd"):
+        assert {room_of(module) for module in cimported(PACKAGE / "_ledger" / name)} <= {0}
 
 
-def test_only_device_calls_the_c_library():
-    """The others use its types and constants, and reach its functions through _device."""
-    call = re.compile(r"\bmlim_\w+\(")
-    callers = {path.stem for path in cython_sources() if call.search(path.read_text())}
-    assert callers == {"_mlim", "_device"}
+def test_the_systems_files_are_read_where_a_fork_waits_for_it():
+    reads = re.compile(r"\bmlim_device_(sizes|stall|touched|bounds)\b")
+    readers = {named(path) for path in cython_sources() if reads.search(path.read_text())}
+    assert readers == {"_device.mlim", "_device.readings"}
+
+
+def test_a_status_becomes_an_exception_in_one_place():
+    raises = re.compile(r"raise (DeviceError|MemoryError)\(text\)")
+    found = [named(path) for path in cython_sources() if raises.search(path.read_text())]
+    assert found == ["_device.device"]
 
 
 def test_the_pxd_is_the_header_word_for_word():
@@ -81,7 +149,9 @@ def test_the_pxd_is_the_header_word_for_word():
 
     header = words((OBJC / "mlim.h").read_text())
     assert len(header) > 20
-    declared = [re.sub(r"\( ", "(", word) for word in words((PACKAGE / "_mlim.pxd").read_text())]
+    declared = [
+        re.sub(r"\( ", "(", word) for word in words((PACKAGE / "_device" / "mlim.pxd").read_text())
+    ]
     assert declared == [word for word in header if word != "MLIM_H"]
 
 
@@ -110,7 +180,8 @@ def test_no_policy_in_the_c_library():
 
 
 def test_nothing_in_the_core_imports_an_adapter_or_numpy():
-    for path in [*PACKAGE.glob("*.py[x]"), *PACKAGE.glob("*.pxd"), PACKAGE / "memory.py"]:
+    core = [path for path in cython_sources() if room_of(named(path)) < ROOMS.index("adapters")]
+    for path in [*core, PACKAGE / "memory.py"]:
         names = imported(path) | cimported(path)
         assert not [name for name in names if re.match(r"(memlimits\.)?(adapters|numpy)", name)]
 

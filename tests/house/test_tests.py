@@ -95,7 +95,7 @@ def test_what_tests_the_inside_of_a_module_says_so(path):
         ("from memlimits import memory, _system", True),
         ("from memlimits import (\n    memory,\n    _system,\n)", True),
         ("from memlimits.adapters import _numpy", True),
-        ("run('print(memlimits._device.Device())')", True),
+        ("run('print(memlimits._device.device.Device())')", True),
         ('ROOT / "memlimits" / "_lock.pxd"', True),
         ("from memlimits import _malloc, memory", False),
         ("from memlimits.cli.sizes import parse_size", False),

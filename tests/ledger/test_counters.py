@@ -6,8 +6,8 @@ import threading
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import private, strict
 from support.kernel import writable
 from support.ledger import Ledger, churn

@@ -2,8 +2,8 @@
 
 import pytest
 
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import place, private
 from support.kernel import bytes_wholly_mapped, mapped_bytes, wholly_mapped
 from support.units import MIB, PAGE

@@ -6,8 +6,8 @@ import time
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import made_strict, place, private, strict
 from support.kernel import bytes_wholly_mapped, mapped_bytes, resident, wholly_mapped
 from support.ledger import Ledger, churn

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.kernel import (
     in_ram,
     is_locked,

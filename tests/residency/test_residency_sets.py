@@ -5,9 +5,9 @@ How many sets there are only the stand-in for Metal says: on the host they are t
 
 import pytest
 
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.kernel import in_ram, locked, needs_lockable, watched_locked
 from support.metal import count, stand_in
 from support.units import MIB

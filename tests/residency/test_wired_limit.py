@@ -5,9 +5,9 @@ import warnings
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.blocks import private
 from support.kernel import locked, needs_lockable
 from support.process import execute
@@ -82,8 +82,10 @@ def test_a_wired_limit_above_the_capacity_warns_once_with_the_way_out():
 def test_the_warning_names_the_callers_line():
     program = (
         "import sys, warnings, memlimits\n"
-        "from memlimits import _allocator, _device, memory\n"
-        "small = _allocator.Allocator(_device.Device(wired_capacity=4096))\n"
+        "from memlimits import memory\n"
+        "from memlimits._bindings.allocator import Allocator\n"
+        "from memlimits._device.device import Device\n"
+        "small = Allocator(Device(wired_capacity=4096))\n"
         "memory.default_allocator = lambda: small\n"
         "def caller():\n"
         "    memlimits.set_wired_limit(4097)\n"
@@ -93,7 +95,7 @@ def test_the_warning_names_the_callers_line():
         "print([warning.lineno for warning in caught])\n"
     )
     result = execute(program, check=True)
-    assert result.stdout == "[6]\n"
+    assert result.stdout == "[8]\n"
 
 
 @needs_lockable(4 * MIB)

@@ -14,8 +14,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from memlimits._buffer import allocate_in
-from memlimits._wiring import unwire, wire
+from memlimits._bindings.buffer import allocate_in
+from memlimits._bindings.wiring import unwire, wire
 from support.blocks import private, unwired
 from support.kernel import in_ram, is_locked, locked, locked_ones, needs_lockable, watched_locked
 from support.threads import run_threads

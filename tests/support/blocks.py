@@ -3,9 +3,9 @@
 import pytest
 
 import memlimits
-from memlimits._allocator import Allocator
-from memlimits._buffer import allocate_in
-from memlimits._device import Device
+from memlimits._bindings.allocator import Allocator
+from memlimits._bindings.buffer import allocate_in
+from memlimits._device.device import Device
 from support.kernel import unmapped
 from support.units import GIB
 

@@ -157,8 +157,8 @@ def names(kind):
 def made(kind):
     """Objects of the type as a program would have them."""
     from memlimits import metal
-    from memlimits._allocator import Allocator, default_allocator
-    from memlimits._device import Device
+    from memlimits._bindings.allocator import Allocator, default_allocator
+    from memlimits._device.device import Device
 
     def released():
         block = memlimits.allocate(100)

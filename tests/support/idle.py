@@ -1,6 +1,6 @@
 """Idle memory to be trimmed."""
 
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import place
 from support.units import MIB
 

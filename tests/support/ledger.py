@@ -6,7 +6,7 @@ import time
 from array import array
 
 import memlimits
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 
 
 class Ledger:

@@ -1,38 +1,31 @@
-"""Copies of this installation of memlimits whose shim was built from changed sources."""
+"""Shims built from changed sources, in the place of the one in this installation of memlimits."""
 
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
-from pathlib import Path
 
-import memlimits
 from support.fake_metal import client_flags
-from support.places import OBJC, ROOT, TESTS
+from support.places import OBJC, TESTS
 
 UNUSED = [f"-pno:{plugin}" for plugin in ("cacheprovider", "xdist", "hypothesispytest")]
 
 
-def execute(*words, **options):
-    subprocess.run(words, check=True, **options)
+def execute(*words):
+    subprocess.run(words, check=True)
 
 
-class Copy:
-    """The package in a folder, linked anew with each shim; its other modules stay as they are."""
+class Shim:
+    """A library with all functions of mlim.h, loaded before memlimits.
+
+    Built over the stand-in those of the package can be replaced so (fake_metal/visible.h).
+    """
 
     def __init__(self, folder):
         self.folder = folder
-        self.package = folder / "memlimits"
+        self.library = folder / "libshim.so"
         self.objects, self.texts = {}, {}  # what stands there, by the name of the source
-        shutil.copytree(Path(memlimits.__file__).parent, self.package)
-        self.device = next(self.package.glob("_device.*.so"))
         self.flags = ["-O1", "-g", "-w", "-fPIC", "-pthread", "-D_GNU_SOURCE", f"-I{OBJC}"]
-        self.flags += [f"-I{sysconfig.get_path('include')}", *client_flags("cflags")]
-        source, self.module = folder / "_device.c", folder / "_device.o"
-        cython = ["-m", "cython", "-3", "--module-name", "memlimits._device", "-o", source]
-        execute(sys.executable, *cython, ROOT / "memlimits" / "_device.pyx")
-        execute("clang", *self.flags, "-c", source, "-o", self.module)
+        self.flags += client_flags("cflags")
 
     def compile(self, path, text):
         source = self.folder / path.name
@@ -42,23 +35,21 @@ class Copy:
         return made
 
     def link(self, replaced=None, text=None):
-        """Build the shim, one of its files replaced by a text."""
+        """Build it, one of its files replaced by a text."""
         for path in OBJC.glob("metal_*.m"):
             wanted = text if path.name == replaced else path.read_text()
             if self.texts.get(path.name) != wanted:
                 self.objects[path.name] = self.compile(path, wanted)
                 self.texts[path.name] = wanted
-        libraries = client_flags("ldflags")
-        execute(
-            "clang", "-shared", self.module, *self.objects.values(), *libraries, "-o", self.device
-        )
+        words = ["clang", "-shared", *self.objects.values(), *client_flags("ldflags")]
+        execute(*words, "-o", self.library)
 
     def pytest(self, *tests):
-        """Run some of these tests with this copy. Leaks, too, end it with an error."""
+        """Run some of these tests with it. Leaks, too, end it with an error."""
         words = [sys.executable, "-m", "pytest", "-x", "-s"]
         return subprocess.run(
             [*words, *UNUSED, *(TESTS / test for test in tests)],
-            env={**os.environ, "PYTHONPATH": str(self.folder), "FAKE_METAL": ""},
+            env={**os.environ, "LD_PRELOAD": str(self.library), "FAKE_METAL": ""},
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

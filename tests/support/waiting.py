@@ -5,7 +5,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from memlimits._buffer import allocate_in
+from memlimits._bindings.buffer import allocate_in
 from support.blocks import private
 from support.patience import LIMIT, until
 

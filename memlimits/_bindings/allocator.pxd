@@ -1,0 +1,42 @@
+"""The core as Python sees it: limits checked, refusals raised, warnings given."""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._device.device cimport Device
+from memlimits._engine.core cimport Core, Refusal
+from memlimits._engine.settings cimport Layer, Settings
+
+# A refusal as a MemoryLimitError, not raised; None for no refusal.
+cdef extern object refusal_error(Refusal refusal)
+
+
+cdef class Allocator:
+    """Memory from one device within one set of limits. Blocks keep it alive through a reference."""
+    cdef Core core
+    cdef Settings settings
+    cdef Device device
+    cdef bint reported_failures         # a warning has been given about failed wires
+    # Arguments of setters and scopes, checked and added to what `layer` gives. Nothing is set yet.
+    cdef int give_memory(self, Layer *layer, limit, str name) except -1
+    cdef int give_cache(self, Layer *layer, limit, str name) except -1
+    cdef int give_wired(self, Layer *layer, limit, str name) except -1
+    cdef int give_policy(self, Layer *layer, policy, timeout) except -1
+    # Raises what setting a wired limit may raise, and gives its warning on behalf of the caller so
+    # many frames of Python up.
+    cdef int may_wire(self, uint64_t limit, Py_ssize_t level) except -1
+    cdef bint is_metal(self)
+    cdef bint lacks_residency(self)
+    cdef str way_to_wire_more(self)
+    # They warn, the first time only: when wires have failed; of what bounds memory and cannot be
+    # read. They never raise.
+    cdef void report_wire_failures(self) noexcept
+    cdef void report_unread(self) noexcept
+    cdef void warn(self, bytes text) noexcept
+
+
+# Raises this thread's last refusal, by `allocator`: MemoryLimitError, or DeviceError in a forked
+# child whose device did not survive.
+cdef extern int raise_refusal(Allocator allocator) except -1
+
+# The process's own: made on first use, never freed, since blocks may outlive the interpreter.
+cdef extern Allocator get_default()

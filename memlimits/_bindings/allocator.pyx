@@ -1,0 +1,358 @@
+# Methods as C would write them: they check what they are called on.
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
+
+cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport UINT64_MAX
+
+from memlimits._base.python cimport ObjectLock, lock_object, unlock_object
+from memlimits._base.sync cimport load_acquire, pthread_atfork, store_release
+from memlimits._bindings.arguments cimport as_limit, as_nanoseconds, seconds_or_none, shown
+from memlimits._bindings.statistics cimport counters, statistics
+from memlimits._device.mlim cimport mlim_device_unread, mlim_error
+from memlimits._engine.controls cimport (
+    Snapshot, core_active, core_cache_limit, core_cached, core_clear_cache, core_latest_refusal,
+    core_read, core_read_sizes, core_reset_peak, core_settings, core_snapshot,
+)
+from memlimits._engine.core cimport core_close, core_open
+from memlimits._engine.decay cimport purgeable_decay, purgeable_set_timeout
+from memlimits._engine.fork cimport core_after_fork, core_before_fork
+from memlimits._engine.refusals cimport last_refusal
+from memlimits._engine.settings cimport (
+    CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
+    settings_init, settings_set,
+)
+from memlimits._ledger.limits cimport BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit
+from memlimits._residency.sets cimport MOST_SETS
+
+from memlimits.errors import MemoryLimitError, WiredLimitError
+
+cdef enum:
+    LEAST_SET_CAP = 64 << 20
+
+DEFAULT_TIMEOUT = 60.0              # seconds, of the policy "wait"
+
+cdef extern from "Python.h":
+    int warn_or_raise "PyErr_WarnEx"(
+        object category, const char *message, Py_ssize_t level) except -1
+    int warn_or_keep "PyErr_WarnEx"(object category, const char *message, Py_ssize_t level)
+    void PyErr_WriteUnraisable(object context)
+
+cdef const char *WIRE_FAILURE = (
+    b"memory within the wired limit could not be kept resident: the system refused to lock it. "
+    b"It stays usable, and may be swapped out.")
+
+cdef Layer no_limits     # gives none
+
+POLICIES = ("guideline", "strict", "wait")      # by Policy
+IDLE_ACTIONS = ("purge", "return")
+# By Blocker.
+BLOCKED_BY = (
+    None, "limit", "system", "device", "length", "resources", "fork", "budget", "reservation",
+    "queue")
+
+
+cdef object refusal_error(Refusal refusal):
+    if refusal.blocked_by == NOTHING:
+        return None
+    return MemoryLimitError(
+        refusal.requested, refusal.limit, refusal.footprint, refusal.active, refusal.cache,
+        refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9,
+        refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
+        refusal.budget_limit, refusal.budget_active)
+
+
+class Wait(str):
+    """The policy "wait", with its ``timeout`` in seconds."""
+
+
+cdef object policy_named(Policy policy, uint64_t timeout):
+    name = POLICIES[<int> policy]
+    if policy == PATIENT:
+        name = Wait(name)
+        name.timeout = timeout / 1e9
+    return name
+
+
+cdef int raise_refusal(Allocator allocator) except -1:
+    allocator.device.require()
+    raise refusal_error(last_refusal())
+
+
+@cython.final
+@cython.no_gc   # a Device refers to nothing
+cdef class Allocator:
+    """Memory from one device within one set of limits.
+
+    Parameters
+    ----------
+    device : Device, optional
+        Where the memory comes from; by default the machine's own.
+    residency_set_cap : int, optional
+        Bytes that one residency set takes; 0 for an equal share of the recommended working set,
+        but at least 64 MiB.
+    """
+
+    def __cinit__(self, Device device=None, *, uint64_t residency_set_cap=0):
+        device = Device() if device is None else device
+        if residency_set_cap == 0:
+            residency_set_cap = device.facts.sizes.max_recommended_working_set_size // MOST_SETS + 1
+            residency_set_cap = max(residency_set_cap, <uint64_t> LEAST_SET_CAP)
+        if core_open(&self.core, device.handle, device.facts, residency_set_cap) != 0:
+            raise MemoryError
+        settings_init(&self.settings, &self.core)
+        self.device = device
+        if self.is_metal():
+            self.core.limits.trim_limit = <uint64_t> (
+                0.95 * <double> device.facts.sizes.max_recommended_working_set_size)
+        self.reported_failures = self.lacks_residency()
+
+    def __dealloc__(self):
+        if self.device is not None:
+            settings_close(&self.settings)
+            core_close(&self.core)
+
+    def set_memory_limit(self, limit):
+        cdef Layer layer = no_limits
+        self.give_memory(&layer, limit, "limit")
+        with nogil:
+            layer = settings_set(&self.settings, &layer)
+        return layer.memory
+
+    def get_memory_limit(self):
+        return core_read(&self.core, &self.core.limits.memory_limit)
+
+    def set_cache_limit(self, limit):
+        cdef Layer layer = no_limits
+        self.give_cache(&layer, limit, "limit")
+        with nogil:
+            layer = settings_set(&self.settings, &layer)
+        return layer.memory if layer.cache_follows else layer.cache
+
+    def get_cache_limit(self):
+        return core_cache_limit(&self.core)
+
+    def set_wired_limit(self, limit):
+        cdef Layer layer = no_limits
+        self.give_wired(&layer, limit, "limit")
+        self.may_wire(layer.wired, 2)
+        with nogil:
+            layer = settings_set(&self.settings, &layer)
+        self.report_wire_failures()
+        return layer.wired
+
+    def get_wired_limit(self):
+        return core_read(&self.core, &self.core.limits.wired_limit)
+
+    def set_idle_timeout(self, seconds, action="purge"):
+        cdef uint64_t timeout = UINT64_MAX if seconds is None else as_nanoseconds(
+            seconds, "seconds", "never")
+        cdef bint returns
+        if not isinstance(action, str) or action not in IDLE_ACTIONS:
+            error = ValueError if isinstance(action, str) else TypeError
+            raise error(f"action must be 'purge' or 'return', not {shown(action)}")
+        returns = action == "return"
+        with nogil:
+            timeout = purgeable_set_timeout(&self.core, timeout, returns)
+        return seconds_or_none(timeout)
+
+    def get_idle_timeout(self):
+        return seconds_or_none(purgeable_decay(&self.core).timeout)
+
+    def get_idle_action(self):
+        return IDLE_ACTIONS[purgeable_decay(&self.core).returns]
+
+    def set_memory_policy(self, policy, timeout=None):
+        cdef Layer layer = no_limits
+        self.give_policy(&layer, policy, timeout)
+        with nogil:
+            layer = settings_set(&self.settings, &layer)
+        return policy_named(layer.policy, layer.timeout)
+
+    def get_memory_policy(self):
+        cdef Limits limits = core_settings(&self.core)
+        return policy_named(limits.policy, limits.wait_timeout)
+
+    def get_active_memory(self):
+        return core_active(&self.core)
+
+    def get_cache_memory(self):
+        return core_cached(&self.core)
+
+    def get_peak_memory(self):
+        return core_read(&self.core, &self.core.limits.peak)
+
+    def get_wired_memory(self):
+        return core_read(&self.core, &self.core.limits.wired)
+
+    def reset_peak_memory(self):
+        core_reset_peak(&self.core)
+
+    def clear_cache(self):
+        with nogil:
+            core_clear_cache(&self.core)
+
+    def device_info(self):
+        with nogil:
+            core_read_sizes(&self.core)
+        self.report_unread()
+        return self.device.info()
+
+    def latest_refusal(self):
+        """The last refusal of any thread as a MemoryLimitError, not raised, or None."""
+        return refusal_error(core_latest_refusal(&self.core))
+
+    def counters(self):
+        """One consistent snapshot of every counter: sizes in bytes, the others counts."""
+        cdef Snapshot snapshot
+        core_snapshot(&self.core, False, &snapshot)
+        return counters(&snapshot)
+
+    def statistics(self, reset_peak):
+        """The same with the limits and the policy; the peak is reset in the same step, or not."""
+        cdef Snapshot snapshot
+        core_snapshot(&self.core, reset_peak, &snapshot)
+        return {
+            "memory_limit": snapshot.limits.memory_limit,
+            "cache_limit": limits_cache_limit(&snapshot.limits),
+            "wired_limit": snapshot.limits.wired_limit,
+            "policy": policy_named(snapshot.limits.policy, snapshot.limits.wait_timeout),
+            "idle_timeout": seconds_or_none(snapshot.idle_timeout),
+            **statistics(&snapshot, BLOCKED_BY),
+        }
+
+    cdef int give_memory(self, Layer *layer, limit, str name) except -1:
+        layer.memory = as_limit(limit, name)
+        layer.given |= MEMORY
+        return 0
+
+    cdef int give_cache(self, Layer *layer, limit, str name) except -1:
+        layer.cache_follows = limit is None
+        layer.cache = 0 if limit is None else as_limit(limit, name)
+        layer.given |= CACHE
+        return 0
+
+    cdef int give_wired(self, Layer *layer, limit, str name) except -1:
+        cdef uint64_t maximum = self.device.sizes().max_recommended_working_set_size
+        layer.wired = as_limit(limit, name)
+        if layer.wired > maximum:
+            raise WiredLimitError(layer.wired, maximum, self.way_to_wire_more())
+        layer.given |= WIRED
+        return 0
+
+    cdef int give_policy(self, Layer *layer, policy, timeout) except -1:
+        if not isinstance(policy, str) or policy not in POLICIES:
+            error = ValueError if isinstance(policy, str) else TypeError
+            raise error(f"policy must be 'guideline', 'strict' or 'wait', not {shown(policy)}")
+        layer.policy = POLICIES.index(policy)
+        if layer.policy == PATIENT:
+            timeout = getattr(policy, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
+            layer.timeout = as_nanoseconds(timeout, "timeout", f"{DEFAULT_TIMEOUT:g} s")
+        elif timeout is not None:
+            raise ValueError(f"only the policy 'wait' takes a timeout, not {shown(policy)}")
+        layer.given |= POLICY
+        return 0
+
+    cdef int may_wire(self, uint64_t limit, Py_ssize_t level) except -1:
+        cdef uint64_t capacity = self.device.facts.wired_capacity
+        if limit:
+            self.device.require()
+        if limit > capacity and not self.lacks_residency():
+            warn_or_raise(RuntimeWarning, (
+                f"a wired limit of {limit} bytes is above what this process may lock, {capacity} "
+                "bytes (wired_capacity): the rest is not kept resident. Raise it with "
+                "'ulimit -l' before the program starts.").encode(), level)
+            self.reported_failures = True
+        return 0
+
+    cdef bint is_metal(self):
+        return self.device.facts.backend == b"metal"
+
+    cdef bint lacks_residency(self):
+        """An older macOS or GPU: the limit is accepted and does nothing, as MLX documents."""
+        return self.is_metal() and self.device.facts.wired_capacity == 0
+
+    cdef str way_to_wire_more(self):
+        if self.is_metal():
+            return "Raise the system's with 'sudo sysctl iogpu.wired_limit_mb=...'."
+        return "It is three quarters of the memory this process may use: set it no higher."
+
+    cdef void report_unread(self) noexcept:
+        cdef mlim_error error
+        if mlim_device_unread(self.device.handle, &error):
+            self.warn(b"cannot be read: %s. Memory is bounded by what else the system tells." % (
+                <const char *> error.message))
+
+    cdef void warn(self, bytes text) noexcept:
+        # Where warnings are errors it cannot be raised: what it tells of fails no call.
+        if warn_or_keep(RuntimeWarning, text, 1) < 0:
+            PyErr_WriteUnraisable(self)
+
+    cdef void report_wire_failures(self) noexcept:
+        cdef ObjectLock lock
+        cdef bint reported
+        if self.reported_failures or core_read(&self.core, &self.core.limits.wire_failures) == 0:
+            return
+        lock_object(&lock, <PyObject *> self)
+        reported = self.reported_failures
+        self.reported_failures = True
+        unlock_object(&lock)
+        if not reported:
+            self.warn(WIRE_FAILURE)
+
+
+def this_threads_refusal():
+    """This thread's last refusal as a MemoryLimitError, not raised, or None."""
+    return refusal_error(last_refusal())
+
+
+# Set once.
+cdef Allocator the_default = None
+cdef Core *default_core = NULL
+cdef Settings *default_settings = NULL
+
+
+cdef Allocator get_default():
+    if load_acquire(<void **> &default_core) == NULL:
+        allocator = Allocator()
+        if set_default(allocator):
+            allocator.report_unread()
+    return the_default
+
+
+cdef bint set_default(Allocator allocator) noexcept:
+    """The first of those that threads make at once is the one; nothing was taken from others."""
+    global the_default, default_core, default_settings
+    cdef ObjectLock lock
+    cdef bint first
+    lock_object(&lock, <PyObject *> POLICIES)
+    first = default_core == NULL
+    if first:
+        the_default = allocator
+        Py_INCREF(allocator)
+        default_settings = &allocator.settings
+        store_release(<void **> &default_core, &allocator.core)     # all else is to be seen then
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child)
+    unlock_object(&lock)
+    return first
+
+
+def default_allocator():
+    """The allocator behind the documented functions."""
+    return get_default()
+
+
+cdef void before_fork() noexcept nogil:
+    settings_before_fork(default_settings)
+    core_before_fork(default_core)
+
+
+cdef void after_fork_in_parent() noexcept nogil:
+    core_after_fork(default_core, False)
+    settings_after_fork(default_settings, False)
+
+
+cdef void after_fork_in_child() noexcept nogil:
+    core_after_fork(default_core, True)
+    settings_after_fork(default_settings, True)

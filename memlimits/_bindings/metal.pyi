@@ -1,0 +1,6 @@
+from typing import SupportsIndex
+
+from memlimits._bindings.allocator import Allocator
+
+def attach(allocator: Allocator, queue: SupportsIndex) -> int: ...
+def detach(allocator: Allocator, address: int) -> None: ...

@@ -1,0 +1,15 @@
+"""The engine: every step that is not the fast path, and the order of its locks.
+
+`core` holds the parts together: it stops the heaps and lets them go on, takes blocks back, holds
+and lets go resources. `growth` serves what no heap has: idle memory of others, memory that the
+system may have taken back, or the device's. `system_room` judges growth against the limits and what
+the system has; `waiting` is the queue of those who wait for memory, `refusals` what is told of the
+others. `resize` makes blocks longer and shorter with their pages, `charging` takes blocks on an
+account, `reservations` keep room for what is not asked for yet. `controls` set limits and read
+counters, `settings` decide between setters and open scopes; `decay` and `pressure` give idle memory
+back; `fork` is the core around a fork.
+
+`Settings.mutex` comes first, then `Residency.mutex`, `Heaps.lock`, the heaps' own. "Stopped" means
+that all of the last are held: counters are exact then. No Python runs under any; a caller with the
+GIL gives it up around what calls the device.
+"""

@@ -1,0 +1,150 @@
+from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._engine.core cimport core_free, core_hit, core_return
+from memlimits._engine.growth cimport core_miss_with
+from memlimits._engine.refusals cimport core_refuse_by_budget
+from memlimits._engine.reservations cimport core_would_fit
+from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_least_growth
+from memlimits._heap.heap cimport Heap, heap_put_apart, heaps_swap_mine
+from memlimits._heap.resource cimport Resource
+from memlimits._ledger.accounts cimport (
+    account_blocks, account_charge, account_discharge, account_keeps, account_note, account_release,
+    account_reserved_for, accounts_opened,
+)
+from memlimits._ledger.limits cimport BUDGET, DEVICE, NOTHING
+
+
+cdef uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil:
+    if n <= LARGEST_SLAB_BLOCK:
+        return cache_block_size(n)
+    return cache_least_growth(core.page_size, n)
+
+
+# Small blocks come from slabs of the shared heap, which is no thread's: so each that is freed goes
+# the slow way, where it is seen whether it is charged. What runs while the thread waits is to find
+# the thread's own heap.
+cdef struct Detour:
+    Core *core
+    Caller *caller
+    Heap *own
+
+cdef void leave_detour(Detour *detour) noexcept nogil:
+    heaps_swap_mine(&detour.core.heaps, detour.own)
+
+
+cdef void take_detour(Detour *detour) noexcept nogil:
+    detour.own = heaps_swap_mine(&detour.core.heaps, &detour.core.heaps.shared)
+
+
+cdef void begins(Caller *caller) noexcept nogil:
+    cdef Detour *detour = <Detour *> caller.state
+    leave_detour(detour)
+    if detour.caller.begins != NULL:
+        detour.caller.begins(detour.caller)
+    take_detour(detour)
+    caller.gave_up = detour.caller.gave_up
+
+
+cdef bint gives_up(Caller *caller) noexcept nogil:
+    cdef Detour *detour = <Detour *> caller.state
+    cdef bint does = False
+    leave_detour(detour)
+    if detour.caller.gives_up != NULL:
+        does = detour.caller.gives_up(detour.caller)
+    take_detour(detour)
+    caller.gave_up = detour.caller.gave_up
+    return does
+
+
+cdef Blocker take_small(
+    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block, Heap **taker
+) noexcept nogil:
+    cdef Detour detour = Detour(core, caller, NULL)
+    cdef Caller in_detour = caller[0]
+    cdef Blocker blocker = NOTHING
+    in_detour.begins, in_detour.gives_up, in_detour.state = begins, gives_up, &detour
+    take_detour(&detour)
+    in_detour.heap = detour.own
+    if not core_hit(core, n, block):
+        blocker = core_miss_with(core, n, own, &in_detour, block)
+    leave_detour(&detour)
+    taker[0] = detour.own
+    return blocker
+
+
+cdef bint note(
+    Core *core, Account *account, Block *block, uint64_t charge, const Heap *taker
+) noexcept nogil:
+    """Under the lock."""
+    cdef Resource *resource = block.resource
+    if not account_note(account, resource, block.start, charge, taker):
+        return False
+    if resource.block_size == 0:
+        heap_put_apart(&core.heaps, resource)
+    return True
+
+
+cdef Blocker core_take_on(
+    Core *core, Account *account, uint64_t n, Caller *caller, Block *block
+) noexcept nogil:
+    cdef uint64_t charge = charge_for(core, n)
+    cdef uint64_t own = 0
+    cdef Blocker blocker = NOTHING
+    cdef bint charged = False
+    cdef bint noted = False
+    cdef Heap *taker = NULL
+    block.resource = NULL
+    while not charged:
+        pthread_mutex_lock(&core.heaps.lock)
+        charged = account_blocks(account, charge) == NULL
+        if charged:
+            own = account_charge(account, charge)
+            caller.keeps = account_keeps(account)
+        pthread_mutex_unlock(&core.heaps.lock)
+        # Meanwhile something may have come back.
+        if not charged and core_refuse_by_budget(core, n, account, charge):
+            return BUDGET
+    if n <= LARGEST_SLAB_BLOCK:
+        blocker = take_small(core, n, &own, caller, block, &taker)
+    elif not core_hit(core, n, block):
+        blocker = core_miss_with(core, n, &own, caller, block)
+    pthread_mutex_lock(&core.heaps.lock)
+    if blocker == NOTHING:
+        core.limits.reserved -= own
+        noted = note(core, account, block, charge, taker)
+        if not noted:
+            own = 0
+    if not noted:
+        core.limits.reserved += account_discharge(account, charge) - own
+        account_release(&core.accounts, account)
+    pthread_mutex_unlock(&core.heaps.lock)
+    if blocker == NOTHING and not noted:
+        core_return(core, core_free(core, block.resource, block.start))
+        block.resource = NULL
+        return DEVICE
+    return blocker
+
+
+cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcept nogil:
+    cdef uint64_t charge = charge_for(core, n)
+    cdef uint64_t own = 0
+    cdef bint blocked = False
+    if account != NULL:
+        pthread_mutex_lock(&core.heaps.lock)
+        blocked = account_blocks(account, charge) != NULL
+        if not blocked:
+            own = account_reserved_for(account, charge)
+        pthread_mutex_unlock(&core.heaps.lock)
+    return BUDGET if blocked else core_would_fit(core, n, own, account)
+
+
+cdef void core_release(Core *core, Account *account) noexcept nogil:
+    pthread_mutex_lock(&core.heaps.lock)
+    account_release(&core.accounts, account)
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef void core_close_account(Core *core, Account *account) noexcept nogil:
+    pthread_mutex_lock(&core.heaps.lock)
+    accounts_opened(&core.accounts, False)
+    account_release(&core.accounts, account)
+    pthread_mutex_unlock(&core.heaps.lock)

@@ -1,0 +1,178 @@
+from libc.stdint cimport UINT64_MAX
+
+from memlimits._base.sync cimport pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._device.mlim cimport MLIM_OK, mlim_sizes
+from memlimits._device.readings cimport device_sizes
+from memlimits._engine.core cimport (
+    Waiter, core_detach, core_detach_excess, core_note_sizes, core_resume, core_return, core_stop,
+    core_wake,
+)
+from memlimits._heap.heaps cimport (
+    Totals, heaps_hold, heaps_look, heaps_resume, heaps_survey, heaps_total,
+)
+from memlimits._heap.resource cimport Resource
+from memlimits._ledger.limits cimport (
+    PATIENT, limits_cache_limit, limits_default, limits_is_outdated, limits_note,
+)
+from memlimits._residency.pins cimport asked_survey
+from memlimits._residency.plan cimport residency_set_limit
+
+
+cdef void go_on_within_limit(Core *core) noexcept nogil:
+    """While stopped, which ends."""
+    cdef Resource *detached = core_detach_excess(core)
+    core_wake(core)
+    core_resume(core, False)
+    core_return(core, detached)
+
+
+cdef void core_set_memory_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
+    core_stop(core)
+    core.limits.memory_follows = follows
+    core.limits.memory_limit = limits_default(&core.limits) if follows else limit
+    go_on_within_limit(core)
+
+
+cdef void core_follow_sizes(Core *core) noexcept nogil:
+    core_stop(core)
+    if core.limits.memory_follows:
+        core.limits.memory_limit = limits_default(&core.limits)
+    go_on_within_limit(core)
+
+
+cdef void core_read_sizes(Core *core) noexcept nogil:
+    cdef mlim_sizes sizes
+    cdef bint due
+    # What cannot be read now is taken to be as it was.
+    if device_sizes(core.device, False, &sizes, NULL) != MLIM_OK:
+        return
+    pthread_mutex_lock(&core.heaps.lock)
+    core_note_sizes(core, &sizes)
+    due = limits_is_outdated(&core.limits)
+    pthread_mutex_unlock(&core.heaps.lock)
+    if due:
+        core_follow_sizes(core)
+
+
+cdef uint64_t core_default_limit(Core *core) noexcept nogil:
+    cdef uint64_t limit
+    pthread_mutex_lock(&core.heaps.lock)
+    limit = limits_default(&core.limits)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return limit
+
+
+cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
+    cdef Resource *detached
+    core_stop(core)
+    core.limits.cache_limit = limit
+    core.limits.cache_follows = follows
+    detached = core_detach_excess(core)
+    core_resume(core, False)
+    core_return(core, detached)
+
+
+cdef void core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
+    residency_set_limit(&core.residency, limit)
+
+
+cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil:
+    cdef Waiter *waiter
+    pthread_mutex_lock(&core.heaps.lock)
+    core.limits.policy = policy
+    if policy == PATIENT:
+        core.limits.wait_timeout = timeout
+    core.wakes += 1
+    waiter = core.queue
+    while waiter != NULL:
+        pthread_cond_signal(&waiter.turn)
+        waiter = waiter.next
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef void core_clear_cache(Core *core) noexcept nogil:
+    cdef Resource *detached
+    core_stop(core)
+    detached = core_detach(core, UINT64_MAX)
+    core.limits.highest = core.limits.active
+    core.clears += 1
+    core_resume(core, False)
+    core_return(core, detached)
+
+
+cdef void core_reset_peak(Core *core) noexcept nogil:
+    core_stop(core)
+    core.limits.peak = 0
+    core_resume(core, False)
+
+
+cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil:
+    cdef Totals totals
+    if reset_peak:
+        core_stop(core)
+    else:
+        pthread_mutex_lock(&core.heaps.lock)
+        heaps_hold(&core.heaps)
+    heaps_total(&core.heaps, &totals)
+    heaps_survey(&core.heaps, &snapshot.survey)
+    snapshot.limits = core.limits
+    asked_survey(&core.residency, &snapshot.limits)
+    limits_note(&snapshot.limits, totals.idle, totals.cached)
+    snapshot.limits.hits += totals.hits
+    snapshot.purgeable = totals.purgeable
+    snapshot.idle_timeout = core.idle_timeout
+    if reset_peak:
+        core.limits.peak = 0
+        core_resume(core, False)
+    else:
+        heaps_resume(&core.heaps)
+
+
+cdef uint64_t core_active(Core *core) noexcept nogil:
+    cdef Totals totals
+    cdef uint64_t active
+    pthread_mutex_lock(&core.heaps.lock)
+    heaps_look(&core.heaps, &totals)
+    active = core.limits.footprint - core.limits.pending - totals.idle
+    pthread_mutex_unlock(&core.heaps.lock)
+    return active
+
+
+cdef uint64_t core_cached(Core *core) noexcept nogil:
+    cdef Totals totals
+    pthread_mutex_lock(&core.heaps.lock)
+    heaps_look(&core.heaps, &totals)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return totals.cached
+
+
+cdef uint64_t core_read(Core *core, const uint64_t *number) noexcept nogil:
+    cdef uint64_t value
+    pthread_mutex_lock(&core.heaps.lock)
+    value = number[0]
+    pthread_mutex_unlock(&core.heaps.lock)
+    return value
+
+
+cdef uint64_t core_cache_limit(Core *core) noexcept nogil:
+    cdef uint64_t limit
+    pthread_mutex_lock(&core.heaps.lock)
+    limit = limits_cache_limit(&core.limits)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return limit
+
+
+cdef Limits core_settings(Core *core) noexcept nogil:
+    cdef Limits limits
+    pthread_mutex_lock(&core.heaps.lock)
+    limits = core.limits
+    pthread_mutex_unlock(&core.heaps.lock)
+    return limits
+
+
+cdef Refusal core_latest_refusal(Core *core) noexcept nogil:
+    cdef Refusal refusal
+    pthread_mutex_lock(&core.heaps.lock)
+    refusal = core.latest
+    pthread_mutex_unlock(&core.heaps.lock)
+    return refusal

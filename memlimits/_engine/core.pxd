@@ -1,0 +1,151 @@
+"""The order of things: hit, reserve, trim, make, wire.
+
+`Residency.mutex` is held across wiring and taken first, then `Heaps.lock`, then those of heaps;
+under the latter two there is arithmetic and list surgery only: no device call, no Python. "The
+lock" is Heaps.lock; "stopped" means that every heap's is held, too. Functions are called without
+any. No Python runs under one, and a caller from Python gives up the GIL around functions that call
+the device, which can take long.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from memlimits._base.sync cimport load_count, pthread_cond_t
+from memlimits._device.mlim cimport mlim_device, mlim_device_facts, mlim_sizes
+from memlimits._heap.heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
+from memlimits._heap.pagemap cimport PageMap, pagemap_find
+from memlimits._heap.resource cimport Block, Resource
+from memlimits._ledger.accounts cimport LONGEST_NAME, Accounts
+from memlimits._ledger.limits cimport Blocker, Limits
+from memlimits._residency.plan cimport Residency
+
+# A refused allocation, and the counters at that moment. Sizes in bytes.
+cdef struct Refusal:
+    uint64_t requested
+    uint64_t limit
+    uint64_t footprint
+    uint64_t active
+    uint64_t cache
+    uint64_t slack
+    uint64_t number         # counts its thread's refusals: tells one from the next
+    uint64_t waited         # ns
+    uint64_t budget_limit   # the budget's that refused
+    uint64_t budget_active
+    Blocker blocked_by      # NOTHING: there was no refusal
+    char budget[LONGEST_NAME + 1]
+
+# A thread in the queue for memory. On its stack; guarded by the lock.
+cdef struct Waiter:
+    Waiter *next
+    const void *self        # its thread
+    Heap *heap              # its thread's, where that is not the one that it takes from
+    uint64_t least          # bytes without which it cannot be served
+    bint holds              # its thread holds memory: it goes ahead of those that hold none
+    uint64_t held           # bytes that its thread holds, once it was looked at
+    bint looked             # whether it was
+    bint queued
+    uint64_t own            # bytes reserved for its request; 0 once it has them
+    int stage               # what was tried so far (waiting)
+    uint64_t since          # ns
+    uint64_t deadline
+    uint64_t seen           # Core.wakes at its last attempt
+    Refusal blocked         # its last attempt, as far as it was blocked
+    pthread_cond_t turn
+
+cdef struct Core:
+    mlim_device *device         # not owned
+    uint64_t page_size
+    bint purgeable_lingers      # as in mlim_device_facts
+    bint resizes                # likewise
+    PageMap pages
+    Residency residency
+    Heaps heaps                 # its lock guards all below
+    Heap *stopper               # whose step stopped the heaps
+    int64_t takers              # heaps that threads took from at the last stop
+    pthread_cond_t settled      # pending fell
+    int waiters                 # for settled
+    int claims                  # readings of this process's that no other process is to cross
+    Waiter *queue               # for memory, the next to be served first
+    uint64_t wakes              # counts what may let a waiter go on
+    Limits limits
+    Accounts accounts
+    uint64_t max_buffer_length  # by the last reading; for core_longest
+    uint64_t purgeable          # idle bytes that the system may take; set while stopped only
+    Resource *resources         # every resource held, the newest first
+    uint64_t idle_timeout       # ns after which idle resources decay; UINT64_MAX: never
+    bint idle_returns           # they go back then, instead of becoming purgeable
+    uint64_t pressure_seen      # the last of limits.readings that was looked at for pressure
+    uint64_t clears             # counts core_clear_cache
+    Refusal latest              # of any thread
+
+# -1 without memory. A core stays where it was opened: its parts point at each other. `set_cap` is
+# how many bytes one residency set takes.
+cdef extern int core_open(
+    Core *core, mlim_device *device, const mlim_device_facts *facts,
+    uint64_t set_cap) noexcept nogil
+# Gives everything back, live blocks included: their holders keep the core open.
+cdef extern void core_close(Core *core) noexcept nogil
+
+# Under the lock: what a reading of the system said.
+cdef extern void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil
+
+# What one buffer may be long, by the last reading. With the lock or without.
+cdef inline uint64_t core_longest(const Core *core) noexcept nogil:
+    return <uint64_t> load_count(<const int64_t *> &core.max_buffer_length)
+
+# Serves n bytes from what this thread's heap has. False where nothing fits.
+cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
+    cdef Outcome outcome = heaps_take(&core.heaps, n, block)
+    return outcome == DONE or (outcome == BOUND and core_hit_slowly(core, n, block))
+# One that could make a new peak: with other heaps' headroom, or it does make it.
+cdef extern bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil
+
+# Has a whole resource's block start at a multiple of `alignment`, which its bytes allow for. False
+# without memory; then nothing is changed.
+cdef extern bint core_align(Core *core, Block *block, uint64_t alignment) noexcept nogil
+
+# Makes a block's first n bytes read as zeros. May call the device.
+cdef extern void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil
+# Takes a block back. What it returns goes to core_return, unless it is NULL.
+cdef inline Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil:
+    if heap_give(resource, start) == DONE:
+        return NULL
+    return core_free_slowly(core, resource, start)
+cdef extern Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil
+# Ends the process unless a caller holds a block that starts at an address, which C code gave to a
+# function of that name.
+cdef extern void core_check(Core *core, const char *function, const void *address) noexcept nogil
+
+# Gives detached resources back. Calls the device.
+cdef inline void core_return(Core *core, Resource *detached) noexcept nogil:
+    if detached != NULL:
+        core_give_back(core, detached, 0)
+# The resource that an address handed out by this core lies in; NULL for one that is not.
+cdef inline Resource *core_find(const Core *core, const void *address) noexcept nogil:
+    return pagemap_find(&core.pages, address)
+
+# Stops every heap, with no warm slab among them, and notes in `limits` what they hold; lets them go
+# on within new bounds. `took` says that a block was taken: only that can make a peak. To leave
+# without having changed anything, heaps_resume will do.
+cdef extern void core_stop(Core *core) noexcept nogil
+cdef extern void core_resume(Core *core, bint took) noexcept nogil
+cdef extern void core_note(Core *core) noexcept nogil      # what the heaps hold, after a change
+
+# For growth and decay. Under the lock: a resource is the core's from now on.
+cdef extern void core_hold(Core *core, Resource *resource) noexcept nogil
+# While stopped: takes the oldest idle resources, `enough` bytes of them or all there are, out of
+# the cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
+cdef extern Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil
+cdef extern void core_set_aside(Resource *resource, Resource **first) noexcept nogil   # one of them
+# The same for core_return; and what the limits no longer allow to stay in the cache.
+cdef extern Resource *core_detach(Core *core, uint64_t enough) noexcept nogil
+cdef extern Resource *core_detach_excess(Core *core) noexcept nogil
+# Without the lock, calls the device: destroys what was detached, then settles its bytes, less the
+# `growth` that was reserved with them.
+cdef extern void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
+# Under the lock: memory came free, or a limit changed: wakes the next of the queue.
+cdef extern void core_wake(Core *core) noexcept nogil
+# While stopped: the counters as they are, for a refusal.
+cdef extern void core_describe(const Core *core, Refusal *refusal) noexcept nogil
+# Under the lock: wakes whoever waits for pending to fall. While stopped: waits for that.
+cdef extern void core_settle(Core *core) noexcept nogil
+cdef extern void core_wait(Core *core) noexcept nogil

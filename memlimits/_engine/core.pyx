@@ -1,0 +1,346 @@
+from libc.stdint cimport UINT64_MAX
+from libc.string cimport memset
+
+from memlimits._base.sync cimport (
+    load_acquire, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init,
+    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, store_count,
+)
+from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_discard
+from memlimits._heap.cache cimport cache_find, cache_give, cache_mapped, cache_remove, cache_serve
+from memlimits._heap.heap cimport (
+    heap_of, heap_put_apart, heap_put_back, heaps_close, heaps_mine, heaps_open,
+)
+from memlimits._heap.heaps cimport (
+    Totals, heaps_borrow, heaps_headroom, heaps_hold, heaps_keep_least, heaps_next_idle,
+    heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop, heaps_stop_others,
+    heaps_total,
+)
+from memlimits._heap.misuse cimport misuse_abort
+from memlimits._heap.pagemap cimport pagemap_close, pagemap_init, pagemap_remove, pagemap_set
+from memlimits._heap.resource cimport DETACHED, OUTSIDE, resource_destroy, resource_lends
+from memlimits._ledger.accounts cimport (
+    Account, account_discharge, account_release, account_take_note,
+)
+from memlimits._ledger.limits cimport (
+    limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note, limits_note_peak,
+    limits_note_sharers, limits_note_sizes, limits_promise, limits_reserve, limits_returned,
+    limits_slack,
+)
+from memlimits._residency.plan cimport residency_close, residency_init, residency_release
+
+cdef enum:
+    DISCARD_FROM = 1 << 20      # from this size on, dropping pages is faster than clearing them
+
+
+cdef int core_open(
+    Core *core, mlim_device *device, const mlim_device_facts *facts, uint64_t set_cap
+) noexcept nogil:
+    memset(core, 0, sizeof(Core))
+    if pagemap_init(&core.pages) != 0:
+        return -1
+    core.device = device
+    core.idle_timeout = UINT64_MAX
+    core.page_size = facts.page_size
+    core.purgeable_lingers = facts.purgeable_lingers
+    core.resizes = facts.resizes
+    heaps_open(&core.heaps, facts.page_size)
+    pthread_cond_init(&core.settled, NULL)
+    # What cannot be read later is taken to be as it is now.
+    core_note_sizes(core, &facts.sizes)
+    limits_init(&core.limits)
+    residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.heaps,
+                   &core.limits, &core.resources)
+    return 0
+
+
+cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil:
+    store_count(<int64_t *> &core.max_buffer_length, <int64_t> sizes.max_buffer_length)
+    limits_note_sizes(&core.limits, sizes.available, sizes.memory_size,
+                      sizes.max_recommended_working_set_size)
+    limits_note_sharers(&core.limits, sizes.assured, sizes.sharers, sizes.between)
+    core.limits.readings += 1
+
+
+cdef void core_close(Core *core) noexcept nogil:
+    cdef Resource *resource
+    residency_close(&core.residency)
+    while core.resources != NULL:
+        resource = core.resources
+        core.resources = resource.below
+        resource_destroy(resource)
+    pagemap_close(&core.pages)
+    pthread_cond_destroy(&core.settled)
+    heaps_close(&core.heaps)
+
+
+# ---- resources coming and going ----
+
+cdef void core_hold(Core *core, Resource *resource) noexcept nogil:
+    """Under the lock."""
+    resource.above = NULL
+    resource.below = core.resources
+    if core.resources != NULL:
+        core.resources.above = resource
+    core.resources = resource
+    core.limits.resources += 1
+
+
+cdef void let_go(Core *core, Resource *resource) noexcept nogil:
+    """Under the lock."""
+    pagemap_remove(&core.pages, resource, cache_mapped(core.page_size, resource.bytes))
+    if resource.above != NULL:
+        resource.above.below = resource.below
+    else:
+        core.resources = resource.below
+    if resource.below != NULL:
+        resource.below.above = resource.above
+    core.limits.resources -= 1
+
+
+cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil:
+    """Destroys detached resources, then settles their bytes, less `growth` reserved with them."""
+    cdef Resource *resource = detached
+    cdef Resource *next
+    cdef uint64_t returned = 0
+    cdef bint wired = False
+    pthread_mutex_lock(&core.heaps.lock)
+    while resource != NULL:
+        # What is detached and outside is never wired again.
+        wired = wired or resource.wiring != OUTSIDE
+        resource = resource.next
+    pthread_mutex_unlock(&core.heaps.lock)
+    if wired:
+        residency_release(&core.residency, detached)
+    # Until now a lowered wired limit could find them here.
+    pthread_mutex_lock(&core.heaps.lock)
+    resource = detached
+    while resource != NULL:
+        let_go(core, resource)
+        resource = resource.next
+    pthread_mutex_unlock(&core.heaps.lock)
+    while detached != NULL:
+        next = detached.next
+        returned += detached.bytes
+        resource_destroy(detached)
+        detached = next
+    pthread_mutex_lock(&core.heaps.lock)
+    limits_returned(&core.limits, growth, returned)
+    core_settle(core)
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef void core_wake(Core *core) noexcept nogil:
+    core.wakes += 1
+    if core.queue != NULL:
+        pthread_cond_signal(&core.queue.turn)
+
+
+cdef void core_describe(const Core *core, Refusal *refusal) noexcept nogil:
+    cdef const Limits *limits = &core.limits
+    refusal.limit = limits.memory_limit
+    refusal.footprint = limits.footprint
+    refusal.active = limits.active
+    refusal.cache = limits.cache
+    refusal.slack = limits_slack(limits)
+
+
+cdef void core_settle(Core *core) noexcept nogil:
+    core_wake(core)
+    if core.waiters:
+        pthread_cond_broadcast(&core.settled)
+
+
+cdef void core_wait(Core *core) noexcept nogil:
+    cdef Heap *stopper = core.stopper
+    core.waiters += 1
+    heaps_resume_others(&core.heaps)
+    pthread_cond_wait(&core.settled, &core.heaps.lock)
+    heaps_stop_others(&core.heaps)
+    core.waiters -= 1
+    core.stopper = stopper
+    core_note(core)
+
+
+cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil:
+    cdef Resource *first = NULL
+    cdef Resource *resource
+    taken[0] = 0
+    heaps_rewind(&core.heaps)
+    while taken[0] < enough:
+        resource = heaps_next_idle(&core.heaps)
+        if resource == NULL:
+            break
+        core_set_aside(resource, &first)
+        taken[0] += resource.bytes
+        core.limits.evictions += 1
+    core.limits.evicted += taken[0]
+    return first
+
+
+cdef void core_set_aside(Resource *resource, Resource **first) noexcept nogil:
+    cache_remove(&heap_of(resource).cache, resource)
+    resource.use = DETACHED
+    resource.next = first[0]
+    first[0] = resource
+
+
+cdef Resource *core_detach(Core *core, uint64_t enough) noexcept nogil:
+    cdef uint64_t returned
+    cdef Resource *detached
+    if enough == 0:
+        return NULL
+    detached = core_take_out(core, enough, &returned)
+    limits_reserve(&core.limits, 0, returned)
+    return detached
+
+
+cdef Resource *core_detach_excess(Core *core) noexcept nogil:
+    return core_detach(core, limits_excess(&core.limits))
+
+
+# ---- stopping ----
+
+cdef void core_note(Core *core) noexcept nogil:
+    cdef Totals totals
+    heaps_total(&core.heaps, &totals)
+    limits_note(&core.limits, totals.idle, totals.cached)
+    core.purgeable = totals.purgeable
+    core.takers = totals.in_use
+
+
+cdef void core_stop(Core *core) noexcept nogil:
+    cdef Heap *mine = heaps_mine(&core.heaps)
+    heaps_stop(&core.heaps)
+    core.stopper = mine
+    core_note(core)
+
+
+cdef void core_resume(Core *core, bint took) noexcept nogil:
+    core_note(core)
+    if took:
+        limits_note_peak(&core.limits)
+    heaps_share(&core.heaps, core.stopper, core.takers, limits_headroom(&core.limits),
+                limits_cache_room(&core.limits))
+    heaps_resume(&core.heaps)
+
+
+# ---- blocks ----
+
+cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = heaps_mine(&core.heaps)
+    cdef Outcome outcome = heaps_borrow(heap, n, block)
+    cdef Resource *resource
+    if outcome != BOUND:
+        return outcome == DONE
+    pthread_mutex_lock(&core.heaps.lock)
+    heaps_stop_others(&core.heaps)
+    core.stopper = heap
+    if heaps_headroom(&core.heaps) >= <int64_t> n:
+        # It was there, out of reach.
+        heaps_keep_least(&core.heaps)
+    resource = cache_find(&heap.cache, n)
+    # While others wait for memory only a piece of what cannot be returned is no loss to them.
+    if resource != NULL and core.queue != NULL and (
+        resource.block_size == 0 or resource.live == 0
+    ):
+        resource = NULL
+    if resource != NULL:
+        cache_serve(&heap.cache, resource, n, block)
+        heap.hits += 1
+    core_resume(core, resource != NULL)
+    return resource != NULL
+
+
+cdef bint discharge(Core *core, Resource *resource, void *start) noexcept nogil:
+    """Under the lock, before the block goes back. Whether bytes are reserved again."""
+    cdef uint64_t n, reserved = 0
+    cdef Account *account = account_take_note(resource, start, &n)
+    if account != NULL:
+        if resource.asked_for == 0 and resource.shift == 0:
+            heap_put_back(resource)
+        reserved = account_discharge(account, n)
+        core.limits.reserved += reserved
+        account_release(&core.accounts, account)
+        # Who waits may wait for this.
+        core_wake(core)
+    return reserved > 0
+
+
+cdef bint give_charged(Core *core, Resource *resource, void *start) noexcept nogil:
+    """A block that is not charged any more goes back, unless that takes a stop."""
+    cdef bint reserved, charged
+    pthread_mutex_lock(&core.heaps.lock)
+    reserved = discharge(core, resource, start)
+    charged = resource.charge != NULL
+    pthread_mutex_unlock(&core.heaps.lock)
+    return not reserved and not charged and heap_give(resource, start) == DONE
+
+
+cdef bint core_align(Core *core, Block *block, uint64_t alignment) noexcept nogil:
+    cdef Resource *resource = block.resource
+    cdef uint64_t shift = -<uint64_t> resource.base & (alignment - 1)
+    cdef bint found
+    if shift == 0:
+        return True
+    pthread_mutex_lock(&core.heaps.lock)
+    found = pagemap_set(&core.pages, resource.base + shift, resource) == 0
+    if found:
+        resource.shift = shift
+        heap_put_apart(&core.heaps, resource)
+    pthread_mutex_unlock(&core.heaps.lock)
+    block.start = resource.base + resource.shift
+    return found
+
+
+cdef void end_shift(Core *core, Resource *resource) noexcept nogil:
+    """While stopped."""
+    if resource.shift >= cache_mapped(core.page_size, resource.bytes):
+        pagemap_set(&core.pages, resource.base + resource.shift, NULL)
+    resource.shift = 0
+
+
+cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil:
+    cdef Heap *heap
+    cdef Resource *detached = NULL
+    if load_acquire(&resource.charge) != NULL and give_charged(core, resource, start):
+        return NULL
+    core_stop(core)
+    if not core.heaps.lost and not resource_lends(resource, start):
+        misuse_abort(resource, b"free", start)
+    heap_put_back(resource)
+    end_shift(core, resource)
+    heap = heap_of(resource)
+    if core.heaps.lost:
+        heap.cache.idle += resource.block_size or resource.bytes
+    else:
+        cache_give(&heap.cache, resource, start)
+        core_note(core)
+        detached = core_detach_excess(core)
+    core_wake(core)
+    core_resume(core, False)
+    return detached
+
+
+cdef void core_check(Core *core, const char *function, const void *address) noexcept nogil:
+    cdef const char *at = <const char *> address
+    cdef const Resource *resource
+    pthread_mutex_lock(&core.heaps.lock)
+    heaps_hold(&core.heaps)
+    resource = core.resources
+    while resource != NULL and not resource.base <= at < resource.base + resource.bytes:
+        resource = resource.below
+    if resource == NULL or not resource_lends(resource, address):
+        misuse_abort(resource, function, address)
+    heaps_resume(&core.heaps)
+
+
+cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
+    if block.zeros:
+        return
+    if block.resource.block_size == 0 and n >= DISCARD_FROM:
+        if mlim_buffer_discard(block.resource.buffer, NULL) == MLIM_OK:
+            pthread_mutex_lock(&core.heaps.lock)
+            limits_promise(&core.limits, block.resource.bytes)
+            pthread_mutex_unlock(&core.heaps.lock)
+            return
+    memset(block.start, 0, n)

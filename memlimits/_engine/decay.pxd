@@ -1,0 +1,24 @@
+"""Idle decay: what was not used for a time becomes memory that the system may take back until it is
+needed, or is returned.
+
+The functions are called without a lock and call the device.
+"""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._engine.core cimport Core
+
+# A slow step: what has been idle for the timeout decays, the oldest first, about `enough` bytes of
+# it. Wired resources do not become purgeable. Returns how many bytes went back.
+cdef extern uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil
+
+# What was set last.
+cdef struct Decay:
+    uint64_t timeout
+    bint returns            # what is due goes back, instead of becoming purgeable
+
+cdef extern Decay purgeable_decay(Core *core) noexcept nogil
+
+# In ns; UINT64_MAX for never. What is due decays before this returns the previous one.
+cdef extern uint64_t purgeable_set_timeout(
+    Core *core, uint64_t timeout, bint returns) noexcept nogil

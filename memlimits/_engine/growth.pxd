@@ -1,0 +1,23 @@
+"""Growing the footprint: reserve under the lock, make outside it, confirm or undo."""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._engine.core cimport Core
+from memlimits._engine.system_room cimport Reading
+from memlimits._engine.waiting cimport Caller
+from memlimits._heap.resource cimport Block
+from memlimits._ledger.limits cimport Blocker
+
+# Serves n bytes where core_hit found none. Calls the device, and waits where the policy says so. A
+# refusal is counted and remembered.
+cdef extern Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noexcept nogil
+# The same with `own` bytes reserved for it; 0 afterwards, if they are not reserved any more.
+cdef extern Blocker core_miss_with(
+    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block) noexcept nogil
+
+# Reserves growth of what a caller holds, or says what stands in the way: `growth` where that is far
+# from every limit, else `least`. Calls the device, and waits. A refusal, of n bytes, is counted and
+# remembered. `reading` is for room_end, once the growth is mapped.
+cdef extern Blocker core_reserve(
+    Core *core, uint64_t n, uint64_t least, Caller *caller, uint64_t *growth,
+    bint *overrun, Reading *reading) noexcept nogil

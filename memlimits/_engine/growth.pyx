@@ -1,0 +1,312 @@
+from libc.stdint cimport UINT64_MAX
+from libc.string cimport memset
+
+from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._device.mlim cimport (
+    MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_buffer_create,
+    mlim_buffer_set_purgeable, mlim_status,
+)
+from memlimits._engine.controls cimport core_read_sizes
+from memlimits._engine.core cimport (
+    Waiter, core_detach, core_give_back, core_hold, core_longest, core_resume, core_return,
+    core_settle, core_stop, core_take_out,
+)
+from memlimits._engine.decay cimport purgeable_step
+from memlimits._engine.idle cimport idle_find_purgeable, idle_hit, idle_steal
+from memlimits._engine.pressure cimport pressure_step
+from memlimits._engine.refusals cimport core_refuse, core_refuse_waiter
+from memlimits._engine.system_room cimport (
+    Reading, room_end, room_extend_credit, room_look, room_read,
+)
+from memlimits._engine.waiting cimport (
+    waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
+)
+from memlimits._heap.cache cimport (
+    LARGEST_SLAB_BLOCK, cache_growth, cache_least_growth, cache_mapped, cache_remove, cache_serve,
+)
+from memlimits._heap.heap cimport (
+    BOUND, DONE, Heap, heap_gain, heap_of, heaps_mine, heaps_take_longer,
+)
+from memlimits._heap.heaps cimport heaps_stop_others
+from memlimits._heap.pagemap cimport pagemap_add
+from memlimits._heap.resource cimport (
+    DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
+)
+from memlimits._ledger.limits cimport (
+    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_cancel, limits_confirm,
+    limits_easy_growth, limits_longest, limits_promise, limits_reserve, limits_set_aside,
+)
+from memlimits._residency.plan cimport residency_update
+
+cdef enum:
+    AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
+
+cdef struct Plan:
+    Reading reading         # for room_end, once the growth is mapped
+    Resource *kept          # purgeable until now, to serve the request when the device has it back
+    Resource *detached      # or else: to be given back before the growth
+    bint overrun
+
+
+cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
+    """Under the lock: whether growth is far from every limit, and needs nothing of other heaps."""
+    return core.purgeable == 0 and core.queue == NULL and (
+        core.limits.footprint + growth <= limits_easy_growth(&core.limits, core.takers))
+
+
+cdef uint64_t longest_for(const Core *core, uint64_t n) noexcept nogil:
+    """Under the lock: how long what serves n bytes may be instead of growth, or 0."""
+    return limits_longest(&core.limits, n, core.takers) if n > LARGEST_SLAB_BLOCK else 0
+
+
+cdef bint reserve_easily(
+    Core *core, uint64_t n, uint64_t growth, uint64_t *longest
+) noexcept nogil:
+    """Growth for which other heaps need not stop; they keep what they have. Else `longest_for`."""
+    cdef bint easy
+    pthread_mutex_lock(&core.heaps.lock)
+    easy = is_easy(core, growth) and (
+        growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
+    if easy:
+        limits_reserve(&core.limits, growth, 0)
+    else:
+        longest[0] = longest_for(core, n)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return easy
+
+
+cdef void plan_init(Plan *plan) noexcept nogil:
+    memset(plan, 0, sizeof(Plan))
+    plan.reading.takes = True
+
+
+cdef bint decide(
+    Core *core, uint64_t growth, Waiter *waiter, Plan *plan, Blocker *blocker
+) noexcept nogil:
+    """The last look and the reservation in one step."""
+    cdef uint64_t trim, returned
+    if not room_look(core, growth, waiter.own, &plan.reading, &trim, blocker):
+        return False
+    if not waiter_is_blocked(core, waiter, blocker):
+        plan.detached = core_take_out(core, trim, &returned)
+        plan.overrun = limits_reserve(&core.limits, growth, returned)
+        core.limits.reserved -= waiter.own
+        waiter.own = 0
+    return True
+
+
+cdef Blocker reserve(
+    Core *core, uint64_t n, uint64_t growth, Waiter *waiter, Plan *plan, Block *block
+) noexcept nogil:
+    """While stopped, with pauses: a hit after all, a purgeable resource, or room to grow.
+
+    What is `kept`, or the growth, is pending then.
+    """
+    cdef Limits *limits = &core.limits
+    cdef Resource *kept
+    cdef Blocker blocker
+    cdef uint64_t longest, short_by
+    cdef bint may_go, keep = True
+    plan_init(plan)
+    while True:
+        may_go = waiter_may_go(core, waiter)
+        if may_go and idle_hit(core, n, 0, block):
+            return NOTHING
+        kept = idle_find_purgeable(core, n) if may_go and keep else NULL
+        if kept != NULL:
+            # The system may have its pages: to it, this is growth.
+            if not room_read(core, kept.bytes, &plan.reading, &short_by):
+                continue
+            keep = short_by == 0
+            if keep:
+                cache_remove(&heap_of(kept).cache, kept)
+                kept.use = DETACHED
+                kept.purgeable = False
+                kept.lingers = core.purgeable_lingers
+                limits_set_aside(limits, kept.bytes)
+                limits_promise(limits, kept.bytes)
+                limits.hits += 1
+                plan.kept = kept
+                return NOTHING
+        longest = min(longest_for(core, n), limits.highest - limits.active)
+        if may_go and longest >= n and idle_hit(core, n, longest, block):
+            return NOTHING
+        if decide(core, growth, waiter, plan, &blocker):
+            return blocker
+
+
+cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *plan) noexcept nogil:
+    cdef Blocker blocker
+    plan_init(plan)
+    core_stop(core)
+    while not decide(core, growth, waiter, plan, &blocker):
+        pass
+    core_resume(core, False)
+    return blocker
+
+
+cdef Blocker core_reserve(
+    Core *core, uint64_t n, uint64_t least, Caller *caller, uint64_t *growth, bint *overrun,
+    Reading *reading
+) noexcept nogil:
+    cdef Plan plan
+    cdef Waiter waiter
+    cdef Blocker blocker
+    cdef uint64_t waited, _longest
+    overrun[0] = False
+    memset(reading, 0, sizeof(Reading))
+    purgeable_step(core, AGED_A_STEP)
+    if reserve_easily(core, 0, growth[0], &_longest):
+        return NOTHING
+    growth[0] = least
+    # What is held already stays where it is meanwhile.
+    waiter_init(&waiter, cache_least_growth(core.page_size, n), True)
+    while True:
+        blocker = reserve_growth(core, least, &waiter, &plan)
+        if blocker != NOTHING:
+            room_end(core, &plan.reading)
+        if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
+            break
+    waited = waiter_leave(core, &waiter)
+    if blocker != NOTHING:
+        return core_refuse_waiter(core, n, blocker, &waiter, waited)
+    if plan.detached != NULL:
+        core_give_back(core, plan.detached, least)
+    overrun[0] = plan.overrun
+    reading[0] = plan.reading
+    return NOTHING
+
+
+cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
+    """Asks the device; when it refuses, returns the whole cache and asks once more."""
+    cdef mlim_status status = mlim_buffer_create(core.device, growth, buffer, NULL)
+    cdef Resource *detached
+    if status == MLIM_OK:
+        return status
+    core_stop(core)
+    detached = core_detach(core, UINT64_MAX)
+    core_resume(core, False)
+    if detached == NULL:
+        return status
+    core_return(core, detached)
+    return mlim_buffer_create(core.device, growth, buffer, NULL)
+
+
+cdef void serve_fresh(Core *core, Resource *fresh, uint64_t n, Block *block) noexcept nogil:
+    """Under the lock, which it gives back: a resource whose bytes are not pending any more."""
+    cdef Heap *mine = core.stopper
+    cdef bint wire = core.limits.wired_limit > 0
+    core_settle(core)
+    if heap_gain(mine, fresh, n, block) == BOUND:
+        # It makes a new peak.
+        heaps_stop_others(&core.heaps)
+        cache_serve(&mine.cache, fresh, n, block)
+        core_resume(core, True)
+    else:
+        pthread_mutex_unlock(&core.heaps.lock)
+    if wire:
+        residency_update(&core.residency, fresh)
+
+
+cdef void lock_for_mine(Core *core) noexcept nogil:
+    """The lock, with `stopper` as core_stop sets it."""
+    cdef Heap *mine = heaps_mine(&core.heaps)
+    pthread_mutex_lock(&core.heaps.lock)
+    core.stopper = mine
+
+
+cdef void use_kept(Core *core, uint64_t n, Resource *kept, Block *block) noexcept nogil:
+    """Serves n bytes from a purgeable resource, once the device has it back."""
+    mlim_buffer_set_purgeable(kept.buffer, False, NULL)
+    lock_for_mine(core)
+    limits_confirm(&core.limits, kept.bytes, False)
+    serve_fresh(core, kept, n, block)
+
+
+cdef Blocker grow(
+    Core *core, uint64_t n, uint64_t growth, Waiter *waiter, Block *block
+) noexcept nogil:
+    """Serves n bytes, from a new resource of `growth` bytes where nothing else is found."""
+    cdef Plan plan
+    cdef Resource *resource
+    cdef mlim_buffer *buffer = NULL
+    cdef mlim_status status
+    cdef Blocker blocker = NOTHING
+    cdef uint64_t longest
+    memset(&plan, 0, sizeof(Plan))
+    if not reserve_easily(core, n, growth, &longest):
+        if longest and heaps_take_longer(&core.heaps, n, longest, block) == DONE:
+            return NOTHING
+        if idle_steal(core, n, longest, block):
+            return NOTHING
+        core_stop(core)
+        blocker = reserve(core, n, growth, waiter, &plan, block)
+        core_resume(core, block.resource != NULL)
+    if blocker == NOTHING and plan.kept != NULL:
+        use_kept(core, n, plan.kept, block)
+    if blocker != NOTHING or block.resource != NULL:
+        room_end(core, &plan.reading)
+        return blocker
+    if plan.detached != NULL:
+        core_give_back(core, plan.detached, growth)
+    resource = resource_new()
+    status = MLIM_NO_MEMORY if resource == NULL else make(core, growth, &buffer)
+    # What is mapped, other processes see.
+    room_end(core, &plan.reading)
+    if status == MLIM_OK:
+        resource_adopt(resource, buffer, growth)
+    lock_for_mine(core)
+    if status == MLIM_OK and pagemap_add(
+        &core.pages, resource, cache_mapped(core.page_size, growth), NULL
+    ) != 0:
+        status = MLIM_NO_MEMORY
+    if status == MLIM_OK:
+        limits_confirm(&core.limits, growth, plan.overrun)
+        core.limits.misses += 1
+        core_hold(core, resource)
+        serve_fresh(core, resource, n, block)
+        return NOTHING
+    limits_cancel(&core.limits, growth)
+    core_settle(core)
+    pthread_mutex_unlock(&core.heaps.lock)
+    resource_destroy(resource)
+    return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
+
+
+cdef Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noexcept nogil:
+    cdef uint64_t own = 0
+    return core_miss_with(core, n, &own, caller, block)
+
+
+cdef Blocker core_miss_with(
+    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block
+) noexcept nogil:
+    cdef uint64_t growth = cache_growth(core.page_size, n)
+    cdef uint64_t least = cache_least_growth(core.page_size, n)
+    cdef Waiter waiter
+    cdef Blocker blocker
+    cdef uint64_t waited
+    block.resource = NULL
+    if core.heaps.lost:
+        return core_refuse(core, n, FORK)
+    if least > core_longest(core):
+        core_read_sizes(core)
+    if least > core_longest(core):
+        return core_refuse(core, n, LENGTH)
+    purgeable_step(core, AGED_A_STEP)
+    growth = growth if growth <= core_longest(core) else least
+    waiter_init(&waiter, least, caller.keeps)
+    waiter.own, waiter.heap = own[0], caller.heap
+    while True:
+        blocker = grow(core, n, growth, &waiter, block)
+        if blocker != NOTHING and least < growth:
+            # Where a whole slab does not fit, a page may.
+            blocker = grow(core, n, least, &waiter, block)
+        if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
+            break
+    waited = waiter_leave(core, &waiter)
+    own[0] = waiter.own
+    pressure_step(core)
+    if blocker == NOTHING or caller.gave_up:
+        return blocker
+    return core_refuse_waiter(core, n, blocker, &waiter, waited)

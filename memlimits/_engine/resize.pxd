@@ -1,0 +1,17 @@
+"""A block made longer or shorter where it lies, or moved with its pages: nothing is copied."""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._engine.core cimport Core
+from memlimits._engine.waiting cimport Caller
+from memlimits._heap.resource cimport Resource
+
+cdef enum Resized:
+    RESIZED         # it holds n bytes, from resource.base on
+    REFUSED         # which is counted and remembered
+    NOT_RESIZED     # another way has to be found
+
+# For a resource whose block its caller wants to hold n bytes. Calls the device, and may wait.
+# Unless it is RESIZED the block is as it was.
+cdef extern Resized core_resize(
+    Core *core, Resource *resource, uint64_t n, Caller *caller) noexcept nogil

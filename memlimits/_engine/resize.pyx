@@ -1,0 +1,137 @@
+from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._device.mlim cimport (
+    MLIM_NO_MEMORY, MLIM_OK, mlim_buffer_contents, mlim_buffer_resize, mlim_status,
+)
+from memlimits._engine.core cimport core_longest, core_resume, core_settle, core_stop
+from memlimits._engine.growth cimport core_reserve
+from memlimits._engine.system_room cimport Reading, room_end
+from memlimits._heap.bins cimport bin_of
+from memlimits._heap.cache cimport cache_growth, cache_least_growth, cache_mapped
+from memlimits._heap.pagemap cimport pagemap_add, pagemap_remove, pagemap_spare
+from memlimits._heap.resource cimport OUTSIDE, RESIZING, TAKEN
+from memlimits._ledger.limits cimport (
+    NOTHING, limits_cancel, limits_confirm, limits_leave, limits_returned,
+)
+from memlimits._residency.plan cimport residency_update
+
+cdef enum:
+    RESIZE_FROM = 512 << 10     # below, copying is faster
+    HUGE_PAGE = 2 << 20
+    # The pages of what is shorter are small ones: it is copied once, into huge ones.
+    HUGE_ABOVE = 4 << 20
+
+
+cdef bint can_resize(const Core *core, const Resource *resource, uint64_t bytes) noexcept nogil:
+    return (
+        core.resizes and not core.heaps.lost and resource.block_size == 0
+        and resource.shift == 0 and not resource.lingers
+        and RESIZE_FROM <= min(resource.bytes, bytes) and bytes <= core_longest(core)
+        and not resource.bytes < HUGE_ABOVE < bytes)
+
+
+cdef bint begin(Core *core, Resource *resource) noexcept nogil:
+    """From now on nobody wires it or looks at its pages. False: it is wired, and stays as it is."""
+    cdef bint outside
+    pthread_mutex_lock(&core.heaps.lock)
+    outside = resource.wiring == OUTSIDE
+    if outside:
+        resource.use = RESIZING
+        # Who looks just now at what is touched may find something else in its place.
+        core.limits.grown += resource.bytes
+    pthread_mutex_unlock(&core.heaps.lock)
+    return outside
+
+
+cdef void end(Core *core, Resource *resource) noexcept nogil:
+    cdef bint wire
+    pthread_mutex_lock(&core.heaps.lock)
+    resource.use = TAKEN
+    wire = core.limits.wired_limit > 0
+    pthread_mutex_unlock(&core.heaps.lock)
+    if wire:
+        residency_update(&core.residency, resource)
+
+
+cdef void set_length(Resource *resource, uint64_t bytes) noexcept nogil:
+    resource.bytes = bytes
+    resource.bin = bin_of(bytes)
+
+
+cdef Resized make_longer(
+    Core *core, Resource *resource, uint64_t growth, bint overrun
+) noexcept nogil:
+    """With the growth reserved. Nobody looks the block up: its caller waits here."""
+    cdef uint64_t bytes = resource.bytes + growth
+    cdef mlim_status status = MLIM_NO_MEMORY
+    cdef void *spare
+    pthread_mutex_lock(&core.heaps.lock)
+    spare = pagemap_spare(&core.pages)
+    # Its old place may be another's before the lock is had again.
+    pagemap_remove(&core.pages, resource, cache_mapped(core.page_size, resource.bytes))
+    pthread_mutex_unlock(&core.heaps.lock)
+    if spare != NULL:
+        status = mlim_buffer_resize(core.device, resource.buffer, bytes, NULL)
+    core_stop(core)
+    if status == MLIM_OK:
+        resource.base = <char *> mlim_buffer_contents(resource.buffer)
+        set_length(resource, bytes)
+        limits_confirm(&core.limits, growth, overrun)
+    else:
+        limits_cancel(&core.limits, growth)
+    pagemap_add(&core.pages, resource, cache_mapped(core.page_size, resource.bytes), spare)
+    core_settle(core)
+    core_resume(core, status == MLIM_OK)
+    return RESIZED if status == MLIM_OK else NOT_RESIZED
+
+
+cdef uint64_t wished_for(const Core *core, uint64_t bytes) noexcept nogil:
+    """Whole huge pages, where that wastes little: short steps then seldom reach the device."""
+    cdef uint64_t longer = cache_growth(core.page_size, bytes)
+    if bytes >= 8 * HUGE_PAGE:
+        longer = (longer + HUGE_PAGE - 1) & ~<uint64_t> (HUGE_PAGE - 1)
+    return longer if longer <= core_longest(core) else bytes
+
+
+cdef Resized grow(
+    Core *core, Resource *resource, uint64_t bytes, uint64_t n, Caller *caller
+) noexcept nogil:
+    cdef uint64_t growth = wished_for(core, bytes) - resource.bytes
+    cdef bint overrun
+    cdef Reading reading
+    cdef Resized resized
+    if core_reserve(
+        core, n, bytes - resource.bytes, caller, &growth, &overrun, &reading
+    ) != NOTHING:
+        return REFUSED
+    resized = make_longer(core, resource, growth, overrun)
+    room_end(core, &reading)
+    return resized
+
+
+cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nogil:
+    cdef uint64_t returned = resource.bytes - bytes
+    pthread_mutex_lock(&core.heaps.lock)
+    set_length(resource, bytes)
+    limits_leave(&core.limits, returned)
+    pthread_mutex_unlock(&core.heaps.lock)
+    mlim_buffer_resize(core.device, resource.buffer, bytes, NULL)
+    pthread_mutex_lock(&core.heaps.lock)
+    limits_returned(&core.limits, 0, returned)
+    core_settle(core)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return RESIZED
+
+
+cdef Resized core_resize(
+    Core *core, Resource *resource, uint64_t n, Caller *caller
+) noexcept nogil:
+    cdef uint64_t bytes = cache_least_growth(core.page_size, n)
+    cdef Resized resized
+    if not can_resize(core, resource, bytes) or not begin(core, resource):
+        return NOT_RESIZED
+    if bytes > resource.bytes:
+        resized = grow(core, resource, bytes, n, caller)
+    else:
+        resized = shrink(core, resource, bytes)
+    end(core, resource)
+    return resized

@@ -1,0 +1,209 @@
+from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC
+
+from memlimits._base.sync cimport (
+    pthread_cond_destroy, pthread_mutex_lock, pthread_mutex_unlock, steady_cond_init,
+    steady_cond_wait, time_of,
+)
+from memlimits._engine.core cimport core_describe, core_resume, core_stop, core_wake
+from memlimits._heap.heap cimport Heap, heap_of, heap_self
+from memlimits._heap.resource cimport RESIZING, TAKEN, Resource
+from memlimits._ledger.accounts cimport account_took
+from memlimits._ledger.limits cimport LIMIT, NOTHING, PATIENT, QUEUE, RESERVATION, SYSTEM, Limits
+
+cdef enum:
+    # ns between two looks at signals, and at what the system has: nobody tells of either.
+    LOOK_EVERY = 20000000
+
+cdef enum Stage:
+    ARRIVED
+    READY       # the caller has done what it does before it waits
+    LAST        # one attempt more, and what comes of it holds
+
+
+cdef void waiter_init(Waiter *waiter, uint64_t least, bint holds) noexcept nogil:
+    memset(waiter, 0, sizeof(Waiter))
+    waiter.least, waiter.holds = least, holds
+
+
+cdef uint64_t held_by(const Core *core, const Heap *heap) noexcept nogil:
+    """Under the lock: bytes of the blocks that this heap's thread took and callers hold."""
+    cdef const Resource *resource = core.resources
+    cdef uint64_t held = 0
+    while resource != NULL:
+        if resource.block_size:
+            if heap_of(resource) == heap:
+                held += <uint64_t> resource.live * resource.block_size
+            elif account_took(resource, heap):
+                held += resource.block_size     # or more
+        elif resource.use in (TAKEN, RESIZING) and heap in (resource.home, resource.taker):
+            held += resource.bytes
+        resource = resource.below
+    return held
+
+
+cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
+    """While stopped, once: what it holds does not change while it waits."""
+    if not waiter.looked:
+        waiter.held = held_by(core, core.stopper if waiter.heap == NULL else waiter.heap)
+        waiter.holds = waiter.holds or waiter.held > 0
+        waiter.looked = True
+
+
+cdef uint64_t held_in_queue(const Core *core, const Waiter *newcomer) noexcept nogil:
+    """Under the lock: what those hold who wait, and one more, with what is reserved for them."""
+    cdef const Waiter *waiter = core.queue
+    cdef uint64_t held = newcomer.held + newcomer.own
+    while waiter != NULL:
+        held += waiter.held + waiter.own
+        waiter = waiter.next
+    return held
+
+
+cdef bint is_stuck(const Core *core, const Waiter *waiter, uint64_t held) noexcept nogil:
+    """Under the lock: whether its request cannot fit until another goes on of those who wait.
+
+    They hold so many bytes, its own thread's among them, and `own` of its request.
+    """
+    cdef const Limits *limits = &core.limits
+    cdef uint64_t most = limits.memory_limit
+    if limits.available < most:     # else the sum may be beyond all numbers
+        most = min(most, limits.footprint + limits.available)
+    return held + waiter.least - waiter.own > most
+
+
+cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
+    if core.queue == NULL or core.queue == waiter or core.limits.policy != PATIENT:
+        return True
+    if waiter.own >= waiter.least:
+        return True     # what is reserved for it is nothing that others wait for
+    look_at_thread(core, waiter)
+    # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.
+    return core.queue.self == heap_self() or (
+        not waiter.queued and waiter.holds and (
+            not core.queue.holds
+            or is_stuck(core, core.queue, held_in_queue(core, waiter))))
+
+
+cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil:
+    if blocker[0] == NOTHING and not waiter_may_go(core, waiter):
+        blocker[0] = QUEUE
+    if blocker[0] == NOTHING:
+        return False
+    core_describe(core, &waiter.blocked)
+    waiter.blocked.blocked_by = blocker[0]
+    return True
+
+
+cdef int rank(const Core *core, const Waiter *waiter, uint64_t held) noexcept nogil:
+    return 2 if not waiter.holds else 1 if is_stuck(core, waiter, held) else 0
+
+
+cdef void put_in_line(Core *core, Waiter *waiter, uint64_t held) noexcept nogil:
+    """Behind those of its rank."""
+    cdef Waiter **link = &core.queue
+    while link[0] != NULL and rank(core, link[0], held) <= rank(core, waiter, held):
+        link = &link[0].next
+    waiter.next = link[0]
+    link[0] = waiter
+
+
+cdef void join(Core *core, Waiter *waiter) noexcept nogil:
+    cdef Waiter *queue
+    cdef Waiter *next
+    cdef uint64_t held
+    core_stop(core)
+    queue = core.queue
+    look_at_thread(core, waiter)
+    held = held_in_queue(core, waiter)
+    # What its thread holds may be what another waits for, which is to wait behind it then.
+    core.queue = NULL
+    while queue != NULL:
+        next = queue.next
+        put_in_line(core, queue, held)
+        queue = next
+    put_in_line(core, waiter, held)
+    if core.queue != waiter:
+        core_wake(core)     # it may be another one's turn now
+    waiter.queued = True
+    waiter.self = heap_self()
+    waiter.seen = core.wakes
+    core.limits.waiting += 1
+    core.limits.waits += 1
+    core_resume(core, False)
+
+
+cdef uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil:
+    cdef Waiter **link = &core.queue
+    cdef uint64_t waited = 0
+    if waiter.stage == ARRIVED:
+        return 0
+    if waiter.queued:
+        waited = time_of(CLOCK_MONOTONIC) - waiter.since
+        core_stop(core)
+        while link[0] != waiter:
+            link = &link[0].next
+        link[0] = waiter.next
+        core.limits.waiting -= 1
+        core.limits.waited += waited
+        core_wake(core)
+        core_resume(core, False)
+    pthread_cond_destroy(&waiter.turn)
+    return waited
+
+
+cdef bint wait_a_while(Core *core, Waiter *waiter, uint64_t ns) noexcept nogil:
+    """Until something changed, or for so long. Whether another attempt is worth it."""
+    cdef bint worth
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.queue != waiter or core.wakes == waiter.seen:
+        steady_cond_wait(&waiter.turn, &core.heaps.lock, ns)
+    waiter.seen = core.wakes
+    worth = core.queue == waiter
+    pthread_mutex_unlock(&core.heaps.lock)
+    return worth
+
+
+cdef uint64_t timeout_now(Core *core, const Waiter *waiter) noexcept nogil:
+    """In ns; 0 where the policy is not to wait, or where no wait can help."""
+    cdef uint64_t timeout = 0
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.limits.policy == PATIENT and waiter.least <= core.limits.memory_limit:
+        timeout = core.limits.wait_timeout
+    pthread_mutex_unlock(&core.heaps.lock)
+    return timeout
+
+
+cdef bint begin(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
+    cdef uint64_t timeout = 0 if caller.never_waits else timeout_now(core, waiter)
+    if timeout == 0:
+        return False
+    waiter.stage = READY
+    waiter.since = time_of(CLOCK_MONOTONIC)
+    waiter.deadline = waiter.since + timeout
+    steady_cond_init(&waiter.turn)
+    if caller.begins != NULL:
+        caller.begins(caller)
+    return not caller.gave_up
+
+
+cdef bint waiter_waits(
+    Core *core, Waiter *waiter, Caller *caller, Blocker blocker
+) noexcept nogil:
+    cdef uint64_t now
+    if blocker not in (LIMIT, SYSTEM, RESERVATION, QUEUE) or waiter.stage == LAST:
+        return False
+    if waiter.stage == ARRIVED:
+        return begin(core, waiter, caller)
+    if not waiter.queued:
+        join(core, waiter)
+        return True
+    while True:
+        if caller.gives_up != NULL and caller.gives_up(caller):
+            return False
+        now = time_of(CLOCK_MONOTONIC)
+        if now >= waiter.deadline or timeout_now(core, waiter) == 0:
+            waiter.stage = LAST
+            return True
+        if wait_a_while(core, waiter, min(waiter.deadline - now, <uint64_t> LOOK_EVERY)):
+            return True

@@ -1,0 +1,226 @@
+from memlimits._base.sync cimport CLOCK_COARSE, time_of
+from memlimits._heap.bins cimport bins_add, bins_find, bins_largest, bins_step
+from memlimits._heap.resource cimport IDLE, link, slab_bound, slab_cut, slab_give, slab_is_full
+
+cdef enum:
+    SMALLEST_SLAB = 65536
+    BLOCKS_A_SLAB = 8       # at least
+
+
+cdef inline uint64_t round_up(uint64_t n, uint64_t multiple) noexcept nogil:
+    """`multiple` is a power of two."""
+    return (n + multiple - 1) & ~(multiple - 1)
+
+
+cdef uint32_t class_size(uint32_t size_class) noexcept nogil:
+    cdef uint32_t power, eighths
+    if size_class <= 8:
+        return size_class * 64
+    power = 8 + (size_class - 1) // 8
+    eighths = (size_class - 1) % 8 + 1
+    return (<uint32_t> 1 << power) + (eighths << (power - 3))
+
+
+cdef uint64_t cache_block_size(uint64_t n) noexcept nogil:
+    return class_size(class_of(n))
+
+
+cdef uint64_t slab_size(uint32_t block_size) noexcept nogil:
+    """The smallest power of two that holds BLOCKS_A_SLAB blocks, at least SMALLEST_SLAB."""
+    cdef uint64_t least = max(<uint64_t> block_size * BLOCKS_A_SLAB, <uint64_t> SMALLEST_SLAB)
+    return <uint64_t> 1 << (log2_floor(least - 1) + 1)
+
+
+cdef uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil:
+    if n <= LARGEST_SLAB_BLOCK:
+        return slab_size(class_size(class_of(n)))
+    # All of one bin serve the same requests.
+    return round_up(n, max(page_size, bins_step(n)))
+
+
+cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil:
+    if n <= LARGEST_SLAB_BLOCK:
+        n = class_size(class_of(n))
+    return round_up(n, page_size)
+
+
+cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil:
+    return n if n <= longest_for(LARGEST_SLAB) else page_size
+
+
+cdef Bins *bins_for(Cache *cache, const Resource *resource) noexcept nogil:
+    return &cache.purgeable_bins if resource.purgeable else &cache.bins
+
+
+cdef void note_time(const Cache *cache, Resource *resource) noexcept nogil:
+    if cache.timed:
+        resource.idle_since = time_of(CLOCK_COARSE)
+
+
+cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
+    queue_newest(cache, resource)
+    note_time(cache, resource)
+    bins_add(bins_for(cache, resource), resource)
+
+
+cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
+    bins_remove(bins_for(cache, resource), resource)
+    if resource.purgeable:
+        cache.purgeable -= resource.bytes
+    unqueue(cache, resource)
+
+
+cdef Resource *cache_find(const Cache *cache, uint64_t n) noexcept nogil:
+    cdef Resource *slab = cache.slabs[class_of(n)] if n <= LARGEST_SLAB_BLOCK else NULL
+    return slab if slab != NULL else find_serving(cache, &cache.bins, n)
+
+
+cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil:
+    return find_serving(cache, &cache.bins, n)
+
+
+cdef Resource *find_serving(const Cache *cache, const Bins *bins, uint64_t n) noexcept nogil:
+    """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
+    cdef Resource *resource
+    cdef uint64_t growth = cache_growth(cache.page_size, n)
+    if n > LARGEST_SLAB_BLOCK:
+        # Its own pages serve it, even where they are more than an eighth longer.
+        return bins_find(bins, n, max(longest_for(n), growth))
+    resource = bins_find(bins, growth, longest_for(growth))
+    if resource == NULL:
+        # One that was made when a whole slab did not fit.
+        growth = cache_least_growth(cache.page_size, n)
+        resource = bins_find(bins, growth, longest_for(growth))
+    return resource
+
+
+cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil:
+    resource.home = cache
+    count_idle(cache, resource.bytes)
+    add_idle(cache, resource)
+
+
+cdef void cache_remove(Cache *cache, Resource *resource) noexcept nogil:
+    remove_idle(cache, resource)
+    count_idle(cache, -<int64_t> resource.bytes)
+
+
+cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil:
+    if resource.block_size:
+        return resource.block_size
+    return class_size(class_of(n)) if n <= LARGEST_SLAB_BLOCK else resource.bytes
+
+
+cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil:
+    cdef uint32_t size_class
+    block.resource = resource
+    if resource.block_size == 0:
+        remove_idle(cache, resource)
+        if n > LARGEST_SLAB_BLOCK:
+            block.start = resource.base
+            block.capacity = resource.bytes
+            block.zeros = resource.zeros
+            count_idle(cache, -<int64_t> resource.bytes)
+            return
+        size_class = class_of(n)
+        slab_cut(resource, class_size(size_class), size_class)
+        cache.cut += 1
+        link(&cache.slabs[size_class], resource)
+    block.capacity = resource.block_size
+    block.zeros = resource.free_blocks == NULL and resource.zeros
+    block.start = cache_take(cache, resource)
+
+
+cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil:
+    cdef uint32_t size_class = resource.size_class
+    cdef Resource *warm
+    cdef bint was_full
+    if resource.block_size:
+        cache.idle += resource.block_size
+        was_full = slab_is_full(resource)
+        slab_give(resource, start)
+        if was_full:
+            resource.bound = slab_bound(resource)
+            link(&cache.slabs[size_class], resource)
+        if resource.live:
+            return
+        resource.asked_for = 0
+        note_time(cache, resource)
+        cache.cached += resource.bytes
+        # One a class stays as it is: it is likely to be needed again at once.
+        warm = cache.warm[size_class]
+        if warm == NULL or warm.live:
+            cache.warm[size_class] = resource
+            cache.warm_classes |= <uint64_t> 1 << size_class
+        elif warm != resource:
+            make_plain(cache, resource)
+        return
+    resource.asked_for = 0
+    cache_give_whole(cache, resource)
+    note_time(cache, resource)
+
+
+cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
+    """A slab without a live block becomes an idle resource again."""
+    cdef uint64_t since = slab.idle_since   # its last block came back then
+    unlink(&cache.slabs[slab.size_class], slab)
+    slab.block_size = 0
+    slab.bound = 0
+    slab.zeros = False
+    cache.cut -= 1
+    add_idle(cache, slab)
+    if cache.timed:
+        slab.idle_since = since
+
+
+cdef uint64_t cache_largest_idle(const Cache *cache) noexcept nogil:
+    cdef uint64_t largest = max(bins_largest(&cache.bins), bins_largest(&cache.purgeable_bins))
+    cdef uint64_t classes = cache.warm_classes
+    cdef const Resource *warm
+    while classes:
+        warm = cache.warm[log2_floor(classes)]
+        classes ^= <uint64_t> 1 << log2_floor(classes)
+        if warm.live == 0:
+            largest = max(largest, warm.bytes)
+    return largest
+
+
+cdef void cache_cool(Cache *cache) noexcept nogil:
+    cdef uint32_t size_class
+    while cache.warm_classes:
+        size_class = log2_floor(cache.warm_classes)
+        cache.warm_classes ^= <uint64_t> 1 << size_class
+        if cache.warm[size_class].live == 0:
+            make_plain(cache, cache.warm[size_class])
+        cache.warm[size_class] = NULL
+
+
+cdef void cache_set_timed(Cache *cache, bint timed, uint64_t now) noexcept nogil:
+    # Those that have noted a time are all older.
+    cdef Resource *resource = cache.newest if timed else NULL
+    cache.timed = timed
+    while resource != NULL and resource.idle_since == 0:
+        resource.idle_since = now
+        resource = resource.older
+
+
+cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil:
+    if not resource.purgeable:
+        cache_add(cache, resource)
+        return
+    resource.home = cache
+    resource.use = IDLE
+    count_idle(cache, resource.bytes)
+    cache.purgeable += resource.bytes
+    bins_add(&cache.purgeable_bins, resource)
+    resource.older = NULL
+    resource.newer = cache.oldest
+    if cache.oldest != NULL:
+        cache.oldest.older = resource
+    else:
+        cache.newest = resource
+    cache.oldest = resource
+
+
+cdef Resource *cache_find_purgeable(const Cache *cache, uint64_t n) noexcept nogil:
+    return NULL if cache.purgeable == 0 else find_serving(cache, &cache.purgeable_bins, n)

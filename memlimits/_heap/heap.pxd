@@ -1,0 +1,133 @@
+"""One thread's idle blocks, and all heaps of one allocator.
+
+A thread takes blocks from its own heap and gives blocks to the heap that they came from, under that
+heap's lock alone, which nobody else wants then: no line of memory is shared with other threads.
+What keeps every limit exact meanwhile is two bounds that others set for the heap:
+
+- `least_idle`: taking a block that would bring `idle` below it could make a new peak. Active memory
+  is what the footprint holds less what the heaps hold idle, and the sum of `least_idle` over all
+  heaps is the footprint, less what is pending, less the peak, or more.
+  A heap with more headroom than it needs makes some `spare`, which other heaps take when they have
+  none.
+- `most_cached`: giving a block that would bring `cached` above it could pass the cache limit, or is
+  to be returned at once. The sum over all heaps is within the cache limit.
+
+A step that would cross one goes the slow way. `Heaps.lock` is taken first, heaps' locks inside it,
+in the order of the list; who holds none but one heap's lock takes no other. Where all are held,
+nothing moves: that is what "stopped" means.
+"""
+
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+
+from memlimits._base.sync cimport pthread_mutex_t
+from memlimits._heap.cache cimport Cache, cache_find, cache_find_idle
+from memlimits._heap.lock cimport owned_lock
+from memlimits._heap.resource cimport Block, Resource
+
+cdef enum:
+    LEAST_KEPT = 65536          # of most_kept, while there is a thread
+
+cdef struct Heap:
+    Cache cache                 # the first field: Resource.home points at it
+    owned_lock lock             # its thread's; guards the cache and the bounds
+    int64_t least_idle
+    int64_t most_at_once        # most_cached; or -1: what is to be cached needs another look
+    int64_t most_idle           # least_idle + most_kept
+    int64_t most_kept           # headroom, idle - least_idle, above which some is made spare
+    int64_t most_cached
+    int in_vain                 # times on end that it took back what no other heap had wanted
+    uint64_t hits
+    Heaps *heaps                # NULL once they are closed
+    Heap *next                  # of the same allocator
+    Heap *next_mine             # of the same thread
+    Resource *cursor            # for heaps_next_idle
+    bint orphaned               # its thread is gone; the next new one takes it over
+    char apart[64]              # others write below, under their own heap's lock alone
+    int64_t spare               # headroom that any heap may take, atomically
+
+cdef struct Heaps:
+    pthread_mutex_t lock        # guards what all heaps share, and the list
+    Heap shared                 # for when no other can be had; the first of the list
+    # For heaps_malloc and heap_free.
+    void *(*malloc_slowly)(uint64_t n) noexcept nogil
+    void (*free_slowly)(void *start) noexcept nogil
+    # In a forked child whose device did not survive: contents are not there to be touched, so
+    # nothing is served (EMPTY), and what comes back is for the slow way (BOUND).
+    bint lost
+
+# With the heap's lock.
+cdef inline void set_most_cached(Heap *heap, int64_t most) noexcept nogil:
+    heap.most_cached = most
+    heap.most_at_once = -1 if heap.cache.timed else most
+
+cdef inline void set_least_idle(Heap *heap, int64_t least) noexcept nogil:
+    heap.least_idle = least
+    heap.most_idle = least + min(heap.most_kept, INT64_MAX - max(least, <int64_t> 0))
+
+
+cdef inline void set_most_kept(Heap *heap, int64_t most) noexcept nogil:
+    heap.most_kept = most
+    set_least_idle(heap, heap.least_idle)
+
+cdef enum Outcome:
+    DONE
+    EMPTY       # nothing fits
+    BOUND       # it would cross a bound; nothing was done
+
+cdef extern void heaps_open(Heaps *heaps, uint64_t page_size) noexcept nogil
+cdef extern void heaps_close(Heaps *heaps) noexcept nogil
+
+# This thread's heap; the shared one where there is no memory for one.
+cdef extern Heap *heaps_mine(Heaps *heaps) noexcept nogil
+cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
+    return <Heap *> resource.home
+
+# From now on this thread takes from another heap. Returns the one before.
+cdef extern Heap *heaps_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil
+
+# The fast path, under one heap's lock: from this thread's heap, and back to the block's.
+cdef extern Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+# Where nothing fits: a whole resource of n to `longest` bytes.
+cdef extern Outcome heaps_take_longer(
+    Heaps *heaps, uint64_t n, uint64_t longest, Block *block) noexcept nogil
+cdef extern Outcome heap_give(Resource *resource, void *start) noexcept nogil
+# Under Heaps.lock, by who holds all of a resource: it comes back as BOUND, until it is put back.
+cdef inline void heap_put_apart(Heaps *heaps, Resource *resource) noexcept nogil:
+    if resource.taker == NULL:
+        resource.taker = resource.home
+        resource.home = &heaps.shared
+
+
+cdef inline void heap_put_back(Resource *resource) noexcept nogil:
+    if resource.taker != NULL:
+        resource.home = resource.taker
+        resource.taker = NULL
+
+# What serves n bytes. A block that is `apart`, to come back the slow way, is no piece of a slab of
+# a thread's heap: its owner's frees look at nothing else.
+cdef inline Resource *heap_find(const Heap *heap, uint64_t n, bint apart) noexcept nogil:
+    if apart and heap != &heap.heaps.shared:
+        return cache_find_idle(&heap.cache, n)
+    return cache_find(&heap.cache, n)
+
+# The same for who needs an address only; what takes another look goes on to the functions that the
+# heaps have for it.
+cdef extern void *heaps_malloc(uint64_t n, Heaps *heaps) noexcept nogil
+cdef extern void heap_free(void *start, Resource *resource) noexcept nogil
+
+# Under Heaps.lock alone: a fresh resource joins, its bytes not pending any more, and serves n.
+# BOUND: it has joined only.
+cdef extern Outcome heap_gain(
+    Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
+
+# With the heap's lock: so much headroom, if it can be had from what is spare, its own and others'.
+cdef extern bint heap_borrow(Heap *heap, int64_t n) noexcept nogil
+# And how much it has.
+cdef inline int64_t headroom_of(const Heap *heap) noexcept nogil:
+    return 0 if heap.least_idle == INT64_MAX else heap.cache.idle - heap.least_idle
+
+# What tells this thread from others, as an owner of locks.
+cdef extern const void *heap_self() noexcept nogil
+# Around a fork: who owns which heap stays as it is.
+cdef extern void owners_lock() noexcept nogil
+cdef extern void owners_unlock(bint child) noexcept nogil

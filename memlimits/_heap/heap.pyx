@@ -1,0 +1,456 @@
+from libc.stdint cimport INT64_MAX, uint8_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from memlimits._base.sync cimport (
+    add_atomically, load_acquire, pthread_key_create, pthread_key_t, pthread_mutex_destroy,
+    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_once, pthread_once_t,
+    pthread_setspecific, store_release, take_atomically,
+)
+from memlimits._heap.bins cimport bins_find
+from memlimits._heap.cache cimport (
+    LARGEST_SLAB_BLOCK, Cache, cache_add, cache_capacity, cache_closest, cache_find, cache_give,
+    cache_give_whole, cache_rise, cache_serve, cache_take, cache_take_whole, class_of,
+)
+from memlimits._heap.lock cimport (
+    owned_lock_enter, owned_lock_give, owned_lock_leave, owned_lock_set_owner, owned_lock_take,
+    owned_lock_try,
+)
+from memlimits._heap.misuse cimport misuse_abort
+from memlimits._heap.resource cimport TAKEN, likely, resource_lends, slab_give, slab_lends, unlikely
+
+cdef extern from *:
+    """
+    /* This thread's heaps, the one used last first. Its address tells the thread from others. A
+     * module that is loaded into a running program gets little room for such variables: one
+     * pointer. */
+    static __thread void *mine __attribute__((tls_model("initial-exec")));
+
+    /* Guards which thread and which allocator a heap belongs to. Taken before any other lock. */
+    static pthread_mutex_t owners = PTHREAD_MUTEX_INITIALIZER;
+
+    static pthread_once_t prepared = PTHREAD_ONCE_INIT;
+    """
+    void *mine
+    pthread_mutex_t owners
+    pthread_once_t prepared
+
+cdef enum:
+    MOST_IN_VAIN = 4096
+
+# The size class of a block, by its length in units of 64 bytes.
+cdef uint8_t classes[(LARGEST_SLAB_BLOCK >> 6) + 1]
+
+
+cdef void list_classes() noexcept nogil:
+    cdef int units
+    for units in range((LARGEST_SLAB_BLOCK >> 6) + 1):
+        classes[units] = <uint8_t> class_of(<uint64_t> units << 6)
+
+
+cdef pthread_key_t leaving          # its destructor runs when a thread ends
+
+
+cdef void prepare() noexcept nogil:
+    """Once in a process."""
+    global slowly
+    list_classes()
+    pthread_key_create(&leaving, orphan_heaps)
+    slowly = Slowly(
+        take, enter_and_take, give, enter_and_give, free_within, enter_and_free, lend_and_leave)
+
+
+cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil:
+    memset(heap, 0, sizeof(Heap))
+    heap.heaps = heaps
+    heap.cache.page_size = page_size
+    heap.cache.timed = heaps.shared.cache.timed
+    set_most_cached(heap, INT64_MAX)
+
+
+cdef void heaps_open(Heaps *heaps, uint64_t page_size) noexcept nogil:
+    pthread_once(&prepared, prepare)
+    pthread_mutex_init(&heaps.lock, NULL)
+    heap_init(&heaps.shared, heaps, page_size)
+
+
+cdef void heaps_close(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = heaps.shared.next
+    cdef Heap *next
+    pthread_mutex_lock(&owners)
+    while heap != NULL:
+        next = heap.next
+        heap.heaps = NULL
+        if heap.orphaned:
+            free(heap)      # else its thread frees it
+        heap = next
+    pthread_mutex_unlock(&owners)
+    pthread_mutex_destroy(&heaps.lock)
+
+
+cdef void orphan_heaps(void *_unused) noexcept nogil:
+    """At a thread's end: its heaps wait for another thread."""
+    global mine
+    cdef Heap *heap
+    cdef Heap *next
+    pthread_mutex_lock(&owners)
+    heap = <Heap *> mine
+    mine = NULL
+    while heap != NULL:
+        next = heap.next_mine
+        if heap.heaps == NULL:
+            free(heap)
+        else:
+            owned_lock_take(&heap.lock)
+            heap.orphaned = True
+            set_most_kept(heap, 0)
+            owned_lock_set_owner(&heap.lock, NULL)
+            owned_lock_give(&heap.lock)
+        heap = next
+    pthread_mutex_unlock(&owners)
+
+
+cdef void own(Heap *heap) noexcept nogil:
+    """It is this thread's. Without an owner every step asks for the lock, as it must when lost."""
+    set_most_kept(heap, LEAST_KEPT)
+    if not heap.heaps.lost:
+        owned_lock_set_owner(&heap.lock, &mine)
+
+
+cdef Heap *adopt(Heaps *heaps) noexcept nogil:
+    """Under `owners` and Heaps.lock: an orphaned heap, or a new one; NULL without memory."""
+    cdef Heap *heap = heaps.shared.next
+    while heap != NULL and not heap.orphaned:
+        heap = heap.next
+    if heap != NULL:
+        owned_lock_take(&heap.lock)
+        heap.orphaned = False
+        own(heap)
+        owned_lock_give(&heap.lock)
+        return heap
+    heap = <Heap *> calloc(1, sizeof(Heap))
+    if heap != NULL:
+        heap_init(heap, heaps, heaps.shared.cache.page_size)
+        own(heap)
+        # No headroom, and no room where there is a bound: its first steps ask for a share.
+        if heaps.shared.most_cached != INT64_MAX:
+            set_most_cached(heap, 0)
+        heap.next = heaps.shared.next
+        # heap_borrow reads it without the lock.
+        store_release(<void **> &heaps.shared.next, heap)
+    return heap
+
+
+cdef Heap *find_mine(Heaps *heaps) noexcept nogil:
+    """The thread's heap of this allocator to the front of its list, or one for it."""
+    global mine
+    cdef Heap **link = <Heap **> &mine
+    cdef Heap *heap
+    pthread_mutex_lock(&owners)
+    while link[0] != NULL and link[0].heaps != heaps:
+        heap = link[0]
+        if heap.heaps == NULL:
+            link[0] = heap.next_mine
+            free(heap)
+        else:
+            link = &heap.next_mine
+    heap = link[0]
+    if heap != NULL:
+        link[0] = heap.next_mine
+    else:
+        pthread_setspecific(leaving, &owners)
+        pthread_mutex_lock(&heaps.lock)
+        heap = adopt(heaps)
+        pthread_mutex_unlock(&heaps.lock)
+    if heap != NULL:
+        heap.next_mine = <Heap *> mine
+        mine = heap
+    pthread_mutex_unlock(&owners)
+    return heap if heap != NULL else &heaps.shared
+
+
+cdef const void *heap_self() noexcept nogil:
+    return &mine
+
+
+cdef void owners_lock() noexcept nogil:
+    pthread_mutex_lock(&owners)
+
+
+cdef void owners_unlock(bint child) noexcept nogil:
+    if child:
+        pthread_mutex_init(&owners, NULL)
+    else:
+        pthread_mutex_unlock(&owners)
+
+
+cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = <Heap *> mine
+    return heap if heap != NULL and heap.heaps == heaps else find_mine(heaps)
+
+
+cdef Heap *heaps_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil:
+    global mine
+    cdef Heap *before = heaps_mine(heaps)
+    mine = heap
+    return before
+
+
+# ---- the fast path ----
+
+cdef Outcome serve(
+    Heap *heap, Resource *resource, uint64_t n, Block *block, int within
+) noexcept nogil:
+    """What was found once the heap's lock was entered, or NULL; leaves it."""
+    cdef Outcome outcome = DONE
+    if resource == NULL or heap.heaps.lost:
+        outcome = EMPTY
+    elif heap.cache.idle - <int64_t> cache_capacity(resource, n) < heap.least_idle:
+        outcome = BOUND
+    else:
+        cache_serve(&heap.cache, resource, n, block)
+        heap.hits += 1
+    owned_lock_leave(&heap.lock, within)
+    return outcome
+
+
+cdef Outcome take(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil:
+    return serve(heap, cache_find(&heap.cache, n), n, block, within)
+
+
+cdef Outcome enter_and_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = heaps_mine(heaps)
+    return take(heap, n, block, owned_lock_enter(&heap.lock, &mine))
+
+
+cdef Outcome heaps_take_longer(
+    Heaps *heaps, uint64_t n, uint64_t longest, Block *block
+) noexcept nogil:
+    cdef Heap *heap = heaps_mine(heaps)
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    return serve(heap, bins_find(&heap.cache.bins, n, longest), n, block, within)
+
+
+cdef void lend(Heap *heap) noexcept nogil:
+    """With the lock of a heap that has too much headroom: half of what it may keep is enough."""
+    cdef int64_t more = headroom_of(heap) - heap.most_kept // 2
+    set_least_idle(heap, heap.least_idle + more)
+    add_atomically(&heap.spare, more)
+
+
+cdef Outcome lend_and_leave(Heap *heap) noexcept nogil:
+    lend(heap)
+    owned_lock_leave(&heap.lock, True)
+    return DONE
+
+
+cdef inline bint has_too_much(const Heap *heap) noexcept nogil:
+    return heap.cache.idle > heap.most_idle
+
+
+cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexcept nogil:
+    """Any block, once the heap's lock was entered; leaves it."""
+    cdef Outcome outcome = DONE
+    cdef int64_t rise = cache_rise(resource)
+    if not heap.heaps.lost and not resource_lends(resource, start):
+        misuse_abort(resource, b"free", start)
+    if heap.heaps.lost or resource.shift or (
+        rise and heap.cache.cached + rise > heap.most_cached
+    ):
+        outcome = BOUND
+    else:
+        cache_give(&heap.cache, resource, start)
+        if has_too_much(heap):
+            lend(heap)
+    owned_lock_leave(&heap.lock, within)
+    return outcome
+
+
+cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    # To others the descriptor's other lines would have to be fetched.
+    if heap == &heap.heaps.shared and (
+        load_acquire(&resource.charge) != NULL or resource.taker != NULL
+    ):
+        return BOUND
+    return give(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
+
+
+cdef void enter_and_free(void *start, Resource *resource) noexcept nogil:
+    cdef Heaps *heaps = heap_of(resource).heaps
+    if enter_and_give(resource, start) != DONE:
+        heaps.free_slowly(start)
+
+
+cdef void free_within(void *start, Resource *resource, Heap *heap) noexcept nogil:
+    if give(heap, resource, start, True) != DONE:
+        heap.heaps.free_slowly(start)
+
+
+# Called through pointers, so that the compiler keeps them apart, and with them the registers that
+# they need: what the functions below do themselves is what happens most often.
+cdef struct Slowly:
+    Outcome (*take)(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil
+    Outcome (*enter_and_take)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+    Outcome (*give)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
+    Outcome (*enter_and_give)(Resource *resource, void *start) noexcept nogil
+    void (*free)(void *start, Resource *resource, Heap *heap) noexcept nogil
+    void (*enter_and_free)(void *start, Resource *resource) noexcept nogil
+    Outcome (*lend_and_leave)(Heap *heap) noexcept nogil
+
+cdef Slowly slowly
+
+
+cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
+    """What serves n bytes with no look elsewhere: a slab, or a whole resource; or NULL."""
+    cdef Resource *resource
+    cdef int64_t bytes
+    if likely(n <= LARGEST_SLAB_BLOCK):
+        resource = heap.cache.slabs[classes[(n + 63) >> 6]]
+        if unlikely(resource == NULL):
+            return NULL
+        bytes = resource.block_size
+    else:
+        resource = cache_closest(&heap.cache, n)
+        if resource == NULL:
+            return NULL
+        bytes = resource.bytes
+    return resource if likely(heap.cache.idle - bytes >= heap.least_idle) else NULL
+
+
+cdef inline char *take_at_once(Heap *heap, Resource *resource, uint64_t n) noexcept nogil:
+    cdef char *start
+    if n <= LARGEST_SLAB_BLOCK:
+        start = cache_take(&heap.cache, resource)
+    else:
+        start = cache_take_whole(&heap.cache, resource)
+    heap.hits += 1
+    return start
+
+
+cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = <Heap *> mine
+    cdef Resource *resource
+    if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
+        return slowly.enter_and_take(heaps, n, block)
+    resource = find_at_once(heap, n)
+    if unlikely(resource == NULL):
+        return slowly.take(heap, n, block, True)
+    block.resource = resource
+    block.capacity = resource.block_size if n <= LARGEST_SLAB_BLOCK else resource.bytes
+    block.zeros = (n > LARGEST_SLAB_BLOCK or resource.free_blocks == NULL) and resource.zeros
+    block.start = take_at_once(heap, resource, n)
+    owned_lock_leave(&heap.lock, True)
+    return DONE
+
+
+cdef void *heaps_malloc(uint64_t n, Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = <Heap *> mine
+    cdef Resource *resource
+    cdef void *start
+    if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
+        return heaps.malloc_slowly(n)
+    resource = find_at_once(heap, n)
+    if unlikely(resource == NULL):
+        owned_lock_leave(&heap.lock, True)
+        return heaps.malloc_slowly(n)
+    start = take_at_once(heap, resource, n)
+    owned_lock_leave(&heap.lock, True)
+    return start
+
+
+cdef inline bint give_at_once(Heap *heap, Resource *resource, void *start) noexcept nogil:
+    """Takes a block back where that is simple, and it surely is one; then says so."""
+    cdef Cache *cache = &heap.cache
+    cdef int64_t cached
+    if likely(slab_lends(resource, start)):
+        if unlikely(resource.live <= 1):
+            # Its last block: it stays cut where it is the warm one.
+            cached = cache.cached + <int64_t> resource.bytes
+            if (
+                resource.live == 0 or cached > heap.most_at_once
+                or cache.warm[resource.size_class] != resource
+            ):
+                return False
+            cache.cached = cached
+        slab_give(resource, start)
+        cache.idle += resource.block_size
+        return True
+    if (
+        resource.block_size or resource.use != TAKEN or start != resource.base
+        or cache.cached + <int64_t> resource.bytes > heap.most_at_once
+    ):
+        return False
+    cache_give_whole(cache, resource)
+    return True
+
+
+cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
+        return slowly.enter_and_give(resource, start)
+    if unlikely(not give_at_once(heap, resource, start)):
+        return slowly.give(heap, resource, start, True)
+    if unlikely(has_too_much(heap)):
+        return slowly.lend_and_leave(heap)
+    owned_lock_leave(&heap.lock, True)
+    return DONE
+
+
+cdef void heap_free(void *start, Resource *resource) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
+        slowly.enter_and_free(start, resource)
+    elif unlikely(not give_at_once(heap, resource, start)):
+        slowly.free(start, resource, heap)
+    elif unlikely(has_too_much(heap)):
+        slowly.lend_and_leave(heap)
+    else:
+        owned_lock_leave(&heap.lock, True)
+
+
+# ---- headroom ----
+
+cdef int64_t take_back(Heap *heap, int64_t missing) noexcept nogil:
+    """All that it lent and nobody took. Where that is so time and again, it lends less."""
+    cdef int64_t lent = take_atomically(&heap.spare, INT64_MAX)
+    heap.in_vain = heap.in_vain + 1 if lent >= missing else 0
+    if heap.in_vain == MOST_IN_VAIN:
+        heap.in_vain = 0
+        set_most_kept(heap, min(2 * heap.most_kept, INT64_MAX // 4))
+    return lent
+
+
+cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil:
+    cdef int64_t missing = n - headroom_of(heap)
+    cdef Heap *other = heap
+    cdef int64_t lent
+    if heap.least_idle == INT64_MAX:
+        return False
+    if not heap.orphaned and heap.most_kept < 2 * n:
+        set_most_kept(heap, 2 * n)  # or each block as long would be lent and borrowed
+    while missing > 0:
+        lent = take_back(heap, missing) if other == heap else take_atomically(&other.spare, missing)
+        set_least_idle(heap, heap.least_idle - lent)
+        missing -= lent
+        other = <Heap *> load_acquire(<void **> &other.next)
+        if other == NULL:
+            other = &heap.heaps.shared
+        if other == heap:
+            break
+    return missing <= 0
+
+
+cdef Outcome heap_gain(
+    Heap *heap, Resource *resource, uint64_t n, Block *block
+) noexcept nogil:
+    cdef Outcome outcome = BOUND
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cache_add(&heap.cache, resource)
+    if heap.least_idle != INT64_MAX:
+        set_least_idle(heap, heap.least_idle + <int64_t> resource.bytes)
+    if heap_borrow(heap, cache_capacity(resource, n)):
+        cache_serve(&heap.cache, resource, n, block)
+        outcome = DONE
+    owned_lock_leave(&heap.lock, within)
+    return outcome

@@ -1,0 +1,70 @@
+"""All heaps of one allocator: stopped, added up, given new bounds.
+
+"Stopped" means that every heap's lock is held, inside Heaps.lock: nothing moves then.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from memlimits._heap.heap cimport Heap, Heaps, Outcome
+from memlimits._heap.resource cimport Block, Resource
+
+cdef struct Totals:
+    int64_t idle
+    int64_t cached
+    uint64_t purgeable
+    uint64_t hits
+    int64_t in_use              # heaps that a thread takes from
+
+# What only a snapshot asks for.
+cdef struct Survey:
+    uint64_t slabs
+    uint64_t largest_idle       # bytes of one resource
+
+# Takes every lock, and gives them back.
+cdef extern void heaps_stop(Heaps *heaps) noexcept nogil       # and no slab is warm
+cdef extern void heaps_resume(Heaps *heaps) noexcept nogil
+# Under Heaps.lock: the others, and warm slabs stay so. heaps_resume_others gives them back.
+cdef extern void heaps_hold(Heaps *heaps) noexcept nogil
+# All but Heaps.lock: to wait on a condition of it.
+cdef extern void heaps_stop_others(Heaps *heaps) noexcept nogil
+cdef extern void heaps_resume_others(Heaps *heaps) noexcept nogil
+
+# Under Heaps.lock: the same as heaps_stop_others for who only looks; slabs stay warm.
+cdef extern void heaps_hold(Heaps *heaps) noexcept nogil
+
+# While stopped: adds up what all hold.
+cdef extern void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
+cdef extern void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil
+# Under Heaps.lock: totals at one instant, and nothing else changes.
+cdef extern void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil
+# While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
+# cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that
+# takes goes the slow way.
+cdef extern void heaps_share(
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom,
+    int64_t room) noexcept nogil
+# While stopped: what there is, spare or kept; and from now on heaps are to keep little of it.
+cdef extern int64_t heaps_headroom(const Heaps *heaps) noexcept nogil
+cdef extern void heaps_keep_least(Heaps *heaps) noexcept nogil
+
+# n bytes from this thread's heap, where spare headroom of its own or of others pays for them.
+cdef extern Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil
+
+# Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it; from a
+# resource of up to `longest` bytes, where that is not 0. BOUND: what serves them has joined `heap`,
+# and nothing more.
+cdef extern Outcome heaps_steal(
+    Heap *heap, uint64_t n, uint64_t longest, Block *block) noexcept nogil
+
+# While stopped: every idle resource, the oldest first, across all heaps. The one that was
+# given last may be taken out.
+cdef extern void heaps_rewind(Heaps *heaps) noexcept nogil
+cdef extern Resource *heaps_next_idle(Heaps *heaps) noexcept nogil
+# While stopped: from now on what becomes idle notes the time, or it ceases to. Bounds are to be
+# shared out anew before the heaps go on.
+cdef extern void heaps_set_timed(Heaps *heaps, bint timed) noexcept nogil
+
+# Around a fork, with heaps_stop between the two: in the child only this thread is left.
+cdef extern void heaps_before_fork() noexcept nogil
+cdef extern void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil
+cdef extern void heaps_lose(Heaps *heaps) noexcept nogil       # in the child, once it is sure

@@ -1,0 +1,257 @@
+from libc.stdint cimport INT64_MAX
+from libc.string cimport memset
+
+from memlimits._base.sync cimport (
+    CLOCK_COARSE, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, time_of,
+)
+from memlimits._heap.bins cimport bins_find
+from memlimits._heap.cache cimport (
+    cache_capacity, cache_cool, cache_find, cache_largest_idle, cache_remove, cache_serve,
+    cache_set_timed,
+)
+from memlimits._heap.heap cimport (
+    BOUND, DONE, EMPTY, LEAST_KEPT, headroom_of, heap_borrow, heap_find, heap_gain, heap_self,
+    owners_lock, owners_unlock, set_least_idle, set_most_cached, set_most_kept,
+)
+from memlimits._heap.lock cimport (
+    all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
+    owned_lock_set_owner, owned_lock_take, owned_lock_wait,
+)
+
+
+cdef void heaps_stop(Heaps *heaps) noexcept nogil:
+    pthread_mutex_lock(&heaps.lock)
+    heaps_stop_others(heaps)
+
+
+cdef void heaps_resume(Heaps *heaps) noexcept nogil:
+    heaps_resume_others(heaps)
+    pthread_mutex_unlock(&heaps.lock)
+
+
+cdef void heaps_hold(Heaps *heaps) noexcept nogil:
+    cdef const void *self = heap_self()
+    cdef Heap *heap = &heaps.shared
+    cdef bint biased = False
+    while heap != NULL:
+        owned_lock_take(&heap.lock)
+        # What only this thread ever takes without the lock is at rest.
+        if heap.lock.owner != self:
+            biased |= owned_lock_end_bias(&heap.lock)
+        heap = heap.next
+    if biased:
+        all_threads_barrier()
+    heap = &heaps.shared
+    while heap != NULL:
+        owned_lock_wait(&heap.lock)
+        heap = heap.next
+
+
+cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    cdef uint64_t time = heap.cache.time + 1
+    heaps_hold(heaps)
+    while heap != NULL:
+        heap.cache.time = time
+        cache_cool(&heap.cache)
+        heap = heap.next
+
+
+cdef void heaps_resume_others(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        owned_lock_give(&heap.lock)
+        heap = heap.next
+
+
+cdef inline bint in_use(const Heap *heap) noexcept nogil:
+    """Whether a thread takes from it: not the shared one, unless memory for heaps ran out."""
+    return not heap.orphaned and heap != &heap.heaps.shared
+
+
+cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
+    cdef const Heap *heap = &heaps.shared
+    memset(totals, 0, sizeof(Totals))
+    while heap != NULL:
+        totals.idle += heap.cache.idle
+        totals.cached += heap.cache.cached
+        totals.purgeable += heap.cache.purgeable
+        totals.hits += heap.hits
+        totals.in_use += in_use(heap)
+        heap = heap.next
+
+
+cdef void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil:
+    cdef const Heap *heap = &heaps.shared
+    memset(survey, 0, sizeof(Survey))
+    while heap != NULL:
+        survey.slabs += heap.cache.cut
+        survey.largest_idle = max(survey.largest_idle, cache_largest_idle(&heap.cache))
+        heap = heap.next
+
+
+cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil:
+    heaps_hold(heaps)
+    heaps_total(heaps, totals)
+    heaps_resume_others(heaps)
+
+
+cdef void share(Heap *heap, int64_t headroom) noexcept nogil:
+    """Its part of the headroom. What it has no use for is there for any heap that needs it."""
+    cdef int64_t kept = min(headroom, heap.most_kept // 2)
+    set_least_idle(heap, heap.cache.idle - kept)
+    heap.spare = headroom - kept
+
+
+cdef void heaps_share(
+    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room
+) noexcept nogil:
+    # Half to the favoured one, and of the other an equal part to each in use.
+    cdef int64_t count = max(in_use_count, <int64_t> 1)
+    cdef int64_t part = 0 if headroom < 0 else headroom // 2 // count
+    cdef int64_t place = 0 if room == INT64_MAX else room // 2 // count
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        if headroom < 0:
+            set_least_idle(heap, INT64_MAX)
+            heap.spare = 0
+        else:
+            share(heap, part * in_use(heap))
+        set_most_cached(
+            heap, room if room == INT64_MAX else heap.cache.cached + place * in_use(heap))
+        heap = heap.next
+    if headroom >= 0:
+        share(favoured, headroom - part * (in_use_count - in_use(favoured)))
+    if room != INT64_MAX:
+        set_most_cached(favoured, favoured.most_cached + room - place * in_use_count)
+
+
+cdef void heaps_keep_least(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        set_most_kept(heap, LEAST_KEPT * in_use(heap))
+        heap = heap.next
+
+
+cdef int64_t heaps_headroom(const Heaps *heaps) noexcept nogil:
+    cdef const Heap *heap = &heaps.shared
+    cdef int64_t headroom = 0
+    while heap != NULL:
+        headroom += headroom_of(heap) + heap.spare
+        heap = heap.next
+    return headroom
+
+
+cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+    cdef Outcome outcome = EMPTY
+    cdef int within = owned_lock_enter(&heap.lock, heap_self())
+    cdef Resource *found = cache_find(&heap.cache, n)
+    if found != NULL:
+        outcome = BOUND
+        if heap_borrow(heap, cache_capacity(found, n)):
+            outcome = DONE
+            cache_serve(&heap.cache, found, n, block)
+            heap.hits += 1
+    owned_lock_leave(&heap.lock, within)
+    return outcome
+
+
+cdef Outcome heaps_steal(
+    Heap *heap, uint64_t n, uint64_t longest, Block *block
+) noexcept nogil:
+    cdef Heap *other = heap
+    cdef Resource *found
+    cdef Outcome outcome
+    cdef int within
+    cdef bint apart = heap == &heap.heaps.shared
+    while True:
+        other = other.next if other.next != NULL else &heap.heaps.shared
+        if other == heap:
+            return EMPTY
+        within = owned_lock_enter(&other.lock, heap_self())
+        outcome = EMPTY
+        # The shared heap takes for accounts only.
+        found = heap_find(other, n, apart)
+        if found == NULL and longest:
+            found = bins_find(&other.cache.bins, n, longest)
+        if found != NULL and found.block_size == 0:
+            # It moves here, and the bounds with it.
+            outcome = BOUND
+            cache_remove(&other.cache, found)
+            if other.least_idle != INT64_MAX:
+                set_least_idle(other, other.least_idle - <int64_t> found.bytes)
+            if other.most_cached != INT64_MAX:
+                set_most_cached(other, other.most_cached - <int64_t> found.bytes)
+        elif found != NULL and heap_borrow(other, found.block_size):
+            # Its slab stays, for the sake of the blocks that its thread has of it.
+            outcome = DONE
+            cache_serve(&other.cache, found, n, block)
+        owned_lock_leave(&other.lock, within)
+        if outcome != EMPTY:
+            return outcome if outcome == DONE else heap_gain(heap, found, n, block)
+
+
+cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        cache_cool(&heap.cache)     # a step may have warmed some since the stop
+        heap.cursor = heap.cache.oldest
+        heap = heap.next
+
+
+cdef inline bint is_older(const Resource *one, const Resource *other) noexcept nogil:
+    if one.idle_at == other.idle_at:
+        return one.idle_since < other.idle_since
+    return one.idle_at < other.idle_at
+
+
+cdef void heaps_set_timed(Heaps *heaps, bint timed) noexcept nogil:
+    cdef uint64_t now = time_of(CLOCK_COARSE)
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        cache_set_timed(&heap.cache, timed, now)
+        heap = heap.next
+
+
+cdef Resource *heaps_next_idle(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    cdef Heap *at = NULL
+    cdef Resource *oldest
+    while heap != NULL:
+        if heap.cursor != NULL and (
+            at == NULL or is_older(heap.cursor, at.cursor)
+        ):
+            at = heap
+        heap = heap.next
+    if at == NULL:
+        return NULL
+    oldest = at.cursor
+    at.cursor = oldest.newer
+    return oldest
+
+
+cdef void heaps_before_fork() noexcept nogil:
+    owners_lock()
+
+
+cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    if child:
+        pthread_mutex_init(&heaps.lock, NULL)
+        while heap != NULL:
+            if heap.lock.owner != heap_self():
+                heap.orphaned = heap != &heaps.shared
+                owned_lock_set_owner(&heap.lock, NULL)
+            heap = heap.next
+        heaps_resume_others(heaps)
+    else:
+        heaps_resume(heaps)
+    owners_unlock(child)
+
+
+cdef void heaps_lose(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    heaps.lost = True
+    while heap != NULL:
+        owned_lock_set_owner(&heap.lock, NULL)
+        heap = heap.next

@@ -1,0 +1,97 @@
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport abort
+from posix.unistd cimport STDERR_FILENO, write
+
+from memlimits._heap.resource cimport DETACHED, IDLE, slab_bound, slab_has_free, slab_place
+
+cdef enum:
+    LONGEST = 256
+
+# What printf would do might allocate.
+cdef struct Line:
+    char text[LONGEST]
+    int length
+
+
+cdef void put(Line *line, const char *text) noexcept nogil:
+    while text[0] and line.length < LONGEST:
+        line.text[line.length] = text[0]
+        line.length += 1
+        text += 1
+
+
+cdef extern from *:
+    """
+    static const char DIGITS[] = "0123456789abcdef";
+    """
+    const char *DIGITS
+
+
+cdef void put_number(Line *line, uint64_t number, int base) noexcept nogil:
+    cdef char digits[24]
+    cdef int at = sizeof(digits) - 1
+    digits[at] = 0
+    while True:
+        at -= 1
+        digits[at] = DIGITS[number % <uint64_t> base]
+        number //= <uint64_t> base
+        if number == 0:
+            break
+    put(line, digits + at)
+
+
+cdef void put_address(Line *line, const void *address) noexcept nogil:
+    put(line, b"0x")
+    put_number(line, <uint64_t> address, 16)
+
+
+cdef void put_block(Line *line, const char *start, uint64_t n) noexcept nogil:
+    put(line, b"the block of ")
+    put_number(line, n, 10)
+    put(line, b" bytes at ")
+    put_address(line, start)
+
+
+cdef void put_what_is_there(
+    Line *line, const Resource *resource, const char *address
+) noexcept nogil:
+    cdef uint64_t n = resource.bytes - resource.shift
+    cdef const char *start = resource.base + resource.shift
+    cdef bint held = resource.use != IDLE and resource.use != DETACHED
+    if resource.block_size:
+        n = resource.block_size
+        start = address - <uint64_t> (address - resource.base) % n
+        if slab_place(resource, start) >= slab_bound(resource):
+            put(line, b"no block was ever handed out there")
+            return
+        held = resource.live > 0 and not slab_has_free(resource, start)
+    if address != start:
+        put(line, b"it is not the start of a block, but ")
+        put_number(line, address - start if address > start else start - address, 10)
+        put(line, b" bytes inside " if address > start else b" bytes before ")
+    put_block(line, start, n)
+    if not held:
+        put(line, b" was freed before" if address == start else b", which was freed before")
+    elif address == start:
+        put(line, b" is being resized")
+
+
+cdef void misuse_abort(
+    const Resource *resource, const char *function, const void *address
+) noexcept nogil:
+    cdef const char *at = <const char *> address
+    cdef Line line
+    line.length = 0
+    put(&line, b"memlimits: ")
+    put(&line, function)
+    put(&line, b"(")
+    put_address(&line, address)
+    put(&line, b"): ")
+    # The page map takes an address modulo 2^48.
+    if resource != NULL and resource.base <= at < resource.base + resource.bytes:
+        put_what_is_there(&line, resource, at)
+    else:
+        put(&line, b"it is not a block of memlimits")
+    put(&line, b"\n")
+    write(STDERR_FILENO, line.text, line.length)
+    abort()

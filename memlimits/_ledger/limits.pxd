@@ -1,0 +1,176 @@
+"""Limits, counters, and the arithmetic of "does it fit".
+
+Every field is in bytes unless it says otherwise, and is guarded by the lock of the allocator that
+owns the struct. `slack` is not stored: it is what remains, so that
+`active + cache + slack + pending == footprint` holds after every function below.
+"""
+
+from libc.stdint cimport int64_t, uint64_t
+
+cdef enum Policy:
+    GUIDELINE
+    STRICT
+    PATIENT     # waits for others to free enough, then refuses
+
+cdef enum Verdict:
+    FITS        # once `trim` bytes of the cache are returned
+    WAIT        # not yet: pending bytes may still fail or be returned
+    REFUSE
+
+cdef enum Blocker:
+    NOTHING
+    LIMIT
+    SYSTEM
+    DEVICE
+    LENGTH
+    RESOURCES
+    FORK
+    BUDGET
+    RESERVATION
+    QUEUE       # others wait for memory, and come first
+    BLOCKERS    # how many there are
+
+cdef struct Limits:
+    uint64_t memory_limit
+    bint memory_follows         # it is the default, and follows what the system says
+    uint64_t cache_limit        # as set; means nothing while cache_follows
+    bint cache_follows          # the cache limit is the memory limit
+    uint64_t reserved           # of the memory limit, for those who hold reservations
+    uint64_t wired_limit
+    uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
+    Policy policy
+    uint64_t wait_timeout       # ns, under PATIENT
+    uint64_t waiting            # threads in the queue for memory
+
+    uint64_t footprint          # held from the device, or being asked of it or returned to it
+    uint64_t pending            # the part of footprint whose device call is under way
+    uint64_t returning          # the part of pending that will leave the footprint
+    # As of the last time that all heaps stood still.
+    uint64_t active             # blocks in callers' hands, at their capacity
+    uint64_t cache              # idle resources
+
+    uint64_t peak               # highest active since the start or the last reset
+    # The same since the start; or, as far as stops have seen it, since the last core_clear_cache.
+    uint64_t highest
+    uint64_t wired              # kept resident, or being made so
+    uint64_t resources          # how many the device made and has not taken back
+
+    # The system's room. Reading it is slow, so growth draws on a credit between two readings.
+    uint64_t available          # what the system said it could give, the last time it said it
+    uint64_t memory_size        # what it said then that all programs here share
+    uint64_t working_set        # and the part of it that it recommends to use
+    uint64_t margin             # what growth leaves to the program itself
+    # As it said then, too: the part of `available` that others were not promised; how many programs
+    # share it; how far one may grow between two readings, for the sake of the others.
+    uint64_t assured
+    uint64_t sharers
+    uint64_t between
+    uint64_t credit             # growth still allowed before the next reading
+    uint64_t promised           # upper bound of our own bytes that nobody has touched yet
+    uint64_t grown              # all growth ever asked for: a clock for readings
+    uint64_t readings           # how often it was read
+    uint64_t epoch              # count of lowered promises: an older reading is worth nothing
+
+    # Memory pressure: idle resources go back while the system has less for us than that, or while
+    # programs wait for memory so many percent of the time. 0 and INFINITY for never.
+    uint64_t least_available
+    bint available_follows      # it is the default: the margin
+    double most_stall
+
+    # Counts since the start, and the bytes in them: idle resources returned because somebody asked
+    # for it, or because of pressure; and those returned or made purgeable after the idle timeout.
+    uint64_t trims
+    uint64_t trimmed
+    uint64_t pressure_trims
+    uint64_t pressure_trimmed
+    uint64_t decays
+    uint64_t decayed
+
+    # Filled in by asked_survey where they are asked for.
+    uint64_t wired_asked        # in resources that are to be wired ahead of others
+    uint64_t unwired_asked      # the part of them that is not wired
+    uint64_t unwired_limit      # in use and not wired, since the wired limit is too low
+    uint64_t unwired_capacity   # likewise, since the system lets this process wire no more
+
+    # counts since the start
+    uint64_t hits
+    uint64_t misses
+    uint64_t overruns           # growth past the limit under the guideline policy
+    uint64_t refusals[BLOCKERS]
+    uint64_t wire_failures
+    uint64_t waits              # requests that waited for others to free memory
+    uint64_t waited             # ns, all of them together
+    uint64_t wires              # resources that became resident
+    uint64_t commits            # of residency sets
+    uint64_t steals             # blocks and idle resources that one heap had from another
+    uint64_t evictions          # idle resources returned, for whatever reason
+    uint64_t evicted            # their bytes
+
+# Bytes of the cache to return because of pressure, given what the system says that it could give,
+# `purgeable` bytes of the cache in it, and how long programs wait.
+cdef extern uint64_t limits_pressure(
+    const Limits *limits, uint64_t available, double stall, uint64_t purgeable) noexcept nogil
+
+# With the sizes noted, which the limits follow until they are set.
+cdef extern void limits_init(Limits *limits) noexcept nogil
+# After a reading: what the system says.
+cdef extern void limits_note_sizes(
+    Limits *limits, uint64_t available, uint64_t memory_size, uint64_t working_set) noexcept nogil
+cdef extern void limits_note_sharers(
+    Limits *limits, uint64_t assured, uint64_t sharers, uint64_t between) noexcept nogil
+# Growth that several who look at the same time may all be given.
+cdef extern uint64_t limits_unclaimed(const Limits *limits, uint64_t room) noexcept nogil
+# The memory limit where none was set, by the last reading.
+cdef extern uint64_t limits_default(const Limits *limits) noexcept nogil
+# Whether the memory limit is to follow it.
+cdef extern bint limits_is_outdated(const Limits *limits) noexcept nogil
+cdef extern uint64_t limits_least_available(const Limits *limits) noexcept nogil
+cdef extern uint64_t limits_slack(const Limits *limits) noexcept nogil
+cdef extern uint64_t limits_cache_limit(const Limits *limits) noexcept nogil
+# Bytes of the cache to return now: above the cache limit, or holding the footprint above the limit.
+cdef extern uint64_t limits_excess(const Limits *limits) noexcept nogil
+
+# Whether the footprint may grow by n, of which `own` are reserved for it, and how much of the cache
+# must be returned for it. Threads take from so many heaps.
+cdef extern Verdict limits_judge(
+    const Limits *limits, uint64_t n, uint64_t own, uint64_t heaps, uint64_t *trim) noexcept nogil
+# What the memory limit leaves to those who have nothing reserved.
+cdef extern uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil
+# How long an idle resource may be to serve n bytes, where growth would return others instead, and
+# where it makes no peak: that is for the caller to see. 0 for no longer than a hit may take.
+cdef extern uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil
+# What the system still has for us, given what it said it could give when `epoch` was current.
+cdef extern uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil
+# After a reading that allows n: how far the next growth may go without another.
+cdef extern void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil
+# After a look at every page: `untouched` bytes when the clock stood at `grown_then`.
+cdef extern void limits_lower_promise(
+    Limits *limits, uint64_t untouched, uint64_t grown_then) noexcept nogil
+
+# n bytes that the system has not given yet, but will when they are touched.
+cdef extern void limits_promise(Limits *limits, uint64_t n) noexcept nogil
+
+# Growth by n while `returned` bytes of the cache go back: one step, so that nobody else takes the
+# room between the two. `returned` is settled first (limits_returned), then the growth is confirmed
+# or cancelled. Returns whether this is an overrun, to be counted when the growth is confirmed.
+cdef extern bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
+cdef extern void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
+cdef extern void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogil
+cdef extern void limits_cancel(Limits *limits, uint64_t n) noexcept nogil
+# n active bytes on their way back to the device, settled by limits_returned.
+cdef extern void limits_leave(Limits *limits, uint64_t n) noexcept nogil
+# n bytes of the cache for a device call, after which limits_confirm says that they are held.
+cdef extern void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil
+
+# What all heaps hold, while they stand still: `idle` in all, `cached` of it in idle resources.
+cdef extern void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil
+# After a block was taken: active may be a new peak.
+cdef extern void limits_note_peak(Limits *limits) noexcept nogil
+
+# What may go on without a look at the limits. Bytes that may become active before there is a new
+# peak: below 0 while the peak waits for its first, or a thread for memory: then every step is to be
+# seen. Bytes that may become cached: INT64_MAX for no bound. Up to which footprint growth is paid
+# for without looking for idle memory in other heaps.
+cdef extern int64_t limits_headroom(const Limits *limits) noexcept nogil
+cdef extern int64_t limits_cache_room(const Limits *limits) noexcept nogil
+cdef extern uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil

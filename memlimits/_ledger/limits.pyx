@@ -1,0 +1,231 @@
+from libc.math cimport INFINITY
+from libc.stdint cimport INT64_MAX, UINT64_MAX
+
+# Growth allowed between two readings of the system's room.
+cdef enum:
+    READING_INTERVAL = 16 << 20
+    CREDIT_PART = 4             # and at most this part of the room
+# How far the footprint may grow above five quarters of the highest active, for each heap, before
+# idle memory is returned: some of every size is idle in each.
+cdef enum:
+    SPREAD = 16 << 20
+# Left to the program itself, for what it does beside its blocks and when it is refused, and to the
+# kernel for page tables: a part of all that there is.
+cdef enum:
+    MARGIN_PART = 64
+    LEAST_MARGIN = 2 << 20
+    MOST_MARGIN = 32 << 20
+
+cdef enum:
+    DEFAULT_TIMEOUT = 60        # seconds
+
+
+cdef void limits_init(Limits *limits) noexcept nogil:
+    limits.memory_follows = True
+    limits.memory_limit = limits_default(limits)
+    limits.trim_limit = UINT64_MAX
+    limits.cache_follows = True
+    limits.wait_timeout = <uint64_t> DEFAULT_TIMEOUT * 1000000000
+    # Growth leaves the system that much: so a program does not lose what it is about to use.
+    limits.available_follows = True
+    limits.most_stall = INFINITY
+
+
+cdef void limits_note_sizes(
+    Limits *limits, uint64_t available, uint64_t memory_size, uint64_t working_set
+) noexcept nogil:
+    limits.available = available
+    limits.memory_size = memory_size
+    limits.working_set = working_set
+    limits.margin = min(
+        max(memory_size // MARGIN_PART, <uint64_t> LEAST_MARGIN), <uint64_t> MOST_MARGIN)
+
+
+cdef void limits_note_sharers(
+    Limits *limits, uint64_t assured, uint64_t sharers, uint64_t between
+) noexcept nogil:
+    limits.assured = assured
+    limits.sharers = sharers
+    limits.between = between
+
+
+cdef uint64_t limits_unclaimed(const Limits *limits, uint64_t room) noexcept nogil:
+    return room if limits.sharers < 2 else room // (CREDIT_PART * limits.sharers)
+
+
+cdef uint64_t limits_default(const Limits *limits) noexcept nogil:
+    return <uint64_t> min(1.5 * <double> limits.working_set, 0.95 * <double> limits.memory_size)
+
+
+cdef bint limits_is_outdated(const Limits *limits) noexcept nogil:
+    return limits.memory_follows and limits.memory_limit != limits_default(limits)
+
+
+cdef uint64_t limits_least_available(const Limits *limits) noexcept nogil:
+    return limits.margin if limits.available_follows else limits.least_available
+
+
+cdef uint64_t limits_slack(const Limits *limits) noexcept nogil:
+    return limits.footprint - limits.pending - limits.active - limits.cache
+
+
+cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil:
+    return limits.memory_limit if limits.cache_follows else limits.cache_limit
+
+
+cdef inline uint64_t minus(uint64_t a, uint64_t b) noexcept nogil:
+    return a - b if a > b else 0
+
+
+cdef uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil:
+    return minus(limits.memory_limit, minus(limits.reserved, own))
+
+
+cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
+    cdef uint64_t over_cache = minus(limits.cache, limits_cache_limit(limits))
+    cdef uint64_t stays = limits.footprint - limits.returning
+    cdef uint64_t over_memory = min(minus(stays, limits_unreserved(limits, 0)), limits.cache)
+    return max(over_cache, over_memory)
+
+
+cdef uint64_t untrimmed(const Limits *limits, uint64_t highest, uint64_t heaps) noexcept nogil:
+    """Up to which footprint nothing idle is in the way, with `highest` bytes active at once."""
+    return min(limits.trim_limit, highest + highest // 4 + SPREAD * heaps)
+
+
+cdef uint64_t over_untrimmed(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
+    cdef uint64_t stays = limits.footprint - limits.returning
+    # What is pending and stays is about to be active.
+    cdef uint64_t used = limits.active + limits.pending - limits.returning + n
+    return minus(stays + n, untrimmed(limits, max(limits.highest, used), heaps))
+
+
+cdef Verdict limits_judge(
+    const Limits *limits, uint64_t n, uint64_t own, uint64_t heaps, uint64_t *trim
+) noexcept nogil:
+    cdef uint64_t limit = limits_unreserved(limits, own)
+    cdef uint64_t kept = limits.footprint - limits.cache
+    trim[0] = min(over_untrimmed(limits, n, heaps), limits.cache)
+    if n <= minus(limit, limits.footprint):
+        return FITS
+    if n <= minus(limit, kept):
+        trim[0] = max(trim[0], n + limits.footprint - limit)
+        return FITS
+    if n <= minus(limit, kept - limits.pending):
+        return WAIT
+    if limits.policy != GUIDELINE:
+        return REFUSE
+    trim[0] = limits.cache
+    return FITS
+
+
+cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
+    # What is too long counts as active: near the memory limit it could make a refusal or overrun.
+    if (
+        limits.policy != GUIDELINE
+        or n > minus(limits_unreserved(limits, 0), limits.footprint)
+        or over_untrimmed(limits, n, heaps) == 0
+    ):
+        return 0
+    return 3 * n
+
+
+cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
+    return minus(minus(minus(available, limits.promised), limits.reserved), limits.margin)
+
+
+cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil:
+    # Near the end what the program takes beside its blocks counts: it is read more often.
+    limits.credit = min(min(room // CREDIT_PART, <uint64_t> READING_INTERVAL), limits.between)
+
+
+cdef void limits_lower_promise(
+    Limits *limits, uint64_t untouched, uint64_t grown_then
+) noexcept nogil:
+    limits.promised = min(limits.promised, untouched + (limits.grown - grown_then))
+    limits.epoch += 1
+
+
+cdef uint64_t limits_pressure(
+    const Limits *limits, uint64_t available, double stall, uint64_t purgeable
+) noexcept nogil:
+    if stall >= limits.most_stall:
+        return limits.cache
+    # What is purgeable counts as available already, and is the first to go.
+    if available < limits_least_available(limits):
+        return min(limits_least_available(limits) - available + purgeable, limits.cache)
+    return 0
+
+
+cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
+    cdef bint overrun = limits.footprint - returned + n > limits.memory_limit
+    limits.cache -= returned
+    limits.pending += max(n, returned)
+    limits.returning += minus(returned, n)
+    limits.footprint += minus(n, returned)
+    limits_promise(limits, n)
+    return overrun
+
+
+cdef void limits_promise(Limits *limits, uint64_t n) noexcept nogil:
+    limits.credit = minus(limits.credit, n)
+    limits.promised += n
+    limits.grown += n
+
+
+cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
+    limits.pending -= minus(returned, n)
+    limits.returning -= minus(returned, n)
+    limits.footprint -= minus(returned, n)
+
+
+cdef void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogil:
+    limits.pending -= n
+    limits.overruns += overrun
+
+
+cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil:
+    limits.pending -= n
+    limits.footprint -= n
+
+
+cdef void limits_leave(Limits *limits, uint64_t n) noexcept nogil:
+    limits.pending += n
+    limits.returning += n
+
+
+cdef void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil:
+    limits.cache -= n
+    limits.pending += n
+
+
+cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil:
+    limits.active = limits.footprint - limits.pending - idle
+    limits.cache = cached
+    limits.highest = max(limits.highest, limits.active)
+
+
+cdef void limits_note_peak(Limits *limits) noexcept nogil:
+    limits.peak = max(limits.peak, limits.active)
+
+
+cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
+    if limits.peak == 0 or limits.waiting:
+        return -1
+    return minus(limits.peak, limits.active)
+
+
+cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
+    cdef uint64_t limit = limits_unreserved(limits, 0)
+    if limits.waiting:
+        return 0
+    if limits.footprint <= min(limit, limits_cache_limit(limits)):
+        return INT64_MAX
+    if limits.footprint - limits.returning > limit:
+        return 0
+    return min(minus(limits_cache_limit(limits), limits.cache), <uint64_t> INT64_MAX)
+
+
+cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:
+    return min(min(limits_unreserved(limits, 0), limits_cache_limit(limits)),
+               untrimmed(limits, limits.highest, heaps))

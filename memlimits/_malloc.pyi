@@ -1,4 +1,0 @@
-# For C: capsules.
-BLOCKED_BY: tuple[str | None, ...]
-functions: object
-functions_with_size: object

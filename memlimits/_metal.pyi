@@ -1,6 +1,0 @@
-from typing import SupportsIndex
-
-from memlimits._allocator import Allocator
-
-def attach(allocator: Allocator, queue: SupportsIndex) -> int: ...
-def detach(allocator: Allocator, address: int) -> None: ...
