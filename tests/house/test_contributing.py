@@ -16,12 +16,14 @@ def text(name):
 
 
 def test_its_paths_are_there():
-    page = text("CONTRIBUTING.md")
+    page = re.sub(
+        r"^## A stranger's walk\n.*?(?=^## )", "", text("CONTRIBUTING.md"), flags=re.M | re.S
+    )
     named = re.findall(
         r"(?<![\w/.-])((?:[.]?\w+/)+[\w.]*|setup\.py|\.pre-commit-config\.yaml)", page
     )
     made = {".venv/bin/pip", ".venv/bin/python"}
-    paths = {name for name in named if not name.startswith("objc/NAME")} - made
+    paths = {name for name in named if "NAME" not in name and "ROOM" not in name} - made
     assert len(paths) > 10
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
@@ -58,3 +60,26 @@ def test_the_changelog_names_what_is_there():
     assert [
         n for n in names if not hasattr(memlimits, n) and n not in in_c and n not in buffers
     ] == []
+
+
+def walks():
+    """Each walk's steps: the file, and the names that it is said to have."""
+    section = re.search(
+        r"^## A stranger's walk\n.*?(?=^## )", text("CONTRIBUTING.md"), re.M | re.S
+    )[0]
+    parts = re.split(r"\n\n(?=\S[^\n]*:\n\n1\.)", section)[1:]
+    for part in parts:
+        title, steps = part.split("\n", 1)
+        found = re.findall(r"^\d+\. `(.*?)`: (.*?)(?=^\d+\. |\Z)", steps, re.M | re.S)
+        yield title, [(path, re.findall(r"`(\w+)`", said)) for path, said in found]
+
+
+def test_the_walks_are_short_and_their_steps_are_there():
+    steps = list(walks())
+    assert [len(files) <= most for (_, files), most in zip(steps, (6, 12, 8, 5), strict=True)]
+    for title, files in steps:
+        assert len({path for path, _ in files}) == len(files), title
+        for path, names in files:
+            source = (ROOT / "memlimits" / path).read_text()
+            assert names
+            assert [name for name in names if not re.search(rf"\b{name}\(", source)] == [], path
