@@ -5,12 +5,14 @@ import re
 
 import pytest
 
-from support.places import TESTS
+from support.places import ROOT, TESTS
 
 pytestmark = pytest.mark.inside
 
-# The rooms of the package, and beside them: what spans rooms, C's side of it, and what takes long.
-ROOMS = {"base", "device", "heap", "ledger", "residency", "engine", "bindings", "adapters", "cli"}
+PACKAGE = ROOT / "memlimits"
+# Those of the package but the ground, where only declarations lie; and beside them what spans
+# rooms, C's side of it, and what takes long.
+ROOMS = {path.parent.name.removeprefix("_") for path in PACKAGE.glob("*/__init__.py")} - {"base"}
 OTHERS = {"house", "c_interface", "drills"}
 
 FILES = sorted(TESTS.rglob("test_*.py"))
