@@ -195,21 +195,3 @@ def test_environment_variables_are_read_in_no_core_module():
     core = [path for path in cython_sources() if path.parent.name != "cli"]
     sources = [*core, *OBJC.glob("*.[chm]")]
     assert [path.name for path in sources if reads.search(path.read_text())] == []
-
-
-def test_importing_memlimits_imports_no_numpy():
-    script = (
-        "import sys, memlimits; heavy = {'numpy', 'dataclasses', 'typing', 'argparse'};"
-        "print(heavy & set(sys.modules))"
-    )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "set()"
-
-
-def test_every_exported_name_is_there():
-    import memlimits
-
-    assert [name for name in memlimits.__all__ if not hasattr(memlimits, name)] == []
-    assert list(memlimits.__all__) == sorted(memlimits.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        memlimits.nothing  # noqa: B018
