@@ -161,6 +161,11 @@ class BuildExtensions(build_ext):
                     "language_level": "3",
                     "auto_pickle": False,
                     "freethreading_compatible": True,
+                    # Functions as C would write them, with no type of Cython's own: the interpreter
+                    # calls those directly, and methods check what they are called on.
+                    "binding": False,
+                    "embedsignature": True,
+                    "embedsignature.format": "clinic",
                     **directives,
                 },
             )

@@ -1,6 +1,62 @@
 """Memory, cache and wired limits for unified memory, enforced, with NumPy inside them."""
 
-from memlimits import _interpreter, _modules  # the first refuses other interpreters
+import sys
+
+# ---- before all else: the interpreter ----
+
+# t: without the GIL.
+_TESTED = ("3.11", "3.12", "3.13", "3.13t", "3.14", "3.15")
+
+
+def _is_main() -> bool:
+    """Whether this is the main interpreter.
+
+    The memory and its limits are the process's, and the objects of the compiled modules are those
+    of one interpreter: without this the first that imports them would have them.
+    """
+    if sys.version_info >= (3, 12):
+        from _thread import _is_main_interpreter  # type: ignore[attr-defined]
+
+        return bool(_is_main_interpreter())
+    import _signal  # type: ignore[import-not-found]
+
+    try:
+        _signal.signal(0, 0)
+    except ValueError as error:
+        # What runs the signals' handlers learns that there is no such signal.
+        if "main interpreter" not in str(error):
+            return True
+    import _xxsubinterpreters  # type: ignore[import-not-found]
+
+    return bool(_xxsubinterpreters.get_current() == _xxsubinterpreters.get_main())
+
+
+def _warn_if_untested() -> None:
+    kind = "t" if "t" in sys.abiflags else ""
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}{kind}"
+    if python in _TESTED:
+        return
+    import warnings
+
+    # The first words are what a filter goes by: no category of ours is there before the import.
+    warnings.warn(
+        f"memlimits was not tested on Python {python}, only on {', '.join(_TESTED)}; "
+        "in a clone, sh tests/run.sh does. To go without this warning: "
+        '-W "ignore:memlimits was not tested"',
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+if not _is_main():
+    raise ImportError(
+        "memlimits works in the main interpreter only, since the memory and its limits are the "
+        "process's: import it there, and in worker processes instead of subinterpreters"
+    )
+
+# ---- what there is ----
+
+from memlimits import _modules
 from memlimits.errors import DeviceError, MemoryLimitError, WiredLimitError
 from memlimits.memory import (
     Budget,
@@ -129,7 +185,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "metal"} - {"TYPE_CHECKING"})
+    return sorted({*globals(), *__all__, "metal"} - {"TYPE_CHECKING", "sys"})
 
 
-_interpreter.warn_if_untested()
+_warn_if_untested()

@@ -8,7 +8,7 @@ waits for the package, or finds `_malloc.py`, and then waits, as any C code does
 submodule.
 """
 import sys
-from _imp import exec_dynamic
+from _imp import create_dynamic, exec_dynamic
 from _thread import RLock
 
 # Names are those below `memlimits`. Each uses only those before it, in all four lists.
@@ -28,9 +28,9 @@ LINKED = (
 # Made when the package is imported.
 MADE = (
     "_device.device",
-    "_bindings.arguments", "_bindings.statistics", "_bindings.wait_hooks", "_bindings.allocator",
+    "_bindings.arguments", "_bindings.wait_hooks", "_bindings.allocator",
     "_bindings.contexts", "_bindings.budgets", "_bindings.limit_scopes", "_bindings.dlpack",
-    "_bindings.buffer", "_bindings.wiring", "_bindings.getters", "_bindings.system_info",
+    "_bindings.buffer", "_bindings.wiring", "_bindings.system_info",
 )
 # Made when they are first used: what makes the default allocator, and what needs Metal or NumPy.
 FIRST_USED = ("_bindings.metal", "_malloc", "adapters._numpy")
@@ -38,12 +38,16 @@ FIRST_USED = ("_bindings.metal", "_malloc", "adapters._numpy")
 ALONE = ("cli._imports", "cli._start")
 
 
+cdef object here = sys.modules[__name__]
+cdef object Loader = type(here.__loader__)
+cdef object Spec = type(here.__spec__)
+
+
 cdef create(name):
     """Create a module as the import system would, if it looked into this file for it."""
-    here = sys.modules[__name__]
-    loader = type(here.__loader__)(f"memlimits.{name}", here.__file__)
-    spec = type(here.__spec__)(loader.name, loader, origin=loader.path)
-    module = loader.create_module(spec)
+    name = f"memlimits.{name}"
+    spec = Spec(name, Loader(name, here.__file__), origin=here.__file__)
+    module = create_dynamic(spec)
     module.__spec__ = spec
     return module
 
@@ -97,16 +101,17 @@ def for_numpy():
     return make_once("adapters._numpy")
 
 
-cdef stand_in(module):
-    """Have a module in the place of `_malloc` until somebody wants something of it."""
-    def __getattr__(name):
-        # Whoever looks through all modules asks for other names.
-        if name not in ("__pyx_capi__", "functions", "functions_with_size"):
-            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-        return getattr(for_c(), name)
+def __getattr__(name):
+    """Of what is in the place of `_malloc` until somebody wants something of it."""
+    # Whoever looks through all modules asks for other names.
+    if name not in ("__pyx_capi__", "functions", "functions_with_size"):
+        raise AttributeError(f"module 'memlimits._malloc' has no attribute {name!r}")
+    return getattr(for_c(), name)
 
+
+cdef stand_in(module):
     # Other threads find it in sys.modules until all of the real one is there.
-    module.__getattr__ = __getattr__
+    module.__getattr__ = here.__dict__.pop("__getattr__")
     sys.modules[module.__name__] = sys.modules["memlimits"]._malloc = module
 
 

@@ -6,11 +6,8 @@ says where memlimits goes further. All sizes are in bytes. All are safe to call 
 """
 
 from memlimits import _modules  # noqa: F401 - makes the modules below
-from memlimits._bindings.allocator import default_allocator, this_threads_refusal
-from memlimits._bindings.budgets import Budget, Reservation, budget, reserve, what_blocks
-from memlimits._bindings.budgets import budgets as budgets  # not documented: for reports
-from memlimits._bindings.buffer import Buffer, allocate
-from memlimits._bindings.getters import (
+from memlimits._bindings.allocator import (
+    default_allocator,
     get_active_memory,
     get_cache_limit,
     get_cache_memory,
@@ -18,7 +15,11 @@ from memlimits._bindings.getters import (
     get_peak_memory,
     get_wired_limit,
     get_wired_memory,
+    this_threads_refusal,
 )
+from memlimits._bindings.budgets import Budget, Reservation, budget, reserve, what_blocks
+from memlimits._bindings.budgets import budgets as budgets  # not documented: for reports
+from memlimits._bindings.buffer import Buffer, allocate
 from memlimits._bindings.wiring import get_array_buffer_size, unwire, wire
 from memlimits.errors import MemoryLimitError
 from memlimits.scopes import limits  # and what it needs as a decorator

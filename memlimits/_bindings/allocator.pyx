@@ -1,15 +1,11 @@
-# Methods as C would write them: they check what they are called on.
-# cython: binding=False, embedsignature=True, embedsignature.format=clinic
-
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport UINT64_MAX, uint64_t
 
 from memlimits._base.python cimport ObjectLock, lock_object, unlock_object
 from memlimits._base.sync cimport load_acquire, pthread_atfork, store_release
 from memlimits._bindings.arguments cimport as_limit, as_nanoseconds, seconds_or_none, shown
-from memlimits._bindings.statistics cimport counters, statistics
 from memlimits._device.mlim cimport mlim_device_unread, mlim_error
 from memlimits._engine.controls cimport (
     Snapshot, core_active, core_cache_limit, core_cached, core_clear_cache, core_latest_refusal,
@@ -23,7 +19,9 @@ from memlimits._engine.settings cimport (
     CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
     settings_init, settings_set,
 )
-from memlimits._ledger.limits cimport BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit
+from memlimits._ledger.limits cimport (
+    BLOCKERS, BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit, limits_slack,
+)
 from memlimits._residency.sets cimport MOST_SETS
 
 from memlimits.errors import MemoryLimitError, WiredLimitError
@@ -61,6 +59,64 @@ cdef object refusal_error(Refusal refusal):
         refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9,
         refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
         refusal.budget_limit, refusal.budget_active)
+
+
+# Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it
+# here, and to `Stats` in snapshot.py. At first those that the tests' bookkeeping follows.
+
+cdef dict counters(const Snapshot *snapshot):
+    cdef const Limits *limits = &snapshot.limits
+    cdef uint64_t refusals = 0
+    cdef int blocker
+    for blocker in range(<int> BLOCKERS):
+        refusals += limits.refusals[blocker]
+    return {
+        "footprint": limits.footprint,
+        "pending": limits.pending,
+        "active": limits.active,
+        "cache": limits.cache,
+        "slack": limits_slack(limits),
+        "peak": limits.peak,
+        "wired": limits.wired,
+        "wired_asked": limits.wired_asked,
+        "unwired_asked": limits.unwired_asked,
+        "unwired_limit": limits.unwired_limit,
+        "unwired_capacity": limits.unwired_capacity,
+        "resources": limits.resources,
+        "hits": limits.hits,
+        "misses": limits.misses,
+        "overruns": limits.overruns,
+        "refusals": refusals,
+        "wire_failures": limits.wire_failures,
+        "reserved": limits.reserved,
+        "waiting": limits.waiting,
+        "waits": limits.waits,
+        "waited_ns": limits.waited,
+        "trims": limits.trims,
+        "trimmed": limits.trimmed,
+        "pressure_trims": limits.pressure_trims,
+        "pressure_trimmed": limits.pressure_trimmed,
+        "decays": limits.decays,
+        "decayed": limits.decayed,
+    }
+
+
+cdef dict statistics(const Snapshot *snapshot):
+    cdef const Limits *limits = &snapshot.limits
+    cdef int blocker
+    cdef dict all = counters(snapshot)
+    for blocker in range(NOTHING + 1, <int> BLOCKERS):
+        all[f"refusals_by_{BLOCKED_BY[blocker]}"] = limits.refusals[blocker]
+    all["purgeable"] = snapshot.purgeable
+    all["largest_idle"] = snapshot.survey.largest_idle
+    all["slabs"] = snapshot.survey.slabs
+    all["steals"] = limits.steals
+    all["evictions"] = limits.evictions
+    all["evicted"] = limits.evicted
+    all["wires"] = limits.wires
+    all["commits"] = limits.commits
+    all["wait_seconds"] = all.pop("waited_ns") / 1e9
+    return all
 
 
 class Wait(str):
@@ -219,7 +275,7 @@ cdef class Allocator:
             "wired_limit": snapshot.limits.wired_limit,
             "policy": policy_named(snapshot.limits.policy, snapshot.limits.wait_timeout),
             "idle_timeout": seconds_or_none(snapshot.idle_timeout),
-            **statistics(&snapshot, BLOCKED_BY),
+            **statistics(&snapshot),
         }
 
     cdef int give_memory(self, Layer *layer, limit, str name) except -1:
@@ -342,6 +398,61 @@ def default_allocator():
     """The allocator behind the documented functions."""
     return get_default()
 
+
+# ---- the documented getters, on it ----
+
+def get_memory_limit():
+    """Return the memory limit, in bytes.
+
+    After ``mlx.core.get_memory_limit``.
+    """
+    cdef Core *core = &get_default().core
+    return core_read(core, &core.limits.memory_limit)
+
+
+def get_cache_limit():
+    """Return the cache limit, in bytes."""
+    return core_cache_limit(&get_default().core)
+
+
+def get_wired_limit():
+    """Return the wired limit, in bytes."""
+    cdef Core *core = &get_default().core
+    return core_read(core, &core.limits.wired_limit)
+
+
+def get_active_memory():
+    """Return the bytes in callers' hands, counted at the capacity of their blocks.
+
+    After ``mlx.core.get_active_memory``.
+    """
+    return core_active(&get_default().core)
+
+
+def get_cache_memory():
+    """Return the idle bytes kept for reuse, which `clear_cache` would return.
+
+    After ``mlx.core.get_cache_memory``.
+    """
+    return core_cached(&get_default().core)
+
+
+def get_peak_memory():
+    """Return the highest active memory, in bytes, since the start or `reset_peak_memory`.
+
+    After ``mlx.core.get_peak_memory``.
+    """
+    cdef Core *core = &get_default().core
+    return core_read(core, &core.limits.peak)
+
+
+def get_wired_memory():
+    """Return the bytes now kept resident."""
+    cdef Core *core = &get_default().core
+    return core_read(core, &core.limits.wired)
+
+
+# ---- around a fork ----
 
 cdef void before_fork() noexcept nogil:
     settings_before_fork(default_settings)

@@ -1,6 +1,3 @@
-# Methods as C would write them: they check what they are called on.
-# cython: binding=False, embedsignature=True, embedsignature.format=clinic
-
 """Budgets and reservations: accounts as context managers."""
 
 cimport cython

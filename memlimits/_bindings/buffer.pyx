@@ -1,6 +1,3 @@
-# Functions and methods as C would write them: the interpreter calls those directly.
-# cython: binding=False, embedsignature=True, embedsignature.format=clinic
-
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.object cimport PyObject, PyTypeObject, destructor

@@ -1,6 +1,3 @@
-# Methods as C would write them: they check what they are called on.
-# cython: binding=False, embedsignature=True, embedsignature.format=clinic
-
 cimport cython
 
 from memlimits._base.python cimport change_state

@@ -1,5 +1,3 @@
-# Functions as C would write them: the interpreter calls those directly.
-# cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """Arrays that are there already: wired ahead of other memory, and measured."""
 
 from cpython.buffer cimport (

@@ -1,6 +1,3 @@
-# Functions as C would write them: the interpreter calls those directly.
-# cython: binding=False, embedsignature=True, embedsignature.format=clinic
-
 """NumPy's data memory from memlimits: the C side of NEP 49, and arrays that own such memory.
 
 The data functions are called by NumPy, with the GIL or without; they never take it nor give it up.

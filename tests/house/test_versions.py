@@ -8,7 +8,7 @@ from configparser import ConfigParser
 
 import pytest
 
-from memlimits._interpreter import TESTED
+from memlimits import _TESTED as TESTED
 from support.places import ROOT
 
 pytestmark = pytest.mark.inside
@@ -20,15 +20,13 @@ HERE = "{}.{}".format(*sys.version_info) + ("t" if "t" in sys.abiflags else "")
 # The list of what was tested is shorter, the rest of the package is as it was installed.
 SHORTENED = f"""
 import sys
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec
 
-spec = spec_from_file_location(
-    "memlimits._interpreter",
-    find_spec("memlimits").submodule_search_locations[0] + "/_interpreter.py",
-)
-versions = sys.modules[spec.name] = module_from_spec(spec)
-spec.loader.exec_module(versions)
-versions.warn_if_untested.__defaults__ = (tuple(set(versions.TESTED) - {{"{HERE}"}}),)
+spec = find_spec("memlimits")
+package = sys.modules["memlimits"] = module_from_spec(spec)
+source = spec.loader.get_source("memlimits")
+assert source.count('"{HERE}"') == 1
+exec(compile(source.replace('"{HERE}"', '"3.0"'), spec.origin, "exec"), package.__dict__)
 
 import memlimits
 import memlimits.scopes, memlimits.system
