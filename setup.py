@@ -17,6 +17,7 @@ import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from glob import glob
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
@@ -38,7 +39,7 @@ def deployment_target():
 # Two numbers side by side would be changed as one vector, which takes longer to be read again: 1 to
 # 2 % of a pair of malloc and free of one small block (gcc 12).
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-pthread", "-fvisibility=hidden", "-fno-tree-slp-vectorize"]
-FLAGS += ["-Wall", "-Wextra"]
+FLAGS += ["-ffunction-sections", "-fdata-sections", "-Wall", "-Wextra"]
 # What Cython writes by design: unused helpers and parameters, partly initialised type objects.
 CYTHON_FLAGS = [
     "-Wno-unused-parameter",
@@ -46,7 +47,8 @@ CYTHON_FLAGS = [
     "-Wno-missing-field-initializers",
     "-Wno-cast-function-type",
 ]
-LINK_FLAGS = ["-pthread"]
+# What makes a module of each of LINKED is used by nothing, and left out.
+LINK_FLAGS = ["-pthread", "-Wl,-dead_strip" if MACOS else "-Wl,--gc-sections"]
 
 # Objects of one kind of build are none of another's.
 VARIANT = "build"
@@ -89,25 +91,22 @@ GENERATED = "build/cython-lines" if ASSERTIONS else "build/cython"
 
 
 def listed(name):
-    """One of the lists in memlimits/_modules.pyx, which says what each is of."""
+    """The paths of one of the lists in memlimits/_modules.pyx, which says what each is of."""
     with open("memlimits/_modules.pyx") as file:
         found = re.search(rf"^{name} = (\(.*?\))$", file.read(), re.DOTALL | re.MULTILINE)
-    return ast.literal_eval(found[1])
+    return [f"memlimits/{module.replace('.', '/')}.pyx" for module in ast.literal_eval(found[1])]
 
 
 LINKED = listed("LINKED")
-MODULES = ["_modules", *listed("MADE"), *listed("FIRST_USED")]
+MODULES = ["memlimits/_modules.pyx", *listed("MADE"), *listed("FIRST_USED")]
 ALONE = listed("ALONE")
 
 
-def pyx(name):
-    return f"memlimits/{name.replace('.', '/')}.pyx"
-
-
-def extension(name, *sources):
+def extension(path, *sources, link_flags=()):
+    """One file of the package, of the module at this path and of more sources."""
     return Extension(
-        f"memlimits.{name}",
-        [pyx(name), *sources],
+        path.removesuffix(".pyx").replace("/", "."),
+        [path, *sources],
         include_dirs=["objc", "memlimits/include", numpy.get_include()],
         define_macros=[
             ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
@@ -115,7 +114,7 @@ def extension(name, *sources):
         ],
         depends=DEPENDS,
         extra_compile_args=FLAGS,
-        extra_link_args=[*LINK_FLAGS, *(FRAMEWORKS if name == "_modules" else [])],
+        extra_link_args=[*LINK_FLAGS, *link_flags],
     )
 
 
@@ -124,6 +123,21 @@ def processors():
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def end_sections(path):
+    """Have C that is no statement's be at its own line, and not after that of the last statement.
+
+    Of Cython's directives `#line` each goes on to the next; the comments that begin its sections
+    become some that say where the section is.
+    """
+    text = Path(path).read_text()
+    lines = [
+        f'#line {number + 1} "{path}"' if line.startswith("/* #### Code section: ") else line
+        for number, line in enumerate(text.split("\n"), start=1)
+    ]
+    if "\n".join(lines) != text:
+        Path(path).write_text("\n".join(lines))
 
 
 class BuildExtensions(build_ext):
@@ -135,7 +149,8 @@ class BuildExtensions(build_ext):
     def build_extensions(self):
         # `--parallel` is also True, for as many as there are.
         jobs = processors() if self.parallel in (None, True) else self.parallel
-        self.translate(jobs)
+        self.translate(jobs, LINKED, cdivision=True)
+        self.translate(jobs, [*MODULES, *ALONE])
         extension_of = {source: ext for ext in self.extensions for source in ext.sources}
         with ThreadPoolExecutor(jobs) as pool:
             # After an error those that have not begun are given up.
@@ -143,45 +158,48 @@ class BuildExtensions(build_ext):
             self.objects = dict(zip(extension_of, made, strict=True))
         super().build_extensions()
 
-    def translate(self, jobs):
+    def translate(self, jobs, paths, **directives):
         """Have Cython write its C."""
         # Only a forked process has what was set in Cython's options here.
         can_fork = sys.platform == "linux"
         if can_fork:
             multiprocessing.set_start_method("fork", force=True)
-        for names, directives in (([*MODULES, *ALONE], {}), (LINKED, {"cdivision": True})):
-            cythonize(
-                [pyx(name) for name in names],
-                build_dir=GENERATED,
-                emit_linenums=ASSERTIONS,
-                nthreads=jobs if can_fork else 0,
-                force=self.force,
-                quiet=not self.verbose,
-                compiler_directives={
-                    "language_level": "3",
-                    "auto_pickle": False,
-                    "freethreading_compatible": True,
-                    # Functions as C would write them, with no type of Cython's own: the interpreter
-                    # calls those directly, and methods check what they are called on.
-                    "binding": False,
-                    "embedsignature": True,
-                    "embedsignature.format": "clinic",
-                    **directives,
-                },
-            )
+        cythonize(
+            paths,
+            build_dir=GENERATED,
+            emit_linenums=ASSERTIONS,
+            nthreads=jobs if can_fork else 0,
+            force=self.force,
+            quiet=not self.verbose,
+            compiler_directives={
+                "language_level": "3",
+                "auto_pickle": False,
+                "freethreading_compatible": True,
+                # Functions as C would write them, with no type of Cython's own: the interpreter
+                # calls those directly, and methods check what they are called on.
+                "binding": False,
+                "embedsignature": True,
+                "embedsignature.format": "clinic",
+                **directives,
+            },
+        )
 
     def compile(self, ext, source):
         """Make the object of one source, unless there is a newer one. Called by several threads."""
-        flags = ext.extra_compile_args
+        flags, macros = ext.extra_compile_args, ext.define_macros
+        if source in LINKED:
+            macros = [*macros, ("CYTHON_NO_PYINIT_EXPORT", "1")]
         if source.endswith(".pyx"):
             source = f"{GENERATED}/{source.removesuffix('.pyx')}.c"
             flags = [*flags, *CYTHON_FLAGS]
+            if ASSERTIONS:
+                end_sections(source)
         [made] = self.compiler.object_filenames([source], output_dir=self.build_temp)
         if self.force or newer_group([source, *ext.depends], made):
             self.compiler.compile(
                 [source],
                 output_dir=self.build_temp,
-                macros=ext.define_macros,
+                macros=macros,
                 include_dirs=ext.include_dirs,
                 debug=self.debug,
                 extra_postargs=flags,
@@ -197,9 +215,11 @@ class BuildExtensions(build_ext):
 
 Options.warning_errors = True
 
-sources = [*map(pyx, [*MODULES[1:], *LINKED]), *LIBMLIM]
 setup(
-    ext_modules=[extension("_modules", *sources), *map(extension, ALONE)],
+    ext_modules=[
+        extension(*MODULES, *LINKED, *LIBMLIM, link_flags=FRAMEWORKS),
+        *map(extension, ALONE),
+    ],
     cmdclass={"build_ext": BuildExtensions},
     options={"build": {"build_base": VARIANT}},
 )

@@ -42,7 +42,13 @@ SIGUSR1 has the program print its statistics to standard error, and go on.
 
 _MOST_SECONDS = 1_000_000_000
 _POLICIES = ("strict", "guideline", "wait")
-_OF_THE_BUILD = ("MEMLIMITS_DEVICE", "MEMLIMITS_DEBUG", "MEMLIMITS_SANITIZE", "MEMLIMITS_WERROR")
+_OF_THE_BUILD = (
+    "MEMLIMITS_COVERAGE",
+    "MEMLIMITS_DEBUG",
+    "MEMLIMITS_DEVICE",
+    "MEMLIMITS_SANITIZE",
+    "MEMLIMITS_WERROR",
+)
 _FLAGS_OF_PYTHONS = frozenset("bBdEiIOPqRsSuv")
 
 
