@@ -125,6 +125,11 @@ def processors():
     return os.cpu_count() or 1
 
 
+def c_of(path):
+    """The C that is made of a .pyx."""
+    return f"{GENERATED}/{path.removesuffix('.pyx')}.c"
+
+
 def end_sections(path):
     """Have C that is no statement's be at its own line, and not after that of the last statement.
 
@@ -169,7 +174,8 @@ class BuildExtensions(build_ext):
             build_dir=GENERATED,
             emit_linenums=ASSERTIONS,
             nthreads=jobs if can_fork else 0,
-            force=self.force,
+            # Cython by itself compares only its own sources.
+            force=self.force or any(newer_group(["setup.py"], c_of(path)) for path in paths),
             quiet=not self.verbose,
             compiler_directives={
                 "language_level": "3",
@@ -190,7 +196,7 @@ class BuildExtensions(build_ext):
         if source in LINKED:
             macros = [*macros, ("CYTHON_NO_PYINIT_EXPORT", "1")]
         if source.endswith(".pyx"):
-            source = f"{GENERATED}/{source.removesuffix('.pyx')}.c"
+            source = c_of(source)
             flags = [*flags, *CYTHON_FLAGS]
             if ASSERTIONS:
                 end_sections(source)
