@@ -21,9 +21,8 @@ LINKED = (
     "_ledger.limits", "_ledger.accounts",
     "_residency.sets", "_residency.plan", "_residency.pins",
     "_engine.core", "_engine.controls", "_engine.fork", "_engine.settings", "_engine.decay",
-    "_engine.pressure", "_engine.system_room", "_engine.waiting", "_engine.idle",
-    "_engine.refusals", "_engine.reservations", "_engine.growth", "_engine.resize",
-    "_engine.charging",
+    "_engine.pressure", "_engine.system_room", "_engine.waiting", "_engine.refusals",
+    "_engine.growth", "_engine.resize", "_engine.reservations", "_engine.charging",
 )
 # Made when the package is imported.
 MADE = (

@@ -71,6 +71,12 @@ typedef struct mlim_reader {
     mlim_text text;
 } mlim_reader;
 
+/* The number that a text begins with, after blanks; `out` stays where it begins with none. */
+void mlim_digits(const char *text, uint64_t *out);
+
+/* Writes three texts after each other. False where there is not room for all. */
+bool mlim_concat(char *out, size_t size, const char *first, const char *second, const char *third);
+
 /* The number behind the line that starts with key ("MemTotal:", "total_dirty "); 0 without one. */
 uint64_t mlim_number(const char *text, const char *key);
 

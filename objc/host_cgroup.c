@@ -1,5 +1,4 @@
 /* The memory control groups that this process is in, versions 1 and 2. */
-#include <stdio.h>
 #include <string.h>
 
 #include "host.h"
@@ -27,7 +26,7 @@ static bool read_own(mlim_reader *reader, struct own *own)
         return false;
     own->told = strchr(reader->text.bytes, ':') != NULL;
     for (int unified = 0; unified < 2; unified++)
-        snprintf(own->path[unified], sizeof own->path[unified], "%s", own->told ? "" : "/");
+        strcpy(own->path[unified], own->told ? "" : "/");
     for (char *line = strtok_r(reader->text.bytes, "\n", &save); line;
          line = strtok_r(NULL, "\n", &save)) {
         char *controllers = strchr(line, ':');
@@ -38,7 +37,7 @@ static bool read_own(mlim_reader *reader, struct own *own)
         controllers++;
         bool unified = *controllers == 0;
         if (unified || mlim_lists(controllers, "memory"))
-            snprintf(own->path[unified], sizeof own->path[unified], "%s", name);
+            mlim_concat(own->path[unified], sizeof own->path[unified], name, "", "");
     }
     return true;
 }
@@ -84,9 +83,7 @@ static const mlim_cgroup_mount *locate(mlim_reader *reader, bool unified, const 
     if (!nearest)
         return NULL;
     group->unified = unified;
-    int written =
-        snprintf(group->path, sizeof group->path, "%s%s", nearest->path, below ? below : "");
-    if (written >= (int)sizeof group->path)
+    if (!mlim_concat(group->path, sizeof group->path, nearest->path, below ? below : "", ""))
         return NULL; /* too long for any file in it to be opened */
     for (size_t end = strlen(group->path); end > 1 && group->path[end - 1] == '/';)
         group->path[--end] = 0;

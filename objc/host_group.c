@@ -1,6 +1,4 @@
 /* What the files of one memory control group say, versions 1 and 2. */
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "host.h"
@@ -9,7 +7,7 @@
 static bool read_file(mlim_reader *reader, const mlim_group *group, const char *name)
 {
     char path[sizeof group->path + 64];
-    snprintf(path, sizeof path, "%s/%s", group->path, name);
+    mlim_concat(path, sizeof path, group->path, "/", name);
     return mlim_read_text(reader->device, path, &reader->text);
 }
 
@@ -26,7 +24,7 @@ static bool read_number(mlim_reader *reader, const mlim_group *group, const char
     *out = NO_LIMIT;
     if (!read_file(reader, group, group->unified ? v2 : v1))
         return false;
-    sscanf(reader->text.bytes, "%" SCNu64, out);
+    mlim_digits(reader->text.bytes, out);
     *out = limit_of(*out);
     return true;
 }

@@ -1,6 +1,5 @@
 /* What Linux says about the machine's RAM and swap. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -25,7 +24,7 @@ static uint64_t in_node(const char *text, const char *key)
     uint64_t number = 0;
     const char *at = strstr(text, key);
     if (at)
-        sscanf(at + strlen(key), "%" SCNu64, &number);
+        mlim_digits(at + strlen(key), &number);
     return number;
 }
 

@@ -138,7 +138,7 @@ static bool add_directory(mlim_reader *reader, const char *path, mlim_peers *pee
 {
     char file[4096 + 16], *save = NULL;
     mlim_text members = {NULL, 0};
-    snprintf(file, sizeof file, "%s/cgroup.procs", path);
+    mlim_concat(file, sizeof file, path, "/", "cgroup.procs");
     bool known = mlim_read_text(NULL, file, &members);
     for (char *line = known ? strtok_r(members.bytes, "\n", &save) : NULL; line;
          line = strtok_r(NULL, "\n", &save))

@@ -71,9 +71,9 @@ cdef struct Core:
     uint64_t max_buffer_length  # by the last reading; for core_longest
     uint64_t purgeable          # idle bytes that the system may take; set while stopped only
     Resource *resources         # every resource held, the newest first
-    uint64_t idle_timeout       # ns after which idle resources decay; UINT64_MAX: never
+    uint64_t idle_timeout       # ns after which idle resources decay; UINT64_MAX: never; atomic
     bint idle_returns           # they go back then, instead of becoming purgeable
-    uint64_t pressure_seen      # the last of limits.readings that was looked at for pressure
+    int64_t pressure_due        # atomic: the last reading is to be looked at for pressure
     uint64_t clears             # counts core_clear_cache
     Refusal latest              # of any thread
 

@@ -22,9 +22,9 @@ from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
 from memlimits._ledger.limits cimport (
-    limits_cache_room, limits_excess, limits_headroom, limits_init, limits_note, limits_note_peak,
-    limits_note_sharers, limits_note_sizes, limits_promise, limits_reserve, limits_returned,
-    limits_slack,
+    limits_cache_room, limits_excess, limits_headroom, limits_init, limits_needs_look, limits_note,
+    limits_note_peak, limits_note_sharers, limits_note_sizes, limits_promise, limits_reserve,
+    limits_returned, limits_slack,
 )
 from memlimits._residency.plan cimport residency_close, residency_init, residency_release
 
@@ -59,6 +59,7 @@ cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil:
                       sizes.max_recommended_working_set_size)
     limits_note_sharers(&core.limits, sizes.assured, sizes.sharers, sizes.between)
     core.limits.readings += 1
+    store_count(&core.pressure_due, limits_needs_look(&core.limits))
 
 
 cdef void core_close(Core *core) noexcept nogil:
@@ -102,17 +103,15 @@ cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexce
     cdef Resource *resource = detached
     cdef Resource *next
     cdef uint64_t returned = 0
-    cdef bint wired = False
     pthread_mutex_lock(&core.heaps.lock)
-    while resource != NULL:
-        # What is detached and outside is never wired again.
-        wired = wired or resource.wiring != OUTSIDE
+    # What is detached and outside is never wired again.
+    while resource != NULL and resource.wiring == OUTSIDE:
         resource = resource.next
-    pthread_mutex_unlock(&core.heaps.lock)
-    if wired:
+    if resource != NULL:
+        pthread_mutex_unlock(&core.heaps.lock)
         residency_release(&core.residency, detached)
+        pthread_mutex_lock(&core.heaps.lock)
     # Until now a lowered wired limit could find them here.
-    pthread_mutex_lock(&core.heaps.lock)
     resource = detached
     while resource != NULL:
         let_go(core, resource)

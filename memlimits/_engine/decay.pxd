@@ -4,13 +4,18 @@ needed, or is returned.
 The functions are called without a lock and call the device.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 
+from memlimits._base.sync cimport load_count
 from memlimits._engine.core cimport Core
 
 # A slow step: what has been idle for the timeout decays, the oldest first, about `enough` bytes of
 # it. Wired resources do not become purgeable. Returns how many bytes went back.
 cdef extern uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil
+
+cdef inline bint decay_is_on(const Core *core) noexcept nogil:
+    """Whether there is a timeout. Needs no lock."""
+    return load_count(<const int64_t *> &core.idle_timeout) != <int64_t> UINT64_MAX
 
 # What was set last.
 cdef struct Decay:

@@ -1,6 +1,8 @@
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport UINT64_MAX, int64_t
 
-from memlimits._base.sync cimport CLOCK_COARSE, pthread_mutex_lock, pthread_mutex_unlock, time_of
+from memlimits._base.sync cimport (
+    CLOCK_COARSE, pthread_mutex_lock, pthread_mutex_unlock, store_count, time_of,
+)
 from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_set_purgeable
 from memlimits._engine.core cimport (
     core_detach, core_note, core_resume, core_return, core_set_aside, core_settle, core_stop,
@@ -63,7 +65,7 @@ cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     cdef Resource *resource
     cdef uint64_t clears, aged = 0
     cdef bint returns
-    if purgeable_decay(core).timeout == UINT64_MAX:
+    if not decay_is_on(core):
         return 0
     core_stop(core)
     clears = core.clears
@@ -102,7 +104,7 @@ cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout, bint returns) 
     cdef uint64_t previous
     core_stop(core)
     previous = core.idle_timeout
-    core.idle_timeout = timeout
+    store_count(<int64_t *> &core.idle_timeout, <int64_t> timeout)
     core.idle_returns = returns
     heaps_set_timed(&core.heaps, timeout != UINT64_MAX)
     core_resume(core, False)

@@ -8,6 +8,9 @@ from memlimits._engine.waiting cimport Caller
 from memlimits._heap.resource cimport Block
 from memlimits._ledger.limits cimport Blocker
 
+# While stopped: whether any heap has what serves n bytes; `apart` as in heap_find.
+cdef extern bint core_could_hit(Core *core, uint64_t n, bint apart) noexcept nogil
+
 # Serves n bytes where core_hit found none. Calls the device, and waits where the policy says so. A
 # refusal is counted and remembered.
 cdef extern Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noexcept nogil

@@ -12,28 +12,29 @@ from memlimits._engine.core cimport (
     core_settle, core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport purgeable_step
-from memlimits._engine.idle cimport idle_find_purgeable, idle_hit, idle_steal
 from memlimits._engine.pressure cimport pressure_step
 from memlimits._engine.refusals cimport core_refuse, core_refuse_waiter
 from memlimits._engine.system_room cimport (
-    Reading, room_end, room_extend_credit, room_look, room_read,
+    Reading, room_end, room_extend_credit, room_look, room_read, room_read_ahead,
 )
 from memlimits._engine.waiting cimport (
     waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
 )
+from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    LARGEST_SLAB_BLOCK, cache_growth, cache_least_growth, cache_mapped, cache_remove, cache_serve,
+    LARGEST_SLAB_BLOCK, cache_add, cache_find_purgeable, cache_growth, cache_least_growth,
+    cache_mapped, cache_remove, cache_serve,
 )
 from memlimits._heap.heap cimport (
-    BOUND, DONE, Heap, heap_gain, heap_of, heaps_mine, heaps_take_longer,
+    BOUND, DONE, EMPTY, Heap, Outcome, heap_find, heap_gain, heap_of, heaps_mine, heaps_take_longer,
 )
-from memlimits._heap.heaps cimport heaps_stop_others
+from memlimits._heap.heaps cimport heaps_steal, heaps_stop_others
 from memlimits._heap.pagemap cimport pagemap_add
 from memlimits._heap.resource cimport (
     DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
 )
 from memlimits._ledger.limits cimport (
-    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_cancel, limits_confirm,
+    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_cancel, limits_confirm, limits_default,
     limits_easy_growth, limits_longest, limits_promise, limits_reserve, limits_set_aside,
 )
 from memlimits._residency.plan cimport residency_update
@@ -47,6 +48,74 @@ cdef struct Plan:
     Resource *detached      # or else: to be given back before the growth
     bint overrun
 
+
+# ---- what is idle in any heap ----
+
+cdef inline Resource *find_in(
+    const Heap *heap, uint64_t n, uint64_t longest, bint apart
+) noexcept nogil:
+    return bins_find(&heap.cache.bins, n, longest) if longest else heap_find(heap, n, apart)
+
+
+cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept nogil:
+    """While stopped: an idle resource of another heap moves to this one; or a slab stays there."""
+    cdef Heap *heap = &core.heaps.shared
+    cdef Resource *found = NULL
+    while heap != NULL and found == NULL:
+        if heap != core.stopper:
+            found = find_in(heap, n, longest, core.stopper == &core.heaps.shared)
+        if found != NULL and found.block_size == 0:
+            cache_remove(&heap.cache, found)
+            cache_add(&core.stopper.cache, found)
+        heap = heap.next
+    core.limits.steals += found != NULL
+    return found
+
+
+cdef bint hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
+    """While stopped: from whatever any heap has; of `longest` bytes at most, if that is not 0."""
+    cdef Resource *found = find_in(core.stopper, n, longest, False)
+    if found == NULL:
+        found = find_elsewhere(core, n, longest)
+    if found == NULL:
+        return False
+    cache_serve(&heap_of(found).cache, found, n, block)
+    core.limits.hits += 1
+    return True
+
+
+cdef bint core_could_hit(Core *core, uint64_t n, bint apart) noexcept nogil:
+    cdef Heap *heap = &core.heaps.shared
+    while heap != NULL:
+        if heap_find(heap, n, apart) != NULL:
+            return True
+        heap = heap.next
+    return False
+
+
+cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
+    """While stopped: the device is to be asked for it back."""
+    cdef Heap *heap = &core.heaps.shared
+    cdef Resource *found = NULL
+    while core.purgeable and heap != NULL and found == NULL:
+        found = cache_find_purgeable(&heap.cache, n)
+        heap = heap.next
+    return found
+
+
+cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
+    """From one heap after another, where none has to stop for it."""
+    cdef Heap *mine = heaps_mine(&core.heaps)
+    cdef Outcome outcome
+    pthread_mutex_lock(&core.heaps.lock)
+    outcome = heaps_steal(mine, n, longest, block) if core.queue == NULL else EMPTY
+    core.limits.hits += outcome == DONE
+    core.limits.steals += outcome != EMPTY
+    pthread_mutex_unlock(&core.heaps.lock)
+    return outcome == DONE
+
+
+# ---- growth ----
 
 cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
     """Under the lock: whether growth is far from every limit, and needs nothing of other heaps."""
@@ -107,12 +176,13 @@ cdef Blocker reserve(
     cdef Blocker blocker
     cdef uint64_t longest, short_by
     cdef bint may_go, keep = True
-    plan_init(plan)
+    if limits.memory_follows:
+        limits.memory_limit = limits_default(limits)    # by the last reading
     while True:
         may_go = waiter_may_go(core, waiter)
-        if may_go and idle_hit(core, n, 0, block):
+        if may_go and hit(core, n, 0, block):
             return NOTHING
-        kept = idle_find_purgeable(core, n) if may_go and keep else NULL
+        kept = find_purgeable(core, n) if may_go and keep else NULL
         if kept != NULL:
             # The system may have its pages: to it, this is growth.
             if not room_read(core, kept.bytes, &plan.reading, &short_by):
@@ -129,7 +199,7 @@ cdef Blocker reserve(
                 plan.kept = kept
                 return NOTHING
         longest = min(longest_for(core, n), limits.highest - limits.active)
-        if may_go and longest >= n and idle_hit(core, n, longest, block):
+        if may_go and longest >= n and hit(core, n, longest, block):
             return NOTHING
         if decide(core, growth, waiter, plan, &blocker):
             return blocker
@@ -138,6 +208,7 @@ cdef Blocker reserve(
 cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *plan) noexcept nogil:
     cdef Blocker blocker
     plan_init(plan)
+    room_read_ahead(core, growth, &plan.reading)
     core_stop(core)
     while not decide(core, growth, waiter, plan, &blocker):
         pass
@@ -233,12 +304,13 @@ cdef Blocker grow(
     cdef mlim_status status
     cdef Blocker blocker = NOTHING
     cdef uint64_t longest
-    memset(&plan, 0, sizeof(Plan))
+    plan_init(&plan)
     if not reserve_easily(core, n, growth, &longest):
         if longest and heaps_take_longer(&core.heaps, n, longest, block) == DONE:
             return NOTHING
-        if idle_steal(core, n, longest, block):
+        if steal(core, n, longest, block):
             return NOTHING
+        room_read_ahead(core, growth - min(growth, waiter.own), &plan.reading)
         core_stop(core)
         blocker = reserve(core, n, growth, waiter, &plan, block)
         core_resume(core, block.resource != NULL)

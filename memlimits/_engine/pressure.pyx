@@ -1,7 +1,7 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport UINT64_MAX
 
-from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._base.sync cimport load_count, pthread_mutex_lock, pthread_mutex_unlock, store_count
 from memlimits._device.mlim cimport MLIM_OK
 from memlimits._device.readings cimport device_stall
 from memlimits._engine.controls cimport core_follow_sizes, core_read_sizes, core_settings
@@ -58,13 +58,16 @@ cdef void pressure_step(Core *core) noexcept nogil:
     cdef uint64_t available
     cdef double most_stall, stall
     cdef bint due, short, outdated
+    if load_count(&core.pressure_due) == 0:
+        return
     pthread_mutex_lock(&core.heaps.lock)
+    due = core.pressure_due != 0    # else another thread was here first
+    store_count(&core.pressure_due, 0)
     available = limits.available
     most_stall = limits.most_stall
     short = available < limits_least_available(limits)
     outdated = limits_is_outdated(limits)
-    due = core.pressure_seen != limits.readings and (short or most_stall != INFINITY)
-    core.pressure_seen = limits.readings
+    due = due and (short or most_stall != INFINITY)
     pthread_mutex_unlock(&core.heaps.lock)
     if outdated:
         core_follow_sizes(core)

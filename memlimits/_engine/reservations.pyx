@@ -5,7 +5,7 @@ from memlimits._engine.controls cimport core_read_sizes
 from memlimits._engine.core cimport (
     core_detach, core_longest, core_resume, core_return, core_stop, core_wake,
 )
-from memlimits._engine.idle cimport idle_serves
+from memlimits._engine.growth cimport core_could_hit
 from memlimits._engine.refusals cimport core_refuse_waiter
 from memlimits._engine.system_room cimport Reading, room_ends_at, room_look
 from memlimits._engine.waiting cimport (
@@ -37,7 +37,7 @@ cdef Blocker core_would_fit(
     waiter.own = own
     while True:
         blocker = NOTHING
-        if idle_serves(core, n, account != NULL) or (
+        if core_could_hit(core, n, account != NULL) or (
             room_look(core, growth, own, &reading, &_trim, &blocker)
         ):
             break

@@ -18,6 +18,9 @@ cdef struct Reading:
 # After a reading that takes, once what was found is mapped, or is not wanted any more.
 cdef extern void room_end(Core *core, Reading *reading) noexcept nogil
 
+# Under no lock: the reading that growth by n is about to take, so that the heaps stop once.
+cdef extern void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nogil
+
 # While stopped: how many of n bytes the system lacks. False: the heaps went on meanwhile, for a
 # reading or a look at what is touched. Then everything may have changed: look at it again.
 cdef extern bint room_read(

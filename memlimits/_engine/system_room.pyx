@@ -75,6 +75,25 @@ cdef void read(Core *core, Reading *reading) noexcept nogil:
     reading.current = True
 
 
+cdef void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nogil:
+    cdef mlim_sizes sizes
+    cdef mlim_status status
+    cdef bint due
+    pthread_mutex_lock(&core.heaps.lock)
+    due = n > core.limits.credit
+    reading.epoch = core.limits.epoch
+    pthread_mutex_unlock(&core.heaps.lock)
+    if not due:
+        return
+    status = device_sizes(core.device, False, &sizes, NULL)
+    pthread_mutex_lock(&core.heaps.lock)
+    if status == MLIM_OK:
+        core_note_sizes(core, &sizes)
+    reading.available = core.limits.assured
+    reading.current = True
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
 cdef void room_end(Core *core, Reading *reading) noexcept nogil:
     if not reading.claimed:
         return

@@ -54,9 +54,12 @@ cdef extern Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept n
 
 # A resource that nobody holds a block of joins, fresh from the device or from another cache.
 cdef extern void cache_add(Cache *cache, Resource *resource) noexcept nogil
-# The capacity that a block of n bytes has there, and handing it out.
+# The capacity that a block of n bytes has there, and handing it out; the latter also from one that
+# joins with that, and that nobody holds a block of.
 cdef extern uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil
 cdef extern void cache_serve(
+    Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
+cdef extern void cache_serve_fresh(
     Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
 # Hands out a slab's block.

@@ -1,6 +1,8 @@
 from memlimits._base.sync cimport CLOCK_COARSE, time_of
-from memlimits._heap.bins cimport bins_add, bins_find, bins_largest, bins_step
-from memlimits._heap.resource cimport IDLE, link, slab_bound, slab_cut, slab_give, slab_is_full
+from memlimits._heap.bins cimport bin_of, bins_add, bins_find, bins_largest, bins_step
+from memlimits._heap.resource cimport (
+    IDLE, TAKEN, link, slab_bound, slab_cut, slab_give, slab_is_full,
+)
 
 cdef enum:
     SMALLEST_SLAB = 65536
@@ -111,24 +113,51 @@ cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogi
     return class_size(class_of(n)) if n <= LARGEST_SLAB_BLOCK else resource.bytes
 
 
-cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil:
-    cdef uint32_t size_class
+cdef void hand_out_whole(Resource *resource, Block *block) noexcept nogil:
     block.resource = resource
+    block.start = resource.base
+    block.capacity = resource.bytes
+    block.zeros = resource.zeros
+
+
+cdef void hand_out_piece(Cache *cache, Resource *slab, Block *block) noexcept nogil:
+    block.resource = slab
+    block.capacity = slab.block_size
+    block.zeros = slab.free_blocks == NULL and slab.zeros
+    block.start = cache_take(cache, slab)
+
+
+cdef void cut(Cache *cache, Resource *resource, uint64_t n) noexcept nogil:
+    """For blocks of n bytes; it is queued no more, or not yet."""
+    cdef uint32_t size_class = class_of(n)
+    slab_cut(resource, class_size(size_class), size_class)
+    cache.cut += 1
+    link(&cache.slabs[size_class], resource)
+
+
+cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil:
     if resource.block_size == 0:
         remove_idle(cache, resource)
         if n > LARGEST_SLAB_BLOCK:
-            block.start = resource.base
-            block.capacity = resource.bytes
-            block.zeros = resource.zeros
+            hand_out_whole(resource, block)
             count_idle(cache, -<int64_t> resource.bytes)
             return
-        size_class = class_of(n)
-        slab_cut(resource, class_size(size_class), size_class)
-        cache.cut += 1
-        link(&cache.slabs[size_class], resource)
-    block.capacity = resource.block_size
-    block.zeros = resource.free_blocks == NULL and resource.zeros
-    block.start = cache_take(cache, resource)
+        cut(cache, resource, n)
+    hand_out_piece(cache, resource, block)
+
+
+cdef void cache_serve_fresh(
+    Cache *cache, Resource *resource, uint64_t n, Block *block
+) noexcept nogil:
+    resource.home = cache
+    resource.use = TAKEN
+    if n > LARGEST_SLAB_BLOCK:
+        resource.bin = bin_of(resource.bytes)
+        hand_out_whole(resource, block)
+        return
+    count_idle(cache, resource.bytes)
+    cut(cache, resource, n)
+    hand_out_piece(cache, resource, block)
 
 
 cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil:

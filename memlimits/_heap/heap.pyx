@@ -10,7 +10,8 @@ from memlimits._base.sync cimport (
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
     LARGEST_SLAB_BLOCK, Cache, cache_add, cache_capacity, cache_closest, cache_find, cache_give,
-    cache_give_whole, cache_rise, cache_serve, cache_take, cache_take_whole, class_of,
+    cache_give_whole, cache_rise, cache_serve, cache_serve_fresh, cache_take, cache_take_whole,
+    class_of,
 )
 from memlimits._heap.lock cimport (
     owned_lock_enter, owned_lock_give, owned_lock_leave, owned_lock_set_owner, owned_lock_take,
@@ -444,13 +445,13 @@ cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil:
 cdef Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block
 ) noexcept nogil:
-    cdef Outcome outcome = BOUND
     cdef int within = owned_lock_enter(&heap.lock, &mine)
-    cache_add(&heap.cache, resource)
+    cdef bint has_headroom = heap_borrow(heap, cache_capacity(resource, n))
     if heap.least_idle != INT64_MAX:
         set_least_idle(heap, heap.least_idle + <int64_t> resource.bytes)
-    if heap_borrow(heap, cache_capacity(resource, n)):
-        cache_serve(&heap.cache, resource, n, block)
-        outcome = DONE
+    if has_headroom:
+        cache_serve_fresh(&heap.cache, resource, n, block)
+    else:
+        cache_add(&heap.cache, resource)
     owned_lock_leave(&heap.lock, within)
-    return outcome
+    return DONE if has_headroom else BOUND

@@ -124,6 +124,9 @@ cdef extern uint64_t limits_unclaimed(const Limits *limits, uint64_t room) noexc
 cdef extern uint64_t limits_default(const Limits *limits) noexcept nogil
 # Whether the memory limit is to follow it.
 cdef extern bint limits_is_outdated(const Limits *limits) noexcept nogil
+# Whether a reading asks for more than growth being judged by it: the system is short, programs may
+# wait for memory, the memory limit is to follow.
+cdef extern bint limits_needs_look(const Limits *limits) noexcept nogil
 cdef extern uint64_t limits_least_available(const Limits *limits) noexcept nogil
 cdef extern uint64_t limits_slack(const Limits *limits) noexcept nogil
 cdef extern uint64_t limits_cache_limit(const Limits *limits) noexcept nogil

@@ -61,6 +61,12 @@ cdef bint limits_is_outdated(const Limits *limits) noexcept nogil:
     return limits.memory_follows and limits.memory_limit != limits_default(limits)
 
 
+cdef bint limits_needs_look(const Limits *limits) noexcept nogil:
+    return (
+        limits.available < limits_least_available(limits) or limits.most_stall != INFINITY
+        or limits_is_outdated(limits))
+
+
 cdef uint64_t limits_least_available(const Limits *limits) noexcept nogil:
     return limits.margin if limits.available_follows else limits.least_available
 
