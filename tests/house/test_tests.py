@@ -16,9 +16,9 @@ ROOMS = {path.parent.name.removeprefix("_") for path in PACKAGE.glob("*/__init__
 OTHERS = {"house", "c_interface", "drills"}
 
 FILES = sorted(TESTS.rglob("test_*.py"))
-# Any module that is not public, imported or in the source of a program. _malloc is: its name is
-# in memlimits.h.
-PRIVATE = r"_(?!malloc\b)[a-z]\w*"
+# Any name in the package that is not public, imported or in the source of a program. _malloc is:
+# memlimits.h has its name.
+PRIVATE = r"_(?!malloc\b)[A-Za-z]\w*"
 INSIDE = re.compile(
     rf'memlimits(\.\w+)*\.{PRIVATE}|"memlimits" / "_'
     rf"|from memlimits(\.\w+)* import (\([^)]*|[^\n]*)\b{PRIVATE}"
@@ -97,6 +97,7 @@ def test_what_tests_the_inside_of_a_module_says_so(path):
         ("from memlimits import memory, _system", True),
         ("from memlimits import (\n    memory,\n    _system,\n)", True),
         ("from memlimits.adapters import _numpy", True),
+        ("from memlimits import _TESTED as TESTED", True),
         ("run('print(memlimits._device.device.Device())')", True),
         ('ROOT / "memlimits" / "_lock.pxd"', True),
         ("from memlimits import _malloc, memory", False),
