@@ -160,7 +160,7 @@ cdef bint room_look(
     Core *core, uint64_t growth, uint64_t own, Reading *reading, uint64_t *trim, Blocker *blocker
 ) noexcept nogil:
     cdef Limits *limits = &core.limits
-    cdef uint64_t short_by
+    cdef uint64_t short_by = 0
     cdef Verdict verdict
     if limits.memory_follows and not reading.current and (
         limits.footprint + growth > limits_unreserved(limits, own)

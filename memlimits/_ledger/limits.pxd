@@ -28,7 +28,9 @@ cdef enum Blocker:
     BUDGET
     RESERVATION
     QUEUE       # others wait for memory, and come first
-    BLOCKERS    # how many there are
+
+cdef enum:
+    BLOCKERS = QUEUE + 1    # how many there are: an array's length for any Cython
 
 cdef struct Limits:
     uint64_t memory_limit
