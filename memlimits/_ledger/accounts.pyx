@@ -193,6 +193,7 @@ cdef Account *account_take_note(
         return NULL
     if resource.block_size == 0:
         n[0] = resource.charged
+        resource.charged = 0    # a slab that is cut from it counts from there
         store_release(&resource.charge, NULL)
         return account
     if <char *> start >= resource.base + <uint64_t> resource.blocks * resource.block_size:

@@ -5,6 +5,7 @@ import pytest
 import memlimits
 from memlimits import memory
 from support.accounts import charge_for, leave, own_the_heap
+from support.functions import WithGil
 from support.process import run
 from support.threads import in_thread, run_threads
 from support.units import KIB, MIB, PAGE
@@ -106,6 +107,22 @@ def test_what_was_charged_once_is_had_again_for_nothing(strict):
         assert memory.counters()["misses"] == misses
         in_thread(plain.release)
         assert budget.active == 0
+
+
+@pytest.mark.core
+def test_a_slab_of_what_was_charged_whole_takes_its_list_along(strict):
+    """Whoever has the whole resource next is charged nothing, and may use all of it."""
+    memlimits.set_memory_limit(memory.counters()["footprint"] + 64 * KIB)
+    memlimits.allocate(64 * KIB).release()
+    misses = memory.counters()["misses"]
+    with memlimits.budget("b"):
+        memlimits.allocate(60_000).release()
+        memlimits.allocate(320).release()
+    block = WithGil.malloc(64 * KIB)
+    assert memory.counters()["misses"] == misses
+    usable = WithGil.usable_size(block)
+    WithGil.free(block)
+    assert usable == 64 * KIB
 
 
 @pytest.mark.host
