@@ -17,12 +17,13 @@ from _thread import RLock
 LINKED = (
     "_device.readings",
     "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.heap",
-    "_heap.heaps",
+    "_heap.checks", "_heap.heaps",
     "_ledger.limits", "_ledger.accounts",
     "_residency.sets", "_residency.plan", "_residency.pins",
-    "_engine.core", "_engine.controls", "_engine.fork", "_engine.settings", "_engine.decay",
-    "_engine.pressure", "_engine.system_room", "_engine.waiting", "_engine.refusals",
-    "_engine.growth", "_engine.resize", "_engine.reservations", "_engine.charging",
+    "_engine.books", "_engine.core", "_engine.controls", "_engine.fork", "_engine.settings",
+    "_engine.decay", "_engine.pressure", "_engine.system_room", "_engine.waiting",
+    "_engine.refusals", "_engine.growth", "_engine.resize", "_engine.reservations",
+    "_engine.charging",
 )
 # Made when the package is imported.
 MADE = (

@@ -10,6 +10,7 @@ from memlimits._bindings.arguments cimport as_nbytes, as_real, shown
 from memlimits._bindings.contexts cimport account_here, rooms_here
 from memlimits._device.mlim cimport MLIM_CGROUP, MLIM_OK, MLIM_RLIMIT, mlim_bound
 from memlimits._device.readings cimport device_stall
+from memlimits._engine.books cimport books_checked
 from memlimits._engine.controls cimport core_read_sizes, core_settings
 from memlimits._engine.core cimport Core, core_resume, core_stop
 from memlimits._engine.pressure cimport pressure_set, pressure_trim
@@ -75,6 +76,12 @@ def stall(Allocator allocator not None):
     """How long programs wait for memory, in percent of the time; None where nobody tells."""
     cdef double percent = 0
     return percent if device_stall(allocator.device.handle, &percent) == MLIM_OK else None
+
+
+def checks():
+    """How often the core was found sound in this process; None in a build that does not look."""
+    count = books_checked()
+    return None if count < 0 else count
 
 
 cdef Limits exact_limits(Core *core, uint64_t *purgeable) noexcept nogil:

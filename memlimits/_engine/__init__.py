@@ -7,7 +7,8 @@ the system has; `waiting` is the queue of those who wait for memory, `refusals` 
 others. `resize` makes blocks longer and shorter with their pages, `charging` takes blocks on an
 account, `reservations` keep room for what is not asked for yet. `controls` set limits and read
 counters, `settings` decide between setters and open scopes; `decay` and `pressure` give idle memory
-back; `fork` is the core around a fork.
+back; `fork` is the core around a fork. `books` sees, in debug and sanitizer builds, whether what is
+counted is what there is.
 
 `Settings.mutex` comes first, then `Residency.mutex`, `Heaps.lock`, the heaps' own. "Stopped" means
 that all of the last are held: counters are exact then. No Python runs under any; a caller with the

@@ -3,10 +3,12 @@ from libc.stdint cimport UINT64_MAX
 from memlimits._base.sync cimport pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport MLIM_OK, mlim_sizes
 from memlimits._device.readings cimport device_sizes
+from memlimits._engine.books cimport books_check
 from memlimits._engine.core cimport (
     Waiter, core_detach, core_detach_excess, core_note_sizes, core_resume, core_return, core_stop,
     core_wake,
 )
+from memlimits._heap.checks cimport CHECKING
 from memlimits._heap.heaps cimport (
     Totals, heaps_hold, heaps_look, heaps_resume, heaps_survey, heaps_total,
 )
@@ -118,6 +120,9 @@ cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcep
     snapshot.limits = core.limits
     asked_survey(&core.residency, &snapshot.limits)
     limits_note(&snapshot.limits, totals.idle, totals.cached)
+    if CHECKING:
+        books_check(
+            &core.heaps, &snapshot.limits, &core.accounts, &core.pages, core.resources)
     snapshot.limits.hits += totals.hits
     snapshot.purgeable = totals.purgeable
     snapshot.idle_timeout = core.idle_timeout

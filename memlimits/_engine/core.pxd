@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._base.sync cimport load_count, pthread_cond_t
 from memlimits._device.mlim cimport mlim_device, mlim_device_facts, mlim_sizes
+from memlimits._heap.checks cimport CHECKING
 from memlimits._heap.heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource
@@ -129,6 +130,12 @@ cdef inline Resource *core_find(const Core *core, const void *address) noexcept 
 cdef extern void core_stop(Core *core) noexcept nogil
 cdef extern void core_resume(Core *core, bint took) noexcept nogil
 cdef extern void core_note(Core *core) noexcept nogil      # what the heaps hold, after a change
+# In debug and sanitizer builds, while stopped and with what the heaps hold noted: ends the process
+# with a sentence where the books or the queue do not agree with what there is.
+cdef extern void core_check_books(const Core *core) noexcept nogil
+cdef inline void check_books(const Core *core) noexcept nogil:
+    if CHECKING:
+        core_check_books(core)
 
 # For growth and decay. Under the lock: a resource is the core's from now on.
 cdef extern void core_hold(Core *core, Resource *resource) noexcept nogil

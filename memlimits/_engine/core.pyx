@@ -6,7 +6,9 @@ from memlimits._base.sync cimport (
     pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, store_count,
 )
 from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_discard
+from memlimits._engine.books cimport books_check
 from memlimits._heap.cache cimport cache_find, cache_give, cache_mapped, cache_remove, cache_serve
+from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
     heap_of, heap_put_apart, heap_put_back, heaps_close, heaps_mine, heaps_open,
 )
@@ -158,6 +160,7 @@ cdef void core_wait(Core *core) noexcept nogil:
     core.waiters -= 1
     core.stopper = stopper
     core_note(core)
+    check_books(core)
 
 
 cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil:
@@ -207,11 +210,32 @@ cdef void core_note(Core *core) noexcept nogil:
     core.takers = totals.in_use
 
 
+cdef void check_queue(const Core *core) noexcept nogil:
+    cdef const Waiter *waiter = core.queue
+    cdef bint holds_none = False
+    cdef uint64_t count = 0
+    while waiter != NULL:
+        same(waiter.queued and waiter.looked, True, b"who waits for memory is in the queue")
+        same(waiter.holds and holds_none, False, b"those who hold memory are first in the queue")
+        holds_none = not waiter.holds
+        count += 1
+        waiter = waiter.next
+    same(core.limits.waiting, count, b"who waits for memory is counted")
+    at_most(0, core.waiters, b"who waits for pending bytes is counted")
+    at_most(0, core.claims, b"readings are counted")
+
+
+cdef void core_check_books(const Core *core) noexcept nogil:
+    check_queue(core)
+    books_check(&core.heaps, &core.limits, &core.accounts, &core.pages, core.resources)
+
+
 cdef void core_stop(Core *core) noexcept nogil:
     cdef Heap *mine = heaps_mine(&core.heaps)
     heaps_stop(&core.heaps)
     core.stopper = mine
     core_note(core)
+    check_books(core)
 
 
 cdef void core_resume(Core *core, bint took) noexcept nogil:
@@ -220,6 +244,7 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
         limits_note_peak(&core.limits)
     heaps_share(&core.heaps, core.stopper, core.takers, limits_headroom(&core.limits),
                 limits_cache_room(&core.limits))
+    check_books(core)
     heaps_resume(&core.heaps)
 
 

@@ -5,7 +5,7 @@ says which of them an address lies in; `bins` are idle ones by size; `cache` is 
 memory, by size class, size and age; `heap` a cache with its lock and bounds, and the fast path;
 `heaps` all of an allocator: stopped, added up, given new bounds. `lock` is a heap's lock, which its
 thread may do without while nobody else wants it; `misuse` ends a process that frees what is no
-block.
+block. In debug and sanitizer builds `checks` sees whether a heap is what it says.
 
 `Heaps.lock` comes first, heaps' own locks inside it, in the order of the list. Under them there is
 arithmetic and list surgery, no device call and no Python. What the bytes are allowed to be is

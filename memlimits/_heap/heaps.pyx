@@ -9,6 +9,7 @@ from memlimits._heap.cache cimport (
     cache_capacity, cache_cool, cache_find, cache_largest_idle, cache_remove, cache_serve,
     cache_set_timed,
 )
+from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
     BOUND, DONE, EMPTY, LEAST_KEPT, headroom_of, heap_borrow, heap_find, heap_gain, heap_self,
     owners_lock, owners_unlock, set_least_idle, set_most_cached, set_most_kept,
@@ -55,10 +56,12 @@ cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
         heap.cache.time = time
         cache_cool(&heap.cache)
         heap = heap.next
+    heaps_check(heaps)
 
 
 cdef void heaps_resume_others(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
+    heaps_check(heaps)
     while heap != NULL:
         owned_lock_give(&heap.lock)
         heap = heap.next

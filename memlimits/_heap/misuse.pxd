@@ -1,7 +1,9 @@
-"""What C code does that ends its process, as its own malloc would: an address that is no block.
+"""What ends the process: an address that is no block, as C's own malloc would; a broken rule.
 
 The sentence is written to stderr without allocating anything, and locks stay as they are.
 """
+
+from libc.stdint cimport int64_t
 
 from memlimits._heap.resource cimport Resource
 
@@ -9,3 +11,5 @@ from memlimits._heap.resource cimport Resource
 # this resource or, where it is NULL, in none. The lock of the resource's heap is held.
 cdef extern void misuse_abort(
     const Resource *resource, const char *function, const void *address) noexcept nogil
+# The same for a rule of the core's own that does not hold, and the two numbers that it compares.
+cdef extern void rule_broken(const char *rule, int64_t one, int64_t other) noexcept nogil

@@ -40,6 +40,12 @@ cdef void put_number(Line *line, uint64_t number, int base) noexcept nogil:
     put(line, digits + at)
 
 
+cdef void put_signed(Line *line, int64_t number) noexcept nogil:
+    if number < 0:
+        put(line, b"-")
+    put_number(line, -<uint64_t> number if number < 0 else <uint64_t> number, 10)
+
+
 cdef void put_address(Line *line, const void *address) noexcept nogil:
     put(line, b"0x")
     put_number(line, <uint64_t> address, 16)
@@ -76,6 +82,12 @@ cdef void put_what_is_there(
         put(line, b" is being resized")
 
 
+cdef void say_and_abort(Line *line) noexcept nogil:
+    put(line, b"\n")
+    write(STDERR_FILENO, line.text, line.length)
+    abort()
+
+
 cdef void misuse_abort(
     const Resource *resource, const char *function, const void *address
 ) noexcept nogil:
@@ -92,6 +104,17 @@ cdef void misuse_abort(
         put_what_is_there(&line, resource, at)
     else:
         put(&line, b"it is not a block of memlimits")
-    put(&line, b"\n")
-    write(STDERR_FILENO, line.text, line.length)
-    abort()
+    say_and_abort(&line)
+
+
+cdef void rule_broken(const char *rule, int64_t one, int64_t other) noexcept nogil:
+    cdef Line line
+    line.length = 0
+    put(&line, b"memlimits: a rule of its own does not hold: ")
+    put(&line, rule)
+    put(&line, b" (")
+    put_signed(&line, one)
+    put(&line, b" and ")
+    put_signed(&line, other)
+    put(&line, b")")
+    say_and_abort(&line)

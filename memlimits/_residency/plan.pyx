@@ -1,6 +1,7 @@
 from memlimits._base.sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
+from memlimits._heap.checks cimport CHECKING, holds
 from memlimits._heap.heaps cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
 from memlimits._heap.resource cimport IDLE, INSIDE, JOINING, LEAVING, OUTSIDE, TAKEN
 from memlimits._residency.sets cimport (
@@ -161,6 +162,12 @@ cdef Resource *plan_additions(
         asked_for = False
 
 
+cdef inline void check_wired(const Limits *limits) noexcept nogil:
+    if CHECKING:
+        holds(limits.wired <= limits.wired_limit, b"wired is within the wired limit",
+              limits.wired, limits.wired_limit)
+
+
 cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
     """Removes resources, linked through next_wiring. They are wired until the commit."""
     cdef Resource *resource = leaving
@@ -177,6 +184,7 @@ cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
         leaving.wiring = OUTSIDE
         residency.limits.wired -= leaving.bytes
         leaving = leaving.next_wiring
+    check_wired(residency.limits)
     pthread_mutex_unlock(&residency.heaps.lock)
 
 
@@ -228,6 +236,7 @@ cdef bint try_to_wire(
     heaps_stop(residency.heaps)
     residency.limits.wired_limit = limit
     joining = plan_additions(residency, fresh, allowed)
+    check_wired(residency.limits)
     heaps_resume(residency.heaps)
     return put_in(residency, joining)
 

@@ -1,0 +1,240 @@
+from libc.stdint cimport INT64_MAX
+
+from memlimits._base.sync cimport count_atomically, load_count
+from memlimits._heap.cache cimport cache_block_size
+from memlimits._heap.checks cimport CHECKING, at_most, heaps_check_lists, holds, same
+from memlimits._heap.heap cimport Heap, heap_of, headroom_of
+from memlimits._heap.heaps cimport Totals, heaps_total
+from memlimits._heap.pagemap cimport pagemap_find
+from memlimits._heap.resource cimport (
+    DETACHED, IDLE, INSIDE, LEAVING, OUTSIDE, RESIZING, slab_bound, slab_is_full,
+)
+from memlimits._ledger.accounts cimport Account
+from memlimits._ledger.limits cimport limits_cache_limit
+
+cdef enum:
+    VISITS_A_CHECK = 512    # of resources, about, if there are many
+    MOST_ACCOUNTS = 64      # each is compared with each
+
+cdef int64_t checks         # of all allocators
+
+
+cdef bint is_due(uint64_t visits) noexcept nogil:
+    """Whether this check is one that visits every resource. An odd step: stops come in pairs."""
+    count_atomically(&checks, 1)
+    return <uint64_t> load_count(&checks) % (2 * (visits // VISITS_A_CHECK) + 1) == 0
+
+
+cdef int64_t books_checked() noexcept nogil:
+    return load_count(&checks) if CHECKING else -1
+
+
+# ---- sums ----
+
+cdef void check_sums(const Limits *limits, const Totals *totals) noexcept nogil:
+    cdef int64_t active = limits.footprint - limits.pending - totals.idle
+    same(limits.active, active, b"active is what the heaps do not hold idle")
+    same(limits.cache, totals.cached, b"the cache is what the heaps hold in idle resources")
+    at_most(0, active, b"active is 0 or more")
+    at_most(0, totals.cached, b"the cache is 0 or more")
+    at_most(0, totals.idle - totals.cached, b"slack is 0 or more")
+    at_most(0, limits.pending, b"pending is 0 or more")
+    at_most(0, limits.returning, b"returning is 0 or more")
+    at_most(limits.returning, limits.pending, b"what is returning is pending")
+    at_most(limits.pending, limits.footprint, b"pending is in the footprint")
+    at_most(active, limits.highest, b"active is at most the highest")
+    if limits.peak:
+        at_most(active, limits.peak, b"active is at most the peak")
+    at_most(limits.wired, limits.wired_limit, b"wired is within the wired limit")
+    at_most(limits.trimmed + limits.pressure_trimmed, limits.evicted,
+            b"what was trimmed was evicted")
+    if not (limits.memory_follows and limits.cache_follows):
+        # What follows the system is lowered first and seen to then.
+        holds(<uint64_t> totals.cached <= limits_cache_limit(limits),
+              b"the cache is within its limit", totals.cached, limits_cache_limit(limits))
+
+
+cdef void check_headroom(const Heaps *heaps, const Limits *limits) noexcept nogil:
+    """Within these bounds, no step of any heap makes a new peak unseen."""
+    cdef const Heap *heap = &heaps.shared
+    cdef int64_t headroom = 0
+    while heap != NULL:
+        headroom += headroom_of(heap) + heap.spare
+        heap = heap.next
+    if limits.peak == 0 or limits.waiting:
+        same(headroom, 0, b"without a peak, or with a queue, no heap has headroom")
+    else:
+        at_most(headroom, limits.peak - limits.active, b"all headroom is below the peak")
+
+
+cdef void check_room(const Heaps *heaps, const Limits *limits) noexcept nogil:
+    """Within these bounds, no step of any heap brings the cache above its limit."""
+    cdef const Heap *heap = &heaps.shared
+    cdef uint64_t cache_limit = limits_cache_limit(limits)
+    cdef int64_t most = 0
+    cdef bint bound = False
+    if limits.memory_follows and limits.cache_follows:
+        return
+    while heap != NULL:
+        if heap.most_cached == INT64_MAX:
+            holds(limits.footprint <= cache_limit, b"without a bound all may be cached",
+                  limits.footprint, cache_limit)
+        else:
+            bound = True
+            most += heap.most_cached
+        heap = heap.next
+    if bound:
+        holds(most <= 0 or <uint64_t> most <= cache_limit,
+              b"what the heaps may cache is within the limit", most, cache_limit)
+
+
+# ---- resources ----
+
+cdef void check_resource(const Resource *resource, const PageMap *pages) noexcept nogil:
+    cdef const Resource *found
+    at_most(1, resource.bytes, b"a resource has a length")
+    at_most(resource.use, RESIZING, b"a resource's use is one of four")
+    at_most(resource.wiring, LEAVING, b"a resource's wiring is one of four")
+    if resource.wiring == INSIDE:
+        at_most(0, resource.residency_set, b"what is wired is in a set")
+    if resource.use == RESIZING:
+        return
+    found = pagemap_find(pages, resource.base)
+    holds(found == resource, b"a resource is found at its first page",
+          <int64_t> found, <int64_t> resource)
+    found = pagemap_find(pages, resource.base + resource.shift)
+    holds(found == resource, b"a block is found at its start", <int64_t> found, <int64_t> resource)
+
+
+cdef void check_slab(const Resource *slab) noexcept nogil:
+    same(slab.bound, 0 if slab_is_full(slab) else slab_bound(slab), b"a slab has its bound")
+    at_most(slab.live, slab.fresh, b"a slab's blocks in use were handed out")
+    at_most(slab.fresh, slab.blocks, b"a slab handed out blocks that it has")
+    at_most(<uint64_t> slab.blocks * slab.block_size, slab.bytes, b"a slab's blocks fit in it")
+    at_most(slab.charged, slab.live, b"a slab's charged blocks are in use")
+    same(slab.charge != NULL, slab.charged != 0, b"a slab lists whom its blocks are charged")
+    same(cache_block_size(slab.block_size), slab.block_size, b"a slab's blocks are of a class")
+
+
+# What the resources say themselves.
+cdef struct Counted:
+    int64_t resources
+    int64_t held            # bytes in those that are not on their way to or from the device
+    int64_t wired
+    int64_t at_home         # resources whose home is one of the heaps
+
+
+cdef void visit_all(
+    const Resource *resource, const PageMap *pages, Counted *counted
+) noexcept nogil:
+    cdef const Resource *above = NULL
+    while resource != NULL:
+        holds(resource.above == above, b"a resource's newer one has it as its older one",
+              <int64_t> resource.above, <int64_t> above)
+        check_resource(resource, pages)
+        if resource.block_size:
+            check_slab(resource)
+        else:
+            same(resource.bound, 0, b"a whole resource has no bound")
+        counted.resources += 1
+        if resource.use != DETACHED:
+            counted.held += resource.bytes
+        if resource.wiring != OUTSIDE:
+            counted.wired += resource.bytes
+        above = resource
+        resource = resource.below
+
+
+cdef void compare_heap(
+    const Heap *heap, const Resource *resource, Counted *counted
+) noexcept nogil:
+    """A heap's sums, and what those say whose home it is."""
+    cdef int64_t idle = 0, cached = 0
+    cdef uint64_t cut = 0
+    while resource != NULL:
+        if heap_of(resource) == heap:
+            counted.at_home += 1
+            if resource.use == IDLE:
+                idle += resource.bytes
+                cached += resource.bytes
+            elif resource.block_size:
+                cut += 1
+                idle += resource.bytes - <uint64_t> resource.live * resource.block_size
+                cached += 0 if resource.live else resource.bytes
+        resource = resource.below
+    same(heap.cache.idle, idle, b"a heap counts the bytes that are idle in it")
+    same(heap.cache.cached, cached, b"a heap counts the bytes in its idle resources")
+    same(heap.cache.cut, cut, b"a heap counts its slabs")
+
+
+cdef void check_resources(
+    const Heaps *heaps, const Limits *limits, const PageMap *pages, const Resource *resources
+) noexcept nogil:
+    cdef Counted counted = Counted(0, 0, 0, 0)
+    cdef const Heap *heap = &heaps.shared
+    visit_all(resources, pages, &counted)
+    same(limits.resources, counted.resources, b"resources are counted")
+    same(limits.footprint - limits.pending, counted.held,
+         b"the footprint that is not pending is in resources")
+    same(limits.wired, counted.wired, b"wired is what is in residency sets")
+    if heaps.lost:
+        return
+    while heap != NULL:
+        compare_heap(heap, resources, &counted)
+        heap = heap.next
+    same(counted.at_home, counted.resources, b"a resource's home is one of the heaps")
+    heaps_check_lists(heaps)
+
+
+# ---- accounts ----
+
+cdef void check_account(const Accounts *accounts, const Account *account) noexcept nogil:
+    """What is charged to it directly follows from its charge, and from its claim, too."""
+    cdef const Account *below = accounts.first
+    cdef int64_t claimed = account.claimed
+    cdef int64_t active = account.active
+    while below != NULL:
+        if below.parent == account:
+            claimed -= max(below.floor, below.claimed)
+            active -= below.active
+        below = below.next
+    at_most(0, active, b"what is charged below an account is charged to it")
+    same(claimed, active, b"an account claims what is charged to it and what those below claim")
+
+
+cdef void check_accounts(const Accounts *accounts, const Limits *limits) noexcept nogil:
+    cdef const Account *account = accounts.first
+    cdef int64_t claimed = 0, active = 0
+    cdef int count = 0
+    while account != NULL:
+        if account.parent == NULL:
+            claimed += max(account.floor, account.claimed)
+            active += account.active
+        if count < MOST_ACCOUNTS:
+            check_account(accounts, account)
+        count += 1
+        account = account.next
+    # Who has charged bytes and does not have them yet has what was reserved for them.
+    at_most(claimed - active, limits.reserved, b"what is claimed and not charged is reserved")
+    at_most(limits.reserved, claimed, b"what is reserved is claimed")
+    same(accounts.open != NULL, accounts.opened != 0, b"that an account is open is to be seen")
+
+
+cdef void books_check(
+    const Heaps *heaps, const Limits *limits, const Accounts *accounts, const PageMap *pages,
+    const Resource *resources
+) noexcept nogil:
+    cdef const Heap *heap = &heaps.shared
+    cdef Totals totals
+    cdef uint64_t visits = 0
+    heaps_total(heaps, &totals)
+    check_sums(limits, &totals)
+    check_accounts(accounts, limits)
+    while heap != NULL:
+        visits += limits.resources
+        heap = heap.next
+    if not heaps.lost:
+        check_headroom(heaps, limits)
+        check_room(heaps, limits)
+    if is_due(visits):
+        check_resources(heaps, limits, pages, resources)
