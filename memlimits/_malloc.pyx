@@ -7,20 +7,20 @@ from libc.string cimport memcpy, memset
 from memlimits._base.sync cimport load_acquire
 from memlimits._bindings.allocator cimport get_default
 from memlimits._bindings.contexts cimport account_of_caller
-from memlimits._bindings.wait_hooks cimport c_caller, c_caller_ends
-from memlimits._engine.charging cimport core_take_on
+from memlimits._bindings.wait_hooks cimport c_wait_hooks, c_wait_hooks_end
+from memlimits._engine.charging cimport charging_alloc
 from memlimits._engine.core cimport (
-    Core, Refusal, core_align, core_check, core_clear, core_find, core_free, core_free_slowly,
+    Core, Refusal, core_align, core_check, core_clear, core_find, core_free, core_free_slow_path,
     core_hit, core_return,
 )
-from memlimits._engine.growth cimport core_miss
-from memlimits._engine.refusals cimport core_refuse, core_refused_last, last_refusal
-from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, core_resize
-from memlimits._engine.waiting cimport Caller
+from memlimits._engine.growth cimport growth_miss
+from memlimits._engine.refusals cimport last_refusal, refusals_add, refusals_restore
+from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
+from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size
-from memlimits._heap.heap cimport Heaps, heap_free, heaps_malloc
+from memlimits._heap.heap cimport Heaps, heap_free, heap_malloc
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
-from memlimits._heap.resource cimport TAKEN, Block, Resource, likely, slab_cuts, unlikely
+from memlimits._heap.resource cimport TAKEN, Block, Resource, likely, slab_starts_block, unlikely
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
 
@@ -97,7 +97,7 @@ cdef bint is_tried_again(unsigned int *attempt) noexcept nogil:
     in_handler = True
     again = handler.refused(handler.state, &refused) != 0
     in_handler = False
-    core_refused_last(core, &refusal)   # not what the handler itself was refused
+    refusals_restore(core, &refusal)   # not what the handler itself was refused
     return again
 
 
@@ -113,22 +113,22 @@ cdef inline void *answer(void *start, int before) noexcept nogil:
 
 # ---- one attempt ----
 
-cdef bint take_slowly(Account *account, uint64_t n, Block *block) noexcept nogil:
-    cdef Caller caller = c_caller()
+cdef bint alloc_slow_path(Account *account, uint64_t n, Block *block) noexcept nogil:
+    cdef WaitHooks hooks = c_wait_hooks()
     cdef Blocker blocker
     # A refusal names at least a byte, since there is a block for none, too.
     n = n or 1
     if account != NULL:
-        blocker = core_take_on(core, account, n, &caller, block)
+        blocker = charging_alloc(core, account, n, &hooks, block)
     else:
-        blocker = core_miss(core, n, &caller, block)
-    c_caller_ends(&caller)
+        blocker = growth_miss(core, n, &hooks, block)
+    c_wait_hooks_end(&hooks)
     return blocker == NOTHING
 
 
 cdef bint take(uint64_t n, Block *block) noexcept nogil:
     cdef Account *account = account_of_caller(core)
-    return account == NULL and core_hit(core, n, block) or take_slowly(account, n, block)
+    return account == NULL and core_hit(core, n, block) or alloc_slow_path(account, n, block)
 
 
 cdef void *take_plain(uint64_t n) noexcept nogil:
@@ -168,14 +168,14 @@ cdef void *take_often(Take attempt, uint64_t n) noexcept nogil:
             return answer(start, before)
 
 
-cdef void *malloc_slowly(uint64_t n) noexcept nogil:
+cdef void *malloc_slow_path(uint64_t n) noexcept nogil:
     return take_often(take_plain, n)
 
 
 cdef void *malloc(size_t n) noexcept nogil:
     if unlikely(load_acquire(open_account) != NULL):
-        return malloc_slowly(n)
-    return heaps_malloc(n, heaps)
+        return malloc_slow_path(n)
+    return heap_malloc(n, heaps)
 
 
 cdef void *calloc(size_t count, size_t n) noexcept nogil:
@@ -194,9 +194,9 @@ cdef void *calloc(size_t count, size_t n) noexcept nogil:
 
 # ---- back ----
 
-cdef void free_slowly(void *start) noexcept nogil:
+cdef void free_slow_path(void *start) noexcept nogil:
     cdef int before = errno.errno
-    core_return(core, core_free_slowly(core, core_find(core, start), start))
+    core_return(core, core_free_slow_path(core, core_find(core, start), start))
     errno.errno = before
 
 
@@ -221,7 +221,7 @@ cdef Resource *find_held(const char *function, const void *start) noexcept nogil
     if resource != NULL and resource.block_size == 0:
         held = resource.use == TAKEN and start == resource.base + resource.shift
     elif resource != NULL:
-        held = slab_cuts(resource, start) and (<const void **> start)[1] != resource
+        held = slab_starts_block(resource, start) and (<const void **> start)[1] != resource
     if not held:
         core_check(core, function, start)
     return resource
@@ -279,7 +279,7 @@ cdef void *resize(
     cdef uint64_t capacity = capacity_of(resource)
     cdef Take again = take_zeroed if zeroed else take_plain
     cdef Resized resized
-    cdef Caller caller
+    cdef WaitHooks hooks
     cdef Block block
     if capacity // 2 <= n <= capacity:
         if zeroed:
@@ -293,9 +293,9 @@ cdef void *resize(
         if zeroed:
             clear(&block, n)
         return copy(resource, start, n, zeroed, block.start)
-    caller = c_caller()
-    resized = core_resize(core, resource, n, &caller)
-    c_caller_ends(&caller)
+    hooks = c_wait_hooks()
+    resized = resize_resource(core, resource, n, &hooks)
+    c_wait_hooks_end(&hooks)
     if resized == REFUSED:
         return NULL
     if resized == RESIZED:
@@ -339,7 +339,7 @@ cdef void *take_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
     if core_align(core, &block, alignment):
         return block.start
     core_return(core, core_free(core, block.resource, block.start))
-    core_refuse(core, n, DEVICE)
+    refusals_add(core, n, DEVICE)
     return NULL
 
 
@@ -371,8 +371,8 @@ cdef int list_causes() except -1:
     return 0
 
 list_causes()
-heaps.malloc_slowly = malloc_slowly
-heaps.free_slowly = free_slowly
+heaps.malloc_slow_path = malloc_slow_path
+heaps.free_slow_path = free_slow_path
 cdef memlimits_functions table
 table.version = MEMLIMITS_VERSION
 table.size = sizeof(table)

@@ -4,12 +4,13 @@ Each can be made from one string, as libraries do that raise a worker's error ag
 travels between processes with all that it has, subclasses with a constructor of their own included.
 """
 
-_WHY = {
+# What can refuse, in the order of `Blocker` (_ledger/limits), and what the message says of it.
+WHY = {
     "limit": "the memory limit does not allow it",
     "system": "the system has not that much memory left (RAM, swap, or a control group's room)",
     "device": "the system refused to map the memory",
-    "length": "it is longer than one buffer can be, or than all memory of the machine or container "
-    "(device_info()['max_buffer_length'])",
+    "max_buffer_length": "it is longer than one buffer can be, or than all memory of the "
+    "machine or container (device_info()['max_buffer_length'])",
     "resources": "the system allows no further resource (device_info()['resource_limit'])",
     "fork": "Metal does not work in a forked child process",
     "budget": "its budget does not allow it",
@@ -21,7 +22,7 @@ _WAY_OUT = {
     "limit": "Free something, or raise it with set_memory_limit().",
     "system": "Free something, here or in another process.",
     "device": "Free something, or raise the process's limits (ulimit -v).",
-    "length": "Ask for less, in smaller buffers.",
+    "max_buffer_length": "Ask for less, in smaller buffers.",
     "resources": "Free some buffers, use fewer and larger ones, or raise the system's limit.",
     "budget": "Free something that was allocated in it, or open it with a higher limit.",
     "reservation": "Free something, raise the limit with set_memory_limit(), or reserve less.",
@@ -63,10 +64,10 @@ class MemoryLimitError(MemoryError):
     slack : int
         Idle bytes inside slabs that still hold a live block.
     blocked_by : str
-        What refused: ``"limit"``, ``"system"``, ``"device"``, ``"length"``, ``"resources"``,
-        ``"budget"``, ``"reservation"`` or ``"queue"``: there was room, but others had waited for
-        memory longer; ``"fork"``, which only `last_refusal` tells: `allocate` raises `DeviceError`
-        then; or ``"unknown"`` where it was made from a text.
+        What refused: ``"limit"``, ``"system"``, ``"device"``, ``"max_buffer_length"``,
+        ``"resources"``, ``"budget"``, ``"reservation"`` or ``"queue"``: there was room, but others
+        had waited for memory longer; ``"fork"``, which only `last_refusal` tells: `allocate` raises
+        `DeviceError` then; or ``"unknown"`` where it was made from a text.
     waited : float
         Seconds that the request waited for others to free memory, under the policy ``"wait"``.
     budget : str or None
@@ -119,7 +120,7 @@ class MemoryLimitError(MemoryError):
             bare = f"cannot allocate {self.requested} bytes" if self.requested else ""
             return bare or super().__str__()
         waited = f" after waiting for {self.waited:.3g} s" if self.waited else ""
-        why = _WHY.get(self.blocked_by, f"it was blocked by {self.blocked_by}")
+        why = WHY.get(self.blocked_by, f"it was blocked by {self.blocked_by}")
         if self.budget is not None:
             why = (
                 f"the budget {self.budget!r} does not allow it "

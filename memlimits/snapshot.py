@@ -22,10 +22,10 @@ SIZES = frozenset(
         "slack",
         "peak",
         "wired",
-        "wired_asked",
-        "unwired_asked",
-        "unwired_limit",
-        "unwired_capacity",
+        "wired_requested",
+        "unwired_requested",
+        "unwired_by_limit",
+        "unwired_by_capacity",
         "purgeable",
         "largest_idle",
         "evicted",
@@ -65,10 +65,10 @@ class Stats:
         Bytes: the highest active since the start or the last reset.
     wired : int
         Bytes of resources kept resident.
-    wired_asked, unwired_asked : int
+    wired_requested, unwired_requested : int
         Bytes of resources that ``allocate(..., wired=True)`` or `wire` asked for, and of those of
         them that are not wired.
-    unwired_limit, unwired_capacity : int
+    unwired_by_limit, unwired_by_capacity : int
         Bytes in use that are not wired since the wired limit is too low, and since the system lets
         this process wire no more; while the wired limit is 0, of those that were asked for.
     purgeable : int
@@ -90,7 +90,7 @@ class Stats:
         Allocations past the memory limit, under the guideline policy.
     refusals : int
         Allocations refused.
-    refusals_by_limit, refusals_by_system, refusals_by_device, refusals_by_length : int
+    refusals_by_limit, refusals_by_system, refusals_by_device, refusals_by_max_buffer_length : int
     refusals_by_resources, refusals_by_fork, refusals_by_budget, refusals_by_reservation : int
     refusals_by_queue : int
         The same by what refused, as in `MemoryLimitError.blocked_by`.
@@ -112,7 +112,7 @@ class Stats:
         Requests that wait now, under the policy ``"wait"``.
     waits : int
         Requests that did so.
-    wait_seconds : float
+    waited_seconds : float
         Seconds that they waited, all of them together.
     """
 
@@ -128,10 +128,10 @@ class Stats:
     slack: int
     peak: int
     wired: int
-    wired_asked: int
-    unwired_asked: int
-    unwired_limit: int
-    unwired_capacity: int
+    wired_requested: int
+    unwired_requested: int
+    unwired_by_limit: int
+    unwired_by_capacity: int
     purgeable: int
     largest_idle: int
     resources: int
@@ -146,7 +146,7 @@ class Stats:
     refusals_by_limit: int
     refusals_by_system: int
     refusals_by_device: int
-    refusals_by_length: int
+    refusals_by_max_buffer_length: int
     refusals_by_resources: int
     refusals_by_fork: int
     refusals_by_budget: int
@@ -164,7 +164,7 @@ class Stats:
     decayed: int
     waiting: int
     waits: int
-    wait_seconds: float
+    waited_seconds: float
 
     def __init__(self, values: "Mapping[str, Any]") -> None:
         self.__dict__.update(values)

@@ -174,12 +174,12 @@ static inline uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-static inline uint64_t minus(uint64_t a, uint64_t b)
+static inline uint64_t saturating_sub(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
 }
 
-static inline uint64_t plus(uint64_t a, uint64_t b)
+static inline uint64_t saturating_add(uint64_t a, uint64_t b)
 {
     return a > NO_LIMIT - b ? NO_LIMIT : a + b;
 }

@@ -139,7 +139,7 @@ static bool add_group(mlim_reader *reader, const mlim_group *group, void *data)
     uint64_t between = least(limit / 64 / (peers.count + 1), MLIM_MOST_BETWEEN);
     cgroups->limit = least(cgroups->limit, limit);
     cgroups->room = least(cgroups->room, room);
-    uint64_t assured = minus(room, plus(peers.untouched, peers.count * between));
+    uint64_t assured = saturating_sub(room, saturating_add(peers.untouched, peers.count * between));
     cgroups->assured = least(cgroups->assured, assured);
     if (peers.count) {
         cgroups->sharers = peers.count + 1 > cgroups->sharers ? peers.count + 1 : cgroups->sharers;

@@ -51,7 +51,7 @@ static void fill_in(const mlim_device *device, const mlim_machine *machine,
                     const mlim_cgroups *cgroups, mlim_sizes *out)
 {
     const mlim_capacities *caps = &device->capacities;
-    uint64_t machines = plus(machine->available, machine->swap_free);
+    uint64_t machines = saturating_add(machine->available, machine->swap_free);
     out->available = least(machines, cgroups->room);
     out->assured = least(machines, cgroups->assured);
     out->sharers = cgroups->sharers;
@@ -61,7 +61,7 @@ static void fill_in(const mlim_device *device, const mlim_machine *machine,
         out->memory_size = least(out->memory_size, caps->memory_size);
     out->max_recommended_working_set_size = (uint64_t)(0.75 * (double)out->memory_size);
     /* A longer buffer could not be filled, whatever is swapped out. */
-    uint64_t length = plus(out->memory_size, machine->swap);
+    uint64_t length = saturating_add(out->memory_size, machine->swap);
     if (caps->max_buffer_length)
         length = least(length, caps->max_buffer_length);
     out->max_buffer_length = length - length % device->facts.page_size;
@@ -167,7 +167,7 @@ static void add_rlimit(mlim_bound_list *list, int which, const char *name, uint6
 {
     struct rlimit limit;
     if (getrlimit((unsigned)which, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
-        mlim_bound_add(list, MLIM_RLIMIT, name, minus(limit.rlim_cur, mapped));
+        mlim_bound_add(list, MLIM_RLIMIT, name, saturating_sub(limit.rlim_cur, mapped));
 }
 
 static bool add_bounds(mlim_reader *reader, mlim_bound_list *list)
@@ -184,7 +184,7 @@ static bool add_bounds(mlim_reader *reader, mlim_bound_list *list)
     if (!mlim_machine_read(reader, &machine) ||
         !mlim_cgroups_read(reader, machine.swap_free, &cgroups, list))
         return false;
-    mlim_bound_add(list, MLIM_SYSTEM, "RAM and swap", plus(machine.available, machine.swap_free));
+    mlim_bound_add(list, MLIM_SYSTEM, "RAM and swap", saturating_add(machine.available, machine.swap_free));
     return true;
 }
 

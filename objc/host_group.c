@@ -81,8 +81,8 @@ static bool read_reclaimable(mlim_reader *reader, const mlim_group *group, uint6
         return false;
     *out = 0;
     for (const char *const *key = group->unified ? v2 : v1; *key; key++)
-        *out = plus(*out, mlim_number(reader->text.bytes, *key));
-    *out = minus(*out, reader->device->batches);
+        *out = saturating_add(*out, mlim_number(reader->text.bytes, *key));
+    *out = saturating_sub(*out, reader->device->batches);
     return true;
 }
 
@@ -108,14 +108,14 @@ bool mlim_group_room(mlim_reader *reader, const mlim_group *group, uint64_t limi
     if (swap_limit != NO_LIMIT && !read_number(reader, group, "memory.memsw.usage_in_bytes",
                                                "memory.swap.current", &swap_usage))
         return false;
-    uint64_t ram = minus(plus(limit, reclaimable), usage);
-    *out = plus(ram, swap_free);
+    uint64_t ram = saturating_sub(saturating_add(limit, reclaimable), usage);
+    *out = saturating_add(ram, swap_free);
     if (swap_usage == NO_LIMIT)
         return true;
     if (group->unified)
-        *out = plus(ram, least(swap_free, minus(swap_limit, swap_usage)));
+        *out = saturating_add(ram, least(swap_free, saturating_sub(swap_limit, swap_usage)));
     else
-        *out = least(*out, minus(plus(swap_limit, reclaimable), swap_usage));
+        *out = least(*out, saturating_sub(saturating_add(swap_limit, reclaimable), swap_usage));
     return true;
 }
 

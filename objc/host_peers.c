@@ -28,7 +28,7 @@ static bool read_untouched_roughly(mlim_reader *reader, long pid, uint64_t *out)
                &shared, &data) != 3 ||
         resident == 0)
         return false; /* it is gone */
-    *out = minus(data, minus(resident, shared)) * reader->device->facts.page_size;
+    *out = saturating_sub(data, saturating_sub(resident, shared)) * reader->device->facts.page_size;
     return true;
 }
 
@@ -75,7 +75,7 @@ static void add_line(struct mapping *mapping, const char *line, uint64_t *untouc
         mapping->touched += size * 1024;
     else if (strncmp(line, "VmFlags:", 8) == 0 && mapping->may_be_buffer && strstr(line, " wr ") &&
              strstr(line, " nr "))
-        *untouched += minus(mapping->size, mapping->touched);
+        *untouched += saturating_sub(mapping->size, mapping->touched);
 }
 
 static uint64_t read_untouched(long pid, uintptr_t library)
@@ -109,7 +109,7 @@ static void add_process(mlim_reader *reader, long pid, mlim_peers *peers)
         untouched = least(untouched, read_untouched(pid, library));
     }
     peers->count++;
-    peers->untouched = plus(peers->untouched, untouched);
+    peers->untouched = saturating_add(peers->untouched, untouched);
 }
 
 static bool add_directory(mlim_reader *reader, const char *path, mlim_peers *peers);

@@ -14,7 +14,7 @@ bool mlim_process_private(mlim_reader *reader, uint64_t *out)
     if (!mlim_read_text(reader->device, "/proc/self/statm", &reader->text))
         return false;
     sscanf(reader->text.bytes, "%" SCNu64 " %" SCNu64 " %" SCNu64, &size, &resident, &shared);
-    *out = minus(resident, shared) * reader->device->facts.page_size;
+    *out = saturating_sub(resident, shared) * reader->device->facts.page_size;
     return true;
 }
 
@@ -94,7 +94,7 @@ mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t 
                             sscanf(line, "Swap: %" SCNu64, &size) == 1)) {
             touched += size * 1024;
         } else if (ours && sscanf(line, "LazyFree: %" SCNu64, &size) == 1) {
-            touched = minus(touched, size * 1024);
+            touched = saturating_sub(touched, size * 1024);
         }
     }
     *out += least(ours, touched);

@@ -6,7 +6,6 @@ from memlimits.errors import MemoryLimitError
 IDLE_ACTIONS: tuple[str, ...]
 BLOCKED_BY: tuple[str | None, ...]
 POLICIES: tuple[str, ...]
-DEFAULT_TIMEOUT: float
 
 class Wait(str):
     timeout: float

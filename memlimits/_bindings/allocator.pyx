@@ -8,28 +8,29 @@ from memlimits._base.sync cimport load_acquire, pthread_atfork, store_release
 from memlimits._bindings.arguments cimport as_limit, as_nanoseconds, seconds_or_none, shown
 from memlimits._device.mlim cimport mlim_device_unread, mlim_error
 from memlimits._engine.controls cimport (
-    Snapshot, core_active, core_cache_limit, core_cached, core_clear_cache, core_latest_refusal,
-    core_read, core_read_sizes, core_reset_peak, core_settings, core_snapshot,
+    Snapshot, controls_active, controls_cache_limit, controls_cached, controls_clear_cache,
+    controls_latest_refusal, controls_read, controls_read_sizes, controls_reset_peak,
+    controls_settings, controls_snapshot,
 )
 from memlimits._engine.core cimport core_close, core_open
-from memlimits._engine.decay cimport purgeable_decay, purgeable_set_timeout
-from memlimits._engine.fork cimport core_after_fork, core_before_fork
+from memlimits._engine.decay cimport decay_set_timeout, decay_settings
+from memlimits._engine.fork cimport fork_prepare, fork_resume
 from memlimits._engine.refusals cimport last_refusal
 from memlimits._engine.settings cimport (
     CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
     settings_init, settings_set,
 )
 from memlimits._ledger.limits cimport (
-    BLOCKERS, BUDGET, NOTHING, PATIENT, Limits, Policy, limits_cache_limit, limits_slack,
+    BLOCKERS, BUDGET, DEFAULT_TIMEOUT, NOTHING, POLICY_WAIT, Limits, Policy, limits_cache_limit,
+    limits_slack,
 )
 from memlimits._residency.sets cimport MOST_SETS
 
-from memlimits.errors import MemoryLimitError, WiredLimitError
+from memlimits.errors import WHY, MemoryLimitError, WiredLimitError
 
 cdef enum:
     LEAST_SET_CAP = 64 << 20
 
-DEFAULT_TIMEOUT = 60.0              # seconds, of the policy "wait"
 
 cdef extern from "Python.h":
     int warn_or_raise "PyErr_WarnEx"(
@@ -45,10 +46,7 @@ cdef Layer no_limits     # gives none
 
 POLICIES = ("guideline", "strict", "wait")      # by Policy
 IDLE_ACTIONS = ("purge", "return")
-# By Blocker.
-BLOCKED_BY = (
-    None, "limit", "system", "device", "length", "resources", "fork", "budget", "reservation",
-    "queue")
+BLOCKED_BY = (None, *WHY)                       # by Blocker
 
 
 cdef object refusal_error(Refusal refusal):
@@ -78,10 +76,10 @@ cdef dict counters(const Snapshot *snapshot):
         "slack": limits_slack(limits),
         "peak": limits.peak,
         "wired": limits.wired,
-        "wired_asked": limits.wired_asked,
-        "unwired_asked": limits.unwired_asked,
-        "unwired_limit": limits.unwired_limit,
-        "unwired_capacity": limits.unwired_capacity,
+        "wired_requested": limits.wired_requested,
+        "unwired_requested": limits.unwired_requested,
+        "unwired_by_limit": limits.unwired_by_limit,
+        "unwired_by_capacity": limits.unwired_by_capacity,
         "resources": limits.resources,
         "hits": limits.hits,
         "misses": limits.misses,
@@ -115,7 +113,7 @@ cdef dict statistics(const Snapshot *snapshot):
     all["evicted"] = limits.evicted
     all["wires"] = limits.wires
     all["commits"] = limits.commits
-    all["wait_seconds"] = all.pop("waited_ns") / 1e9
+    all["waited_seconds"] = all.pop("waited_ns") / 1e9
     return all
 
 
@@ -125,7 +123,7 @@ class Wait(str):
 
 cdef object policy_named(Policy policy, uint64_t timeout):
     name = POLICIES[<int> policy]
-    if policy == PATIENT:
+    if policy == POLICY_WAIT:
         name = Wait(name)
         name.timeout = timeout / 1e9
     return name
@@ -177,7 +175,7 @@ cdef class Allocator:
         return layer.memory
 
     def get_memory_limit(self):
-        return core_read(&self.core, &self.core.limits.memory_limit)
+        return controls_read(&self.core, &self.core.limits.memory_limit)
 
     def set_cache_limit(self, limit):
         cdef Layer layer = no_limits
@@ -187,7 +185,7 @@ cdef class Allocator:
         return layer.memory if layer.cache_follows else layer.cache
 
     def get_cache_limit(self):
-        return core_cache_limit(&self.core)
+        return controls_cache_limit(&self.core)
 
     def set_wired_limit(self, limit):
         cdef Layer layer = no_limits
@@ -199,7 +197,7 @@ cdef class Allocator:
         return layer.wired
 
     def get_wired_limit(self):
-        return core_read(&self.core, &self.core.limits.wired_limit)
+        return controls_read(&self.core, &self.core.limits.wired_limit)
 
     def set_idle_timeout(self, seconds, action="purge"):
         cdef uint64_t timeout = UINT64_MAX if seconds is None else as_nanoseconds(
@@ -210,14 +208,14 @@ cdef class Allocator:
             raise error(f"action must be 'purge' or 'return', not {shown(action)}")
         returns = action == "return"
         with nogil:
-            timeout = purgeable_set_timeout(&self.core, timeout, returns)
+            timeout = decay_set_timeout(&self.core, timeout, returns)
         return seconds_or_none(timeout)
 
     def get_idle_timeout(self):
-        return seconds_or_none(purgeable_decay(&self.core).timeout)
+        return seconds_or_none(decay_settings(&self.core).timeout)
 
     def get_idle_action(self):
-        return IDLE_ACTIONS[purgeable_decay(&self.core).returns]
+        return IDLE_ACTIONS[decay_settings(&self.core).returns]
 
     def set_memory_policy(self, policy, timeout=None):
         cdef Layer layer = no_limits
@@ -227,48 +225,48 @@ cdef class Allocator:
         return policy_named(layer.policy, layer.timeout)
 
     def get_memory_policy(self):
-        cdef Limits limits = core_settings(&self.core)
+        cdef Limits limits = controls_settings(&self.core)
         return policy_named(limits.policy, limits.wait_timeout)
 
     def get_active_memory(self):
-        return core_active(&self.core)
+        return controls_active(&self.core)
 
     def get_cache_memory(self):
-        return core_cached(&self.core)
+        return controls_cached(&self.core)
 
     def get_peak_memory(self):
-        return core_read(&self.core, &self.core.limits.peak)
+        return controls_read(&self.core, &self.core.limits.peak)
 
     def get_wired_memory(self):
-        return core_read(&self.core, &self.core.limits.wired)
+        return controls_read(&self.core, &self.core.limits.wired)
 
     def reset_peak_memory(self):
-        core_reset_peak(&self.core)
+        controls_reset_peak(&self.core)
 
     def clear_cache(self):
         with nogil:
-            core_clear_cache(&self.core)
+            controls_clear_cache(&self.core)
 
     def device_info(self):
         with nogil:
-            core_read_sizes(&self.core)
+            controls_read_sizes(&self.core)
         self.report_unread()
         return self.device.info()
 
     def latest_refusal(self):
         """The last refusal of any thread as a MemoryLimitError, not raised, or None."""
-        return refusal_error(core_latest_refusal(&self.core))
+        return refusal_error(controls_latest_refusal(&self.core))
 
     def counters(self):
         """One consistent snapshot of every counter: sizes in bytes, the others counts."""
         cdef Snapshot snapshot
-        core_snapshot(&self.core, False, &snapshot)
+        controls_snapshot(&self.core, False, &snapshot)
         return counters(&snapshot)
 
     def statistics(self, reset_peak):
         """The same with the limits and the policy; the peak is reset in the same step, or not."""
         cdef Snapshot snapshot
-        core_snapshot(&self.core, reset_peak, &snapshot)
+        controls_snapshot(&self.core, reset_peak, &snapshot)
         return {
             "memory_limit": snapshot.limits.memory_limit,
             "cache_limit": limits_cache_limit(&snapshot.limits),
@@ -302,9 +300,9 @@ cdef class Allocator:
             error = ValueError if isinstance(policy, str) else TypeError
             raise error(f"policy must be 'guideline', 'strict' or 'wait', not {shown(policy)}")
         layer.policy = POLICIES.index(policy)
-        if layer.policy == PATIENT:
+        if layer.policy == POLICY_WAIT:
             timeout = getattr(policy, "timeout", DEFAULT_TIMEOUT) if timeout is None else timeout
-            layer.timeout = as_nanoseconds(timeout, "timeout", f"{DEFAULT_TIMEOUT:g} s")
+            layer.timeout = as_nanoseconds(timeout, "timeout", f"{DEFAULT_TIMEOUT} s")
         elif timeout is not None:
             raise ValueError(f"only the policy 'wait' takes a timeout, not {shown(policy)}")
         layer.given |= POLICY
@@ -348,7 +346,9 @@ cdef class Allocator:
     cdef void report_wire_failures(self) noexcept:
         cdef ObjectLock lock
         cdef bint reported
-        if self.reported_failures or core_read(&self.core, &self.core.limits.wire_failures) == 0:
+        if self.reported_failures:
+            return
+        if controls_read(&self.core, &self.core.limits.wire_failures) == 0:
             return
         lock_object(&lock, <PyObject *> self)
         reported = self.reported_failures
@@ -407,18 +407,18 @@ def get_memory_limit():
     After ``mlx.core.get_memory_limit``.
     """
     cdef Core *core = &get_default().core
-    return core_read(core, &core.limits.memory_limit)
+    return controls_read(core, &core.limits.memory_limit)
 
 
 def get_cache_limit():
     """Return the cache limit, in bytes."""
-    return core_cache_limit(&get_default().core)
+    return controls_cache_limit(&get_default().core)
 
 
 def get_wired_limit():
     """Return the wired limit, in bytes."""
     cdef Core *core = &get_default().core
-    return core_read(core, &core.limits.wired_limit)
+    return controls_read(core, &core.limits.wired_limit)
 
 
 def get_active_memory():
@@ -426,7 +426,7 @@ def get_active_memory():
 
     After ``mlx.core.get_active_memory``.
     """
-    return core_active(&get_default().core)
+    return controls_active(&get_default().core)
 
 
 def get_cache_memory():
@@ -434,7 +434,7 @@ def get_cache_memory():
 
     After ``mlx.core.get_cache_memory``.
     """
-    return core_cached(&get_default().core)
+    return controls_cached(&get_default().core)
 
 
 def get_peak_memory():
@@ -443,27 +443,27 @@ def get_peak_memory():
     After ``mlx.core.get_peak_memory``.
     """
     cdef Core *core = &get_default().core
-    return core_read(core, &core.limits.peak)
+    return controls_read(core, &core.limits.peak)
 
 
 def get_wired_memory():
     """Return the bytes now kept resident."""
     cdef Core *core = &get_default().core
-    return core_read(core, &core.limits.wired)
+    return controls_read(core, &core.limits.wired)
 
 
 # ---- around a fork ----
 
 cdef void before_fork() noexcept nogil:
     settings_before_fork(default_settings)
-    core_before_fork(default_core)
+    fork_prepare(default_core)
 
 
 cdef void after_fork_in_parent() noexcept nogil:
-    core_after_fork(default_core, False)
+    fork_resume(default_core, False)
     settings_after_fork(default_settings, False)
 
 
 cdef void after_fork_in_child() noexcept nogil:
-    core_after_fork(default_core, True)
+    fork_resume(default_core, True)
     settings_after_fork(default_settings, True)

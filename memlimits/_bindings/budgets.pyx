@@ -13,12 +13,12 @@ from memlimits._bindings.arguments cimport as_limit, as_nbytes, shown
 from memlimits._bindings.contexts cimport (
     Opened, account_here, context_enter, context_leave, new_opened, opened_here, path_of,
 )
-from memlimits._bindings.wait_hooks cimport python_caller, raise_what_is_set
-from memlimits._engine.charging cimport core_release, core_would_fit_on
-from memlimits._engine.controls cimport core_read
+from memlimits._bindings.wait_hooks cimport python_wait_hooks, raise_what_is_set
+from memlimits._engine.charging cimport charging_release, charging_would_fit
+from memlimits._engine.controls cimport controls_read
 from memlimits._engine.core cimport Core
-from memlimits._engine.reservations cimport core_end_floor, core_set_floor
-from memlimits._engine.waiting cimport Caller
+from memlimits._engine.reservations cimport reservations_end, reservations_set
+from memlimits._engine.waiting cimport WaitHooks
 from memlimits._ledger.accounts cimport (
     DEEPEST, LONGEST_NAME, Account, accounts_open, accounts_opened,
 )
@@ -57,7 +57,7 @@ cdef class Scope:
 
     def __dealloc__(self):
         if self.account != NULL:
-            core_release(self.core, self.account)
+            charging_release(self.core, self.account)
 
     cdef int prepare(self) except -1:
         """Before it counts as open."""
@@ -126,7 +126,7 @@ cdef class Scope:
         self.core = core
         before = self.replace_account(account)
         if before != NULL:
-            core_release(core, before)
+            charging_release(core, before)
         return opened
 
     cdef const char *label(self) noexcept:
@@ -270,18 +270,18 @@ cdef class Reservation(Scope):
         self.lose()
 
     cdef int prepare(self) except -1:
-        cdef Caller caller = python_caller()
+        cdef WaitHooks hooks = python_wait_hooks()
         cdef Blocker blocker
         with nogil:
-            blocker = core_set_floor(self.core, self.account, self.nbytes, &caller)
+            blocker = reservations_set(self.core, self.account, self.nbytes, &hooks)
         if blocker != NOTHING:
-            if caller.gave_up:
+            if hooks.gave_up:
                 raise_what_is_set()
             raise_refusal(get_default())
         return 0
 
     cdef int leave(self) except -1:
-        core_end_floor(self.core, self.account)
+        reservations_end(self.core, self.account)
         return 0
 
     @property
@@ -400,7 +400,7 @@ def what_blocks(nbytes):
     if n == 0:
         return n, None
     with nogil:
-        blocker = core_would_fit_on(&allocator.core, account, n)
+        blocker = charging_would_fit(&allocator.core, account, n)
     return n, BLOCKED_BY[<int> blocker]
 
 
@@ -444,16 +444,16 @@ def budgets():
             path = path_of(held[i])
             live.add(path)
             before = left.get(path, {"peak": 0})["peak"]
-            limit = core_read(core, &held[i].limit)
-            peak = max(core_read(core, &held[i].peak), before)
+            limit = controls_read(core, &held[i].limit)
+            peak = max(controls_read(core, &held[i].peak), before)
             found.append({
                 "name": path,
                 "limit": None if limit == UINT64_MAX else limit,
-                "active": core_read(core, &held[i].active),
+                "active": controls_read(core, &held[i].active),
                 "peak": peak,
             })
     for i in range(count):
-        core_release(core, held[i])
+        charging_release(core, held[i])
     free(held)
     for path, numbers in left.items():
         if path not in live:

@@ -13,33 +13,33 @@ from memlimits._bindings.arguments cimport as_nbytes, shown
 from memlimits._bindings.contexts cimport account_here
 from memlimits._bindings.dlpack cimport DLPACK_MAJOR, DL_CPU, dlpack_capsule
 from memlimits._bindings.spares cimport MOST_SPARE, Spares, spares_here
-from memlimits._bindings.wait_hooks cimport python_caller, raise_what_is_set
+from memlimits._bindings.wait_hooks cimport python_wait_hooks, raise_what_is_set
 from memlimits._device.mlim cimport mlim_buffer_native
-from memlimits._engine.charging cimport core_take_on
+from memlimits._engine.charging cimport charging_alloc
 from memlimits._engine.core cimport Core, core_clear, core_free, core_hit, core_return
-from memlimits._engine.growth cimport core_miss
-from memlimits._engine.waiting cimport Caller
+from memlimits._engine.growth cimport growth_miss
+from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport NOTHING, Blocker
-from memlimits._residency.pins cimport asked_change, asked_is_wired
+from memlimits._residency.pins cimport pins_change, pins_is_wired
 
 
 cdef int take(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1:
     cdef Blocker blocker
-    cdef Caller caller
+    cdef WaitHooks hooks
     cdef Account *account = account_here(&allocator.core)
     if account != NULL or not core_hit(&allocator.core, n, block):
-        caller = python_caller()
+        hooks = python_wait_hooks()
         with nogil:
             if account != NULL:
-                blocker = core_take_on(&allocator.core, account, n, &caller, block)
+                blocker = charging_alloc(&allocator.core, account, n, &hooks, block)
             else:
-                blocker = core_miss(&allocator.core, n, &caller, block)
+                blocker = growth_miss(&allocator.core, n, &hooks, block)
         if blocker != NOTHING:
             block.resource = NULL
-            if caller.gave_up:
+            if hooks.gave_up:
                 raise_what_is_set()
             raise_refusal(allocator)
         allocator.report_wire_failures()
@@ -65,7 +65,7 @@ cdef Buffer allocate_wired(Allocator allocator, uint64_t n, bint zeroed):
     buffer.nbytes = n
     if n:
         with nogil:
-            asked_change(&allocator.core.residency, buffer.block.start, True)
+            pins_change(&allocator.core.residency, buffer.block.start, True)
         allocator.report_wire_failures()
     return buffer
 
@@ -155,7 +155,7 @@ cdef class Buffer:
         cdef bint wired
         lock_object(&lock, <PyObject *> self)
         resource = self.block.resource
-        wired = resource != NULL and asked_is_wired(&self.allocator.core.residency, resource)
+        wired = resource != NULL and pins_is_wired(&self.allocator.core.residency, resource)
         unlock_object(&lock)
         return wired
 
@@ -358,7 +358,7 @@ cdef inline void give_back(Buffer self, Resource *resource) noexcept:
 cdef Core *default_core = NULL          # NULL until it was first used
 
 
-cdef PyObject *allocate_quickly(
+cdef PyObject *allocate_fast(
     PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords
 ) noexcept:
     """`allocate` with one small int, as long as there is a spare Buffer and the core has a hit.
@@ -370,14 +370,14 @@ cdef PyObject *allocate_quickly(
     cdef PyObject *buffer
     cdef Py_ssize_t n
     if nargs != 1 or keywords != NULL or spares == NULL or spares.count == 0:
-        return allocate_slowly(module, args, nargs, keywords)
+        return allocate_slow_path(module, args, nargs, keywords)
     core = <Core *> load_acquire(<void **> &default_core)
     n = small_int(args[0])
     buffer = spares.objects[spares.count - 1]
     if n <= 0 or load_acquire(&core.accounts.open) != NULL or (
         not core_hit(core, n, &(<Buffer> buffer).block)
     ):
-        return allocate_slowly(module, args, 1, NULL)
+        return allocate_slow_path(module, args, 1, NULL)
     spares.count -= 1
     (<Buffer> buffer).nbytes = n
     (<Buffer> buffer).released = False
@@ -394,11 +394,11 @@ cdef void deallocate(Buffer self) noexcept:
             spares.objects[spares.count] = <PyObject *> self
             spares.count += 1
             return
-    free_slowly(<PyObject *> self)
+    free_slow_path(<PyObject *> self)
 
 
 # Each goes in front of what Cython made.
-cdef FastFunction allocate_slowly = <FastFunction> (<PyCFunctionObject *> allocate).m_ml.ml_meth
-(<PyCFunctionObject *> allocate).m_ml.ml_meth = <PyCFunction> allocate_quickly
-cdef destructor free_slowly = (<PyTypeObject *> Buffer).tp_dealloc
+cdef FastFunction allocate_slow_path = <FastFunction> (<PyCFunctionObject *> allocate).m_ml.ml_meth
+(<PyCFunctionObject *> allocate).m_ml.ml_meth = <PyCFunction> allocate_fast
+cdef destructor free_slow_path = (<PyTypeObject *> Buffer).tp_dealloc
 (<PyTypeObject *> Buffer).tp_dealloc = <destructor> deallocate

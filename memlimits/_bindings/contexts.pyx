@@ -5,9 +5,9 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 
 from memlimits._base.python cimport in_main_interpreter, set_new
 from memlimits._base.sync cimport load_acquire
-from memlimits._engine.charging cimport core_close_account
-from memlimits._engine.controls cimport core_read
-from memlimits._engine.reservations cimport core_end_floor
+from memlimits._engine.charging cimport charging_close
+from memlimits._engine.controls cimport controls_read
+from memlimits._engine.reservations cimport reservations_end
 
 cdef extern from "Python.h":
     """
@@ -28,10 +28,10 @@ cdef object innermost = PyContextVar_New("memlimits_account", NULL)
 cdef class Opened:
     def __dealloc__(self):
         if self.account != NULL:
-            if self.account.floor:
+            if self.account.reservation:
                 # Nobody left it, and nobody can any more.
-                core_end_floor(self.core, self.account)
-            core_close_account(self.core, self.account)
+                reservations_end(self.core, self.account)
+            charging_close(self.core, self.account)
 
 
 cdef PyObject *refuse(PyTypeObject *kind, PyObject *args, PyObject *keywords) except NULL:
@@ -105,7 +105,7 @@ cdef list rooms_here(Core *core):
     cdef uint64_t limit, active
     found = []
     while account != NULL:
-        limit, active = core_read(core, &account.limit), core_read(core, &account.active)
+        limit, active = controls_read(core, &account.limit), controls_read(core, &account.active)
         if limit != UINT64_MAX:
             found.append(("budget", path_of(account), limit - active if limit > active else 0))
         account = account.parent

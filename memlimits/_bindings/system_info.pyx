@@ -4,6 +4,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.stdlib cimport free
 
+from memlimits._base.arithmetic cimport saturating_sub
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._bindings.allocator cimport Allocator
 from memlimits._bindings.arguments cimport as_nbytes, as_real, shown
@@ -11,10 +12,10 @@ from memlimits._bindings.contexts cimport account_here, rooms_here
 from memlimits._device.mlim cimport MLIM_CGROUP, MLIM_OK, MLIM_RLIMIT, mlim_bound
 from memlimits._device.readings cimport device_stall
 from memlimits._engine.books cimport books_checked
-from memlimits._engine.controls cimport core_read_sizes, core_settings
+from memlimits._engine.controls cimport controls_read_sizes, controls_settings
 from memlimits._engine.core cimport Core, core_resume, core_stop
 from memlimits._engine.pressure cimport pressure_set, pressure_trim
-from memlimits._engine.system_room cimport room_lower_promise
+from memlimits._engine.system_room cimport room_lower_unfaulted
 from memlimits._ledger.accounts cimport Account, account_reserved_for
 from memlimits._ledger.limits cimport Limits, limits_least_available, limits_room, limits_unreserved
 
@@ -64,7 +65,7 @@ def set_pressure_trim(Allocator allocator not None, available, stall):
 
 
 def get_pressure_trim(Allocator allocator not None):
-    return thresholds(core_settings(&allocator.core))
+    return thresholds(controls_settings(&allocator.core))
 
 
 cdef tuple thresholds(Limits limits):
@@ -88,15 +89,11 @@ cdef Limits exact_limits(Core *core, uint64_t *purgeable) noexcept nogil:
     """The counters after a look at what of our bytes is untouched."""
     cdef Limits limits
     core_stop(core)
-    room_lower_promise(core)
+    room_lower_unfaulted(core)
     limits = core.limits
     purgeable[0] = core.purgeable
     core_resume(core, False)
     return limits
-
-
-cdef inline uint64_t minus(uint64_t a, uint64_t b) noexcept nogil:
-    return a - b if a > b else 0
 
 
 cdef uint64_t reserved_for(Core *core, const Account *account) noexcept nogil:
@@ -121,35 +118,37 @@ def candidates(Allocator allocator not None):
     allocator.device.require()
     allocator.report_unread()
     with nogil:
-        core_read_sizes(&allocator.core)
+        controls_read_sizes(&allocator.core)
         limits = exact_limits(&allocator.core, &purgeable)
     used = limits.footprint - limits.cache
-    found = [("limit", "memory limit", minus(limits.memory_limit, used))]
+    found = [("limit", "memory limit", saturating_sub(limits.memory_limit, used))]
     account = account_here(&allocator.core)
     with nogil:
         own = reserved_for(&allocator.core, account)
     if limits.reserved > own:
         found.append((
-            "reservation", "reserved for others", minus(limits_unreserved(&limits, own), used)))
+            "reservation", "reserved for others",
+            saturating_sub(limits_unreserved(&limits, own), used)))
     found += rooms_here(&allocator.core)
     try:
         bounds = allocator.device.bounds(&count)
     except DeviceError:
         # Not now. What could be read last is taken to be as it was.
-        n = limits_room(&limits, limits.assured) + own + minus(limits.cache, purgeable)
-        found.append(("system", "RAM and swap", minus(n, LOOSE)))
+        n = limits_room(&limits, limits.assured) + own + saturating_sub(limits.cache, purgeable)
+        found.append(("system", "RAM and swap", saturating_sub(n, LOOSE)))
         return found
     try:
         for i in range(count):
             name = (<const char *> bounds[i].name).decode("utf-8", "surrogateescape")
             if bounds[i].kind == MLIM_RLIMIT:
-                n = minus(bounds[i].room + limits.cache, MAPPED)
+                n = saturating_sub(bounds[i].room + limits.cache, MAPPED)
                 found.append(("rlimit", name, n))
                 continue
             # What is purgeable counts as available already.
-            n = limits_room(&limits, bounds[i].room) + own + minus(limits.cache, purgeable)
+            n = limits_room(&limits, bounds[i].room) + own + saturating_sub(limits.cache, purgeable)
             found.append((
-                "cgroup" if bounds[i].kind == MLIM_CGROUP else "system", name, minus(n, LOOSE)))
+                "cgroup" if bounds[i].kind == MLIM_CGROUP else "system", name,
+                saturating_sub(n, LOOSE)))
     finally:
         free(bounds)
     return found

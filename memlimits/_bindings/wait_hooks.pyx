@@ -112,14 +112,14 @@ cdef int collect_with_signals() except -1:
 
 # ---- who can raise ----
 
-cdef void collect_garbage(Caller *caller) noexcept with gil:
-    caller.handles_signals = _PyOS_IsMainThread()
-    if caller.handles_signals:
+cdef void collect_garbage(WaitHooks *hooks) noexcept with gil:
+    hooks.handles_signals = _PyOS_IsMainThread()
+    if hooks.handles_signals:
         # What it raises stays set.
-        caller.gave_up = (<int (*)() noexcept> collect_with_signals)() != 0
+        hooks.gave_up = (<int (*)() noexcept> collect_with_signals)() != 0
     else:
         PyGC_Collect()
-        caller.runs_python = WITHOUT_GIL and is_waited_for()
+        hooks.runs_python = WITHOUT_GIL and is_waited_for()
 
 
 cdef bint is_waited_for() noexcept:
@@ -138,58 +138,58 @@ cdef bint runs_python() noexcept with gil:
         WITHOUT_GIL and PyObject_CallNoArgs(<PyObject *> step_of_python) == NULL)
 
 
-cdef bint python_gives_up(Caller *caller) noexcept nogil:
-    if Py_IsFinalizing() and not caller.handles_signals:
+cdef bint python_gives_up(WaitHooks *hooks) noexcept nogil:
+    if Py_IsFinalizing() and not hooks.handles_signals:
         return True
-    if caller.handles_signals or caller.runs_python:
-        caller.gave_up = runs_python()
-    return caller.gave_up
+    if hooks.handles_signals or hooks.runs_python:
+        hooks.gave_up = runs_python()
+    return hooks.gave_up
 
 
-cdef Caller python_caller() noexcept nogil:
-    cdef Caller caller
-    memset(&caller, 0, sizeof(Caller))
-    caller.begins = collect_garbage
-    caller.gives_up = python_gives_up
-    return caller
+cdef WaitHooks python_wait_hooks() noexcept nogil:
+    cdef WaitHooks hooks
+    memset(&hooks, 0, sizeof(WaitHooks))
+    hooks.begins = collect_garbage
+    hooks.gives_up = python_gives_up
+    return hooks
 
 
 # ---- C code ----
 
-cdef void give_up_gil(Caller *caller) noexcept nogil:
+cdef void give_up_gil(WaitHooks *hooks) noexcept nogil:
     if attached_thread() != NULL:
-        caller.handles_signals = _PyOS_IsMainThread()
-        caller.state = PyEval_SaveThread()
+        hooks.handles_signals = _PyOS_IsMainThread()
+        hooks.state = PyEval_SaveThread()
 
 
-cdef bint c_gives_up(Caller *caller) noexcept nogil:
+cdef bint c_gives_up(WaitHooks *hooks) noexcept nogil:
     cdef bint interrupted
-    if caller.state == NULL:
+    if hooks.state == NULL:
         return False
-    if not caller.handles_signals:
+    if not hooks.handles_signals:
         return Py_IsFinalizing()
-    PyEval_RestoreThread(caller.state)
+    PyEval_RestoreThread(hooks.state)
     interrupted = PyOS_InterruptOccurred()
     if interrupted:
         PyErr_SetInterrupt()
-    caller.state = PyEval_SaveThread()
+    hooks.state = PyEval_SaveThread()
     return interrupted
 
 
-cdef void c_caller_ends(Caller *caller) noexcept nogil:
-    if caller.state != NULL:
-        PyEval_RestoreThread(caller.state)
+cdef void c_wait_hooks_end(WaitHooks *hooks) noexcept nogil:
+    if hooks.state != NULL:
+        PyEval_RestoreThread(hooks.state)
 
 
-cdef void c_caller_may_wait(bint may) noexcept nogil:
+cdef void c_wait_hooks_allow(bint may) noexcept nogil:
     global keeps_gil
     keeps_gil = not may
 
 
-cdef Caller c_caller() noexcept nogil:
-    cdef Caller caller
-    memset(&caller, 0, sizeof(Caller))
-    caller.never_waits = keeps_gil
-    caller.begins = give_up_gil
-    caller.gives_up = c_gives_up
-    return caller
+cdef WaitHooks c_wait_hooks() noexcept nogil:
+    cdef WaitHooks hooks
+    memset(&hooks, 0, sizeof(WaitHooks))
+    hooks.never_waits = keeps_gil
+    hooks.begins = give_up_gil
+    hooks.gives_up = c_gives_up
+    return hooks

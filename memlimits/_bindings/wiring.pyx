@@ -9,13 +9,13 @@ from memlimits._bindings.buffer cimport Buffer
 from memlimits._engine.core cimport Core, core_find
 from memlimits._heap.heaps cimport heaps_resume, heaps_stop
 from memlimits._heap.resource cimport Resource
-from memlimits._residency.pins cimport FOREIGN, NOT_ASKED, Asked, asked_change, asked_find
+from memlimits._residency.pins cimport FOREIGN, NOT_PINNED, Pinning, pins_change, pins_find
 
 
 cdef int ask(object array, bint wired) except -1:
     cdef Allocator allocator = get_default()
     cdef Py_buffer view
-    cdef Asked asked
+    cdef Pinning asked
     if isinstance(array, Buffer):
         allocator = (<Buffer> array).allocator
     elif not PyObject_CheckBuffer(array):
@@ -27,7 +27,7 @@ cdef int ask(object array, bint wired) except -1:
         if view.len == 0:
             return 0
         with nogil:
-            asked = asked_change(&allocator.core.residency, <const char *> view.buf, wired)
+            asked = pins_change(&allocator.core.residency, <const char *> view.buf, wired)
     finally:
         PyBuffer_Release(&view)
     if asked == FOREIGN:
@@ -35,7 +35,7 @@ cdef int ask(object array, bint wired) except -1:
             f"the memory of this {type(array).__name__}, at {<size_t> view.buf:#x}, is not "
             "memlimits': only what memlimits.allocate, empty, zeros or a governed NumPy made can "
             "be wired. Copy it into such a block first.")
-    if asked == NOT_ASKED:
+    if asked == NOT_PINNED:
         raise ValueError(
             f"this {type(array).__name__} was not asked to be wired: each unwire takes back one "
             "wire, or the wired=True that it was allocated with")
@@ -94,7 +94,7 @@ cdef Resource *resource_of(Core *core, const char *address) noexcept nogil:
     cdef Resource *resource = core_find(core, address)
     if resource == NULL:
         heaps_stop(&core.heaps)
-        resource = asked_find(&core.residency, address)
+        resource = pins_find(&core.residency, address)
         heaps_resume(&core.heaps)
     return resource
 

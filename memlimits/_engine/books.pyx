@@ -3,7 +3,7 @@ from libc.stdint cimport INT64_MAX
 from memlimits._base.sync cimport count_atomically, load_count
 from memlimits._heap.cache cimport cache_block_size
 from memlimits._heap.checks cimport CHECKING, at_most, heaps_check_lists, holds, same
-from memlimits._heap.heap cimport Heap, heap_of, headroom_of
+from memlimits._heap.heap cimport Heap, headroom_of, heap_of
 from memlimits._heap.heaps cimport Totals, heaps_total
 from memlimits._heap.pagemap cimport pagemap_find
 from memlimits._heap.resource cimport (
@@ -164,7 +164,7 @@ cdef void compare_heap(
         resource = resource.below
     same(heap.cache.idle, idle, b"a heap counts the bytes that are idle in it")
     same(heap.cache.cached, cached, b"a heap counts the bytes in its idle resources")
-    same(heap.cache.cut, cut, b"a heap counts its slabs")
+    same(heap.cache.carved, cut, b"a heap counts its slabs")
 
 
 cdef void check_resources(
@@ -195,7 +195,7 @@ cdef void check_account(const Accounts *accounts, const Account *account) noexce
     cdef int64_t active = account.active
     while below != NULL:
         if below.parent == account:
-            claimed -= max(below.floor, below.claimed)
+            claimed -= max(below.reservation, below.claimed)
             active -= below.active
         below = below.next
     at_most(0, active, b"what is charged below an account is charged to it")
@@ -208,7 +208,7 @@ cdef void check_accounts(const Accounts *accounts, const Limits *limits) noexcep
     cdef int count = 0
     while account != NULL:
         if account.parent == NULL:
-            claimed += max(account.floor, account.claimed)
+            claimed += max(account.reservation, account.claimed)
             active += account.active
         if count < MOST_ACCOUNTS:
             check_account(accounts, account)

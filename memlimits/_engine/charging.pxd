@@ -3,19 +3,19 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._engine.core cimport Core
-from memlimits._engine.waiting cimport Caller
+from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.resource cimport Block
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport Blocker
 
 # What n bytes are charged as: the block they need, to the size class or the page.
 cdef extern uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil
-# n bytes, at least 1, whatever it takes: what core_hit and core_miss do. `account` is the caller's.
-cdef extern Blocker core_take_on(
-    Core *core, Account *account, uint64_t n, Caller *caller, Block *block) noexcept nogil
+# n bytes, at least 1, whatever it takes: a hit or a miss. `account` is the caller's.
+cdef extern Blocker charging_alloc(
+    Core *core, Account *account, uint64_t n, WaitHooks *hooks, Block *block) noexcept nogil
 # Whether n bytes could be had on the account, which may be NULL; or what stands in the way.
-cdef extern Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcept nogil
+cdef extern Blocker charging_would_fit(Core *core, Account *account, uint64_t n) noexcept nogil
 # Gives up a reference to it.
-cdef extern void core_release(Core *core, Account *account) noexcept nogil
+cdef extern void charging_release(Core *core, Account *account) noexcept nogil
 # That of a context that it is open in.
-cdef extern void core_close_account(Core *core, Account *account) noexcept nogil
+cdef extern void charging_close(Core *core, Account *account) noexcept nogil

@@ -1,10 +1,10 @@
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._engine.core cimport core_free, core_hit, core_return
-from memlimits._engine.growth cimport core_miss_with
-from memlimits._engine.refusals cimport core_refuse_by_budget
-from memlimits._engine.reservations cimport core_would_fit
+from memlimits._engine.growth cimport growth_miss_with
+from memlimits._engine.refusals cimport refusals_add_by_budget
+from memlimits._engine.reservations cimport reservations_would_fit
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_least_growth
-from memlimits._heap.heap cimport Heap, heap_put_apart, heaps_swap_mine
+from memlimits._heap.heap cimport Heap, heap_put_apart, heap_swap_mine
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.accounts cimport (
     account_blocks, account_charge, account_discharge, account_keeps, account_note, account_release,
@@ -24,48 +24,48 @@ cdef uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil:
 # the thread's own heap.
 cdef struct Detour:
     Core *core
-    Caller *caller
+    WaitHooks *hooks
     Heap *own
 
 cdef void leave_detour(Detour *detour) noexcept nogil:
-    heaps_swap_mine(&detour.core.heaps, detour.own)
+    heap_swap_mine(&detour.core.heaps, detour.own)
 
 
 cdef void take_detour(Detour *detour) noexcept nogil:
-    detour.own = heaps_swap_mine(&detour.core.heaps, &detour.core.heaps.shared)
+    detour.own = heap_swap_mine(&detour.core.heaps, &detour.core.heaps.shared)
 
 
-cdef void begins(Caller *caller) noexcept nogil:
-    cdef Detour *detour = <Detour *> caller.state
+cdef void begins(WaitHooks *hooks) noexcept nogil:
+    cdef Detour *detour = <Detour *> hooks.state
     leave_detour(detour)
-    if detour.caller.begins != NULL:
-        detour.caller.begins(detour.caller)
+    if detour.hooks.begins != NULL:
+        detour.hooks.begins(detour.hooks)
     take_detour(detour)
-    caller.gave_up = detour.caller.gave_up
+    hooks.gave_up = detour.hooks.gave_up
 
 
-cdef bint gives_up(Caller *caller) noexcept nogil:
-    cdef Detour *detour = <Detour *> caller.state
+cdef bint gives_up(WaitHooks *hooks) noexcept nogil:
+    cdef Detour *detour = <Detour *> hooks.state
     cdef bint does = False
     leave_detour(detour)
-    if detour.caller.gives_up != NULL:
-        does = detour.caller.gives_up(detour.caller)
+    if detour.hooks.gives_up != NULL:
+        does = detour.hooks.gives_up(detour.hooks)
     take_detour(detour)
-    caller.gave_up = detour.caller.gave_up
+    hooks.gave_up = detour.hooks.gave_up
     return does
 
 
 cdef Blocker take_small(
-    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block, Heap **taker
+    Core *core, uint64_t n, uint64_t *own, WaitHooks *hooks, Block *block, Heap **taker
 ) noexcept nogil:
-    cdef Detour detour = Detour(core, caller, NULL)
-    cdef Caller in_detour = caller[0]
+    cdef Detour detour = Detour(core, hooks, NULL)
+    cdef WaitHooks in_detour = hooks[0]
     cdef Blocker blocker = NOTHING
     in_detour.begins, in_detour.gives_up, in_detour.state = begins, gives_up, &detour
     take_detour(&detour)
     in_detour.heap = detour.own
     if not core_hit(core, n, block):
-        blocker = core_miss_with(core, n, own, &in_detour, block)
+        blocker = growth_miss_with(core, n, own, &in_detour, block)
     leave_detour(&detour)
     taker[0] = detour.own
     return blocker
@@ -83,8 +83,8 @@ cdef bint note(
     return True
 
 
-cdef Blocker core_take_on(
-    Core *core, Account *account, uint64_t n, Caller *caller, Block *block
+cdef Blocker charging_alloc(
+    Core *core, Account *account, uint64_t n, WaitHooks *hooks, Block *block
 ) noexcept nogil:
     cdef uint64_t charge = charge_for(core, n)
     cdef uint64_t own = 0
@@ -98,15 +98,15 @@ cdef Blocker core_take_on(
         charged = account_blocks(account, charge) == NULL
         if charged:
             own = account_charge(account, charge)
-            caller.keeps = account_keeps(account)
+            hooks.keeps = account_keeps(account)
         pthread_mutex_unlock(&core.heaps.lock)
         # Meanwhile something may have come back.
-        if not charged and core_refuse_by_budget(core, n, account, charge):
+        if not charged and refusals_add_by_budget(core, n, account, charge):
             return BUDGET
     if n <= LARGEST_SLAB_BLOCK:
-        blocker = take_small(core, n, &own, caller, block, &taker)
+        blocker = take_small(core, n, &own, hooks, block, &taker)
     elif not core_hit(core, n, block):
-        blocker = core_miss_with(core, n, &own, caller, block)
+        blocker = growth_miss_with(core, n, &own, hooks, block)
     pthread_mutex_lock(&core.heaps.lock)
     if blocker == NOTHING:
         core.limits.reserved -= own
@@ -124,7 +124,7 @@ cdef Blocker core_take_on(
     return blocker
 
 
-cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcept nogil:
+cdef Blocker charging_would_fit(Core *core, Account *account, uint64_t n) noexcept nogil:
     cdef uint64_t charge = charge_for(core, n)
     cdef uint64_t own = 0
     cdef bint blocked = False
@@ -134,16 +134,16 @@ cdef Blocker core_would_fit_on(Core *core, Account *account, uint64_t n) noexcep
         if not blocked:
             own = account_reserved_for(account, charge)
         pthread_mutex_unlock(&core.heaps.lock)
-    return BUDGET if blocked else core_would_fit(core, n, own, account)
+    return BUDGET if blocked else reservations_would_fit(core, n, own, account)
 
 
-cdef void core_release(Core *core, Account *account) noexcept nogil:
+cdef void charging_release(Core *core, Account *account) noexcept nogil:
     pthread_mutex_lock(&core.heaps.lock)
     account_release(&core.accounts, account)
     pthread_mutex_unlock(&core.heaps.lock)
 
 
-cdef void core_close_account(Core *core, Account *account) noexcept nogil:
+cdef void charging_close(Core *core, Account *account) noexcept nogil:
     pthread_mutex_lock(&core.heaps.lock)
     accounts_opened(&core.accounts, False)
     account_release(&core.accounts, account)

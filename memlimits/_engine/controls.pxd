@@ -14,24 +14,24 @@ cdef struct Snapshot:
     uint64_t idle_timeout
 
 # Setters act before they return: the cache is trimmed, resources are unwired. They call the device.
-cdef extern void core_set_memory_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
-cdef extern void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
-cdef extern void core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
-# `timeout`, in ns, is that of PATIENT, and stays what it was with another.
-cdef extern void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil
+cdef extern void controls_set_memory_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
+cdef extern void controls_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil
+cdef extern void controls_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
+# `timeout`, in ns, is that of POLICY_WAIT, and stays what it was with another.
+cdef extern void controls_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil
 # A memory limit that was not set becomes the default by the last reading; a new reading, too.
-cdef extern void core_follow_sizes(Core *core) noexcept nogil
-cdef extern void core_read_sizes(Core *core) noexcept nogil
-cdef extern uint64_t core_default_limit(Core *core) noexcept nogil
-cdef extern void core_clear_cache(Core *core) noexcept nogil
-cdef extern void core_reset_peak(Core *core) noexcept nogil
+cdef extern void controls_follow_sizes(Core *core) noexcept nogil
+cdef extern void controls_read_sizes(Core *core) noexcept nogil
+cdef extern uint64_t controls_default_limit(Core *core) noexcept nogil
+cdef extern void controls_clear_cache(Core *core) noexcept nogil
+cdef extern void controls_reset_peak(Core *core) noexcept nogil
 # One consistent copy: of everything, and the peak becomes 0 in the same step, if asked to; of all
 # but active, cache and hits, without a look at the heaps; and of the newest refusal of any thread.
-cdef extern void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil
-cdef extern uint64_t core_active(Core *core) noexcept nogil    # two of them alone
-cdef extern uint64_t core_cached(Core *core) noexcept nogil
+cdef extern void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil
+cdef extern uint64_t controls_active(Core *core) noexcept nogil    # two of them alone
+cdef extern uint64_t controls_cached(Core *core) noexcept nogil
 # One number that the lock guards.
-cdef extern uint64_t core_read(Core *core, const uint64_t *number) noexcept nogil
-cdef extern uint64_t core_cache_limit(Core *core) noexcept nogil
-cdef extern Limits core_settings(Core *core) noexcept nogil
-cdef extern Refusal core_latest_refusal(Core *core) noexcept nogil
+cdef extern uint64_t controls_read(Core *core, const uint64_t *number) noexcept nogil
+cdef extern uint64_t controls_cache_limit(Core *core) noexcept nogil
+cdef extern Limits controls_settings(Core *core) noexcept nogil
+cdef extern Refusal controls_latest_refusal(Core *core) noexcept nogil

@@ -10,13 +10,13 @@ from memlimits._engine.core cimport (
 )
 from memlimits._heap.checks cimport CHECKING
 from memlimits._heap.heaps cimport (
-    Totals, heaps_hold, heaps_look, heaps_resume, heaps_survey, heaps_total,
+    Totals, heaps_lock_all_to_read, heaps_read_totals, heaps_resume, heaps_survey, heaps_total,
 )
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport (
-    PATIENT, limits_cache_limit, limits_default, limits_is_outdated, limits_note,
+    POLICY_WAIT, limits_cache_limit, limits_default, limits_is_outdated, limits_note,
 )
-from memlimits._residency.pins cimport asked_survey
+from memlimits._residency.pins cimport pins_survey
 from memlimits._residency.plan cimport residency_set_limit
 
 
@@ -28,21 +28,21 @@ cdef void go_on_within_limit(Core *core) noexcept nogil:
     core_return(core, detached)
 
 
-cdef void core_set_memory_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
+cdef void controls_set_memory_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
     core_stop(core)
     core.limits.memory_follows = follows
     core.limits.memory_limit = limits_default(&core.limits) if follows else limit
     go_on_within_limit(core)
 
 
-cdef void core_follow_sizes(Core *core) noexcept nogil:
+cdef void controls_follow_sizes(Core *core) noexcept nogil:
     core_stop(core)
     if core.limits.memory_follows:
         core.limits.memory_limit = limits_default(&core.limits)
     go_on_within_limit(core)
 
 
-cdef void core_read_sizes(Core *core) noexcept nogil:
+cdef void controls_read_sizes(Core *core) noexcept nogil:
     cdef mlim_sizes sizes
     cdef bint due
     # What cannot be read now is taken to be as it was.
@@ -53,10 +53,10 @@ cdef void core_read_sizes(Core *core) noexcept nogil:
     due = limits_is_outdated(&core.limits)
     pthread_mutex_unlock(&core.heaps.lock)
     if due:
-        core_follow_sizes(core)
+        controls_follow_sizes(core)
 
 
-cdef uint64_t core_default_limit(Core *core) noexcept nogil:
+cdef uint64_t controls_default_limit(Core *core) noexcept nogil:
     cdef uint64_t limit
     pthread_mutex_lock(&core.heaps.lock)
     limit = limits_default(&core.limits)
@@ -64,7 +64,7 @@ cdef uint64_t core_default_limit(Core *core) noexcept nogil:
     return limit
 
 
-cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
+cdef void controls_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
     cdef Resource *detached
     core_stop(core)
     core.limits.cache_limit = limit
@@ -74,15 +74,15 @@ cdef void core_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcep
     core_return(core, detached)
 
 
-cdef void core_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
+cdef void controls_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
     residency_set_limit(&core.residency, limit)
 
 
-cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil:
+cdef void controls_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil:
     cdef Waiter *waiter
     pthread_mutex_lock(&core.heaps.lock)
     core.limits.policy = policy
-    if policy == PATIENT:
+    if policy == POLICY_WAIT:
         core.limits.wait_timeout = timeout
     core.wakes += 1
     waiter = core.queue
@@ -92,7 +92,7 @@ cdef void core_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept 
     pthread_mutex_unlock(&core.heaps.lock)
 
 
-cdef void core_clear_cache(Core *core) noexcept nogil:
+cdef void controls_clear_cache(Core *core) noexcept nogil:
     cdef Resource *detached
     core_stop(core)
     detached = core_detach(core, UINT64_MAX)
@@ -102,23 +102,23 @@ cdef void core_clear_cache(Core *core) noexcept nogil:
     core_return(core, detached)
 
 
-cdef void core_reset_peak(Core *core) noexcept nogil:
+cdef void controls_reset_peak(Core *core) noexcept nogil:
     core_stop(core)
     core.limits.peak = 0
     core_resume(core, False)
 
 
-cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil:
+cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil:
     cdef Totals totals
     if reset_peak:
         core_stop(core)
     else:
         pthread_mutex_lock(&core.heaps.lock)
-        heaps_hold(&core.heaps)
+        heaps_lock_all_to_read(&core.heaps)
     heaps_total(&core.heaps, &totals)
     heaps_survey(&core.heaps, &snapshot.survey)
     snapshot.limits = core.limits
-    asked_survey(&core.residency, &snapshot.limits)
+    pins_survey(&core.residency, &snapshot.limits)
     limits_note(&snapshot.limits, totals.idle, totals.cached)
     if CHECKING:
         books_check(
@@ -133,25 +133,25 @@ cdef void core_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcep
         heaps_resume(&core.heaps)
 
 
-cdef uint64_t core_active(Core *core) noexcept nogil:
+cdef uint64_t controls_active(Core *core) noexcept nogil:
     cdef Totals totals
     cdef uint64_t active
     pthread_mutex_lock(&core.heaps.lock)
-    heaps_look(&core.heaps, &totals)
+    heaps_read_totals(&core.heaps, &totals)
     active = core.limits.footprint - core.limits.pending - totals.idle
     pthread_mutex_unlock(&core.heaps.lock)
     return active
 
 
-cdef uint64_t core_cached(Core *core) noexcept nogil:
+cdef uint64_t controls_cached(Core *core) noexcept nogil:
     cdef Totals totals
     pthread_mutex_lock(&core.heaps.lock)
-    heaps_look(&core.heaps, &totals)
+    heaps_read_totals(&core.heaps, &totals)
     pthread_mutex_unlock(&core.heaps.lock)
     return totals.cached
 
 
-cdef uint64_t core_read(Core *core, const uint64_t *number) noexcept nogil:
+cdef uint64_t controls_read(Core *core, const uint64_t *number) noexcept nogil:
     cdef uint64_t value
     pthread_mutex_lock(&core.heaps.lock)
     value = number[0]
@@ -159,7 +159,7 @@ cdef uint64_t core_read(Core *core, const uint64_t *number) noexcept nogil:
     return value
 
 
-cdef uint64_t core_cache_limit(Core *core) noexcept nogil:
+cdef uint64_t controls_cache_limit(Core *core) noexcept nogil:
     cdef uint64_t limit
     pthread_mutex_lock(&core.heaps.lock)
     limit = limits_cache_limit(&core.limits)
@@ -167,7 +167,7 @@ cdef uint64_t core_cache_limit(Core *core) noexcept nogil:
     return limit
 
 
-cdef Limits core_settings(Core *core) noexcept nogil:
+cdef Limits controls_settings(Core *core) noexcept nogil:
     cdef Limits limits
     pthread_mutex_lock(&core.heaps.lock)
     limits = core.limits
@@ -175,7 +175,7 @@ cdef Limits core_settings(Core *core) noexcept nogil:
     return limits
 
 
-cdef Refusal core_latest_refusal(Core *core) noexcept nogil:
+cdef Refusal controls_latest_refusal(Core *core) noexcept nogil:
     cdef Refusal refusal
     pthread_mutex_lock(&core.heaps.lock)
     refusal = core.latest

@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint64_t
 from memlimits._base.sync cimport load_count, pthread_cond_t
 from memlimits._device.mlim cimport mlim_device, mlim_device_facts, mlim_sizes
 from memlimits._heap.checks cimport CHECKING
-from memlimits._heap.heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_give, heaps_take
+from memlimits._heap.heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_try_alloc, heap_try_free
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource
 from memlimits._ledger.accounts cimport LONGEST_NAME, Accounts
@@ -75,7 +75,7 @@ cdef struct Core:
     uint64_t idle_timeout       # ns after which idle resources decay; UINT64_MAX: never; atomic
     bint idle_returns           # they go back then, instead of becoming purgeable
     int64_t pressure_due        # atomic: the last reading is to be looked at for pressure
-    uint64_t clears             # counts core_clear_cache
+    uint64_t clears             # counts controls_clear_cache
     Refusal latest              # of any thread
 
 # -1 without memory. A core stays where it was opened: its parts point at each other. `set_cap` is
@@ -95,10 +95,10 @@ cdef inline uint64_t core_longest(const Core *core) noexcept nogil:
 
 # Serves n bytes from what this thread's heap has. False where nothing fits.
 cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
-    cdef Outcome outcome = heaps_take(&core.heaps, n, block)
-    return outcome == DONE or (outcome == BOUND and core_hit_slowly(core, n, block))
+    cdef Outcome outcome = heap_try_alloc(&core.heaps, n, block)
+    return outcome == DONE or (outcome == BOUND and core_hit_slow_path(core, n, block))
 # One that could make a new peak: with other heaps' headroom, or it does make it.
-cdef extern bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil
+cdef extern bint core_hit_slow_path(Core *core, uint64_t n, Block *block) noexcept nogil
 
 # Has a whole resource's block start at a multiple of `alignment`, which its bytes allow for. False
 # without memory; then nothing is changed.
@@ -108,10 +108,11 @@ cdef extern bint core_align(Core *core, Block *block, uint64_t alignment) noexce
 cdef extern void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil
 # Takes a block back. What it returns goes to core_return, unless it is NULL.
 cdef inline Resource *core_free(Core *core, Resource *resource, void *start) noexcept nogil:
-    if heap_give(resource, start) == DONE:
+    if heap_try_free(resource, start) == DONE:
         return NULL
-    return core_free_slowly(core, resource, start)
-cdef extern Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil
+    return core_free_slow_path(core, resource, start)
+cdef extern Resource *core_free_slow_path(
+    Core *core, Resource *resource, void *start) noexcept nogil
 # Ends the process unless a caller holds a block that starts at an address, which C code gave to a
 # function of that name.
 cdef extern void core_check(Core *core, const char *function, const void *address) noexcept nogil

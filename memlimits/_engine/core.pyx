@@ -7,15 +7,15 @@ from memlimits._base.sync cimport (
 )
 from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_discard
 from memlimits._engine.books cimport books_check
-from memlimits._heap.cache cimport cache_find, cache_give, cache_mapped, cache_remove, cache_serve
+from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_remove, cache_serve
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
-    heap_of, heap_put_apart, heap_put_back, heaps_close, heaps_mine, heaps_open,
+    heap_close_all, heap_mine, heap_of, heap_open_all, heap_put_apart, heap_put_back,
 )
 from memlimits._heap.heaps cimport (
-    Totals, heaps_borrow, heaps_headroom, heaps_hold, heaps_keep_least, heaps_next_idle,
-    heaps_resume, heaps_resume_others, heaps_rewind, heaps_share, heaps_stop, heaps_stop_others,
-    heaps_total,
+    Totals, heaps_borrow, heaps_headroom, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
+    heaps_next_idle, heaps_resume, heaps_rewind, heaps_share, heaps_stop, heaps_total,
+    heaps_unlock_all,
 )
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport pagemap_close, pagemap_init, pagemap_remove, pagemap_set
@@ -24,9 +24,9 @@ from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
 from memlimits._ledger.limits cimport (
-    limits_cache_room, limits_excess, limits_headroom, limits_init, limits_needs_look, limits_note,
-    limits_note_peak, limits_note_sharers, limits_note_sizes, limits_promise, limits_reserve,
-    limits_returned, limits_slack,
+    limits_add_unfaulted, limits_cache_room, limits_excess, limits_headroom, limits_init,
+    limits_needs_look, limits_note, limits_note_peak, limits_note_sharers, limits_note_sizes,
+    limits_reserve, limits_returned, limits_slack,
 )
 from memlimits._residency.plan cimport residency_close, residency_init, residency_release
 
@@ -45,7 +45,7 @@ cdef int core_open(
     core.page_size = facts.page_size
     core.purgeable_lingers = facts.purgeable_lingers
     core.resizes = facts.resizes
-    heaps_open(&core.heaps, facts.page_size)
+    heap_open_all(&core.heaps, facts.page_size)
     pthread_cond_init(&core.settled, NULL)
     # What cannot be read later is taken to be as it is now.
     core_note_sizes(core, &facts.sizes)
@@ -73,7 +73,7 @@ cdef void core_close(Core *core) noexcept nogil:
         resource_destroy(resource)
     pagemap_close(&core.pages)
     pthread_cond_destroy(&core.settled)
-    heaps_close(&core.heaps)
+    heap_close_all(&core.heaps)
 
 
 # ---- resources coming and going ----
@@ -154,9 +154,9 @@ cdef void core_settle(Core *core) noexcept nogil:
 cdef void core_wait(Core *core) noexcept nogil:
     cdef Heap *stopper = core.stopper
     core.waiters += 1
-    heaps_resume_others(&core.heaps)
+    heaps_unlock_all(&core.heaps)
     pthread_cond_wait(&core.settled, &core.heaps.lock)
-    heaps_stop_others(&core.heaps)
+    heaps_lock_all(&core.heaps)
     core.waiters -= 1
     core.stopper = stopper
     core_note(core)
@@ -231,7 +231,7 @@ cdef void core_check_books(const Core *core) noexcept nogil:
 
 
 cdef void core_stop(Core *core) noexcept nogil:
-    cdef Heap *mine = heaps_mine(&core.heaps)
+    cdef Heap *mine = heap_mine(&core.heaps)
     heaps_stop(&core.heaps)
     core.stopper = mine
     core_note(core)
@@ -250,14 +250,14 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
 
 # ---- blocks ----
 
-cdef bint core_hit_slowly(Core *core, uint64_t n, Block *block) noexcept nogil:
-    cdef Heap *heap = heaps_mine(&core.heaps)
+cdef bint core_hit_slow_path(Core *core, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = heap_mine(&core.heaps)
     cdef Outcome outcome = heaps_borrow(heap, n, block)
     cdef Resource *resource
     if outcome != BOUND:
         return outcome == DONE
     pthread_mutex_lock(&core.heaps.lock)
-    heaps_stop_others(&core.heaps)
+    heaps_lock_all(&core.heaps)
     core.stopper = heap
     if heaps_headroom(&core.heaps) >= <int64_t> n:
         # It was there, out of reach.
@@ -280,7 +280,7 @@ cdef bint discharge(Core *core, Resource *resource, void *start) noexcept nogil:
     cdef uint64_t n, reserved = 0
     cdef Account *account = account_take_note(resource, start, &n)
     if account != NULL:
-        if resource.asked_for == 0 and resource.shift == 0:
+        if resource.pinned == 0 and resource.shift == 0:
             heap_put_back(resource)
         reserved = account_discharge(account, n)
         core.limits.reserved += reserved
@@ -297,7 +297,7 @@ cdef bint give_charged(Core *core, Resource *resource, void *start) noexcept nog
     reserved = discharge(core, resource, start)
     charged = resource.charge != NULL
     pthread_mutex_unlock(&core.heaps.lock)
-    return not reserved and not charged and heap_give(resource, start) == DONE
+    return not reserved and not charged and heap_try_free(resource, start) == DONE
 
 
 cdef bint core_align(Core *core, Block *block, uint64_t alignment) noexcept nogil:
@@ -323,7 +323,7 @@ cdef void end_shift(Core *core, Resource *resource) noexcept nogil:
     resource.shift = 0
 
 
-cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noexcept nogil:
+cdef Resource *core_free_slow_path(Core *core, Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap
     cdef Resource *detached = NULL
     if load_acquire(&resource.charge) != NULL and give_charged(core, resource, start):
@@ -337,7 +337,7 @@ cdef Resource *core_free_slowly(Core *core, Resource *resource, void *start) noe
     if core.heaps.lost:
         heap.cache.idle += resource.block_size or resource.bytes
     else:
-        cache_give(&heap.cache, resource, start)
+        cache_free(&heap.cache, resource, start)
         core_note(core)
         detached = core_detach_excess(core)
     core_wake(core)
@@ -349,7 +349,7 @@ cdef void core_check(Core *core, const char *function, const void *address) noex
     cdef const char *at = <const char *> address
     cdef const Resource *resource
     pthread_mutex_lock(&core.heaps.lock)
-    heaps_hold(&core.heaps)
+    heaps_lock_all_to_read(&core.heaps)
     resource = core.resources
     while resource != NULL and not resource.base <= at < resource.base + resource.bytes:
         resource = resource.below
@@ -364,7 +364,7 @@ cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
     if block.resource.block_size == 0 and n >= DISCARD_FROM:
         if mlim_buffer_discard(block.resource.buffer, NULL) == MLIM_OK:
             pthread_mutex_lock(&core.heaps.lock)
-            limits_promise(&core.limits, block.resource.bytes)
+            limits_add_unfaulted(&core.limits, block.resource.bytes)
             pthread_mutex_unlock(&core.heaps.lock)
             return
     memset(block.start, 0, n)

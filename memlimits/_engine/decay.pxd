@@ -11,7 +11,7 @@ from memlimits._engine.core cimport Core
 
 # A slow step: what has been idle for the timeout decays, the oldest first, about `enough` bytes of
 # it. Wired resources do not become purgeable. Returns how many bytes went back.
-cdef extern uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil
+cdef extern uint64_t decay_step(Core *core, uint64_t enough) noexcept nogil
 
 cdef inline bint decay_is_on(const Core *core) noexcept nogil:
     """Whether there is a timeout. Needs no lock."""
@@ -22,8 +22,8 @@ cdef struct Decay:
     uint64_t timeout
     bint returns            # what is due goes back, instead of becoming purgeable
 
-cdef extern Decay purgeable_decay(Core *core) noexcept nogil
+cdef extern Decay decay_settings(Core *core) noexcept nogil
 
 # In ns; UINT64_MAX for never. What is due decays before this returns the previous one.
-cdef extern uint64_t purgeable_set_timeout(
+cdef extern uint64_t decay_set_timeout(
     Core *core, uint64_t timeout, bint returns) noexcept nogil

@@ -52,7 +52,7 @@ cdef void put_back(Core *core, Resource *due) noexcept nogil:
         due = next
 
 
-cdef Decay purgeable_decay(Core *core) noexcept nogil:
+cdef Decay decay_settings(Core *core) noexcept nogil:
     cdef Decay decay
     pthread_mutex_lock(&core.heaps.lock)
     decay = Decay(core.idle_timeout, core.idle_returns)
@@ -60,7 +60,7 @@ cdef Decay purgeable_decay(Core *core) noexcept nogil:
     return decay
 
 
-cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
+cdef uint64_t decay_step(Core *core, uint64_t enough) noexcept nogil:
     cdef Resource *due
     cdef Resource *resource
     cdef uint64_t clears, aged = 0
@@ -100,7 +100,7 @@ cdef uint64_t purgeable_step(Core *core, uint64_t enough) noexcept nogil:
     return 0
 
 
-cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout, bint returns) noexcept nogil:
+cdef uint64_t decay_set_timeout(Core *core, uint64_t timeout, bint returns) noexcept nogil:
     cdef uint64_t previous
     core_stop(core)
     previous = core.idle_timeout
@@ -108,5 +108,5 @@ cdef uint64_t purgeable_set_timeout(Core *core, uint64_t timeout, bint returns) 
     core.idle_returns = returns
     heaps_set_timed(&core.heaps, timeout != UINT64_MAX)
     core_resume(core, False)
-    purgeable_step(core, UINT64_MAX)
+    decay_step(core, UINT64_MAX)
     return previous

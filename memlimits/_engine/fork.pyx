@@ -1,7 +1,7 @@
 from memlimits._base.sync cimport pthread_cond_init, pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport MLIM_OK, mlim_device_usable
 from memlimits._device.readings cimport device_after_fork, device_before_fork
-from memlimits._engine.controls cimport core_clear_cache
+from memlimits._engine.controls cimport controls_clear_cache
 from memlimits._engine.core cimport Waiter, core_wait
 from memlimits._heap.heap cimport heap_self
 from memlimits._heap.heaps cimport (
@@ -10,7 +10,7 @@ from memlimits._heap.heaps cimport (
 from memlimits._residency.plan cimport residency_forget
 
 
-cdef void core_before_fork(Core *core) noexcept nogil:
+cdef void fork_prepare(Core *core) noexcept nogil:
     heaps_before_fork()
     while True:
         pthread_mutex_lock(&core.residency.mutex)
@@ -37,7 +37,7 @@ cdef void keep_own_waiters(Core *core) noexcept nogil:
             link[0] = link[0].next
 
 
-cdef void core_after_fork(Core *core, bint child) noexcept nogil:
+cdef void fork_resume(Core *core, bint child) noexcept nogil:
     device_after_fork(child)
     # It was given to one process.
     core.limits.credit = 0
@@ -54,4 +54,4 @@ cdef void core_after_fork(Core *core, bint child) noexcept nogil:
         heaps_lose(&core.heaps)
     # Idle memory would be copied, page by page, by who uses it first, parent or child: a hit is no
     # growth to anyone else.
-    core_clear_cache(core)
+    controls_clear_cache(core)

@@ -6,14 +6,14 @@ from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_buffer_create,
     mlim_buffer_set_purgeable, mlim_status,
 )
-from memlimits._engine.controls cimport core_read_sizes
+from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
     Waiter, core_detach, core_give_back, core_hold, core_longest, core_resume, core_return,
     core_settle, core_stop, core_take_out,
 )
-from memlimits._engine.decay cimport purgeable_step
+from memlimits._engine.decay cimport decay_step
 from memlimits._engine.pressure cimport pressure_step
-from memlimits._engine.refusals cimport core_refuse, core_refuse_waiter
+from memlimits._engine.refusals cimport refusals_add, refusals_add_waiter
 from memlimits._engine.system_room cimport (
     Reading, room_end, room_extend_credit, room_look, room_read, room_read_ahead,
 )
@@ -26,16 +26,17 @@ from memlimits._heap.cache cimport (
     cache_mapped, cache_remove, cache_serve,
 )
 from memlimits._heap.heap cimport (
-    BOUND, DONE, EMPTY, Heap, Outcome, heap_find, heap_gain, heap_of, heaps_mine, heaps_take_longer,
+    BOUND, DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_gain, heap_mine, heap_of,
 )
-from memlimits._heap.heaps cimport heaps_steal, heaps_stop_others
+from memlimits._heap.heaps cimport heaps_lock_all, heaps_steal
 from memlimits._heap.pagemap cimport pagemap_add
 from memlimits._heap.resource cimport (
     DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
 )
 from memlimits._ledger.limits cimport (
-    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_cancel, limits_confirm, limits_default,
-    limits_easy_growth, limits_longest, limits_promise, limits_reserve, limits_set_aside,
+    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_add_unfaulted, limits_cancel,
+    limits_confirm, limits_default, limits_easy_growth, limits_longest, limits_reserve,
+    limits_set_aside,
 )
 from memlimits._residency.plan cimport residency_update
 
@@ -84,7 +85,7 @@ cdef bint hit(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept n
     return True
 
 
-cdef bint core_could_hit(Core *core, uint64_t n, bint apart) noexcept nogil:
+cdef bint growth_could_hit(Core *core, uint64_t n, bint apart) noexcept nogil:
     cdef Heap *heap = &core.heaps.shared
     while heap != NULL:
         if heap_find(heap, n, apart) != NULL:
@@ -105,7 +106,7 @@ cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
 
 cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
     """From one heap after another, where none has to stop for it."""
-    cdef Heap *mine = heaps_mine(&core.heaps)
+    cdef Heap *mine = heap_mine(&core.heaps)
     cdef Outcome outcome
     pthread_mutex_lock(&core.heaps.lock)
     outcome = heaps_steal(mine, n, longest, block) if core.queue == NULL else EMPTY
@@ -123,7 +124,7 @@ cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
         core.limits.footprint + growth <= limits_easy_growth(&core.limits, core.takers))
 
 
-cdef uint64_t longest_for(const Core *core, uint64_t n) noexcept nogil:
+cdef uint64_t max_fit(const Core *core, uint64_t n) noexcept nogil:
     """Under the lock: how long what serves n bytes may be instead of growth, or 0."""
     return limits_longest(&core.limits, n, core.takers) if n > LARGEST_SLAB_BLOCK else 0
 
@@ -131,7 +132,7 @@ cdef uint64_t longest_for(const Core *core, uint64_t n) noexcept nogil:
 cdef bint reserve_easily(
     Core *core, uint64_t n, uint64_t growth, uint64_t *longest
 ) noexcept nogil:
-    """Growth for which other heaps need not stop; they keep what they have. Else `longest_for`."""
+    """Growth for which other heaps need not stop; they keep what they have. Else `max_fit`."""
     cdef bint easy
     pthread_mutex_lock(&core.heaps.lock)
     easy = is_easy(core, growth) and (
@@ -139,7 +140,7 @@ cdef bint reserve_easily(
     if easy:
         limits_reserve(&core.limits, growth, 0)
     else:
-        longest[0] = longest_for(core, n)
+        longest[0] = max_fit(core, n)
     pthread_mutex_unlock(&core.heaps.lock)
     return easy
 
@@ -194,11 +195,11 @@ cdef Blocker reserve(
                 kept.purgeable = False
                 kept.lingers = core.purgeable_lingers
                 limits_set_aside(limits, kept.bytes)
-                limits_promise(limits, kept.bytes)
+                limits_add_unfaulted(limits, kept.bytes)
                 limits.hits += 1
                 plan.kept = kept
                 return NOTHING
-        longest = min(longest_for(core, n), limits.highest - limits.active)
+        longest = min(max_fit(core, n), limits.highest - limits.active)
         if may_go and longest >= n and hit(core, n, longest, block):
             return NOTHING
         if decide(core, growth, waiter, plan, &blocker):
@@ -216,8 +217,8 @@ cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *p
     return blocker
 
 
-cdef Blocker core_reserve(
-    Core *core, uint64_t n, uint64_t least, Caller *caller, uint64_t *growth, bint *overrun,
+cdef Blocker growth_reserve(
+    Core *core, uint64_t n, uint64_t least, WaitHooks *hooks, uint64_t *growth, bint *overrun,
     Reading *reading
 ) noexcept nogil:
     cdef Plan plan
@@ -226,7 +227,7 @@ cdef Blocker core_reserve(
     cdef uint64_t waited, _longest
     overrun[0] = False
     memset(reading, 0, sizeof(Reading))
-    purgeable_step(core, AGED_A_STEP)
+    decay_step(core, AGED_A_STEP)
     if reserve_easily(core, 0, growth[0], &_longest):
         return NOTHING
     growth[0] = least
@@ -236,11 +237,11 @@ cdef Blocker core_reserve(
         blocker = reserve_growth(core, least, &waiter, &plan)
         if blocker != NOTHING:
             room_end(core, &plan.reading)
-        if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
+        if blocker == NOTHING or not waiter_waits(core, &waiter, hooks, blocker):
             break
     waited = waiter_leave(core, &waiter)
     if blocker != NOTHING:
-        return core_refuse_waiter(core, n, blocker, &waiter, waited)
+        return refusals_add_waiter(core, n, blocker, &waiter, waited)
     if plan.detached != NULL:
         core_give_back(core, plan.detached, least)
     overrun[0] = plan.overrun
@@ -270,7 +271,7 @@ cdef void serve_fresh(Core *core, Resource *fresh, uint64_t n, Block *block) noe
     core_settle(core)
     if heap_gain(mine, fresh, n, block) == BOUND:
         # It makes a new peak.
-        heaps_stop_others(&core.heaps)
+        heaps_lock_all(&core.heaps)
         cache_serve(&mine.cache, fresh, n, block)
         core_resume(core, True)
     else:
@@ -281,7 +282,7 @@ cdef void serve_fresh(Core *core, Resource *fresh, uint64_t n, Block *block) noe
 
 cdef void lock_for_mine(Core *core) noexcept nogil:
     """The lock, with `stopper` as core_stop sets it."""
-    cdef Heap *mine = heaps_mine(&core.heaps)
+    cdef Heap *mine = heap_mine(&core.heaps)
     pthread_mutex_lock(&core.heaps.lock)
     core.stopper = mine
 
@@ -306,7 +307,7 @@ cdef Blocker grow(
     cdef uint64_t longest
     plan_init(&plan)
     if not reserve_easily(core, n, growth, &longest):
-        if longest and heaps_take_longer(&core.heaps, n, longest, block) == DONE:
+        if longest and heap_alloc_longer(&core.heaps, n, longest, block) == DONE:
             return NOTHING
         if steal(core, n, longest, block):
             return NOTHING
@@ -345,13 +346,13 @@ cdef Blocker grow(
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 
-cdef Blocker core_miss(Core *core, uint64_t n, Caller *caller, Block *block) noexcept nogil:
+cdef Blocker growth_miss(Core *core, uint64_t n, WaitHooks *hooks, Block *block) noexcept nogil:
     cdef uint64_t own = 0
-    return core_miss_with(core, n, &own, caller, block)
+    return growth_miss_with(core, n, &own, hooks, block)
 
 
-cdef Blocker core_miss_with(
-    Core *core, uint64_t n, uint64_t *own, Caller *caller, Block *block
+cdef Blocker growth_miss_with(
+    Core *core, uint64_t n, uint64_t *own, WaitHooks *hooks, Block *block
 ) noexcept nogil:
     cdef uint64_t growth = cache_growth(core.page_size, n)
     cdef uint64_t least = cache_least_growth(core.page_size, n)
@@ -360,25 +361,25 @@ cdef Blocker core_miss_with(
     cdef uint64_t waited
     block.resource = NULL
     if core.heaps.lost:
-        return core_refuse(core, n, FORK)
+        return refusals_add(core, n, FORK)
     if least > core_longest(core):
-        core_read_sizes(core)
+        controls_read_sizes(core)
     if least > core_longest(core):
-        return core_refuse(core, n, LENGTH)
-    purgeable_step(core, AGED_A_STEP)
+        return refusals_add(core, n, LENGTH)
+    decay_step(core, AGED_A_STEP)
     growth = growth if growth <= core_longest(core) else least
-    waiter_init(&waiter, least, caller.keeps)
-    waiter.own, waiter.heap = own[0], caller.heap
+    waiter_init(&waiter, least, hooks.keeps)
+    waiter.own, waiter.heap = own[0], hooks.heap
     while True:
         blocker = grow(core, n, growth, &waiter, block)
         if blocker != NOTHING and least < growth:
             # Where a whole slab does not fit, a page may.
             blocker = grow(core, n, least, &waiter, block)
-        if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
+        if blocker == NOTHING or not waiter_waits(core, &waiter, hooks, blocker):
             break
     waited = waiter_leave(core, &waiter)
     own[0] = waiter.own
     pressure_step(core)
-    if blocker == NOTHING or caller.gave_up:
+    if blocker == NOTHING or hooks.gave_up:
         return blocker
-    return core_refuse_waiter(core, n, blocker, &waiter, waited)
+    return refusals_add_waiter(core, n, blocker, &waiter, waited)

@@ -4,9 +4,11 @@ from libc.stdint cimport UINT64_MAX
 from memlimits._base.sync cimport load_count, pthread_mutex_lock, pthread_mutex_unlock, store_count
 from memlimits._device.mlim cimport MLIM_OK
 from memlimits._device.readings cimport device_stall
-from memlimits._engine.controls cimport core_follow_sizes, core_read_sizes, core_settings
+from memlimits._engine.controls cimport (
+    controls_follow_sizes, controls_read_sizes, controls_settings,
+)
 from memlimits._engine.core cimport core_detach, core_resume, core_return, core_stop
-from memlimits._engine.decay cimport purgeable_step
+from memlimits._engine.decay cimport decay_step
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport (
     Limits, limits_is_outdated, limits_least_available, limits_pressure,
@@ -70,7 +72,7 @@ cdef void pressure_step(Core *core) noexcept nogil:
     due = due and (short or most_stall != INFINITY)
     pthread_mutex_unlock(&core.heaps.lock)
     if outdated:
-        core_follow_sizes(core)
+        controls_follow_sizes(core)
     if not due:
         return
     stall = read_stall(core, most_stall)
@@ -79,11 +81,11 @@ cdef void pressure_step(Core *core) noexcept nogil:
 
 
 cdef uint64_t pressure_trim(Core *core, uint64_t target) noexcept nogil:
-    cdef uint64_t decayed = purgeable_step(core, UINT64_MAX)
+    cdef uint64_t decayed = decay_step(core, UINT64_MAX)
     cdef Limits limits
     cdef double stall
-    core_read_sizes(core)
-    limits = core_settings(core)
+    controls_read_sizes(core)
+    limits = controls_settings(core)
     stall = read_stall(core, limits.most_stall)
     if target == UINT64_MAX and stall < limits.most_stall and (
         limits.available >= limits_least_available(&limits)

@@ -7,16 +7,16 @@ from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport Blocker
 
 # Of n bytes, with the counters of now; returns what blocked.
-cdef extern Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil
+cdef extern Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil
 # Of a request that could have waited, or did so for `waited` ns: with the counters of its last
 # attempt, if that is what blocked it.
-cdef extern Blocker core_refuse_waiter(
+cdef extern Blocker refusals_add_waiter(
     Core *core, uint64_t n, Blocker blocker, Waiter *waiter, uint64_t waited) noexcept nogil
 # By a budget that does not allow `charge` bytes more, of the account's or those above. False: none
 # does not.
-cdef extern bint core_refuse_by_budget(
+cdef extern bint refusals_add_by_budget(
     Core *core, uint64_t n, Account *account, uint64_t charge) noexcept nogil
 # This thread's last refusal.
 cdef extern Refusal last_refusal() noexcept nogil
 # Makes it this thread's last again, and the allocator's, if another was refused here since.
-cdef extern void core_refused_last(Core *core, Refusal *refusal) noexcept nogil
+cdef extern void refusals_restore(Core *core, Refusal *refusal) noexcept nogil

@@ -22,7 +22,7 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     memcpy(this_threads_refusal, refusal, sizeof(Refusal))
 
 
-cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
+cdef Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
     cdef Refusal refusal
     memset(&refusal, 0, sizeof(Refusal))
     refusal.blocked_by = blocker
@@ -33,11 +33,11 @@ cdef Blocker core_refuse(Core *core, uint64_t n, Blocker blocker) noexcept nogil
     return blocker
 
 
-cdef Blocker core_refuse_waiter(
+cdef Blocker refusals_add_waiter(
     Core *core, uint64_t n, Blocker blocker, Waiter *waiter, uint64_t waited
 ) noexcept nogil:
     if waiter.blocked.blocked_by != blocker:
-        return core_refuse(core, n, blocker)
+        return refusals_add(core, n, blocker)
     waiter.blocked.waited = waited
     core_stop(core)
     remember(core, n, &waiter.blocked)
@@ -45,7 +45,7 @@ cdef Blocker core_refuse_waiter(
     return blocker
 
 
-cdef bint core_refuse_by_budget(
+cdef bint refusals_add_by_budget(
     Core *core, uint64_t n, Account *account, uint64_t charge
 ) noexcept nogil:
     cdef Refusal refusal
@@ -70,7 +70,7 @@ cdef Refusal last_refusal() noexcept nogil:
     return refusal
 
 
-cdef void core_refused_last(Core *core, Refusal *refusal) noexcept nogil:
+cdef void refusals_restore(Core *core, Refusal *refusal) noexcept nogil:
     cdef uint64_t number = last_refusal().number
     if refusal.number == number:
         return

@@ -1,23 +1,25 @@
 from libc.string cimport memset
 
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
-from memlimits._engine.controls cimport core_read_sizes
+from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
     core_detach, core_longest, core_resume, core_return, core_stop, core_wake,
 )
-from memlimits._engine.growth cimport core_could_hit
-from memlimits._engine.refusals cimport core_refuse_waiter
+from memlimits._engine.growth cimport growth_could_hit
+from memlimits._engine.refusals cimport refusals_add_waiter
 from memlimits._engine.system_room cimport Reading, room_ends_at, room_look
 from memlimits._engine.waiting cimport (
     Waiter, waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
 )
 from memlimits._heap.cache cimport cache_least_growth
 from memlimits._heap.resource cimport Resource
-from memlimits._ledger.accounts cimport account_floor_costs, account_keeps, account_set_floor
+from memlimits._ledger.accounts cimport (
+    account_keeps, account_reservation_costs, account_set_reservation,
+)
 from memlimits._ledger.limits cimport FORK, LENGTH, NOTHING, QUEUE, Limits, limits_unreserved
 
 
-cdef Blocker core_would_fit(
+cdef Blocker reservations_would_fit(
     Core *core, uint64_t n, uint64_t own, const Account *account
 ) noexcept nogil:
     cdef uint64_t growth = cache_least_growth(core.page_size, n)
@@ -28,7 +30,7 @@ cdef Blocker core_would_fit(
     if core.heaps.lost:
         return FORK
     if growth > core_longest(core):
-        core_read_sizes(core)
+        controls_read_sizes(core)
     if growth > core_longest(core):
         return LENGTH
     memset(&reading, 0, sizeof(reading))
@@ -37,7 +39,7 @@ cdef Blocker core_would_fit(
     waiter.own = own
     while True:
         blocker = NOTHING
-        if core_could_hit(core, n, account != NULL) or (
+        if growth_could_hit(core, n, account != NULL) or (
             room_look(core, growth, own, &reading, &_trim, &blocker)
         ):
             break
@@ -47,13 +49,13 @@ cdef Blocker core_would_fit(
     return blocker
 
 
-cdef bint reserve_floor(
-    Core *core, Account *account, uint64_t floor, Waiter *waiter, Reading *reading,
+cdef bint set_within_room(
+    Core *core, Account *account, uint64_t reservation, Waiter *waiter, Reading *reading,
     Resource **detached, Blocker *blocker
 ) noexcept nogil:
     """While stopped, with pauses. False: look again."""
     cdef Limits *limits = &core.limits
-    cdef uint64_t n = account_floor_costs(account, floor)
+    cdef uint64_t n = account_reservation_costs(account, reservation)
     cdef uint64_t trim
     if not room_look(core, n, 0, reading, &trim, blocker):
         return False
@@ -63,14 +65,14 @@ cdef bint reserve_floor(
         # A guideline lets others pass; but what is not within the limit cannot be kept for anyone.
         blocker[0] = room_ends_at(limits, n)
     if not waiter_is_blocked(core, waiter, blocker):
-        account_set_floor(account, floor, limits)
+        account_set_reservation(account, reservation, limits)
         limits.credit = 0       # it was given without regard to this
         detached[0] = core_detach(core, trim)
     return True
 
 
-cdef Blocker core_set_floor(
-    Core *core, Account *account, uint64_t floor, Caller *caller
+cdef Blocker reservations_set(
+    Core *core, Account *account, uint64_t reservation, WaitHooks *hooks
 ) noexcept nogil:
     cdef Reading reading
     cdef Waiter waiter
@@ -78,25 +80,27 @@ cdef Blocker core_set_floor(
     cdef Resource *detached = NULL
     cdef uint64_t waited
     pthread_mutex_lock(&core.heaps.lock)
-    waiter_init(&waiter, floor, account_keeps(account))
+    waiter_init(&waiter, reservation, account_keeps(account))
     pthread_mutex_unlock(&core.heaps.lock)
     while True:
         memset(&reading, 0, sizeof(reading))
         core_stop(core)
-        while not reserve_floor(core, account, floor, &waiter, &reading, &detached, &blocker):
+        while not set_within_room(
+            core, account, reservation, &waiter, &reading, &detached, &blocker
+        ):
             pass
         core_resume(core, False)
         core_return(core, detached)
-        if blocker == NOTHING or not waiter_waits(core, &waiter, caller, blocker):
+        if blocker == NOTHING or not waiter_waits(core, &waiter, hooks, blocker):
             break
     waited = waiter_leave(core, &waiter)
-    if blocker == NOTHING or caller.gave_up:
+    if blocker == NOTHING or hooks.gave_up:
         return blocker
-    return core_refuse_waiter(core, floor, blocker, &waiter, waited)
+    return refusals_add_waiter(core, reservation, blocker, &waiter, waited)
 
 
-cdef void core_end_floor(Core *core, Account *account) noexcept nogil:
+cdef void reservations_end(Core *core, Account *account) noexcept nogil:
     core_stop(core)
-    account_set_floor(account, 0, &core.limits)
+    account_set_reservation(account, 0, &core.limits)
     core_wake(core)
     core_resume(core, False)

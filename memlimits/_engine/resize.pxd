@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._engine.core cimport Core
-from memlimits._engine.waiting cimport Caller
+from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.resource cimport Resource
 
 cdef enum Resized:
@@ -13,5 +13,5 @@ cdef enum Resized:
 
 # For a resource whose block its caller wants to hold n bytes. Calls the device, and may wait.
 # Unless it is RESIZED the block is as it was.
-cdef extern Resized core_resize(
-    Core *core, Resource *resource, uint64_t n, Caller *caller) noexcept nogil
+cdef extern Resized resize_resource(
+    Core *core, Resource *resource, uint64_t n, WaitHooks *hooks) noexcept nogil

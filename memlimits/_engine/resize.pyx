@@ -3,7 +3,7 @@ from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_OK, mlim_buffer_contents, mlim_buffer_resize, mlim_status,
 )
 from memlimits._engine.core cimport core_longest, core_resume, core_settle, core_stop
-from memlimits._engine.growth cimport core_reserve
+from memlimits._engine.growth cimport growth_reserve
 from memlimits._engine.system_room cimport Reading, room_end
 from memlimits._heap.bins cimport bin_of
 from memlimits._heap.cache cimport cache_growth, cache_least_growth, cache_mapped
@@ -93,14 +93,14 @@ cdef uint64_t wished_for(const Core *core, uint64_t bytes) noexcept nogil:
 
 
 cdef Resized grow(
-    Core *core, Resource *resource, uint64_t bytes, uint64_t n, Caller *caller
+    Core *core, Resource *resource, uint64_t bytes, uint64_t n, WaitHooks *hooks
 ) noexcept nogil:
     cdef uint64_t growth = wished_for(core, bytes) - resource.bytes
     cdef bint overrun
     cdef Reading reading
     cdef Resized resized
-    if core_reserve(
-        core, n, bytes - resource.bytes, caller, &growth, &overrun, &reading
+    if growth_reserve(
+        core, n, bytes - resource.bytes, hooks, &growth, &overrun, &reading
     ) != NOTHING:
         return REFUSED
     resized = make_longer(core, resource, growth, overrun)
@@ -122,15 +122,15 @@ cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nog
     return RESIZED
 
 
-cdef Resized core_resize(
-    Core *core, Resource *resource, uint64_t n, Caller *caller
+cdef Resized resize_resource(
+    Core *core, Resource *resource, uint64_t n, WaitHooks *hooks
 ) noexcept nogil:
     cdef uint64_t bytes = cache_least_growth(core.page_size, n)
     cdef Resized resized
     if not can_resize(core, resource, bytes) or not begin(core, resource):
         return NOT_RESIZED
     if bytes > resource.bytes:
-        resized = grow(core, resource, bytes, n, caller)
+        resized = grow(core, resource, bytes, n, hooks)
     else:
         resized = shrink(core, resource, bytes)
     end(core, resource)

@@ -32,7 +32,7 @@ cdef struct Layer:
     bint cache_follows
     uint64_t wired
     Policy policy
-    uint64_t timeout            # ns, of PATIENT
+    uint64_t timeout            # ns, of POLICY_WAIT
     Layer *older                # of those that are open, and of the base
     Layer *newer
 
@@ -54,7 +54,7 @@ cdef extern void settings_end(Settings *settings, Layer *layer) noexcept nogil
 # What a layer gives at the moment, whether it is open or not.
 cdef extern Layer settings_layer(Settings *settings, const Layer *layer) noexcept nogil
 
-# Around core_before_fork and core_after_fork: in the child every wired limit is 0. Scopes stay
+# Around fork_prepare and fork_resume: in the child every wired limit is 0. Scopes stay
 # open there, those of threads that are gone for good.
 cdef extern void settings_before_fork(Settings *settings) noexcept nogil
 cdef extern void settings_after_fork(Settings *settings, bint child) noexcept nogil

@@ -4,8 +4,8 @@ from memlimits._base.sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from memlimits._engine.controls cimport (
-    core_default_limit, core_set_cache_limit, core_set_memory_limit, core_set_policy,
-    core_set_wired_limit,
+    controls_default_limit, controls_set_cache_limit, controls_set_memory_limit,
+    controls_set_policy, controls_set_wired_limit,
 )
 
 
@@ -50,7 +50,7 @@ cdef Layer in_force(const Settings *settings) noexcept nogil:
         found.given |= layer.given
         layer = layer.older
     if found.memory_follows:
-        found.memory = core_default_limit(settings.core)
+        found.memory = controls_default_limit(settings.core)
     return found
 
 
@@ -62,15 +62,15 @@ cdef void carry_out(
     # A step in between may find one changed and not the other. In this order it is refused only
     # where it would be before or after.
     if which & POLICY and now.memory < before.memory:
-        core_set_policy(settings.core, now.policy, now.timeout)
+        controls_set_policy(settings.core, now.policy, now.timeout)
     if which & MEMORY:
-        core_set_memory_limit(settings.core, now.memory, now.memory_follows)
+        controls_set_memory_limit(settings.core, now.memory, now.memory_follows)
     if which & POLICY and now.memory >= before.memory:
-        core_set_policy(settings.core, now.policy, now.timeout)
+        controls_set_policy(settings.core, now.policy, now.timeout)
     if which & CACHE:
-        core_set_cache_limit(settings.core, now.cache, now.cache_follows)
+        controls_set_cache_limit(settings.core, now.cache, now.cache_follows)
     if which & WIRED:
-        core_set_wired_limit(settings.core, now.wired)
+        controls_set_wired_limit(settings.core, now.wired)
 
 
 cdef Layer settings_set(Settings *settings, const Layer *change) noexcept nogil:

@@ -26,7 +26,7 @@ cdef extern void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexc
 cdef extern bint room_read(
     Core *core, uint64_t n, Reading *reading, uint64_t *short_by) noexcept nogil
 # While stopped, which it is not meanwhile: a look at what of ours is touched.
-cdef extern void room_lower_promise(Core *core) noexcept nogil
+cdef extern void room_lower_unfaulted(Core *core) noexcept nogil
 # Under the lock, which it drops: a new reading. Whether it gives credit for n bytes.
 cdef extern bint room_extend_credit(Core *core, uint64_t n) noexcept nogil
 

@@ -11,7 +11,7 @@ from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, RESIZING, Resource
 from memlimits._ledger.limits cimport (
     LIMIT, NOTHING, REFUSE, RESERVATION, SYSTEM, WAIT, Limits, Verdict, limits_default,
-    limits_extend_credit, limits_judge, limits_lower_promise, limits_room, limits_unclaimed,
+    limits_extend_credit, limits_judge, limits_lower_unfaulted, limits_room, limits_unclaimed,
     limits_unreserved,
 )
 
@@ -21,7 +21,7 @@ cdef enum:
     RETURNED_AHEAD = 1 << 20
 
 
-cdef void room_lower_promise(Core *core) noexcept nogil:
+cdef void room_lower_unfaulted(Core *core) noexcept nogil:
     cdef uint64_t grown_then = core.limits.grown
     cdef uint64_t pending = core.limits.pending
     cdef uint64_t held = 0, touched = 0
@@ -48,7 +48,7 @@ cdef void room_lower_promise(Core *core) noexcept nogil:
     free(ranges)
     core_stop(core)
     if status == MLIM_OK:
-        limits_lower_promise(&core.limits, held - touched + pending, grown_then)
+        limits_lower_unfaulted(&core.limits, held - touched + pending, grown_then)
 
 
 cdef void read(Core *core, Reading *reading) noexcept nogil:
@@ -107,7 +107,7 @@ cdef void room_end(Core *core, Reading *reading) noexcept nogil:
 
 cdef bint is_tight(const Limits *limits, uint64_t n, uint64_t room) noexcept nogil:
     """Whether it takes a closer look."""
-    return n > room and limits.promised or n > limits_unclaimed(limits, room)
+    return n > room and limits.unfaulted or n > limits_unclaimed(limits, room)
 
 
 cdef bint room_read(
@@ -124,7 +124,7 @@ cdef bint room_read(
     room = limits_room(limits, reading.available)
     if not reading.looked and is_tight(limits, n, room):
         if n > room:
-            room_lower_promise(core)
+            room_lower_unfaulted(core)
         reading.looked = True
         reading.current = False
         return False

@@ -13,9 +13,9 @@ from memlimits._heap.heap cimport Heap
 from memlimits._ledger.limits cimport Blocker
 
 # What the caller does around a wait; called without a lock. Each may be NULL.
-cdef struct Caller:
-    void (*begins)(Caller *caller) noexcept nogil       # before it queues
-    bint (*gives_up)(Caller *caller) noexcept nogil     # now and then: whether it does
+cdef struct WaitHooks:
+    void (*begins)(WaitHooks *hooks) noexcept nogil       # before it queues
+    bint (*gives_up)(WaitHooks *hooks) noexcept nogil     # now and then: whether it does
     bint never_waits                                    # what blocks it is final
     Heap *heap                                          # its thread's, where it takes from another
     bint keeps                                          # room is kept for what it asks for
@@ -34,6 +34,6 @@ cdef extern bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil
 cdef extern bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil
 # After an attempt that was blocked: waits. False: that is final.
 cdef extern bint waiter_waits(
-    Core *core, Waiter *waiter, Caller *caller, Blocker blocker) noexcept nogil
+    Core *core, Waiter *waiter, WaitHooks *hooks, Blocker blocker) noexcept nogil
 # Leaves the queue, if it is in it. Returns how many ns it has waited.
 cdef extern uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil

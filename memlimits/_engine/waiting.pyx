@@ -9,7 +9,9 @@ from memlimits._engine.core cimport core_describe, core_resume, core_stop, core_
 from memlimits._heap.heap cimport Heap, heap_of, heap_self
 from memlimits._heap.resource cimport RESIZING, TAKEN, Resource
 from memlimits._ledger.accounts cimport account_took
-from memlimits._ledger.limits cimport LIMIT, NOTHING, PATIENT, QUEUE, RESERVATION, SYSTEM, Limits
+from memlimits._ledger.limits cimport (
+    LIMIT, NOTHING, POLICY_WAIT, QUEUE, RESERVATION, SYSTEM, Limits,
+)
 
 cdef enum:
     # ns between two looks at signals, and at what the system has: nobody tells of either.
@@ -73,7 +75,7 @@ cdef bint is_stuck(const Core *core, const Waiter *waiter, uint64_t held) noexce
 
 
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
-    if core.queue == NULL or core.queue == waiter or core.limits.policy != PATIENT:
+    if core.queue == NULL or core.queue == waiter or core.limits.policy != POLICY_WAIT:
         return True
     if waiter.own >= waiter.least:
         return True     # what is reserved for it is nothing that others wait for
@@ -168,38 +170,38 @@ cdef uint64_t timeout_now(Core *core, const Waiter *waiter) noexcept nogil:
     """In ns; 0 where the policy is not to wait, or where no wait can help."""
     cdef uint64_t timeout = 0
     pthread_mutex_lock(&core.heaps.lock)
-    if core.limits.policy == PATIENT and waiter.least <= core.limits.memory_limit:
+    if core.limits.policy == POLICY_WAIT and waiter.least <= core.limits.memory_limit:
         timeout = core.limits.wait_timeout
     pthread_mutex_unlock(&core.heaps.lock)
     return timeout
 
 
-cdef bint begin(Core *core, Waiter *waiter, Caller *caller) noexcept nogil:
-    cdef uint64_t timeout = 0 if caller.never_waits else timeout_now(core, waiter)
+cdef bint begin(Core *core, Waiter *waiter, WaitHooks *hooks) noexcept nogil:
+    cdef uint64_t timeout = 0 if hooks.never_waits else timeout_now(core, waiter)
     if timeout == 0:
         return False
     waiter.stage = READY
     waiter.since = time_of(CLOCK_MONOTONIC)
     waiter.deadline = waiter.since + timeout
     steady_cond_init(&waiter.turn)
-    if caller.begins != NULL:
-        caller.begins(caller)
-    return not caller.gave_up
+    if hooks.begins != NULL:
+        hooks.begins(hooks)
+    return not hooks.gave_up
 
 
 cdef bint waiter_waits(
-    Core *core, Waiter *waiter, Caller *caller, Blocker blocker
+    Core *core, Waiter *waiter, WaitHooks *hooks, Blocker blocker
 ) noexcept nogil:
     cdef uint64_t now
     if blocker not in (LIMIT, SYSTEM, RESERVATION, QUEUE) or waiter.stage == LAST:
         return False
     if waiter.stage == ARRIVED:
-        return begin(core, waiter, caller)
+        return begin(core, waiter, hooks)
     if not waiter.queued:
         join(core, waiter)
         return True
     while True:
-        if caller.gives_up != NULL and caller.gives_up(caller):
+        if hooks.gives_up != NULL and hooks.gives_up(hooks):
             return False
         now = time_of(CLOCK_MONOTONIC)
         if now >= waiter.deadline or timeout_now(core, waiter) == 0:

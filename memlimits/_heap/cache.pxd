@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from memlimits._heap.bins cimport Bins, bins_add_again, bins_closest, bins_remove, log2_floor
 from memlimits._heap.resource cimport (
-    IDLE, TAKEN, Block, Resource, slab_is_full, slab_take, unlikely, unlink,
+    IDLE, TAKEN, Block, Resource, slab_alloc, slab_is_full, unlikely, unlink,
 )
 
 cdef enum:
@@ -19,15 +19,15 @@ cdef struct Cache:
     int64_t idle                    # bytes that are in no caller's hands
     int64_t cached                  # the part of them in resources without a live block
     Resource *slabs[SIZE_CLASSES]   # slabs with a free block
-    # The slab that lost its last live block most lately: it is cut already, should it be needed.
+    # The slab that lost its last live block most lately: it stays carved, should it be needed.
     # It may have live blocks again.
-    Resource *warm[SIZE_CLASSES]
-    uint64_t warm_classes           # a bit for each class that has one
+    Resource *retained[SIZE_CLASSES]
+    uint64_t retained_classes       # a bit for each class that has one
     Bins bins                       # idle resources
     Bins purgeable_bins             # those whose pages the system may take
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
-    uint64_t cut                    # how many slabs there are
+    uint64_t carved                 # how many slabs there are
     uint64_t purgeable              # bytes of those that the system may take
     uint64_t time                   # of the last step at which all heaps stood still: a clock
     uint64_t page_size
@@ -63,12 +63,12 @@ cdef extern void cache_serve_fresh(
     Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
 # Hands out a slab's block.
-cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
+cdef inline char *cache_alloc(Cache *cache, Resource *slab) noexcept nogil:
     cdef char *start
     cache.idle -= slab.block_size
     if unlikely(slab.live == 0):
         cache.cached -= slab.bytes
-    start = slab_take(slab)
+    start = slab_alloc(slab)
     if unlikely(slab_is_full(slab)):
         slab.bound = 0
         unlink(&cache.slabs[slab.size_class], slab)
@@ -76,7 +76,7 @@ cdef inline char *cache_take(Cache *cache, Resource *slab) noexcept nogil:
 
 # ---- idle resources: by size, and by the time they became idle ----
 
-cdef inline uint64_t longest_for(uint64_t n) noexcept nogil:
+cdef inline uint64_t max_fit(uint64_t n) noexcept nogil:
     """A request may take a block up to one eighth longer: sizes that grow step by step then hit."""
     return n + n // 8
 
@@ -112,16 +112,16 @@ cdef inline void unqueue(Cache *cache, Resource *resource) noexcept nogil:
 
 # What serves n bytes above LARGEST_SLAB_BLOCK best; NULL where that takes another look.
 cdef inline Resource *cache_closest(const Cache *cache, uint64_t n) noexcept nogil:
-    return bins_closest(&cache.bins, n, longest_for(n))
+    return bins_closest(&cache.bins, n, max_fit(n))
 
 # Hands that out, and takes a whole resource back.
-cdef inline char *cache_take_whole(Cache *cache, Resource *resource) noexcept nogil:
+cdef inline char *cache_alloc_whole(Cache *cache, Resource *resource) noexcept nogil:
     bins_remove(&cache.bins, resource)
     unqueue(cache, resource)
     count_idle(cache, -<int64_t> resource.bytes)
     return resource.base
 
-cdef inline void cache_give_whole(Cache *cache, Resource *resource) noexcept nogil:
+cdef inline void cache_free_whole(Cache *cache, Resource *resource) noexcept nogil:
     resource.zeros = False
     queue_newest(cache, resource)
     bins_add_again(&cache.bins, resource)
@@ -132,10 +132,10 @@ cdef inline void cache_give_whole(Cache *cache, Resource *resource) noexcept nog
 # By how much `cached` rises when a block of the resource comes back, and taking it back.
 cdef inline int64_t cache_rise(const Resource *resource) noexcept nogil:
     return 0 if resource.block_size and resource.live > 1 else resource.bytes
-cdef extern void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil
+cdef extern void cache_free(Cache *cache, Resource *resource, void *start) noexcept nogil
 
 # Makes warm slabs plain idle resources, for any class or length.
-cdef extern void cache_cool(Cache *cache) noexcept nogil
+cdef extern void cache_retire(Cache *cache) noexcept nogil
 # Bytes of the largest idle resource.
 cdef extern uint64_t cache_largest_idle(const Cache *cache) noexcept nogil
 # Takes an idle resource out; it joins another cache, or is DETACHED.
@@ -144,7 +144,7 @@ cdef extern void cache_remove(Cache *cache, Resource *resource) noexcept nogil
 # Idle memory that the system may take back. A plain hit never sees a purgeable resource.
 #
 # From now on what becomes idle notes when that was, in ns, and what is idle already notes `now`; or
-# it ceases to. What the functions above do in a line notes nothing: cache_give and cache_add do.
+# it ceases to. What the functions above do in a line notes nothing: cache_free and cache_add do.
 cdef extern void cache_set_timed(Cache *cache, bint timed, uint64_t now) noexcept nogil
 # A resource comes back that had been taken out to become purgeable: as the oldest of all where it
 # is that now, else as the newest.

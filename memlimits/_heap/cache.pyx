@@ -1,7 +1,7 @@
 from memlimits._base.sync cimport CLOCK_COARSE, time_of
 from memlimits._heap.bins cimport bin_of, bins_add, bins_find, bins_largest, bins_step
 from memlimits._heap.resource cimport (
-    IDLE, TAKEN, link, slab_bound, slab_cut, slab_give, slab_is_full,
+    IDLE, TAKEN, link, slab_bound, slab_carve, slab_free, slab_is_full,
 )
 
 cdef enum:
@@ -47,7 +47,7 @@ cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil:
 
 
 cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil:
-    return n if n <= longest_for(LARGEST_SLAB) else page_size
+    return n if n <= max_fit(LARGEST_SLAB) else page_size
 
 
 cdef Bins *bins_for(Cache *cache, const Resource *resource) noexcept nogil:
@@ -87,12 +87,12 @@ cdef Resource *find_serving(const Cache *cache, const Bins *bins, uint64_t n) no
     cdef uint64_t growth = cache_growth(cache.page_size, n)
     if n > LARGEST_SLAB_BLOCK:
         # Its own pages serve it, even where they are more than an eighth longer.
-        return bins_find(bins, n, max(longest_for(n), growth))
-    resource = bins_find(bins, growth, longest_for(growth))
+        return bins_find(bins, n, max(max_fit(n), growth))
+    resource = bins_find(bins, growth, max_fit(growth))
     if resource == NULL:
         # One that was made when a whole slab did not fit.
         growth = cache_least_growth(cache.page_size, n)
-        resource = bins_find(bins, growth, longest_for(growth))
+        resource = bins_find(bins, growth, max_fit(growth))
     return resource
 
 
@@ -124,14 +124,14 @@ cdef void hand_out_piece(Cache *cache, Resource *slab, Block *block) noexcept no
     block.resource = slab
     block.capacity = slab.block_size
     block.zeros = slab.free_blocks == NULL and slab.zeros
-    block.start = cache_take(cache, slab)
+    block.start = cache_alloc(cache, slab)
 
 
-cdef void cut(Cache *cache, Resource *resource, uint64_t n) noexcept nogil:
+cdef void carve(Cache *cache, Resource *resource, uint64_t n) noexcept nogil:
     """For blocks of n bytes; it is queued no more, or not yet."""
     cdef uint32_t size_class = class_of(n)
-    slab_cut(resource, class_size(size_class), size_class)
-    cache.cut += 1
+    slab_carve(resource, class_size(size_class), size_class)
+    cache.carved += 1
     link(&cache.slabs[size_class], resource)
 
 
@@ -142,7 +142,7 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
             hand_out_whole(resource, block)
             count_idle(cache, -<int64_t> resource.bytes)
             return
-        cut(cache, resource, n)
+        carve(cache, resource, n)
     hand_out_piece(cache, resource, block)
 
 
@@ -156,36 +156,36 @@ cdef void cache_serve_fresh(
         hand_out_whole(resource, block)
         return
     count_idle(cache, resource.bytes)
-    cut(cache, resource, n)
+    carve(cache, resource, n)
     hand_out_piece(cache, resource, block)
 
 
-cdef void cache_give(Cache *cache, Resource *resource, void *start) noexcept nogil:
+cdef void cache_free(Cache *cache, Resource *resource, void *start) noexcept nogil:
     cdef uint32_t size_class = resource.size_class
-    cdef Resource *warm
+    cdef Resource *retained
     cdef bint was_full
     if resource.block_size:
         cache.idle += resource.block_size
         was_full = slab_is_full(resource)
-        slab_give(resource, start)
+        slab_free(resource, start)
         if was_full:
             resource.bound = slab_bound(resource)
             link(&cache.slabs[size_class], resource)
         if resource.live:
             return
-        resource.asked_for = 0
+        resource.pinned = 0
         note_time(cache, resource)
         cache.cached += resource.bytes
         # One a class stays as it is: it is likely to be needed again at once.
-        warm = cache.warm[size_class]
-        if warm == NULL or warm.live:
-            cache.warm[size_class] = resource
-            cache.warm_classes |= <uint64_t> 1 << size_class
-        elif warm != resource:
+        retained = cache.retained[size_class]
+        if retained == NULL or retained.live:
+            cache.retained[size_class] = resource
+            cache.retained_classes |= <uint64_t> 1 << size_class
+        elif retained != resource:
             make_plain(cache, resource)
         return
-    resource.asked_for = 0
-    cache_give_whole(cache, resource)
+    resource.pinned = 0
+    cache_free_whole(cache, resource)
     note_time(cache, resource)
 
 
@@ -196,7 +196,7 @@ cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
     slab.block_size = 0
     slab.bound = 0
     slab.zeros = False
-    cache.cut -= 1
+    cache.carved -= 1
     add_idle(cache, slab)
     if cache.timed:
         slab.idle_since = since
@@ -204,24 +204,24 @@ cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
 
 cdef uint64_t cache_largest_idle(const Cache *cache) noexcept nogil:
     cdef uint64_t largest = max(bins_largest(&cache.bins), bins_largest(&cache.purgeable_bins))
-    cdef uint64_t classes = cache.warm_classes
-    cdef const Resource *warm
+    cdef uint64_t classes = cache.retained_classes
+    cdef const Resource *retained
     while classes:
-        warm = cache.warm[log2_floor(classes)]
+        retained = cache.retained[log2_floor(classes)]
         classes ^= <uint64_t> 1 << log2_floor(classes)
-        if warm.live == 0:
-            largest = max(largest, warm.bytes)
+        if retained.live == 0:
+            largest = max(largest, retained.bytes)
     return largest
 
 
-cdef void cache_cool(Cache *cache) noexcept nogil:
+cdef void cache_retire(Cache *cache) noexcept nogil:
     cdef uint32_t size_class
-    while cache.warm_classes:
-        size_class = log2_floor(cache.warm_classes)
-        cache.warm_classes ^= <uint64_t> 1 << size_class
-        if cache.warm[size_class].live == 0:
-            make_plain(cache, cache.warm[size_class])
-        cache.warm[size_class] = NULL
+    while cache.retained_classes:
+        size_class = log2_floor(cache.retained_classes)
+        cache.retained_classes ^= <uint64_t> 1 << size_class
+        if cache.retained[size_class].live == 0:
+            make_plain(cache, cache.retained[size_class])
+        cache.retained[size_class] = NULL
 
 
 cdef void cache_set_timed(Cache *cache, bint timed, uint64_t now) noexcept nogil:

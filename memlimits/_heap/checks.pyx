@@ -23,7 +23,7 @@ cdef int64_t idle_in_list(const Cache *cache, int64_t *purgeable_count) noexcept
               <int64_t> resource.home, <int64_t> cache)
         same(resource.block_size, 0, b"an idle resource is no slab")
         same(resource.bin, bin_of(resource.bytes), b"an idle resource has the bin of its length")
-        same(resource.asked_for, 0, b"nobody asks for an idle resource to be wired")
+        same(resource.pinned, 0, b"nobody asks for an idle resource to be wired")
         same(resource.shift, 0, b"an idle resource has no shift")
         holds(resource.taker == NULL and resource.charge == NULL,
               b"an idle resource is nobody's, and charged to nobody",
@@ -102,20 +102,20 @@ cdef void check_slab(const Cache *cache, const Resource *slab, int size_class) n
     same(slab.size_class, size_class, b"a slab is in the list of its class")
     holds(slab.home == cache, b"a slab lies in its home",
           <int64_t> slab.home, <int64_t> cache)
-    at_most(1, slab.block_size, b"a slab in a list is cut")
+    at_most(1, slab.block_size, b"a slab in a list is carved")
     at_most(slab.live + 1, slab.blocks, b"a slab in a list has a free block")
     holds(slab.bound == slab_bound(slab), b"a slab with a free block has its bound",
           <int64_t> slab.bound, <int64_t> slab_bound(slab))
     check_free_blocks(slab)
 
 
-cdef void check_warm(const Cache *cache, int size_class) noexcept nogil:
-    cdef const Resource *warm = cache.warm[size_class]
-    same(cache.warm_classes >> size_class & 1, warm != NULL,
-         b"a class says whether it has a warm slab")
-    if warm != NULL:
-        same(warm.size_class, size_class, b"a warm slab is of its class")
-        at_most(1, warm.block_size, b"a warm slab is cut")
+cdef void check_retained(const Cache *cache, int size_class) noexcept nogil:
+    cdef const Resource *retained = cache.retained[size_class]
+    same(cache.retained_classes >> size_class & 1, retained != NULL,
+         b"a class says whether it has a retained slab")
+    if retained != NULL:
+        same(retained.size_class, size_class, b"a retained slab is of its class")
+        at_most(1, retained.block_size, b"a retained slab is carved")
 
 
 cdef int64_t in_slabs(const Cache *cache) noexcept nogil:
@@ -125,14 +125,14 @@ cdef int64_t in_slabs(const Cache *cache) noexcept nogil:
     cdef int64_t count = 0
     cdef int size_class
     for size_class in range(SIZE_CLASSES):
-        check_warm(cache, size_class)
+        check_retained(cache, size_class)
         slab = cache.slabs[size_class]
         previous = NULL
         while slab != NULL:
             previous = in_order(slab, previous)
             check_slab(cache, slab, size_class)
-            holds(slab.live or slab == cache.warm[size_class],
-                  b"a slab that nobody holds a block of is its class's warm one",
+            holds(slab.live or slab == cache.retained[size_class],
+                  b"a slab that nobody holds a block of is its class's retained one",
                   slab.live, size_class)
             count += 1
             slab = slab.next
@@ -148,8 +148,8 @@ cdef void check_bounds(const Heap *heap) noexcept nogil:
     at_most(0, heap.most_kept, b"a heap keeps 0 bytes of headroom or more")
     same(heap.most_idle, least + min(heap.most_kept, INT64_MAX - max(least, <int64_t> 0)),
          b"most_idle is least_idle + most_kept")
-    same(heap.most_at_once, -1 if heap.cache.timed else heap.most_cached,
-         b"most_at_once is most_cached, or -1 with a timeout")
+    same(heap.most_cached_fast, -1 if heap.cache.timed else heap.most_cached,
+         b"most_cached_fast is most_cached, or -1 with a timeout")
 
 
 cdef void heaps_check_bounds(const Heaps *heaps) noexcept nogil:

@@ -31,7 +31,7 @@ cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
     owned_lock lock             # its thread's; guards the cache and the bounds
     int64_t least_idle
-    int64_t most_at_once        # most_cached; or -1: what is to be cached needs another look
+    int64_t most_cached_fast        # most_cached; or -1: what is to be cached needs another look
     int64_t most_idle           # least_idle + most_kept
     int64_t most_kept           # headroom, idle - least_idle, above which some is made spare
     int64_t most_cached
@@ -48,9 +48,9 @@ cdef struct Heap:
 cdef struct Heaps:
     pthread_mutex_t lock        # guards what all heaps share, and the list
     Heap shared                 # for when no other can be had; the first of the list
-    # For heaps_malloc and heap_free.
-    void *(*malloc_slowly)(uint64_t n) noexcept nogil
-    void (*free_slowly)(void *start) noexcept nogil
+    # For heap_malloc and heap_free.
+    void *(*malloc_slow_path)(uint64_t n) noexcept nogil
+    void (*free_slow_path)(void *start) noexcept nogil
     # In a forked child whose device did not survive: contents are not there to be touched, so
     # nothing is served (EMPTY), and what comes back is for the slow way (BOUND).
     bint lost
@@ -58,7 +58,7 @@ cdef struct Heaps:
 # With the heap's lock.
 cdef inline void set_most_cached(Heap *heap, int64_t most) noexcept nogil:
     heap.most_cached = most
-    heap.most_at_once = -1 if heap.cache.timed else most
+    heap.most_cached_fast = -1 if heap.cache.timed else most
 
 cdef inline void set_least_idle(Heap *heap, int64_t least) noexcept nogil:
     heap.least_idle = least
@@ -74,23 +74,23 @@ cdef enum Outcome:
     EMPTY       # nothing fits
     BOUND       # it would cross a bound; nothing was done
 
-cdef extern void heaps_open(Heaps *heaps, uint64_t page_size) noexcept nogil
-cdef extern void heaps_close(Heaps *heaps) noexcept nogil
+cdef extern void heap_open_all(Heaps *heaps, uint64_t page_size) noexcept nogil
+cdef extern void heap_close_all(Heaps *heaps) noexcept nogil
 
 # This thread's heap; the shared one where there is no memory for one.
-cdef extern Heap *heaps_mine(Heaps *heaps) noexcept nogil
+cdef extern Heap *heap_mine(Heaps *heaps) noexcept nogil
 cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
     return <Heap *> resource.home
 
 # From now on this thread takes from another heap. Returns the one before.
-cdef extern Heap *heaps_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil
+cdef extern Heap *heap_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil
 
 # The fast path, under one heap's lock: from this thread's heap, and back to the block's.
-cdef extern Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+cdef extern Outcome heap_try_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
 # Where nothing fits: a whole resource of n to `longest` bytes.
-cdef extern Outcome heaps_take_longer(
+cdef extern Outcome heap_alloc_longer(
     Heaps *heaps, uint64_t n, uint64_t longest, Block *block) noexcept nogil
-cdef extern Outcome heap_give(Resource *resource, void *start) noexcept nogil
+cdef extern Outcome heap_try_free(Resource *resource, void *start) noexcept nogil
 # Under Heaps.lock, by who holds all of a resource: it comes back as BOUND, until it is put back.
 cdef inline void heap_put_apart(Heaps *heaps, Resource *resource) noexcept nogil:
     if resource.taker == NULL:
@@ -112,7 +112,7 @@ cdef inline Resource *heap_find(const Heap *heap, uint64_t n, bint apart) noexce
 
 # The same for who needs an address only; what takes another look goes on to the functions that the
 # heaps have for it.
-cdef extern void *heaps_malloc(uint64_t n, Heaps *heaps) noexcept nogil
+cdef extern void *heap_malloc(uint64_t n, Heaps *heaps) noexcept nogil
 cdef extern void heap_free(void *start, Resource *resource) noexcept nogil
 
 # Under Heaps.lock alone: a fresh resource joins, its bytes not pending any more, and serves n.

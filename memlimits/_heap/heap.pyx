@@ -9,16 +9,16 @@ from memlimits._base.sync cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    LARGEST_SLAB_BLOCK, Cache, cache_add, cache_capacity, cache_closest, cache_find, cache_give,
-    cache_give_whole, cache_rise, cache_serve, cache_serve_fresh, cache_take, cache_take_whole,
-    class_of,
+    LARGEST_SLAB_BLOCK, Cache, cache_add, cache_alloc, cache_alloc_whole, cache_capacity,
+    cache_closest, cache_find, cache_free, cache_free_whole, cache_rise, cache_serve,
+    cache_serve_fresh, class_of,
 )
 from memlimits._heap.lock cimport (
     owned_lock_enter, owned_lock_give, owned_lock_leave, owned_lock_set_owner, owned_lock_take,
     owned_lock_try,
 )
 from memlimits._heap.misuse cimport misuse_abort
-from memlimits._heap.resource cimport TAKEN, likely, resource_lends, slab_give, slab_lends, unlikely
+from memlimits._heap.resource cimport TAKEN, likely, resource_lends, slab_free, slab_lends, unlikely
 
 cdef extern from *:
     """
@@ -54,11 +54,12 @@ cdef pthread_key_t leaving          # its destructor runs when a thread ends
 
 cdef void prepare() noexcept nogil:
     """Once in a process."""
-    global slowly
+    global slow
     list_classes()
     pthread_key_create(&leaving, orphan_heaps)
-    slowly = Slowly(
-        take, enter_and_take, give, enter_and_give, free_within, enter_and_free, lend_and_leave)
+    slow = SlowPaths(
+        take, enter_and_alloc, give, enter_and_try_free, free_within, enter_and_free,
+        lend_and_leave)
 
 
 cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil:
@@ -69,13 +70,13 @@ cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil
     set_most_cached(heap, INT64_MAX)
 
 
-cdef void heaps_open(Heaps *heaps, uint64_t page_size) noexcept nogil:
+cdef void heap_open_all(Heaps *heaps, uint64_t page_size) noexcept nogil:
     pthread_once(&prepared, prepare)
     pthread_mutex_init(&heaps.lock, NULL)
     heap_init(&heaps.shared, heaps, page_size)
 
 
-cdef void heaps_close(Heaps *heaps) noexcept nogil:
+cdef void heap_close_all(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = heaps.shared.next
     cdef Heap *next
     pthread_mutex_lock(&owners)
@@ -185,14 +186,14 @@ cdef void owners_unlock(bint child) noexcept nogil:
         pthread_mutex_unlock(&owners)
 
 
-cdef Heap *heaps_mine(Heaps *heaps) noexcept nogil:
+cdef Heap *heap_mine(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
     return heap if heap != NULL and heap.heaps == heaps else find_mine(heaps)
 
 
-cdef Heap *heaps_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil:
+cdef Heap *heap_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil:
     global mine
-    cdef Heap *before = heaps_mine(heaps)
+    cdef Heap *before = heap_mine(heaps)
     mine = heap
     return before
 
@@ -219,15 +220,15 @@ cdef Outcome take(Heap *heap, uint64_t n, Block *block, int within) noexcept nog
     return serve(heap, cache_find(&heap.cache, n), n, block, within)
 
 
-cdef Outcome enter_and_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
-    cdef Heap *heap = heaps_mine(heaps)
+cdef Outcome enter_and_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = heap_mine(heaps)
     return take(heap, n, block, owned_lock_enter(&heap.lock, &mine))
 
 
-cdef Outcome heaps_take_longer(
+cdef Outcome heap_alloc_longer(
     Heaps *heaps, uint64_t n, uint64_t longest, Block *block
 ) noexcept nogil:
-    cdef Heap *heap = heaps_mine(heaps)
+    cdef Heap *heap = heap_mine(heaps)
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     return serve(heap, bins_find(&heap.cache.bins, n, longest), n, block, within)
 
@@ -260,14 +261,14 @@ cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexc
     ):
         outcome = BOUND
     else:
-        cache_give(&heap.cache, resource, start)
+        cache_free(&heap.cache, resource, start)
         if has_too_much(heap):
             lend(heap)
     owned_lock_leave(&heap.lock, within)
     return outcome
 
 
-cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
+cdef Outcome enter_and_try_free(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
     # To others the descriptor's other lines would have to be fetched.
     if heap == &heap.heaps.shared and (
@@ -279,30 +280,30 @@ cdef Outcome enter_and_give(Resource *resource, void *start) noexcept nogil:
 
 cdef void enter_and_free(void *start, Resource *resource) noexcept nogil:
     cdef Heaps *heaps = heap_of(resource).heaps
-    if enter_and_give(resource, start) != DONE:
-        heaps.free_slowly(start)
+    if enter_and_try_free(resource, start) != DONE:
+        heaps.free_slow_path(start)
 
 
 cdef void free_within(void *start, Resource *resource, Heap *heap) noexcept nogil:
     if give(heap, resource, start, True) != DONE:
-        heap.heaps.free_slowly(start)
+        heap.heaps.free_slow_path(start)
 
 
 # Called through pointers, so that the compiler keeps them apart, and with them the registers that
 # they need: what the functions below do themselves is what happens most often.
-cdef struct Slowly:
+cdef struct SlowPaths:
     Outcome (*take)(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil
-    Outcome (*enter_and_take)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+    Outcome (*enter_and_alloc)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
     Outcome (*give)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
-    Outcome (*enter_and_give)(Resource *resource, void *start) noexcept nogil
+    Outcome (*enter_and_try_free)(Resource *resource, void *start) noexcept nogil
     void (*free)(void *start, Resource *resource, Heap *heap) noexcept nogil
     void (*enter_and_free)(void *start, Resource *resource) noexcept nogil
     Outcome (*lend_and_leave)(Heap *heap) noexcept nogil
 
-cdef Slowly slowly
+cdef SlowPaths slow
 
 
-cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
+cdef inline Resource *find_fast(Heap *heap, uint64_t n) noexcept nogil:
     """What serves n bytes with no look elsewhere: a slab, or a whole resource; or NULL."""
     cdef Resource *resource
     cdef int64_t bytes
@@ -319,48 +320,48 @@ cdef inline Resource *find_at_once(Heap *heap, uint64_t n) noexcept nogil:
     return resource if likely(heap.cache.idle - bytes >= heap.least_idle) else NULL
 
 
-cdef inline char *take_at_once(Heap *heap, Resource *resource, uint64_t n) noexcept nogil:
+cdef inline char *alloc_fast(Heap *heap, Resource *resource, uint64_t n) noexcept nogil:
     cdef char *start
     if n <= LARGEST_SLAB_BLOCK:
-        start = cache_take(&heap.cache, resource)
+        start = cache_alloc(&heap.cache, resource)
     else:
-        start = cache_take_whole(&heap.cache, resource)
+        start = cache_alloc_whole(&heap.cache, resource)
     heap.hits += 1
     return start
 
 
-cdef Outcome heaps_take(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+cdef Outcome heap_try_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
     cdef Resource *resource
     if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
-        return slowly.enter_and_take(heaps, n, block)
-    resource = find_at_once(heap, n)
+        return slow.enter_and_alloc(heaps, n, block)
+    resource = find_fast(heap, n)
     if unlikely(resource == NULL):
-        return slowly.take(heap, n, block, True)
+        return slow.take(heap, n, block, True)
     block.resource = resource
     block.capacity = resource.block_size if n <= LARGEST_SLAB_BLOCK else resource.bytes
     block.zeros = (n > LARGEST_SLAB_BLOCK or resource.free_blocks == NULL) and resource.zeros
-    block.start = take_at_once(heap, resource, n)
+    block.start = alloc_fast(heap, resource, n)
     owned_lock_leave(&heap.lock, True)
     return DONE
 
 
-cdef void *heaps_malloc(uint64_t n, Heaps *heaps) noexcept nogil:
+cdef void *heap_malloc(uint64_t n, Heaps *heaps) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
     cdef Resource *resource
     cdef void *start
     if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
-        return heaps.malloc_slowly(n)
-    resource = find_at_once(heap, n)
+        return heaps.malloc_slow_path(n)
+    resource = find_fast(heap, n)
     if unlikely(resource == NULL):
         owned_lock_leave(&heap.lock, True)
-        return heaps.malloc_slowly(n)
-    start = take_at_once(heap, resource, n)
+        return heaps.malloc_slow_path(n)
+    start = alloc_fast(heap, resource, n)
     owned_lock_leave(&heap.lock, True)
     return start
 
 
-cdef inline bint give_at_once(Heap *heap, Resource *resource, void *start) noexcept nogil:
+cdef inline bint free_fast(Heap *heap, Resource *resource, void *start) noexcept nogil:
     """Takes a block back where that is simple, and it surely is one; then says so."""
     cdef Cache *cache = &heap.cache
     cdef int64_t cached
@@ -369,31 +370,31 @@ cdef inline bint give_at_once(Heap *heap, Resource *resource, void *start) noexc
             # Its last block: it stays cut where it is the warm one.
             cached = cache.cached + <int64_t> resource.bytes
             if (
-                resource.live == 0 or cached > heap.most_at_once
-                or cache.warm[resource.size_class] != resource
+                resource.live == 0 or cached > heap.most_cached_fast
+                or cache.retained[resource.size_class] != resource
             ):
                 return False
             cache.cached = cached
-        slab_give(resource, start)
+        slab_free(resource, start)
         cache.idle += resource.block_size
         return True
     if (
         resource.block_size or resource.use != TAKEN or start != resource.base
-        or cache.cached + <int64_t> resource.bytes > heap.most_at_once
+        or cache.cached + <int64_t> resource.bytes > heap.most_cached_fast
     ):
         return False
-    cache_give_whole(cache, resource)
+    cache_free_whole(cache, resource)
     return True
 
 
-cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
+cdef Outcome heap_try_free(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
     if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
-        return slowly.enter_and_give(resource, start)
-    if unlikely(not give_at_once(heap, resource, start)):
-        return slowly.give(heap, resource, start, True)
+        return slow.enter_and_try_free(resource, start)
+    if unlikely(not free_fast(heap, resource, start)):
+        return slow.give(heap, resource, start, True)
     if unlikely(has_too_much(heap)):
-        return slowly.lend_and_leave(heap)
+        return slow.lend_and_leave(heap)
     owned_lock_leave(&heap.lock, True)
     return DONE
 
@@ -401,18 +402,18 @@ cdef Outcome heap_give(Resource *resource, void *start) noexcept nogil:
 cdef void heap_free(void *start, Resource *resource) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
     if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
-        slowly.enter_and_free(start, resource)
-    elif unlikely(not give_at_once(heap, resource, start)):
-        slowly.free(start, resource, heap)
+        slow.enter_and_free(start, resource)
+    elif unlikely(not free_fast(heap, resource, start)):
+        slow.free(start, resource, heap)
     elif unlikely(has_too_much(heap)):
-        slowly.lend_and_leave(heap)
+        slow.lend_and_leave(heap)
     else:
         owned_lock_leave(&heap.lock, True)
 
 
 # ---- headroom ----
 
-cdef int64_t take_back(Heap *heap, int64_t missing) noexcept nogil:
+cdef int64_t reclaim_spare(Heap *heap, int64_t missing) noexcept nogil:
     """All that it lent and nobody took. Where that is so time and again, it lends less."""
     cdef int64_t lent = take_atomically(&heap.spare, INT64_MAX)
     heap.in_vain = heap.in_vain + 1 if lent >= missing else 0
@@ -431,7 +432,10 @@ cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil:
     if not heap.orphaned and heap.most_kept < 2 * n:
         set_most_kept(heap, 2 * n)  # or each block as long would be lent and borrowed
     while missing > 0:
-        lent = take_back(heap, missing) if other == heap else take_atomically(&other.spare, missing)
+        if other == heap:
+            lent = reclaim_spare(heap, missing)
+        else:
+            lent = take_atomically(&other.spare, missing)
         set_least_idle(heap, heap.least_idle - lent)
         missing -= lent
         other = <Heap *> load_acquire(<void **> &other.next)

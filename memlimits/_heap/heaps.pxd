@@ -23,20 +23,20 @@ cdef struct Survey:
 # Takes every lock, and gives them back.
 cdef extern void heaps_stop(Heaps *heaps) noexcept nogil       # and no slab is warm
 cdef extern void heaps_resume(Heaps *heaps) noexcept nogil
-# Under Heaps.lock: the others, and warm slabs stay so. heaps_resume_others gives them back.
-cdef extern void heaps_hold(Heaps *heaps) noexcept nogil
+# Under Heaps.lock: the others, and warm slabs stay so. heaps_unlock_all gives them back.
+cdef extern void heaps_lock_all_to_read(Heaps *heaps) noexcept nogil
 # All but Heaps.lock: to wait on a condition of it.
-cdef extern void heaps_stop_others(Heaps *heaps) noexcept nogil
-cdef extern void heaps_resume_others(Heaps *heaps) noexcept nogil
+cdef extern void heaps_lock_all(Heaps *heaps) noexcept nogil
+cdef extern void heaps_unlock_all(Heaps *heaps) noexcept nogil
 
-# Under Heaps.lock: the same as heaps_stop_others for who only looks; slabs stay warm.
-cdef extern void heaps_hold(Heaps *heaps) noexcept nogil
+# Under Heaps.lock: the same as heaps_lock_all for who only looks; slabs stay warm.
+cdef extern void heaps_lock_all_to_read(Heaps *heaps) noexcept nogil
 
 # While stopped: adds up what all hold.
 cdef extern void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
 cdef extern void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil
 # Under Heaps.lock: totals at one instant, and nothing else changes.
-cdef extern void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil
+cdef extern void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil
 # While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
 # cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that
 # takes goes the slow way.

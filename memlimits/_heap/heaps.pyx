@@ -6,7 +6,7 @@ from memlimits._base.sync cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    cache_capacity, cache_cool, cache_find, cache_largest_idle, cache_remove, cache_serve,
+    cache_capacity, cache_find, cache_largest_idle, cache_remove, cache_retire, cache_serve,
     cache_set_timed,
 )
 from memlimits._heap.checks cimport heaps_check
@@ -22,15 +22,15 @@ from memlimits._heap.lock cimport (
 
 cdef void heaps_stop(Heaps *heaps) noexcept nogil:
     pthread_mutex_lock(&heaps.lock)
-    heaps_stop_others(heaps)
+    heaps_lock_all(heaps)
 
 
 cdef void heaps_resume(Heaps *heaps) noexcept nogil:
-    heaps_resume_others(heaps)
+    heaps_unlock_all(heaps)
     pthread_mutex_unlock(&heaps.lock)
 
 
-cdef void heaps_hold(Heaps *heaps) noexcept nogil:
+cdef void heaps_lock_all_to_read(Heaps *heaps) noexcept nogil:
     cdef const void *self = heap_self()
     cdef Heap *heap = &heaps.shared
     cdef bint biased = False
@@ -48,18 +48,18 @@ cdef void heaps_hold(Heaps *heaps) noexcept nogil:
         heap = heap.next
 
 
-cdef void heaps_stop_others(Heaps *heaps) noexcept nogil:
+cdef void heaps_lock_all(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
     cdef uint64_t time = heap.cache.time + 1
-    heaps_hold(heaps)
+    heaps_lock_all_to_read(heaps)
     while heap != NULL:
         heap.cache.time = time
-        cache_cool(&heap.cache)
+        cache_retire(&heap.cache)
         heap = heap.next
     heaps_check(heaps)
 
 
-cdef void heaps_resume_others(Heaps *heaps) noexcept nogil:
+cdef void heaps_unlock_all(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
     heaps_check(heaps)
     while heap != NULL:
@@ -88,15 +88,15 @@ cdef void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil:
     cdef const Heap *heap = &heaps.shared
     memset(survey, 0, sizeof(Survey))
     while heap != NULL:
-        survey.slabs += heap.cache.cut
+        survey.slabs += heap.cache.carved
         survey.largest_idle = max(survey.largest_idle, cache_largest_idle(&heap.cache))
         heap = heap.next
 
 
-cdef void heaps_look(Heaps *heaps, Totals *totals) noexcept nogil:
-    heaps_hold(heaps)
+cdef void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil:
+    heaps_lock_all_to_read(heaps)
     heaps_total(heaps, totals)
-    heaps_resume_others(heaps)
+    heaps_unlock_all(heaps)
 
 
 cdef void share(Heap *heap, int64_t headroom) noexcept nogil:
@@ -197,7 +197,7 @@ cdef Outcome heaps_steal(
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
     while heap != NULL:
-        cache_cool(&heap.cache)     # a step may have warmed some since the stop
+        cache_retire(&heap.cache)     # a step may have warmed some since the stop
         heap.cursor = heap.cache.oldest
         heap = heap.next
 
@@ -246,7 +246,7 @@ cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
                 heap.orphaned = heap != &heaps.shared
                 owned_lock_set_owner(&heap.lock, NULL)
             heap = heap.next
-        heaps_resume_others(heaps)
+        heaps_unlock_all(heaps)
     else:
         heaps_resume(heaps)
     owners_unlock(child)

@@ -53,7 +53,7 @@ cdef struct Resource:
 
     # How often it was asked to be wired ahead of others. Changed while stopped; 0 once nobody holds
     # a block of it.
-    uint32_t asked_for
+    uint32_t pinned
     bint wire_refused       # counted as a wire failure under this wired limit
     bint purgeable          # idle, and the system may take its pages
     bint lingers            # was purgeable, and the system still counts its bytes as available
@@ -100,13 +100,13 @@ cdef inline void unlink(Resource **first, Resource *resource) noexcept nogil:
     if resource.next != NULL:
         resource.next.previous = resource.previous
 
-cdef extern void slab_cut(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil
+cdef extern void slab_carve(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil
 
 cdef inline bint slab_is_full(const Resource *slab) noexcept nogil:
     return slab.live == slab.blocks
 
 
-cdef inline char *slab_take(Resource *slab) noexcept nogil:
+cdef inline char *slab_alloc(Resource *slab) noexcept nogil:
     cdef char *start = <char *> slab.free_blocks
     slab.live += 1
     if likely(start != NULL):
@@ -123,7 +123,7 @@ cdef inline char *slab_take(Resource *slab) noexcept nogil:
 
 # A block that was handed back has its slab's descriptor in its second word: whoever hands it back
 # once more is found out. Contents may be anything, so the list of free blocks has the last word.
-cdef inline void slab_give(Resource *slab, void *start) noexcept nogil:
+cdef inline void slab_free(Resource *slab, void *start) noexcept nogil:
     (<void **> start)[0] = slab.free_blocks
     (<void **> start)[1] = slab
     slab.free_blocks = start
@@ -152,7 +152,7 @@ cdef inline bint slab_lends(const Resource *slab, const void *start) noexcept no
     return slab_place(slab, start) < slab.bound and (<const void **> start)[1] != slab
 
 
-cdef inline bint slab_cuts(const Resource *slab, const void *start) noexcept nogil:
+cdef inline bint slab_starts_block(const Resource *slab, const void *start) noexcept nogil:
     """Whether one of its blocks starts there, handed out or not. Needs no lock."""
     return slab_place(slab, start) < <uint64_t> 1 << 48
 

@@ -32,7 +32,7 @@ cdef void resource_destroy(Resource *resource) noexcept nogil:
         free(resource)
 
 
-cdef void slab_cut(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil:
+cdef void slab_carve(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil:
     slab.block_size = <uint16_t> block_size
     slab.inverse = (UINT64_MAX // block_size + 2) | 1
     slab.bound = 0

@@ -1,9 +1,9 @@
 """Accounts: who is charged for a block, and bytes that are kept for those who will ask for them.
 
-A budget is an account with a limit; a reservation one with a floor. They nest: what is charged to
-one is charged to those above it, until the block is freed. An account claims what is charged to it
-directly and what those below it claim, and at least its floor; what all claim, less what all are
-charged, is `Limits.reserved`. Every function is called under the allocator's lock, Heaps.lock.
+A budget is an account with a limit; a reservation one that keeps bytes. They nest: what is charged
+to one is charged to those above it, until the block is freed. An account claims what is charged to
+it directly and what those below it claim, and at least what it keeps; what all claim, less what all
+are charged, is `Limits.reserved`. Every function is called under the allocator's lock, Heaps.lock.
 """
 
 from libc.stdint cimport uint64_t
@@ -21,7 +21,7 @@ cdef struct Account:
     uint64_t references     # to it: those who opened it, accounts below, charged blocks
     uint64_t depth
     uint64_t limit          # UINT64_MAX: none
-    uint64_t floor
+    uint64_t reservation
     uint64_t active         # charged, by accounts below, too
     uint64_t peak           # of active
     uint64_t claimed        # by direct charges and accounts below; what it claims may be more
@@ -43,10 +43,12 @@ cdef extern void accounts_opened(Accounts *accounts, bint opened) noexcept nogil
 
 # How many of n bytes that were to be charged are reserved for them.
 cdef extern uint64_t account_reserved_for(const Account *account, uint64_t n) noexcept nogil
-# How much more is claimed in all if the account claims at least so much; the floor stays.
-cdef extern uint64_t account_floor_costs(const Account *account, uint64_t floor) noexcept nogil
-# A new floor. Limits.reserved changes with it.
-cdef extern void account_set_floor(Account *account, uint64_t floor, Limits *limits) noexcept nogil
+# How much more is claimed in all if the account claims at least so much; the reservation stays.
+cdef extern uint64_t account_reservation_costs(
+    const Account *account, uint64_t reservation) noexcept nogil
+# A new one. Limits.reserved changes with it.
+cdef extern void account_set_reservation(
+    Account *account, uint64_t reservation, Limits *limits) noexcept nogil
 
 # The account whose limit does not allow n bytes more, itself or above; or NULL.
 cdef extern Account *account_blocks(Account *account, uint64_t n) noexcept nogil

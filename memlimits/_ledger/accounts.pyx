@@ -58,7 +58,7 @@ cdef void accounts_opened(Accounts *accounts, bint opened) noexcept nogil:
 # ---- claims ----
 
 cdef inline uint64_t claim_of(const Account *account) noexcept nogil:
-    return max(account.floor, account.claimed)
+    return max(account.reservation, account.claimed)
 
 
 cdef uint64_t claim_more(Account *account, uint64_t n) noexcept nogil:
@@ -85,7 +85,7 @@ cdef uint64_t claim_less(Account *account, uint64_t n) noexcept nogil:
 cdef uint64_t cost_of(const Account *account, uint64_t n) noexcept nogil:
     """What claim_more would return."""
     while account != NULL and n:
-        n = max(account.floor, account.claimed + n) - claim_of(account)
+        n = max(account.reservation, account.claimed + n) - claim_of(account)
         account = account.parent
     return n
 
@@ -94,13 +94,17 @@ cdef uint64_t account_reserved_for(const Account *account, uint64_t n) noexcept 
     return n - cost_of(account, n)
 
 
-cdef uint64_t account_floor_costs(const Account *account, uint64_t floor) noexcept nogil:
-    return cost_of(account.parent, max(account.claimed, floor) - claim_of(account))
+cdef uint64_t account_reservation_costs(
+    const Account *account, uint64_t reservation
+) noexcept nogil:
+    return cost_of(account.parent, max(account.claimed, reservation) - claim_of(account))
 
 
-cdef void account_set_floor(Account *account, uint64_t floor, Limits *limits) noexcept nogil:
+cdef void account_set_reservation(
+    Account *account, uint64_t reservation, Limits *limits
+) noexcept nogil:
     cdef uint64_t before = claim_of(account)
-    account.floor = floor
+    account.reservation = reservation
     if claim_of(account) > before:
         limits.reserved += claim_more(account.parent, claim_of(account) - before)
     else:
@@ -118,7 +122,7 @@ cdef Account *account_blocks(Account *account, uint64_t n) noexcept nogil:
 
 
 cdef bint account_keeps(const Account *account) noexcept nogil:
-    while account != NULL and account.floor == 0:
+    while account != NULL and account.reservation == 0:
         account = account.parent
     return account != NULL
 

@@ -8,9 +8,12 @@ owns the struct. `slack` is not stored: it is what remains, so that
 from libc.stdint cimport int64_t, uint64_t
 
 cdef enum Policy:
-    GUIDELINE
-    STRICT
-    PATIENT     # waits for others to free enough, then refuses
+    POLICY_GUIDELINE
+    POLICY_STRICT
+    POLICY_WAIT     # waits for others to free enough, then refuses
+
+cdef enum:
+    DEFAULT_TIMEOUT = 60        # seconds, of POLICY_WAIT
 
 cdef enum Verdict:
     FITS        # once `trim` bytes of the cache are returned
@@ -41,7 +44,7 @@ cdef struct Limits:
     uint64_t wired_limit
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     Policy policy
-    uint64_t wait_timeout       # ns, under PATIENT
+    uint64_t wait_timeout       # ns, under POLICY_WAIT
     uint64_t waiting            # threads in the queue for memory
 
     uint64_t footprint          # held from the device, or being asked of it or returned to it
@@ -52,7 +55,7 @@ cdef struct Limits:
     uint64_t cache              # idle resources
 
     uint64_t peak               # highest active since the start or the last reset
-    # The same since the start; or, as far as stops have seen it, since the last core_clear_cache.
+    # The same since the start; or, as far as stops have seen it, since the cache was cleared.
     uint64_t highest
     uint64_t wired              # kept resident, or being made so
     uint64_t resources          # how many the device made and has not taken back
@@ -68,7 +71,7 @@ cdef struct Limits:
     uint64_t sharers
     uint64_t between
     uint64_t credit             # growth still allowed before the next reading
-    uint64_t promised           # upper bound of our own bytes that nobody has touched yet
+    uint64_t unfaulted           # upper bound of our own bytes that nobody has touched yet
     uint64_t grown              # all growth ever asked for: a clock for readings
     uint64_t readings           # how often it was read
     uint64_t epoch              # count of lowered promises: an older reading is worth nothing
@@ -88,11 +91,11 @@ cdef struct Limits:
     uint64_t decays
     uint64_t decayed
 
-    # Filled in by asked_survey where they are asked for.
-    uint64_t wired_asked        # in resources that are to be wired ahead of others
-    uint64_t unwired_asked      # the part of them that is not wired
-    uint64_t unwired_limit      # in use and not wired, since the wired limit is too low
-    uint64_t unwired_capacity   # likewise, since the system lets this process wire no more
+    # Filled in by pins_survey where they are asked for.
+    uint64_t wired_requested        # in resources that are to be wired ahead of others
+    uint64_t unwired_requested      # the part of them that is not wired
+    uint64_t unwired_by_limit      # in use and not wired, since the wired limit is too low
+    uint64_t unwired_by_capacity   # likewise, since the system lets this process wire no more
 
     # counts since the start
     uint64_t hits
@@ -149,11 +152,11 @@ cdef extern uint64_t limits_room(const Limits *limits, uint64_t available) noexc
 # After a reading that allows n: how far the next growth may go without another.
 cdef extern void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil
 # After a look at every page: `untouched` bytes when the clock stood at `grown_then`.
-cdef extern void limits_lower_promise(
+cdef extern void limits_lower_unfaulted(
     Limits *limits, uint64_t untouched, uint64_t grown_then) noexcept nogil
 
 # n bytes that the system has not given yet, but will when they are touched.
-cdef extern void limits_promise(Limits *limits, uint64_t n) noexcept nogil
+cdef extern void limits_add_unfaulted(Limits *limits, uint64_t n) noexcept nogil
 
 # Growth by n while `returned` bytes of the cache go back: one step, so that nobody else takes the
 # room between the two. `returned` is settled first (limits_returned), then the growth is confirmed

@@ -1,6 +1,8 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, UINT64_MAX
 
+from memlimits._base.arithmetic cimport saturating_sub
+
 # Growth allowed between two readings of the system's room.
 cdef enum:
     READING_INTERVAL = 16 << 20
@@ -15,10 +17,6 @@ cdef enum:
     MARGIN_PART = 64
     LEAST_MARGIN = 2 << 20
     MOST_MARGIN = 32 << 20
-
-cdef enum:
-    DEFAULT_TIMEOUT = 60        # seconds
-
 
 cdef void limits_init(Limits *limits) noexcept nogil:
     limits.memory_follows = True
@@ -79,19 +77,15 @@ cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil:
     return limits.memory_limit if limits.cache_follows else limits.cache_limit
 
 
-cdef inline uint64_t minus(uint64_t a, uint64_t b) noexcept nogil:
-    return a - b if a > b else 0
-
-
 cdef uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil:
-    return minus(limits.memory_limit, minus(limits.reserved, own))
+    return saturating_sub(limits.memory_limit, saturating_sub(limits.reserved, own))
 
 
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
-    cdef uint64_t over_cache = minus(limits.cache, limits_cache_limit(limits))
+    cdef uint64_t over_cache = saturating_sub(limits.cache, limits_cache_limit(limits))
     cdef uint64_t stays = limits.footprint - limits.returning
-    cdef uint64_t over_memory = min(minus(stays, limits_unreserved(limits, 0)), limits.cache)
-    return max(over_cache, over_memory)
+    cdef uint64_t over_memory = saturating_sub(stays, limits_unreserved(limits, 0))
+    return max(over_cache, min(over_memory, limits.cache))
 
 
 cdef uint64_t untrimmed(const Limits *limits, uint64_t highest, uint64_t heaps) noexcept nogil:
@@ -103,7 +97,7 @@ cdef uint64_t over_untrimmed(const Limits *limits, uint64_t n, uint64_t heaps) n
     cdef uint64_t stays = limits.footprint - limits.returning
     # What is pending and stays is about to be active.
     cdef uint64_t used = limits.active + limits.pending - limits.returning + n
-    return minus(stays + n, untrimmed(limits, max(limits.highest, used), heaps))
+    return saturating_sub(stays + n, untrimmed(limits, max(limits.highest, used), heaps))
 
 
 cdef Verdict limits_judge(
@@ -112,14 +106,14 @@ cdef Verdict limits_judge(
     cdef uint64_t limit = limits_unreserved(limits, own)
     cdef uint64_t kept = limits.footprint - limits.cache
     trim[0] = min(over_untrimmed(limits, n, heaps), limits.cache)
-    if n <= minus(limit, limits.footprint):
+    if n <= saturating_sub(limit, limits.footprint):
         return FITS
-    if n <= minus(limit, kept):
+    if n <= saturating_sub(limit, kept):
         trim[0] = max(trim[0], n + limits.footprint - limit)
         return FITS
-    if n <= minus(limit, kept - limits.pending):
+    if n <= saturating_sub(limit, kept - limits.pending):
         return WAIT
-    if limits.policy != GUIDELINE:
+    if limits.policy != POLICY_GUIDELINE:
         return REFUSE
     trim[0] = limits.cache
     return FITS
@@ -128,8 +122,8 @@ cdef Verdict limits_judge(
 cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
     # What is too long counts as active: near the memory limit it could make a refusal or overrun.
     if (
-        limits.policy != GUIDELINE
-        or n > minus(limits_unreserved(limits, 0), limits.footprint)
+        limits.policy != POLICY_GUIDELINE
+        or n > saturating_sub(limits_unreserved(limits, 0), limits.footprint)
         or over_untrimmed(limits, n, heaps) == 0
     ):
         return 0
@@ -137,7 +131,8 @@ cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) n
 
 
 cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
-    return minus(minus(minus(available, limits.promised), limits.reserved), limits.margin)
+    cdef uint64_t room = saturating_sub(available, limits.unfaulted)
+    return saturating_sub(saturating_sub(room, limits.reserved), limits.margin)
 
 
 cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil:
@@ -145,10 +140,10 @@ cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil:
     limits.credit = min(min(room // CREDIT_PART, <uint64_t> READING_INTERVAL), limits.between)
 
 
-cdef void limits_lower_promise(
+cdef void limits_lower_unfaulted(
     Limits *limits, uint64_t untouched, uint64_t grown_then
 ) noexcept nogil:
-    limits.promised = min(limits.promised, untouched + (limits.grown - grown_then))
+    limits.unfaulted = min(limits.unfaulted, untouched + (limits.grown - grown_then))
     limits.epoch += 1
 
 
@@ -167,22 +162,22 @@ cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept
     cdef bint overrun = limits.footprint - returned + n > limits.memory_limit
     limits.cache -= returned
     limits.pending += max(n, returned)
-    limits.returning += minus(returned, n)
-    limits.footprint += minus(n, returned)
-    limits_promise(limits, n)
+    limits.returning += saturating_sub(returned, n)
+    limits.footprint += saturating_sub(n, returned)
+    limits_add_unfaulted(limits, n)
     return overrun
 
 
-cdef void limits_promise(Limits *limits, uint64_t n) noexcept nogil:
-    limits.credit = minus(limits.credit, n)
-    limits.promised += n
+cdef void limits_add_unfaulted(Limits *limits, uint64_t n) noexcept nogil:
+    limits.credit = saturating_sub(limits.credit, n)
+    limits.unfaulted += n
     limits.grown += n
 
 
 cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
-    limits.pending -= minus(returned, n)
-    limits.returning -= minus(returned, n)
-    limits.footprint -= minus(returned, n)
+    limits.pending -= saturating_sub(returned, n)
+    limits.returning -= saturating_sub(returned, n)
+    limits.footprint -= saturating_sub(returned, n)
 
 
 cdef void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogil:
@@ -218,7 +213,7 @@ cdef void limits_note_peak(Limits *limits) noexcept nogil:
 cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
     if limits.peak == 0 or limits.waiting:
         return -1
-    return minus(limits.peak, limits.active)
+    return saturating_sub(limits.peak, limits.active)
 
 
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
@@ -229,7 +224,7 @@ cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
         return INT64_MAX
     if limits.footprint - limits.returning > limit:
         return 0
-    return min(minus(limits_cache_limit(limits), limits.cache), <uint64_t> INT64_MAX)
+    return min(saturating_sub(limits_cache_limit(limits), limits.cache), <uint64_t> INT64_MAX)
 
 
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:

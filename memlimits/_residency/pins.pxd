@@ -5,19 +5,20 @@ from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport Limits
 from memlimits._residency.plan cimport Residency
 
-cdef enum Asked:
-    ASKED
+cdef enum Pinning:
+    PINNED
     FOREIGN         # no block of this allocator's lies there
-    NOT_ASKED       # it was not asked for before
+    NOT_PINNED       # it was not asked for before
 
 # While stopped: the resource in use that an address lies in; NULL for memory that is not ours.
-cdef extern Resource *asked_find(const Residency *residency, const char *address) noexcept nogil
+cdef extern Resource *pins_find(const Residency *residency, const char *address) noexcept nogil
 # Asks for the resource in use that an address lies in to be wired ahead of others, or takes that
 # back, as often as it was asked for; then residency_update. The caller sees to it that the block
 # stays. All of that ends when nobody holds a block of the resource any more.
-cdef extern Asked asked_change(Residency *residency, const char *address, bint wired) noexcept nogil
+cdef extern Pinning pins_change(
+    Residency *residency, const char *address, bint wired) noexcept nogil
 # Whether a resource is kept resident now.
-cdef extern bint asked_is_wired(Residency *residency, const Resource *resource) noexcept nogil
+cdef extern bint pins_is_wired(Residency *residency, const Resource *resource) noexcept nogil
 # With every heap's lock: adds up what was asked for, and what is in use and not wired; where the
 # wired limit is 0, of what was asked for.
-cdef extern void asked_survey(const Residency *residency, Limits *limits) noexcept nogil
+cdef extern void pins_survey(const Residency *residency, Limits *limits) noexcept nogil

@@ -11,7 +11,7 @@ cdef inline bint is_used(const Resource *resource) noexcept nogil:
     return resource.use == TAKEN and (resource.block_size == 0 or resource.live > 0)
 
 
-cdef Resource *asked_find(const Residency *residency, const char *address) noexcept nogil:
+cdef Resource *pins_find(const Residency *residency, const char *address) noexcept nogil:
     cdef Resource *resource = residency.resources[0]
     while resource != NULL and not (
         resource.base <= address < resource.base + resource.bytes and is_used(resource)
@@ -20,77 +20,77 @@ cdef Resource *asked_find(const Residency *residency, const char *address) noexc
     return resource
 
 
-cdef Asked change(Heaps *heaps, Resource *resource, bint wired) noexcept nogil:
+cdef Pinning change(Heaps *heaps, Resource *resource, bint wired) noexcept nogil:
     """While stopped."""
     if resource == NULL:
         return FOREIGN
     if not wired:
-        if resource.asked_for == 0:
-            return NOT_ASKED
-        resource.asked_for -= 1
-        return ASKED
-    resource.asked_for += 1
+        if resource.pinned == 0:
+            return NOT_PINNED
+        resource.pinned -= 1
+        return PINNED
+    resource.pinned += 1
     if resource.block_size == 0:
         heap_put_apart(heaps, resource)
-    return ASKED
+    return PINNED
 
 
-cdef Asked asked_change(Residency *residency, const char *address, bint wired) noexcept nogil:
+cdef Pinning pins_change(Residency *residency, const char *address, bint wired) noexcept nogil:
     cdef Resource *resource
-    cdef Asked asked
+    cdef Pinning asked
     cdef bint update
     heaps_stop(residency.heaps)
-    resource = asked_find(residency, address)
+    resource = pins_find(residency, address)
     asked = change(residency.heaps, resource, wired)
-    update = asked == ASKED and residency.limits.wired_limit > 0
+    update = asked == PINNED and residency.limits.wired_limit > 0
     heaps_resume(residency.heaps)
     if update:
         residency_update(residency, resource)
     return asked
 
 
-cdef uint64_t wired_in_use(const Residency *residency, bint asked_for) noexcept nogil:
+cdef uint64_t wired_in_use(const Residency *residency, bint pinned) noexcept nogil:
     cdef uint64_t total = 0
     cdef const Resource *resource = residency.resources[0]
     while resource != NULL:
         if resource.wiring != OUTSIDE and is_used(resource) and (
-            resource.asked_for > 0
-        ) == asked_for:
+            resource.pinned > 0
+        ) == pinned:
             total += resource.bytes
         resource = resource.below
     return total
 
 
 cdef void count_unwired(
-    const Residency *residency, Limits *limits, bint asked_for, uint64_t *claimed
+    const Residency *residency, Limits *limits, bint pinned, uint64_t *claimed
 ) noexcept nogil:
     """`claimed`: what goes before these, wired or to be wired with the next operation."""
     cdef uint64_t claim
     cdef const Resource *resource = residency.resources[0]
-    claimed[0] += wired_in_use(residency, asked_for)
+    claimed[0] += wired_in_use(residency, pinned)
     while resource != NULL:
-        if is_used(resource) and (resource.asked_for > 0) == asked_for:
-            limits.wired_asked += resource.bytes if asked_for else 0
+        if is_used(resource) and (resource.pinned > 0) == pinned:
+            limits.wired_requested += resource.bytes if pinned else 0
             if resource.wiring == OUTSIDE:
                 claim = claimed[0] + resource.bytes
-                limits.unwired_asked += resource.bytes if asked_for else 0
+                limits.unwired_requested += resource.bytes if pinned else 0
                 if claim > limits.wired_limit:
-                    limits.unwired_limit += resource.bytes
+                    limits.unwired_by_limit += resource.bytes
                 elif claim > residency.allowed:
-                    limits.unwired_capacity += resource.bytes
+                    limits.unwired_by_capacity += resource.bytes
                 else:
                     claimed[0] = claim
         resource = resource.below
 
 
-cdef void asked_survey(const Residency *residency, Limits *limits) noexcept nogil:
+cdef void pins_survey(const Residency *residency, Limits *limits) noexcept nogil:
     cdef uint64_t claimed = 0
     count_unwired(residency, limits, True, &claimed)
     if limits.wired_limit:
         count_unwired(residency, limits, False, &claimed)
 
 
-cdef bint asked_is_wired(Residency *residency, const Resource *resource) noexcept nogil:
+cdef bint pins_is_wired(Residency *residency, const Resource *resource) noexcept nogil:
     cdef bint inside
     pthread_mutex_lock(&residency.heaps.lock)
     inside = resource.wiring == INSIDE

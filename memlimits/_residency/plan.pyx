@@ -30,17 +30,17 @@ cdef void residency_close(Residency *residency) noexcept nogil:
 
 # ---- who is to be wired: what was asked for, then what else is in use, then what is idle ----
 
-cdef inline bint wants_in(const Resource *resource, bint asked_for) noexcept nogil:
+cdef inline bint wants_in(const Resource *resource, bint pinned) noexcept nogil:
     return (
         resource.wiring == OUTSIDE and resource.use == TAKEN
-        and (resource.asked_for > 0) == asked_for)
+        and (resource.pinned > 0) == pinned)
 
 
-cdef inline bint stays(const Resource *resource, bint asked_for) noexcept nogil:
+cdef inline bint stays(const Resource *resource, bint pinned) noexcept nogil:
     """It is inside and not idle. What is on its way back to the device counts as not asked for."""
     return (
         resource.wiring == INSIDE and resource.use != IDLE
-        and (resource.use == TAKEN and resource.asked_for > 0) == asked_for)
+        and (resource.use == TAKEN and resource.pinned > 0) == pinned)
 
 
 cdef inline void mark_leaving(Resource **leaving, Resource *resource) noexcept nogil:
@@ -50,14 +50,14 @@ cdef inline void mark_leaving(Resource **leaving, Resource *resource) noexcept n
 
 
 cdef uint64_t pick_others(
-    Residency *residency, Resource **leaving, bint asked_for, uint64_t room
+    Residency *residency, Resource **leaving, bint pinned, uint64_t room
 ) noexcept nogil:
     """Marks what is inside and does not fit, the oldest first to stay. Returns the room left."""
     cdef Resource *resource = residency.resources[0]
     while resource != NULL and resource.below != NULL:
         resource = resource.below
     while resource != NULL:
-        if stays(resource, asked_for):
+        if stays(resource, pinned):
             if resource.bytes <= room:
                 room -= resource.bytes
             else:
@@ -67,14 +67,14 @@ cdef uint64_t pick_others(
 
 
 cdef uint64_t room_beside(
-    const Residency *residency, const Resource *fresh, bint asked_for, uint64_t room
+    const Residency *residency, const Resource *fresh, bint pinned, uint64_t room
 ) noexcept nogil:
     """What is left of the room beside those that are to join and fit together, `fresh` first."""
     cdef const Resource *resource = residency.resources[0]
-    if fresh != NULL and wants_in(fresh, asked_for) and fresh.bytes <= room:
+    if fresh != NULL and wants_in(fresh, pinned) and fresh.bytes <= room:
         room -= fresh.bytes
     while resource != NULL:
-        if resource != fresh and wants_in(resource, asked_for) and resource.bytes <= room:
+        if resource != fresh and wants_in(resource, pinned) and resource.bytes <= room:
             room -= resource.bytes
         resource = resource.below
     return room
@@ -110,13 +110,13 @@ cdef Resource *plan_removals(
     """While stopped: what is too much, and what stands in the way of what goes first."""
     cdef Resource *leaving = NULL
     cdef uint64_t room = allowed
-    cdef bint asked_for = True
+    cdef bint pinned = True
     while True:
-        room = pick_others(residency, &leaving, asked_for, room)
-        room = room_beside(residency, fresh, asked_for, room)
-        if not asked_for:
+        room = pick_others(residency, &leaving, pinned, room)
+        room = room_beside(residency, fresh, pinned, room)
+        if not pinned:
             break
-        asked_for = False
+        pinned = False
     pick_idle(residency, &leaving, room)
     return leaving
 
@@ -148,18 +148,18 @@ cdef Resource *plan_additions(
     """While stopped: what joins, its bytes already counted as wired."""
     cdef Resource *joining = NULL
     cdef Resource *resource
-    cdef bint asked_for = True
+    cdef bint pinned = True
     while True:
-        if fresh != NULL and wants_in(fresh, asked_for):
+        if fresh != NULL and wants_in(fresh, pinned):
             join_if_it_fits(residency, &joining, fresh, allowed)
         resource = residency.resources[0]
         while resource != NULL:
-            if wants_in(resource, asked_for):
+            if wants_in(resource, pinned):
                 join_if_it_fits(residency, &joining, resource, allowed)
             resource = resource.below
-        if not asked_for:
+        if not pinned:
             return joining
-        asked_for = False
+        pinned = False
 
 
 cdef inline void check_wired(const Limits *limits) noexcept nogil:

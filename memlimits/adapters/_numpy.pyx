@@ -21,7 +21,7 @@ from memlimits._base.sync cimport (
 )
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport take
-from memlimits._bindings.wait_hooks cimport c_caller_may_wait
+from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
 from memlimits._engine.refusals cimport last_refusal
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
 from memlimits._heap.resource cimport Block, Resource
@@ -103,9 +103,9 @@ cdef void *data_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
 
 cdef void *data_realloc(void *ctx, void *start, size_t size) noexcept nogil:
     cdef void *resized
-    c_caller_may_wait(False)    # as in governed_realloc
+    c_wait_hooks_allow(False)    # as in governed_realloc
     resized = realloc(start, size)
-    c_caller_may_wait(True)
+    c_wait_hooks_allow(True)
     return resized
 
 
@@ -191,9 +191,9 @@ cdef void *governed_realloc(void *ctx, void *start, size_t size) noexcept nogil:
         return governed_malloc(ctx, size)
     # The array points to the old data until NumPy has the new, and others read it as soon as the
     # GIL is given up: so nothing waits here.
-    c_caller_may_wait(False)
+    c_wait_hooks_allow(False)
     resized = resize(ctx, start, size)
-    c_caller_may_wait(True)
+    c_wait_hooks_allow(True)
     return resized
 
 

@@ -3,6 +3,7 @@
 import sys
 
 from memlimits import memory
+from memlimits._bindings.allocator import POLICIES
 from memlimits.cli.sizes import FORM, parse_size
 
 TYPE_CHECKING = False
@@ -41,7 +42,6 @@ SIGUSR1 has the program print its statistics to standard error, and go on.
 """
 
 _MOST_SECONDS = 1_000_000_000
-_POLICIES = ("strict", "guideline", "wait")
 _OF_THE_BUILD = (
     "MEMLIMITS_COVERAGE",
     "MEMLIMITS_DEBUG",
@@ -108,8 +108,8 @@ def _size(text: str) -> int:
 
 
 def _policy(text: str) -> str:
-    if text not in _POLICIES:
-        raise ValueError(f"invalid policy {text!r}: write one of {', '.join(_POLICIES)}")
+    if text not in POLICIES:
+        raise ValueError(f"invalid policy {text!r}: write one of {', '.join(POLICIES)}")
     return text
 
 

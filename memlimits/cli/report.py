@@ -94,14 +94,14 @@ def describe(values: "dict[str, Any]") -> str:
         lines.append(f"allocations over the limit: {values['overruns']:,}")
     if values["wire_failures"]:
         lines.append(f"failures to wire memory: {values['wire_failures']:,}")
-    if values["unwired_asked"]:
+    if values["unwired_requested"]:
         lines.append(
-            f"asked to be wired and not wired: {format_size(values['unwired_asked'])} "
-            f"of {format_size(values['wired_asked'])}"
+            f"asked to be wired and not wired: {format_size(values['unwired_requested'])} "
+            f"of {format_size(values['wired_requested'])}"
         )
     if values["waits"]:
         lines.append(
-            f"allocations that waited: {values['waits']:,}, {values['wait_seconds']:.3g} s in all"
+            f"allocations that waited: {values['waits']:,}, {values['waited_seconds']:.3g} s in all"
         )
     lines += [
         f"budget {budget['name']}: peak {format_size(budget['peak'])}, "

@@ -40,7 +40,7 @@ def test_the_handlers_name_and_version(heap):
 def test_count_times_size_that_overflows_is_refused(heap, count, size):
     active = memlimits.get_active_memory()
     assert heap.calloc(count, size) is None
-    assert memlimits.last_refusal().blocked_by == "length"
+    assert memlimits.last_refusal().blocked_by == "max_buffer_length"
     assert memlimits.get_active_memory() == active
 
 

@@ -24,7 +24,7 @@ WAYS_OUT = {
     "limit": ["memory limit", "set_memory_limit()"],
     "system": ["RAM", "swap", "control group"],
     "device": ["map", "ulimit -v"],
-    "length": ["max_buffer_length", "smaller"],
+    "max_buffer_length": ["max_buffer_length", "smaller"],
     "resources": ["resource_limit", "fewer"],
     "fork": ["Metal", "forked child", "set_start_method('spawn')"],
 }

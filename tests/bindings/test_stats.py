@@ -58,7 +58,7 @@ def test_every_attribute_is_there_annotated_and_documented():
     counts = "resources slabs hits misses steals evictions overruns wires wire_failures commits"
     counts += " trims pressure_trims decays waiting waits"
     refusals = {name for name in names if name.startswith("refusals")}
-    assert names - SIZES == {*counts.split(), *refusals, "policy", "idle_timeout", "wait_seconds"}
+    assert names - SIZES == {*counts.split(), *refusals, "policy", "idle_timeout", "waited_seconds"}
     assert names == set(Stats.__annotations__)
     heads = re.findall(r"^(\w[\w, ]*) : ", inspect.cleandoc(Stats.__doc__), re.MULTILINE)
     assert {name for head in heads for name in head.split(", ")} == names
@@ -76,7 +76,7 @@ def test_people_read_it():
     shown = dict(line.split(None, 1) for line in lines[1:])
     assert shown["active"] == f"{held.capacity:,} bytes"
     assert shown["resources"] == "1"
-    assert shown["wait_seconds"] == "0.0 s"
+    assert shown["waited_seconds"] == "0.0 s"
 
 
 def test_it_imports_nothing_heavy():
@@ -226,7 +226,11 @@ def test_refusals_by_cause():
             with pytest.raises(memlimits.MemoryLimitError):
                 allocate_in(allocator, n)
     stats = of(allocator)
-    assert (stats.refusals, stats.refusals_by_limit, stats.refusals_by_length) == (5, 3, 2)
+    assert (stats.refusals, stats.refusals_by_limit, stats.refusals_by_max_buffer_length) == (
+        5,
+        3,
+        2,
+    )
     assert stats.refusals_by_system == stats.refusals_by_device == 0
 
 
@@ -265,7 +269,7 @@ def test_waits():
         in_thread(lambda: allocate_in(allocator, MIB))
     stats = of(allocator)
     assert (stats.waits, stats.waiting, stats.refusals) == (1, 0, 1)
-    assert 0.05 <= stats.wait_seconds < 5
+    assert 0.05 <= stats.waited_seconds < 5
     held.release()
 
 

@@ -223,7 +223,7 @@ def test_wires_and_unwires_even_out():
     storm(*[both] * THREADS, lambda: block.wired, rounds=ROUNDS // 4)
     with pytest.raises(ValueError, match="not asked"):
         memlimits.unwire(block)
-    assert memlimits.stats().wired_asked == 0
+    assert memlimits.stats().wired_requested == 0
 
 
 def test_arrays_of_ours_and_of_a_governed_numpy():

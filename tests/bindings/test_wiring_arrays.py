@@ -87,23 +87,23 @@ def test_an_array_of_governed_numpy(default):
     with memlimits.govern_numpy():
         array = np.ones(MIB, "u1")
     memlimits.wire(array)
-    assert memory.counters()["wired_asked"] == MIB
+    assert memory.counters()["wired_requested"] == MIB
     del array
-    assert memory.counters()["wired_asked"] == 0
+    assert memory.counters()["wired_requested"] == 0
 
 
 def test_a_short_array_is_wired_with_its_slab_until_that_has_no_block(default):
     arrays = [memlimits.zeros(1000, "u1") for _ in range(3)]
     memlimits.wire(arrays[0])
-    slab = memory.counters()["wired_asked"]
+    slab = memory.counters()["wired_requested"]
     assert slab >= 64 * KIB
     assert is_locked(arrays[0].ctypes.data)
     del arrays[1:]
-    assert memory.counters()["wired_asked"] == slab
+    assert memory.counters()["wired_requested"] == slab
     del arrays
-    assert memory.counters()["wired_asked"] == 0
+    assert memory.counters()["wired_requested"] == 0
     again = memlimits.zeros(1000, "u1")
-    assert memory.counters()["wired_asked"] == 0
+    assert memory.counters()["wired_requested"] == 0
     with pytest.raises(ValueError, match="not asked"):
         memlimits.unwire(again)
 
@@ -116,7 +116,7 @@ def test_a_slab_that_was_empty_before_forgets_as_well(default):
     memlimits.wire(array)
     del array
     again = memlimits.zeros(1000, "u1")
-    assert memory.counters()["wired_asked"] == 0
+    assert memory.counters()["wired_requested"] == 0
     assert len(again) == 1000
 
 
@@ -128,11 +128,11 @@ def test_what_is_charged_to_a_budget_is_forgotten_as_well(default, n, reserved):
         memlimits.wire(later)
         assert budget.active > 0
         del asked, later
-        assert memory.counters()["wired_asked"] == budget.active == 0
+        assert memory.counters()["wired_requested"] == budget.active == 0
         again = memlimits.allocate(n)
-        assert memory.counters()["wired_asked"] == 0
+        assert memory.counters()["wired_requested"] == 0
     del again
-    assert memory.counters()["wired_asked"] == budget.active == 0
+    assert memory.counters()["wired_requested"] == budget.active == 0
 
 
 def test_blocks_of_c(default):
@@ -140,7 +140,7 @@ def test_blocks_of_c(default):
     memlimits.wire((ctypes.c_char * MIB).from_address(address))
     assert is_locked(address)
     free(address)
-    assert memory.counters()["wired_asked"] == 0
+    assert memory.counters()["wired_requested"] == 0
 
 
 def test_a_block_of_c_that_is_resized_and_not_wired_yet(default):
@@ -149,7 +149,7 @@ def test_a_block_of_c_that_is_resized_and_not_wired_yet(default):
     memlimits.wire((ctypes.c_char * 8).from_address(address))
     address = realloc(address, 8 * MIB)
     free(address)
-    assert memory.counters()["wired_asked"] == 0
+    assert memory.counters()["wired_requested"] == 0
 
 
 @pytest.mark.parametrize("function", [wire, unwire])

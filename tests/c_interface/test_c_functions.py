@@ -122,7 +122,7 @@ def test_aligned_blocks_are_within_the_limit(heap, unchanged):
     for alignment, n in ((8 * MIB, 100), (MIB, 4 * MIB + 1), (64 * KIB, HUGE), (2**62, 2**62)):
         assert heap.aligned_alloc(alignment, n) == 0
     assert memory.counters()["refusals"] == refusals + 4
-    assert memlimits.last_refusal().blocked_by == "length"
+    assert memlimits.last_refusal().blocked_by == "max_buffer_length"
     address = heap.aligned_alloc(MIB, 2 * MIB)
     assert memory.counters()["footprint"] <= memlimits.get_memory_limit()
     heap.free(address)
@@ -393,7 +393,7 @@ def test_numpys_requests_and_a_budgets_refusals_reach_it(in_c):
         assert in_c.handled() == (1, 1, 0, "budget")
     in_c.handle(False)
     assert in_c.malloc(HUGE) == 0
-    assert in_c.handled() == (1, 1, 0, "length")
+    assert in_c.handled() == (1, 1, 0, "max_buffer_length")
 
 
 def test_a_handler_of_cythons(cython, unchanged):

@@ -94,7 +94,7 @@ def test_null_is_refused_room_and_nothing_to_free(heap):
     assert (refusal.requested, refusal.blocked_by) == (20 * MIB, "limit")
     assert ctypes.string_at(first, 3 * MIB) == b"\7" * (3 * MIB)
     assert heap.calloc(2**32, 2**32) == 0
-    assert memlimits.last_refusal().blocked_by == "length"
+    assert memlimits.last_refusal().blocked_by == "max_buffer_length"
     heap.free(first)
     heap.free(0)
 

@@ -37,7 +37,7 @@ def test_json_is_the_facts_the_limits_and_the_counters():
         "idle_timeout": None,
     }
     assert {*told["limits"], *told["counters"]} == set(memlimits.stats()._asdict())
-    assert type(told["counters"].pop("wait_seconds")) is float
+    assert type(told["counters"].pop("waited_seconds")) is float
     assert set(map(type, told["counters"].values())) == {int}
 
 

@@ -75,7 +75,7 @@ def values(**changes):
             "failures to wire memory: 1",
         ),
         (
-            {"wired_asked": 3 * MIB, "unwired_asked": MIB},
+            {"wired_requested": 3 * MIB, "unwired_requested": MIB},
             "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 0\n"
             "asked to be wired and not wired: 1 MiB of 3 MiB",
         ),
@@ -83,7 +83,7 @@ def values(**changes):
             {
                 "policy": "wait",
                 "waits": 1200,
-                "wait_seconds": 1.5,
+                "waited_seconds": 1.5,
                 "budgets": [
                     {"name": "a", "limit": None, "active": 0, "peak": MIB},
                     {"name": "a/b", "limit": 2 * MIB, "active": 512, "peak": MIB},

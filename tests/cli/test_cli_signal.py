@@ -54,7 +54,7 @@ def statistics(process):
     head = process.stderr.readline()
     pid = int(re.fullmatch(r"memlimits: statistics of process (\d+)\n", head)[1])
     values = {}
-    while "wait_seconds" not in values:  # the last one
+    while "waited_seconds" not in values:  # the last one
         name, value = process.stderr.readline().removeprefix("memlimits:   ").split(None, 1)
         values[name] = value.strip()
     return pid, values

@@ -73,7 +73,7 @@ def test_what_a_larger_group_has_is_given_at_once(policy, ask):
         memlimits.set_memory_policy({policy!r})
         held = memlimits.allocate(100 * MIB)
         refused = memlimits.would_fit(500 * MIB).blocked_by
-        assert refused in ("length", "limit", "system"), refused
+        assert refused in ("max_buffer_length", "limit", "system"), refused
         resize(900)
         if {ask!r} == "allocate":
             assert memlimits.allocate(500 * MIB).capacity == 500 * MIB
@@ -125,7 +125,7 @@ def test_a_limit_that_was_set_stays():
         assert memlimits.set_memory_limit(250 * MIB) == int(0.95 * (400 * MIB))
         resize(900)
         assert facts() == (900, 250)
-        assert refused_by(1000 * MIB) == "length"
+        assert refused_by(1000 * MIB) == "max_buffer_length"
         assert memlimits.get_memory_limit() == 250 * MIB
     """)
 

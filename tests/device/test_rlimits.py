@@ -231,8 +231,8 @@ def test_what_was_asked_for_goes_first_in_what_the_system_gives():
         assert [block.wired for block in scratch] == [False, False]
         assert proc("VmLck") - locked == memlimits.get_wired_memory() == hit.capacity == 280 << 10
         counters = memory.counters()
-        assert counters["unwired_asked"] == counters["unwired_limit"] == 0
-        assert counters["unwired_capacity"] == 512 << 10
+        assert counters["unwired_requested"] == counters["unwired_by_limit"] == 0
+        assert counters["unwired_by_capacity"] == 512 << 10
     """)
 
 

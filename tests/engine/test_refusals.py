@@ -50,8 +50,8 @@ def all_that_there_is(allocator):
 @pytest.mark.parametrize(
     ("size", "blocked_by"),
     [
-        (too_long, "length"),
-        (lambda _: 2**63 - 1, "length"),
+        (too_long, "max_buffer_length"),
+        (lambda _: 2**63 - 1, "max_buffer_length"),
         pytest.param(all_that_there_is, "system", marks=pytest.mark.host),
     ],
 )
@@ -88,7 +88,7 @@ def test_the_longest_buffer_of_a_device(allocator):
     allocator = Allocator(Device(max_buffer_length=MIB))
     assert allocate_in(allocator, MIB).capacity == MIB
     refusal = refusal_of(allocator, MIB + 1)
-    assert refusal.blocked_by == "length"
+    assert refusal.blocked_by == "max_buffer_length"
 
 
 def test_last_refusal_is_this_threads(allocator):
@@ -129,8 +129,8 @@ def without_refusals(counters):
     ("n", "error", "blocked_by"),
     [
         (5 * MIB, memlimits.MemoryLimitError, "limit"),
-        (1 << 40, memlimits.MemoryLimitError, "length"),
-        (2**63 - 1, memlimits.MemoryLimitError, "length"),
+        (1 << 40, memlimits.MemoryLimitError, "max_buffer_length"),
+        (2**63 - 1, memlimits.MemoryLimitError, "max_buffer_length"),
         (2**63, ValueError, None),
         (-1, ValueError, None),
         (1.0, TypeError, None),
@@ -165,7 +165,7 @@ def test_a_block_longer_than_a_buffer_may_be_leaves_the_cache_alone():
     cached = allocator.get_cache_memory()
     with pytest.raises(memlimits.MemoryLimitError) as caught:
         allocate_in(allocator, 17 * KIB)
-    assert caught.value.blocked_by == "length"
+    assert caught.value.blocked_by == "max_buffer_length"
     assert allocator.get_cache_memory() == cached
     # A slab would be longer than the device allows; a smaller resource is not.
     assert allocate_in(allocator, 15 * KIB).capacity >= 15 * KIB

@@ -129,7 +129,7 @@ def test_would_fit_says_what_blocks(strict):
     answer = memlimits.would_fit(65 * MIB)
     assert not answer
     assert (answer.nbytes, answer.blocked_by) == (65 * MIB, "limit")
-    assert memlimits.would_fit(1 << 62).blocked_by == "length"
+    assert memlimits.would_fit(1 << 62).blocked_by == "max_buffer_length"
     with memlimits.budget("b", limit=MIB):
         assert memlimits.would_fit(2 * MIB).blocked_by == "budget"
     with memlimits.budget("b", limit=0):

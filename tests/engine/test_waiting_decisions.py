@@ -34,7 +34,7 @@ def test_more_than_the_limit_is_not_waited_for():
 def test_nor_what_is_longer_than_any_block():
     allocator = waiting()
     error = refusal_of(allocator, 1 << 60)
-    assert (error.blocked_by, error.waited) == ("length", 0)
+    assert (error.blocked_by, error.waited) == ("max_buffer_length", 0)
 
 
 @pytest.mark.core

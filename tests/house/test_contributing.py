@@ -1,11 +1,12 @@
 """What CONTRIBUTING.md, SECURITY.md and CHANGELOG.md name is there."""
 
 import re
-import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+
+import memlimits
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(not (ROOT / "CONTRIBUTING.md").exists(), reason="not in a clone")
@@ -42,7 +43,7 @@ def test_it_names_every_environment():
 
 
 def test_the_changelog_tells_of_this_version():
-    version = tomllib.loads(text("pyproject.toml"))["project"]["version"]
+    version = memlimits.__version__
     headings = re.findall(r"^## \[(.*?)\](.*)$", text("CHANGELOG.md"), re.M)
     assert headings[0] == ("Unreleased", "")
     assert headings[1][0] == version

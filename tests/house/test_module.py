@@ -51,7 +51,7 @@ def test_the_first_use_of_a_function_opens_and_imports_nothing():
         assert limit._replace(nbytes=1) == (1, *limit[1:])
         with memlimits.limits(cache=0), memlimits.budget("b"), memlimits.reserve(10):
             memlimits.allocate(10).release()
-        assert refused_by(1 << 62) == "length"
+        assert refused_by(1 << 62) == "max_buffer_length"
         memlimits.auto_trim(1000).close()
         memlimits.set_memory_policy("wait", timeout=0.001)
         memlimits.set_memory_limit(MIB)

@@ -40,7 +40,12 @@ def unwired(allocator):
     counters = allocator.counters()
     return tuple(
         counters[name]
-        for name in ("wired_asked", "unwired_asked", "unwired_limit", "unwired_capacity")
+        for name in (
+            "wired_requested",
+            "unwired_requested",
+            "unwired_by_limit",
+            "unwired_by_capacity",
+        )
     )
 
 
