@@ -184,7 +184,8 @@ static bool add_bounds(mlim_reader *reader, mlim_bound_list *list)
     if (!mlim_machine_read(reader, &machine) ||
         !mlim_cgroups_read(reader, machine.swap_free, &cgroups, list))
         return false;
-    mlim_bound_add(list, MLIM_SYSTEM, "RAM and swap", saturating_add(machine.available, machine.swap_free));
+    mlim_bound_add(list, MLIM_SYSTEM, "RAM and swap",
+                   saturating_add(machine.available, machine.swap_free));
     return true;
 }
 

@@ -71,8 +71,8 @@ bool mlim_machine_read(mlim_reader *reader, mlim_machine *out)
     }
     uint64_t available = bytes(text, "MemAvailable:");
     if (available == 0) /* before Linux 3.14, or all of it is taken */
-        available =
-            saturating_add(bytes(text, "MemFree:"), saturating_sub(bytes(text, "Cached:"), bytes(text, "Shmem:")));
+        available = saturating_add(bytes(text, "MemFree:"),
+                                   saturating_sub(bytes(text, "Cached:"), bytes(text, "Shmem:")));
     out->available = least(available, memory);
     return true;
 }
