@@ -1,6 +1,7 @@
 from typing import Any, Self, SupportsFloat, SupportsIndex, final
 
 from memlimits._device.device import Device
+from memlimits.errors import WHY as WHY
 from memlimits.errors import MemoryLimitError
 
 IDLE_ACTIONS: tuple[str, ...]
