@@ -119,16 +119,6 @@ void *mlim_buffer_contents(const mlim_buffer *buffer)
     return buffer->base;
 }
 
-size_t mlim_buffer_length(const mlim_buffer *buffer)
-{
-    return buffer->length;
-}
-
-size_t mlim_buffer_allocated_size(const mlim_buffer *buffer)
-{
-    return buffer->length;
-}
-
 void *mlim_buffer_native(const mlim_buffer *buffer)
 {
     (void)buffer;

@@ -11,7 +11,6 @@
 struct mlim_residency {
     mlim_buffer *first; /* every buffer inside, joining or leaving */
     size_t joining, leaving;
-    uint64_t allocated_size;
 };
 
 mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
@@ -100,7 +99,6 @@ mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
         if (buffer->membership != MLIM_LEAVING)
             continue;
         munlock(buffer->base, buffer->length);
-        set->allocated_size -= buffer->length;
         set->leaving--;
         unlink_buffer(set, buffer);
     }
@@ -115,7 +113,6 @@ mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
             unlink_buffer(set, buffer);
         } else {
             buffer->membership = MLIM_INSIDE;
-            set->allocated_size += buffer->length;
         }
     }
     return code ? mlim_fail(error, MLIM_NOT_RESIDENT, code, "mlock") : MLIM_OK;
@@ -124,11 +121,6 @@ mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
 bool mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer)
 {
     return buffer->set == set && buffer->membership != MLIM_LEAVING;
-}
-
-uint64_t mlim_residency_allocated_size(const mlim_residency *set)
-{
-    return set->allocated_size;
 }
 
 void mlim_residency_destroy(mlim_residency *set)

@@ -70,20 +70,6 @@ void *mlim_buffer_contents(const mlim_buffer *buffer)
     }
 }
 
-size_t mlim_buffer_length(const mlim_buffer *buffer)
-{
-    @autoreleasepool {
-        return buffer->metal.length;
-    }
-}
-
-size_t mlim_buffer_allocated_size(const mlim_buffer *buffer)
-{
-    @autoreleasepool {
-        return buffer->metal.allocatedSize;
-    }
-}
-
 void *mlim_buffer_native(const mlim_buffer *buffer)
 {
     return buffer->metal;

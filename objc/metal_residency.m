@@ -85,12 +85,3 @@ bool mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffe
         }
     return false;
 }
-
-uint64_t mlim_residency_allocated_size(const mlim_residency *set)
-{
-    if (@available(macOS 15.0, *))
-        @autoreleasepool {
-            return set->metal.allocatedSize;
-        }
-    return 0;
-}

@@ -138,8 +138,6 @@ mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer *
                                mlim_error *error);
 void mlim_buffer_destroy(mlim_buffer *buffer);
 void *mlim_buffer_contents(const mlim_buffer *buffer);
-size_t mlim_buffer_length(const mlim_buffer *buffer);
-size_t mlim_buffer_allocated_size(const mlim_buffer *buffer);
 
 /* The device's own object behind the buffer, for calls of the caller's own: as long as the buffer
  * lives, and not retained. NULL where there is none. */
@@ -167,7 +165,6 @@ void mlim_residency_add(mlim_residency *set, mlim_buffer *buffer);
 void mlim_residency_remove(mlim_residency *set, mlim_buffer *buffer);
 mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error);
 bool mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer);
-uint64_t mlim_residency_allocated_size(const mlim_residency *set); /* as of the last commit */
 
 /* queue: where the caller sends the GPU work of its own. While a residency set is added to one, its
  * buffers are resident for that work. `native` is the device's own object, retained until close; a

@@ -3,11 +3,8 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._device.device cimport Device
-from memlimits._engine.core cimport Core, Refusal
+from memlimits._engine.core cimport Core
 from memlimits._engine.settings cimport Layer, Settings
-
-# A refusal as a MemoryLimitError, not raised; None for no refusal.
-cdef extern object refusal_error(Refusal refusal)
 
 
 cdef class Allocator:

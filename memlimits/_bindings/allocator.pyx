@@ -12,7 +12,7 @@ from memlimits._engine.controls cimport (
     controls_latest_refusal, controls_read, controls_read_sizes, controls_reset_peak,
     controls_settings, controls_snapshot,
 )
-from memlimits._engine.core cimport core_close, core_open
+from memlimits._engine.core cimport Refusal, core_close, core_open
 from memlimits._engine.decay cimport decay_set_timeout, decay_settings
 from memlimits._engine.fork cimport fork_prepare, fork_resume
 from memlimits._engine.refusals cimport last_refusal
@@ -50,6 +50,7 @@ BLOCKED_BY = (None, *WHY)                       # by Blocker
 
 
 cdef object refusal_error(Refusal refusal):
+    """A MemoryLimitError, not raised; None for no refusal."""
     if refusal.blocked_by == NOTHING:
         return None
     return MemoryLimitError(

@@ -16,8 +16,5 @@ cdef class Buffer:
     cdef bint released              # no new views; the block goes with the last one
 
 
-# A new Buffer from `allocator`; raises MemoryLimitError.
-cdef extern Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed)
-
 # A block of n bytes, at least 1; raises MemoryLimitError. May give other threads a turn.
 cdef extern int take(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1

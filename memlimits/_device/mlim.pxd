@@ -88,8 +88,6 @@ cdef extern from "mlim.h" nogil:
                                    mlim_error *error)
     void mlim_buffer_destroy(mlim_buffer *buffer)
     void *mlim_buffer_contents(const mlim_buffer *buffer)
-    size_t mlim_buffer_length(const mlim_buffer *buffer)
-    size_t mlim_buffer_allocated_size(const mlim_buffer *buffer)
     void *mlim_buffer_native(const mlim_buffer *buffer)
     mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
     mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
@@ -102,7 +100,6 @@ cdef extern from "mlim.h" nogil:
     void mlim_residency_remove(mlim_residency *set, mlim_buffer *buffer)
     mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
     bool mlim_residency_contains(const mlim_residency *set, const mlim_buffer *buffer)
-    uint64_t mlim_residency_allocated_size(const mlim_residency *set)
 
     mlim_status mlim_queue_open(mlim_device *device, void *native, mlim_queue **out,
                                 mlim_error *error)

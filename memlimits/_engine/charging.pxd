@@ -8,8 +8,6 @@ from memlimits._heap.resource cimport Block
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport Blocker
 
-# What n bytes are charged as: the block they need, to the size class or the page.
-cdef extern uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil
 # n bytes, at least 1, whatever it takes: a hit or a miss. `account` is the caller's.
 cdef extern Blocker charging_alloc(
     Core *core, Account *account, uint64_t n, WaitHooks *hooks, Block *block) noexcept nogil

@@ -14,6 +14,7 @@ from memlimits._ledger.limits cimport BUDGET, DEVICE, NOTHING
 
 
 cdef uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil:
+    """What n bytes are charged as: the block they need, to the size class or the page."""
     if n <= LARGEST_SLAB_BLOCK:
         return cache_block_size(n)
     return cache_least_growth(core.page_size, n)

@@ -125,9 +125,9 @@ cdef inline void core_return(Core *core, Resource *detached) noexcept nogil:
 cdef inline Resource *core_find(const Core *core, const void *address) noexcept nogil:
     return pagemap_find(&core.pages, address)
 
-# Stops every heap, with no warm slab among them, and notes in `limits` what they hold; lets them go
-# on within new bounds. `took` says that a block was taken: only that can make a peak. To leave
-# without having changed anything, heaps_resume will do.
+# Stops every heap, with no retained slab among them, and notes in `limits` what they hold; lets
+# them go on within new bounds. `took` says that a block was taken: only that can make a peak. To
+# leave without having changed anything, heaps_resume will do.
 cdef extern void core_stop(Core *core) noexcept nogil
 cdef extern void core_resume(Core *core, bint took) noexcept nogil
 cdef extern void core_note(Core *core) noexcept nogil      # what the heaps hold, after a change

@@ -134,7 +134,7 @@ cdef inline int64_t cache_rise(const Resource *resource) noexcept nogil:
     return 0 if resource.block_size and resource.live > 1 else resource.bytes
 cdef extern void cache_free(Cache *cache, Resource *resource, void *start) noexcept nogil
 
-# Makes warm slabs plain idle resources, for any class or length.
+# Makes retained slabs plain idle resources, for any class or length.
 cdef extern void cache_retire(Cache *cache) noexcept nogil
 # Bytes of the largest idle resource.
 cdef extern uint64_t cache_largest_idle(const Cache *cache) noexcept nogil

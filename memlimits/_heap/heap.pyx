@@ -367,7 +367,7 @@ cdef inline bint free_fast(Heap *heap, Resource *resource, void *start) noexcept
     cdef int64_t cached
     if likely(slab_lends(resource, start)):
         if unlikely(resource.live <= 1):
-            # Its last block: it stays cut where it is the warm one.
+            # Its last block: it stays carved where it is the one retained.
             cached = cache.cached + <int64_t> resource.bytes
             if (
                 resource.live == 0 or cached > heap.most_cached_fast

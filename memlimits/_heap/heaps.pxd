@@ -21,16 +21,14 @@ cdef struct Survey:
     uint64_t largest_idle       # bytes of one resource
 
 # Takes every lock, and gives them back.
-cdef extern void heaps_stop(Heaps *heaps) noexcept nogil       # and no slab is warm
+cdef extern void heaps_stop(Heaps *heaps) noexcept nogil       # and no slab is retained
 cdef extern void heaps_resume(Heaps *heaps) noexcept nogil
-# Under Heaps.lock: the others, and warm slabs stay so. heaps_unlock_all gives them back.
+# Under Heaps.lock, for who only looks: the others, and retained slabs stay so. heaps_unlock_all
+# gives them back.
 cdef extern void heaps_lock_all_to_read(Heaps *heaps) noexcept nogil
 # All but Heaps.lock: to wait on a condition of it.
 cdef extern void heaps_lock_all(Heaps *heaps) noexcept nogil
 cdef extern void heaps_unlock_all(Heaps *heaps) noexcept nogil
-
-# Under Heaps.lock: the same as heaps_lock_all for who only looks; slabs stay warm.
-cdef extern void heaps_lock_all_to_read(Heaps *heaps) noexcept nogil
 
 # While stopped: adds up what all hold.
 cdef extern void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil

@@ -60,7 +60,6 @@ cdef extern from "numpy/arrayobject.h":
         PyObject *mem_handler
     int NPY_CLONGDOUBLE, NPY_HALF, NPY_ARRAY_CARRAY, NPY_ARRAY_FARRAY, NPY_ARRAY_OWNDATA
     PyTypeObject PyArray_Type
-    bint PyArray_Check(object op)
     bint PyArray_DescrCheck(object op)
     npy_intp PyDataType_ELSIZE(const PyArray_Descr *descr)
     object PyArray_NewFromDescr(
@@ -356,11 +355,6 @@ def governs(extension):
     if load_count(&open_governings) == 0:
         return False
     return PyCapsule_GetPointer(extension._ARRAY_API, NULL) == PyArray_API
-
-
-def has_our_memory(array):
-    """Whether an array that owns its data has it from memlimits."""
-    return owns((<PyArrayObject_fields *> array).data) if PyArray_Check(array) else False
 
 
 # ---- arrays ----
