@@ -10,11 +10,11 @@ from memlimits._bindings.contexts cimport account_of_caller
 from memlimits._bindings.wait_hooks cimport c_wait_hooks, c_wait_hooks_end
 from memlimits._engine.charging cimport charging_alloc
 from memlimits._engine.core cimport (
-    Core, Refusal, core_align, core_check, core_clear, core_find, core_free, core_free_slow_path,
-    core_hit, core_return,
+    Core, core_align, core_check, core_clear, core_find, core_free, core_free_slow_path, core_hit,
+    core_return,
 )
 from memlimits._engine.growth cimport growth_miss
-from memlimits._engine.refusals cimport last_refusal, refusals_add, refusals_restore
+from memlimits._engine.refusals cimport refusals_add, refusals_last, refusals_restore
 from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
 from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size
@@ -23,6 +23,7 @@ from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport TAKEN, Block, Resource, likely, slab_starts_block, unlikely
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
+from memlimits._ledger.queue cimport Refusal
 
 from memlimits._bindings.allocator import BLOCKED_BY
 
@@ -90,7 +91,7 @@ cdef bint is_tried_again(unsigned int *attempt) noexcept nogil:
     attempt[0] += 1
     if handler == NULL or in_handler:
         return False
-    refusal = last_refusal()
+    refusal = refusals_last()
     refused.requested = refusal.requested
     refused.blocked_by = causes[<int> refusal.blocked_by]
     refused.attempt = attempt[0]

@@ -18,7 +18,7 @@ LINKED = (
     "_device.readings",
     "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.heap",
     "_heap.checks", "_heap.heaps",
-    "_ledger.limits", "_ledger.accounts",
+    "_ledger.limits", "_ledger.accounts", "_ledger.queue",
     "_residency.sets", "_residency.plan", "_residency.pins",
     "_engine.books", "_engine.core", "_engine.controls", "_engine.fork", "_engine.settings",
     "_engine.decay", "_engine.pressure", "_engine.system_room", "_engine.waiting",

@@ -12,10 +12,10 @@ from memlimits._engine.controls cimport (
     controls_latest_refusal, controls_read, controls_read_sizes, controls_reset_peak,
     controls_settings, controls_snapshot,
 )
-from memlimits._engine.core cimport Refusal, core_close, core_open
+from memlimits._engine.core cimport core_close, core_open
 from memlimits._engine.decay cimport decay_set_timeout, decay_settings
 from memlimits._engine.fork cimport fork_prepare, fork_resume
-from memlimits._engine.refusals cimport last_refusal
+from memlimits._engine.refusals cimport refusals_last
 from memlimits._engine.settings cimport (
     CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
     settings_init, settings_set,
@@ -24,6 +24,7 @@ from memlimits._ledger.limits cimport (
     BLOCKERS, BUDGET, DEFAULT_TIMEOUT, NOTHING, POLICY_WAIT, Limits, Policy, limits_cache_limit,
     limits_slack,
 )
+from memlimits._ledger.queue cimport Refusal
 from memlimits._residency.sets cimport MOST_SETS
 
 from memlimits.errors import WHY, MemoryLimitError, WiredLimitError
@@ -132,7 +133,7 @@ cdef object policy_named(Policy policy, uint64_t timeout):
 
 cdef int raise_refusal(Allocator allocator) except -1:
     allocator.device.require()
-    raise refusal_error(last_refusal())
+    raise refusal_error(refusals_last())
 
 
 @cython.final
@@ -361,7 +362,7 @@ cdef class Allocator:
 
 def this_threads_refusal():
     """This thread's last refusal as a MemoryLimitError, not raised, or None."""
-    return refusal_error(last_refusal())
+    return refusal_error(refusals_last())
 
 
 # Set once.

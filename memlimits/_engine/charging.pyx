@@ -20,55 +20,20 @@ cdef uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil:
     return cache_least_growth(core.page_size, n)
 
 
-# Small blocks come from slabs of the shared heap, which is no thread's: so each that is freed goes
-# the slow way, where it is seen whether it is charged. What runs while the thread waits is to find
-# the thread's own heap.
-cdef struct Detour:
-    Core *core
-    WaitHooks *hooks
-    Heap *own
-
-cdef void leave_detour(Detour *detour) noexcept nogil:
-    heap_swap_mine(&detour.core.heaps, detour.own)
-
-
-cdef void take_detour(Detour *detour) noexcept nogil:
-    detour.own = heap_swap_mine(&detour.core.heaps, &detour.core.heaps.shared)
-
-
-cdef void begins(WaitHooks *hooks) noexcept nogil:
-    cdef Detour *detour = <Detour *> hooks.state
-    leave_detour(detour)
-    if detour.hooks.begins != NULL:
-        detour.hooks.begins(detour.hooks)
-    take_detour(detour)
-    hooks.gave_up = detour.hooks.gave_up
-
-
-cdef bint gives_up(WaitHooks *hooks) noexcept nogil:
-    cdef Detour *detour = <Detour *> hooks.state
-    cdef bint does = False
-    leave_detour(detour)
-    if detour.hooks.gives_up != NULL:
-        does = detour.hooks.gives_up(detour.hooks)
-    take_detour(detour)
-    hooks.gave_up = detour.hooks.gave_up
-    return does
-
-
 cdef Blocker take_small(
     Core *core, uint64_t n, uint64_t *own, WaitHooks *hooks, Block *block, Heap **taker
 ) noexcept nogil:
-    cdef Detour detour = Detour(core, hooks, NULL)
-    cdef WaitHooks in_detour = hooks[0]
+    """From slabs of the shared heap, which is no thread's.
+
+    So each that is freed goes the slow way, where it is seen whether it is charged.
+    """
     cdef Blocker blocker = NOTHING
-    in_detour.begins, in_detour.gives_up, in_detour.state = begins, gives_up, &detour
-    take_detour(&detour)
-    in_detour.heap = detour.own
+    hooks.heap = heap_swap_mine(&core.heaps, &core.heaps.shared)
     if not core_hit(core, n, block):
-        blocker = growth_miss_with(core, n, own, &in_detour, block)
-    leave_detour(&detour)
-    taker[0] = detour.own
+        blocker = growth_miss_with(core, n, own, hooks, block)
+    taker[0] = hooks.heap
+    heap_swap_mine(&core.heaps, hooks.heap)
+    hooks.heap = NULL
     return blocker
 
 

@@ -2,9 +2,10 @@
 
 from libc.stdint cimport uint64_t
 
-from memlimits._engine.core cimport Core, Refusal
+from memlimits._engine.core cimport Core
 from memlimits._heap.heaps cimport Survey
 from memlimits._ledger.limits cimport Limits, Policy
+from memlimits._ledger.queue cimport Refusal
 
 # Everything that statistics tell, at one instant.
 cdef struct Snapshot:

@@ -5,7 +5,7 @@ from memlimits._device.mlim cimport MLIM_OK, mlim_sizes
 from memlimits._device.readings cimport device_sizes
 from memlimits._engine.books cimport books_check
 from memlimits._engine.core cimport (
-    Waiter, core_detach, core_detach_excess, core_note_sizes, core_resume, core_return, core_stop,
+    core_detach, core_detach_excess, core_note_sizes, core_resume, core_return, core_stop,
     core_wake,
 )
 from memlimits._heap.checks cimport CHECKING
@@ -16,6 +16,7 @@ from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport (
     POLICY_WAIT, limits_cache_limit, limits_default, limits_is_outdated, limits_note,
 )
+from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.pins cimport pins_survey
 from memlimits._residency.plan cimport residency_set_limit
 

@@ -15,42 +15,10 @@ from memlimits._heap.checks cimport CHECKING
 from memlimits._heap.heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_try_alloc, heap_try_free
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource
-from memlimits._ledger.accounts cimport LONGEST_NAME, Accounts
-from memlimits._ledger.limits cimport Blocker, Limits
+from memlimits._ledger.accounts cimport Accounts
+from memlimits._ledger.limits cimport Limits
+from memlimits._ledger.queue cimport Refusal, Waiter
 from memlimits._residency.plan cimport Residency
-
-# A refused allocation, and the counters at that moment. Sizes in bytes.
-cdef struct Refusal:
-    uint64_t requested
-    uint64_t limit
-    uint64_t footprint
-    uint64_t active
-    uint64_t cache
-    uint64_t slack
-    uint64_t number         # counts its thread's refusals: tells one from the next
-    uint64_t waited         # ns
-    uint64_t budget_limit   # the budget's that refused
-    uint64_t budget_active
-    Blocker blocked_by      # NOTHING: there was no refusal
-    char budget[LONGEST_NAME + 1]
-
-# A thread in the queue for memory. On its stack; guarded by the lock.
-cdef struct Waiter:
-    Waiter *next
-    const void *self        # its thread
-    Heap *heap              # its thread's, where that is not the one that it takes from
-    uint64_t least          # bytes without which it cannot be served
-    bint holds              # its thread holds memory: it goes ahead of those that hold none
-    uint64_t held           # bytes that its thread holds, once it was looked at
-    bint looked             # whether it was
-    bint queued
-    uint64_t own            # bytes reserved for its request; 0 once it has them
-    int stage               # what was tried so far (waiting)
-    uint64_t since          # ns
-    uint64_t deadline
-    uint64_t seen           # Core.wakes at its last attempt
-    Refusal blocked         # its last attempt, as far as it was blocked
-    pthread_cond_t turn
 
 cdef struct Core:
     mlim_device *device         # not owned
@@ -152,8 +120,6 @@ cdef extern Resource *core_detach_excess(Core *core) noexcept nogil
 cdef extern void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
 # Under the lock: memory came free, or a limit changed: wakes the next of the queue.
 cdef extern void core_wake(Core *core) noexcept nogil
-# While stopped: the counters as they are, for a refusal.
-cdef extern void core_describe(const Core *core, Refusal *refusal) noexcept nogil
 # Under the lock: wakes whoever waits for pending to fall. While stopped: waits for that.
 cdef extern void core_settle(Core *core) noexcept nogil
 cdef extern void core_wait(Core *core) noexcept nogil

@@ -26,7 +26,7 @@ from memlimits._ledger.accounts cimport (
 from memlimits._ledger.limits cimport (
     limits_add_unfaulted, limits_cache_room, limits_excess, limits_headroom, limits_init,
     limits_needs_look, limits_note, limits_note_peak, limits_note_sharers, limits_note_sizes,
-    limits_reserve, limits_returned, limits_slack,
+    limits_reserve, limits_returned,
 )
 from memlimits._residency.plan cimport residency_close, residency_init, residency_release
 
@@ -134,15 +134,6 @@ cdef void core_wake(Core *core) noexcept nogil:
     core.wakes += 1
     if core.queue != NULL:
         pthread_cond_signal(&core.queue.turn)
-
-
-cdef void core_describe(const Core *core, Refusal *refusal) noexcept nogil:
-    cdef const Limits *limits = &core.limits
-    refusal.limit = limits.memory_limit
-    refusal.footprint = limits.footprint
-    refusal.active = limits.active
-    refusal.cache = limits.cache
-    refusal.slack = limits_slack(limits)
 
 
 cdef void core_settle(Core *core) noexcept nogil:

@@ -2,11 +2,12 @@ from memlimits._base.sync cimport pthread_cond_init, pthread_mutex_lock, pthread
 from memlimits._device.mlim cimport MLIM_OK, mlim_device_usable
 from memlimits._device.readings cimport device_after_fork, device_before_fork
 from memlimits._engine.controls cimport controls_clear_cache
-from memlimits._engine.core cimport Waiter, core_wait
+from memlimits._engine.core cimport core_wait
 from memlimits._heap.heap cimport heap_self
 from memlimits._heap.heaps cimport (
     heaps_after_fork, heaps_before_fork, heaps_lose, heaps_resume, heaps_stop,
 )
+from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_forget
 
 

@@ -8,8 +8,8 @@ from memlimits._device.mlim cimport (
 )
 from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
-    Waiter, core_detach, core_give_back, core_hold, core_longest, core_resume, core_return,
-    core_settle, core_stop, core_take_out,
+    core_detach, core_give_back, core_hold, core_longest, core_resume, core_return, core_settle,
+    core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
 from memlimits._engine.pressure cimport pressure_step
@@ -38,6 +38,7 @@ from memlimits._ledger.limits cimport (
     limits_confirm, limits_default, limits_easy_growth, limits_longest, limits_reserve,
     limits_set_aside,
 )
+from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_update
 
 cdef enum:

@@ -2,9 +2,10 @@
 
 from libc.stdint cimport uint64_t
 
-from memlimits._engine.core cimport Core, Refusal, Waiter
+from memlimits._engine.core cimport Core
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport Blocker
+from memlimits._ledger.queue cimport Refusal, Waiter
 
 # Of n bytes, with the counters of now; returns what blocked.
 cdef extern Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil
@@ -17,6 +18,6 @@ cdef extern Blocker refusals_add_waiter(
 cdef extern bint refusals_add_by_budget(
     Core *core, uint64_t n, Account *account, uint64_t charge) noexcept nogil
 # This thread's last refusal.
-cdef extern Refusal last_refusal() noexcept nogil
+cdef extern Refusal refusals_last() noexcept nogil
 # Makes it this thread's last again, and the allocator's, if another was refused here since.
 cdef extern void refusals_restore(Core *core, Refusal *refusal) noexcept nogil

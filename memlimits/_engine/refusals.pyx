@@ -1,9 +1,10 @@
 from libc.string cimport memcpy, memset, strcpy
 
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
-from memlimits._engine.core cimport core_describe, core_resume, core_stop
+from memlimits._engine.core cimport core_resume, core_stop
 from memlimits._ledger.accounts cimport account_blocks
 from memlimits._ledger.limits cimport BUDGET
+from memlimits._ledger.queue cimport refusal_describe
 
 cdef extern from *:
     """
@@ -16,7 +17,7 @@ cdef extern from *:
 cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     """While stopped: counts it, too."""
     refusal.requested = n
-    refusal.number = last_refusal().number + 1
+    refusal.number = refusals_last().number + 1
     core.limits.refusals[<int> refusal.blocked_by] += 1
     core.latest = refusal[0]
     memcpy(this_threads_refusal, refusal, sizeof(Refusal))
@@ -27,7 +28,7 @@ cdef Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogi
     memset(&refusal, 0, sizeof(Refusal))
     refusal.blocked_by = blocker
     core_stop(core)
-    core_describe(core, &refusal)
+    refusal_describe(&refusal, &core.limits)
     remember(core, n, &refusal)
     core_resume(core, False)
     return blocker
@@ -55,7 +56,7 @@ cdef bint refusals_add_by_budget(
     core_stop(core)
     budget = account_blocks(account, charge)
     if budget != NULL:
-        core_describe(core, &refusal)
+        refusal_describe(&refusal, &core.limits)
         refusal.budget_limit = budget.limit
         refusal.budget_active = budget.active
         strcpy(refusal.budget, budget.name)
@@ -64,14 +65,14 @@ cdef bint refusals_add_by_budget(
     return budget != NULL
 
 
-cdef Refusal last_refusal() noexcept nogil:
+cdef Refusal refusals_last() noexcept nogil:
     cdef Refusal refusal
     memcpy(&refusal, this_threads_refusal, sizeof(Refusal))
     return refusal
 
 
 cdef void refusals_restore(Core *core, Refusal *refusal) noexcept nogil:
-    cdef uint64_t number = last_refusal().number
+    cdef uint64_t number = refusals_last().number
     if refusal.number == number:
         return
     refusal.number = number

@@ -9,7 +9,7 @@ from memlimits._engine.growth cimport growth_could_hit
 from memlimits._engine.refusals cimport refusals_add_waiter
 from memlimits._engine.system_room cimport Reading, room_ends_at, room_look
 from memlimits._engine.waiting cimport (
-    Waiter, waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
+    waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
 )
 from memlimits._heap.cache cimport cache_least_growth
 from memlimits._heap.resource cimport Resource
@@ -17,6 +17,7 @@ from memlimits._ledger.accounts cimport (
     account_keeps, account_reservation_costs, account_set_reservation,
 )
 from memlimits._ledger.limits cimport FORK, LENGTH, NOTHING, QUEUE, Limits, limits_unreserved
+from memlimits._ledger.queue cimport Waiter
 
 
 cdef Blocker reservations_would_fit(

@@ -1,31 +1,30 @@
 """The queue for memory, under the "wait" policy.
 
-Requests that the limit, or the system, has no room for are served in the order in which they came,
-those of threads that hold memory before those of threads that hold none: what the latter wait for
-the former may be about to free. As long as there is a queue every block that is given back to the
-cache goes the slow way, and wakes the next; and nobody else takes what it waits for.
+Requests that the limit, or the system, has no room for are served in the order of `_ledger/queue`.
+As long as there is one every block that is given back to the cache goes the slow way, and wakes the
+next; and nobody else takes what it waits for.
 """
 
 from libc.stdint cimport uint64_t
 
-from memlimits._engine.core cimport Core, Waiter
+from memlimits._engine.core cimport Core
 from memlimits._heap.heap cimport Heap
 from memlimits._ledger.limits cimport Blocker
+from memlimits._ledger.queue cimport Waiter
 
 # What the caller does around a wait; called without a lock. Each may be NULL.
 cdef struct WaitHooks:
-    void (*begins)(WaitHooks *hooks) noexcept nogil       # before it queues
-    bint (*gives_up)(WaitHooks *hooks) noexcept nogil     # now and then: whether it does
-    bint never_waits                                    # what blocks it is final
-    Heap *heap                                          # its thread's, where it takes from another
-    bint keeps                                          # room is kept for what it asks for
-    void *state                                         # the caller's own
-    bint handles_signals                                # likewise
-    bint runs_python                                    # likewise
-    bint gave_up                                        # set by either: then nothing is refused
+    void (*begins)(WaitHooks *hooks) noexcept nogil     # before it queues
+    bint (*gives_up)(WaitHooks *hooks) noexcept nogil   # now and then: whether it does
+    bint never_waits            # what blocks it is final
+    Heap *heap                  # its thread's, while that takes from the shared one; or NULL
+    bint keeps                  # room is kept for what it asks for
+    void *state                 # the caller's own, as the next two
+    bint handles_signals
+    bint runs_python
+    bint gave_up                # set by either function: then nothing is refused
 
-# One request's place, at first in no queue. Without `least` bytes it cannot be served. `holds`: its
-# thread is known to hold memory.
+# Without `least` bytes it cannot be served. `holds`: its thread is known to hold memory.
 cdef extern void waiter_init(Waiter *waiter, uint64_t least, bint holds) noexcept nogil
 # While stopped: whether it may take what there is.
 cdef extern bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil

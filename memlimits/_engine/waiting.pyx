@@ -5,13 +5,12 @@ from memlimits._base.sync cimport (
     pthread_cond_destroy, pthread_mutex_lock, pthread_mutex_unlock, steady_cond_init,
     steady_cond_wait, time_of,
 )
-from memlimits._engine.core cimport core_describe, core_resume, core_stop, core_wake
-from memlimits._heap.heap cimport Heap, heap_of, heap_self
+from memlimits._engine.core cimport core_resume, core_stop, core_wake
+from memlimits._heap.heap cimport Heap, heap_of, heap_self, heap_swap_mine
 from memlimits._heap.resource cimport RESIZING, TAKEN, Resource
 from memlimits._ledger.accounts cimport account_took
-from memlimits._ledger.limits cimport (
-    LIMIT, NOTHING, POLICY_WAIT, QUEUE, RESERVATION, SYSTEM, Limits,
-)
+from memlimits._ledger.limits cimport LIMIT, NOTHING, POLICY_WAIT, QUEUE, RESERVATION, SYSTEM
+from memlimits._ledger.queue cimport queue_is_stuck, queue_join, queue_leave, refusal_describe
 
 cdef enum:
     # ns between two looks at signals, and at what the system has: nobody tells of either.
@@ -52,28 +51,6 @@ cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
         waiter.looked = True
 
 
-cdef uint64_t held_in_queue(const Core *core, const Waiter *newcomer) noexcept nogil:
-    """Under the lock: what those hold who wait, and one more, with what is reserved for them."""
-    cdef const Waiter *waiter = core.queue
-    cdef uint64_t held = newcomer.held + newcomer.own
-    while waiter != NULL:
-        held += waiter.held + waiter.own
-        waiter = waiter.next
-    return held
-
-
-cdef bint is_stuck(const Core *core, const Waiter *waiter, uint64_t held) noexcept nogil:
-    """Under the lock: whether its request cannot fit until another goes on of those who wait.
-
-    They hold so many bytes, its own thread's among them, and `own` of its request.
-    """
-    cdef const Limits *limits = &core.limits
-    cdef uint64_t most = limits.memory_limit
-    if limits.available < most:     # else the sum may be beyond all numbers
-        most = min(most, limits.footprint + limits.available)
-    return held + waiter.least - waiter.own > most
-
-
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     if core.queue == NULL or core.queue == waiter or core.limits.policy != POLICY_WAIT:
         return True
@@ -84,7 +61,7 @@ cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     return core.queue.self == heap_self() or (
         not waiter.queued and waiter.holds and (
             not core.queue.holds
-            or is_stuck(core, core.queue, held_in_queue(core, waiter))))
+            or queue_is_stuck(core.queue, waiter, &core.limits)))
 
 
 cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil:
@@ -92,39 +69,15 @@ cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexce
         blocker[0] = QUEUE
     if blocker[0] == NOTHING:
         return False
-    core_describe(core, &waiter.blocked)
+    refusal_describe(&waiter.blocked, &core.limits)
     waiter.blocked.blocked_by = blocker[0]
     return True
 
 
-cdef int rank(const Core *core, const Waiter *waiter, uint64_t held) noexcept nogil:
-    return 2 if not waiter.holds else 1 if is_stuck(core, waiter, held) else 0
-
-
-cdef void put_in_line(Core *core, Waiter *waiter, uint64_t held) noexcept nogil:
-    """Behind those of its rank."""
-    cdef Waiter **link = &core.queue
-    while link[0] != NULL and rank(core, link[0], held) <= rank(core, waiter, held):
-        link = &link[0].next
-    waiter.next = link[0]
-    link[0] = waiter
-
-
 cdef void join(Core *core, Waiter *waiter) noexcept nogil:
-    cdef Waiter *queue
-    cdef Waiter *next
-    cdef uint64_t held
     core_stop(core)
-    queue = core.queue
     look_at_thread(core, waiter)
-    held = held_in_queue(core, waiter)
-    # What its thread holds may be what another waits for, which is to wait behind it then.
-    core.queue = NULL
-    while queue != NULL:
-        next = queue.next
-        put_in_line(core, queue, held)
-        queue = next
-    put_in_line(core, waiter, held)
+    queue_join(&core.queue, waiter, &core.limits)
     if core.queue != waiter:
         core_wake(core)     # it may be another one's turn now
     waiter.queued = True
@@ -136,16 +89,13 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
 
 
 cdef uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil:
-    cdef Waiter **link = &core.queue
     cdef uint64_t waited = 0
     if waiter.stage == ARRIVED:
         return 0
     if waiter.queued:
         waited = time_of(CLOCK_MONOTONIC) - waiter.since
         core_stop(core)
-        while link[0] != waiter:
-            link = &link[0].next
-        link[0] = waiter.next
+        queue_leave(&core.queue, waiter)
         core.limits.waiting -= 1
         core.limits.waited += waited
         core_wake(core)
@@ -176,6 +126,18 @@ cdef uint64_t timeout_now(Core *core, const Waiter *waiter) noexcept nogil:
     return timeout
 
 
+# What the hooks run is to find the thread's own heap.
+
+cdef void leave_detour(Core *core, WaitHooks *hooks) noexcept nogil:
+    if hooks.heap != NULL:
+        heap_swap_mine(&core.heaps, hooks.heap)
+
+
+cdef void return_to_detour(Core *core, WaitHooks *hooks) noexcept nogil:
+    if hooks.heap != NULL:
+        hooks.heap = heap_swap_mine(&core.heaps, &core.heaps.shared)
+
+
 cdef bint begin(Core *core, Waiter *waiter, WaitHooks *hooks) noexcept nogil:
     cdef uint64_t timeout = 0 if hooks.never_waits else timeout_now(core, waiter)
     if timeout == 0:
@@ -185,8 +147,20 @@ cdef bint begin(Core *core, Waiter *waiter, WaitHooks *hooks) noexcept nogil:
     waiter.deadline = waiter.since + timeout
     steady_cond_init(&waiter.turn)
     if hooks.begins != NULL:
+        leave_detour(core, hooks)
         hooks.begins(hooks)
+        return_to_detour(core, hooks)
     return not hooks.gave_up
+
+
+cdef bint gives_up(Core *core, WaitHooks *hooks) noexcept nogil:
+    cdef bint does
+    if hooks.gives_up == NULL:
+        return False
+    leave_detour(core, hooks)
+    does = hooks.gives_up(hooks)
+    return_to_detour(core, hooks)
+    return does
 
 
 cdef bint waiter_waits(
@@ -201,7 +175,7 @@ cdef bint waiter_waits(
         join(core, waiter)
         return True
     while True:
-        if hooks.gives_up != NULL and hooks.gives_up(hooks):
+        if gives_up(core, hooks):
             return False
         now = time_of(CLOCK_MONOTONIC)
         if now >= waiter.deadline or timeout_now(core, waiter) == 0:

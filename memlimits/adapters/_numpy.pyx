@@ -22,7 +22,7 @@ from memlimits._base.sync cimport (
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport take
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
-from memlimits._engine.refusals cimport last_refusal
+from memlimits._engine.refusals cimport refusals_last
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
 from memlimits._heap.resource cimport Block, Resource
 from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
@@ -455,12 +455,12 @@ cdef object make_array(object function, object shape, object dtype, object order
 
 cdef object make_by_numpy(function, tuple arguments):
     """An array of NumPy's own making whose data is ours."""
-    cdef uint64_t number = last_refusal().number
+    cdef uint64_t number = refusals_last().number
     previous = PyDataMem_SetHandler(capsule)
     try:
         return function(*arguments)
     except MemoryError:
-        if last_refusal().number == number:
+        if refusals_last().number == number:
             raise
     finally:
         PyDataMem_SetHandler(previous)
