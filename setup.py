@@ -212,6 +212,11 @@ class BuildExtensions(build_ext):
             )
         return made
 
+    def copy_extensions_to_source(self):
+        # What lies there may be of another kind of build, and newer.
+        self.force = True
+        super().copy_extensions_to_source()
+
     def build_extension(self, ext):
         objects = [self.objects[source] for source in ext.sources]
         linked = copy(ext)

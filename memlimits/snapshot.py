@@ -1,4 +1,4 @@
-"""What `stats` returns. Imported when it is first called."""
+"""What `stats` returns."""
 
 from memlimits.errors import NO_LIMIT
 

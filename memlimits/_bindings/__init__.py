@@ -1,9 +1,10 @@
 """The core as Python sees it: arguments checked, refusals raised, warnings given.
 
 `allocator` is memory from one device within one set of limits; `buffer` one block, owned by a
-Python object, with the quick path of `allocate`; `budgets`, `contexts` and `limit_scopes` what is
-open where; `wiring` and `system_info` the documented functions behind memory.py and
-system.py; `wait_hooks` what a thread does around a wait for the interpreter's sake; `arguments` the
+Python object, with the quick path of `allocate`, for which `spares` keeps objects, and `dlpack`
+what it exports; `budgets`, `contexts` and `limit_scopes` what is open where; `wiring` and
+`system_info` the documented functions behind memory.py and system.py, `metal` those behind
+metal.py; `wait_hooks` what a thread does around a wait for the interpreter's sake; `arguments` the
 checks and their messages. What they need of an object is guarded by that object's lock
 (docs/design.md, "Locks"). Raising comes after unlocking.
 """

@@ -10,7 +10,7 @@ counters, `settings` decide between setters and open scopes; `decay` and `pressu
 back; `fork` is the core around a fork. `books` sees, in debug and sanitizer builds, whether what is
 counted is what there is.
 
-`Settings.mutex` comes first, then `Residency.mutex`, `Heaps.lock`, the heaps' own. "Stopped" means
-that all of the last are held: counters are exact then. No Python runs under any; a caller with the
-GIL gives it up around what calls the device.
+`Settings.mutex` comes first, then the heaps' `owners`, `Residency.mutex`, `Heaps.lock`, the heaps'
+own. "Stopped" means that all of the last are held: counters are exact then. No Python runs under
+any; a caller with the GIL gives it up around what calls the device.
 """

@@ -125,7 +125,7 @@ cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
         core.limits.footprint + growth <= limits_easy_growth(&core.limits, core.takers))
 
 
-cdef uint64_t max_fit(const Core *core, uint64_t n) noexcept nogil:
+cdef uint64_t max_instead(const Core *core, uint64_t n) noexcept nogil:
     """Under the lock: how long what serves n bytes may be instead of growth, or 0."""
     return limits_longest(&core.limits, n, core.takers) if n > LARGEST_SLAB_BLOCK else 0
 
@@ -133,7 +133,7 @@ cdef uint64_t max_fit(const Core *core, uint64_t n) noexcept nogil:
 cdef bint reserve_easily(
     Core *core, uint64_t n, uint64_t growth, uint64_t *longest
 ) noexcept nogil:
-    """Growth for which other heaps need not stop; they keep what they have. Else `max_fit`."""
+    """Growth for which other heaps need not stop; they keep what they have. Else `max_instead`."""
     cdef bint easy
     pthread_mutex_lock(&core.heaps.lock)
     easy = is_easy(core, growth) and (
@@ -141,7 +141,7 @@ cdef bint reserve_easily(
     if easy:
         limits_reserve(&core.limits, growth, 0)
     else:
-        longest[0] = max_fit(core, n)
+        longest[0] = max_instead(core, n)
     pthread_mutex_unlock(&core.heaps.lock)
     return easy
 
@@ -200,7 +200,7 @@ cdef Blocker reserve(
                 limits.hits += 1
                 plan.kept = kept
                 return NOTHING
-        longest = min(max_fit(core, n), limits.highest - limits.active)
+        longest = min(max_instead(core, n), limits.highest - limits.active)
         if may_go and longest >= n and hit(core, n, longest, block):
             return NOTHING
         if decide(core, growth, waiter, plan, &blocker):

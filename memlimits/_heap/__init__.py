@@ -7,8 +7,8 @@ memory, by size class, size and age; `heap` a cache with its lock and bounds, an
 thread may do without while nobody else wants it; `misuse` ends a process that frees what is no
 block. In debug and sanitizer builds `checks` sees whether a heap is what it says.
 
-`Heaps.lock` comes first, heaps' own locks inside it, in the order of the list. Under them there is
-arithmetic and list surgery, no device call and no Python. What the bytes are allowed to be is
-decided in the rooms above: the heaps know two bounds each, and go the slow way where a step would
-cross one.
+`owners` (in `heap`) guards which thread has which heap; inside it comes `Heaps.lock`, and inside
+that heaps' own locks, in the order of the list. Under them there is arithmetic and list surgery, no
+device call and no Python. What the bytes are allowed to be is decided in the rooms above: the heaps
+know two bounds each, and go the slow way where a step would cross one.
 """

@@ -5,7 +5,7 @@ left out: whoever calls asks `CHECKING`, a constant, first.
 
 A rule that does not hold ends the process with a sentence that says which, and the two numbers that
 it compares. Sums are added up at every stop. Walking all resources takes as long as there are many:
-it is done at every stop as long as they are few, else at every second, third and so on.
+it is done at every stop as long as they are few, else at every third, fifth and so on.
 """
 
 from libc.stdint cimport int64_t

@@ -27,7 +27,7 @@ cdef extern from *:
      * pointer. */
     static __thread void *mine __attribute__((tls_model("initial-exec")));
 
-    /* Guards which thread and which allocator a heap belongs to. Taken before any other lock. */
+    /* Guards which thread and which allocator a heap belongs to. Taken before Residency.mutex. */
     static pthread_mutex_t owners = PTHREAD_MUTEX_INITIALIZER;
 
     static pthread_once_t prepared = PTHREAD_ONCE_INIT;

@@ -1,3 +1,4 @@
+from libc cimport errno
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport abort
 from posix.unistd cimport STDERR_FILENO, write
@@ -84,7 +85,8 @@ cdef void put_what_is_there(
 
 cdef void say_and_abort(Line *line) noexcept nogil:
     put(line, b"\n")
-    write(STDERR_FILENO, line.text, line.length)
+    while write(STDERR_FILENO, line.text, line.length) < 0 and errno.errno == errno.EINTR:
+        pass
     abort()
 
 

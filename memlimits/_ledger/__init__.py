@@ -4,5 +4,5 @@
 system's room as it was last read. `accounts` says who is charged for a block and what is kept for
 whom: budgets and reservations. `queue` has the order of those who wait for memory, and what is told
 of a request that was refused. Nothing here takes a lock, calls the device or looks at a heap: it is
-called under `Heaps.lock`, by the engine, and can be tested with a pencil.
+called under `Heaps.lock`, or on a copy, and can be tested with a pencil.
 """

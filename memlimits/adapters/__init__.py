@@ -1,4 +1,9 @@
-"""Other libraries' memory. Nothing here imports one that the program has not imported."""
+"""Other libraries' memory.
+
+`_numpy` is the C side of NumPy's handler, and arrays that own memlimits' memory: made over NumPy
+when `govern_numpy`, `empty` or `zeros` is first used. Nothing else here imports a library that the
+program has not imported, and nothing in the rooms below names an adapter.
+"""
 
 import sys
 

@@ -53,7 +53,9 @@ def test_the_changelog_tells_of_this_version():
 def test_the_changelog_names_what_is_there():
     import memlimits
 
-    added = text("CHANGELOG.md").split("### Added")[-1]
+    added = "".join(
+        re.findall(r"^### Added$(.*?)(?=^##)", text("CHANGELOG.md") + "##", re.M | re.S)
+    )
     names = re.findall(r"`((?:[a-z]+_)+[a-z]+)`", added)
     assert len(names) > 15
     in_c = text("memlimits/include/memlimits.h")

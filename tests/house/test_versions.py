@@ -79,8 +79,16 @@ def test_what_is_tested_is_what_is_said_to_be():
     prefix = "Programming Language :: Python :: "
     classified = [one.removeprefix(prefix) for one in project["project"]["classifiers"]]
     assert [one for one in classified if re.fullmatch(r"3\.\d+", one)] == ORDINARY
-    wheels = project["tool"]["cibuildwheel"]["build"]
-    assert [one for one in ORDINARY if f"cp{one.replace('.', '')}-*" not in wheels] == []
+    wheels = project["tool"]["cibuildwheel"]
+    assert wheels["build"].split() == [f"cp{one.replace('.', '')}-*" for one in ORDINARY]
+
+
+def test_wheels_are_tested_with_what_the_tests_need():
+    tox = ConfigParser()
+    tox.read_string(text("tox.ini"))
+    needed = {one for one in tox["testenv"]["deps"].split("\n") if re.match(r"\w", one)}
+    wheels = tomllib.loads(text("pyproject.toml"))["tool"]["cibuildwheel"]
+    assert needed <= {*wheels["test-requires"]}
 
 
 def test_what_is_tested_has_an_environment():
