@@ -169,12 +169,18 @@ _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
 def __getattr__(name: str) -> object:
     """Import what not every program needs when it is first used.
 
-    No file but NumPy's, and those of `memlimits.metal`, is opened for that.
+    What is documented opens no file for that but NumPy's, and those of `memlimits.metal`.
     """
     if name == "metal":
         import memlimits.metal
 
         return memlimits.metal
+    if name in ("_bindings", "_device"):  # their modules are there: this is for who looks inside
+        room = __import__(f"memlimits.{name}", fromlist=["*"])
+        for module in _modules.MADE:
+            if module.startswith(f"{name}."):
+                setattr(room, module.rpartition(".")[2], sys.modules[f"memlimits.{module}"])
+        return room
     if name not in _NEEDS_NUMPY:
         raise AttributeError(f"module 'memlimits' has no attribute {name!r}")
     import numpy  # noqa: F401 - before what is made over it: no Python runs while that is

@@ -23,10 +23,11 @@ from memlimits._engine.waiting cimport (
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
     LARGEST_SLAB_BLOCK, cache_add, cache_find_purgeable, cache_growth, cache_least_growth,
-    cache_mapped, cache_remove, cache_serve,
+    cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
-    BOUND, DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_gain, heap_mine, heap_of,
+    DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_mine, heap_of,
+    heap_serve_fresh,
 )
 from memlimits._heap.heaps cimport heaps_lock_all, heaps_steal
 from memlimits._heap.pagemap cimport pagemap_add
@@ -166,6 +167,12 @@ cdef bint decide(
     return True
 
 
+cdef inline void follow_reading(Limits *limits) noexcept nogil:
+    """While stopped: a reading that was taken before tells of the default memory limit, too."""
+    if limits.memory_follows:
+        limits.memory_limit = limits_default(limits)
+
+
 cdef Blocker reserve(
     Core *core, uint64_t n, uint64_t growth, Waiter *waiter, Plan *plan, Block *block
 ) noexcept nogil:
@@ -178,8 +185,7 @@ cdef Blocker reserve(
     cdef Blocker blocker
     cdef uint64_t longest, short_by
     cdef bint may_go, keep = True
-    if limits.memory_follows:
-        limits.memory_limit = limits_default(limits)    # by the last reading
+    follow_reading(limits)
     while True:
         may_go = waiter_may_go(core, waiter)
         if may_go and hit(core, n, 0, block):
@@ -212,6 +218,7 @@ cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *p
     plan_init(plan)
     room_read_ahead(core, growth, &plan.reading)
     core_stop(core)
+    follow_reading(&core.limits)
     while not decide(core, growth, waiter, plan, &blocker):
         pass
     core_resume(core, False)
@@ -270,13 +277,13 @@ cdef void serve_fresh(Core *core, Resource *fresh, uint64_t n, Block *block) noe
     cdef Heap *mine = core.stopper
     cdef bint wire = core.limits.wired_limit > 0
     core_settle(core)
-    if heap_gain(mine, fresh, n, block) == BOUND:
-        # It makes a new peak.
-        heaps_lock_all(&core.heaps)
-        cache_serve(&mine.cache, fresh, n, block)
-        core_resume(core, True)
-    else:
+    if heap_serve_fresh(mine, fresh, n, block):
         pthread_mutex_unlock(&core.heaps.lock)
+    else:
+        # It makes a new peak. Other threads may take from this heap, too, and have not found it.
+        heaps_lock_all(&core.heaps)
+        cache_serve_fresh(&mine.cache, fresh, n, block)
+        core_resume(core, True)
     if wire:
         residency_update(&core.residency, fresh)
 

@@ -115,8 +115,11 @@ cdef inline Resource *heap_find(const Heap *heap, uint64_t n, bint apart) noexce
 cdef extern void *heap_malloc(uint64_t n, Heaps *heaps) noexcept nogil
 cdef extern void heap_free(void *start, Resource *resource) noexcept nogil
 
-# Under Heaps.lock alone: a fresh resource joins, its bytes not pending any more, and serves n.
-# BOUND: it has joined only.
+# Under Heaps.lock alone: a resource that is in no heap joins, its bytes not pending any more, and
+# serves n. False: that would cross the bound, and nothing was done.
+cdef extern bint heap_serve_fresh(
+    Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
+# The same; BOUND: it has joined only, and whoever takes from the heap next may have it.
 cdef extern Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
 

@@ -446,16 +446,27 @@ cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil:
     return missing <= 0
 
 
-cdef Outcome heap_gain(
+cdef bint heap_serve_fresh(
     Heap *heap, Resource *resource, uint64_t n, Block *block
 ) noexcept nogil:
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     cdef bint has_headroom = heap_borrow(heap, cache_capacity(resource, n))
+    if has_headroom:
+        set_least_idle(heap, heap.least_idle + <int64_t> resource.bytes)
+        cache_serve_fresh(&heap.cache, resource, n, block)
+    owned_lock_leave(&heap.lock, within)
+    return has_headroom
+
+
+cdef Outcome heap_gain(
+    Heap *heap, Resource *resource, uint64_t n, Block *block
+) noexcept nogil:
+    cdef int within
+    if heap_serve_fresh(heap, resource, n, block):
+        return DONE
+    within = owned_lock_enter(&heap.lock, &mine)
     if heap.least_idle != INT64_MAX:
         set_least_idle(heap, heap.least_idle + <int64_t> resource.bytes)
-    if has_headroom:
-        cache_serve_fresh(&heap.cache, resource, n, block)
-    else:
-        cache_add(&heap.cache, resource)
+    cache_add(&heap.cache, resource)
     owned_lock_leave(&heap.lock, within)
-    return DONE if has_headroom else BOUND
+    return BOUND

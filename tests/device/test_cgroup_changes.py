@@ -95,6 +95,26 @@ def test_what_a_larger_group_has_is_given_at_once(policy, ask):
 
 
 @needs_groups
+@pytest.mark.parametrize("ask", ["allocate", "resize"])
+def test_a_larger_group_is_seen_where_only_the_limit_was_in_the_way(ask):
+    """And not what one buffer could be long before."""
+    run_resized(f"""
+        import numpy
+        memlimits.set_memory_policy("strict")
+        held = memlimits.allocate(100 * MIB)
+        with memlimits.govern_numpy():
+            array = numpy.empty(100 * MIB, numpy.uint8)
+        resize(900)
+        if {ask!r} == "allocate":
+            block = memlimits.allocate(290 * MIB)
+        else:
+            array.resize(290 * MIB, refcheck=False)
+        assert memlimits.stats().refusals == 0
+        assert memlimits.get_memory_limit() == int(0.95 * (900 * MIB))
+    """)
+
+
+@needs_groups
 def test_a_smaller_group_refuses_and_keeps_less():
     run_resized("""
         memlimits.set_memory_policy("strict")

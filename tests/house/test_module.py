@@ -76,6 +76,16 @@ def test_modules_in_one_file_are_as_if_each_had_its_own():
         assert module.__package__ == parent
 
 
+def test_whoever_looks_inside_finds_the_rooms():
+    run("""
+        import memlimits, memlimits._bindings.buffer as buffer, memlimits._device.device
+        assert memlimits._bindings.buffer is buffer
+        assert memlimits._device.device.Device.__module__ == "memlimits._device.device"
+        from memlimits._bindings import allocator
+        assert allocator.Allocator is type(allocator.default_allocator())
+    """)
+
+
 @pytest.mark.parametrize("name", ["_malloc", "metal", "adapters"])
 def test_a_thread_imports_a_part_while_another_imports_the_package(name):
     result = execute(f"""
