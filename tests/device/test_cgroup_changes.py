@@ -101,14 +101,14 @@ def test_a_larger_group_is_seen_where_only_the_limit_was_in_the_way(ask):
     run_resized(f"""
         import numpy
         memlimits.set_memory_policy("strict")
-        held = memlimits.allocate(100 * MIB)
-        with memlimits.govern_numpy():
-            array = numpy.empty(100 * MIB, numpy.uint8)
+        held = memlimits.allocate(16 * MIB)
+        governing = memlimits.govern_numpy()
+        array = numpy.ones(240 * MIB, numpy.uint8)
         resize(900)
         if {ask!r} == "allocate":
-            block = memlimits.allocate(290 * MIB)
+            block = memlimits.allocate(136 * MIB)
         else:
-            array.resize(290 * MIB, refcheck=False)
+            array.resize(376 * MIB, refcheck=False)
         assert memlimits.stats().refusals == 0
         assert memlimits.get_memory_limit() == int(0.95 * (900 * MIB))
     """)
