@@ -1,5 +1,7 @@
 """A control group that is raised, lowered or left while a program runs: what is now holds."""
 
+from textwrap import dedent
+
 import pytest
 
 from support.cgroup import (
@@ -40,7 +42,7 @@ def resizing(group):
 def run_resized(script, size=400):
     with nested() as (group,):
         set_limit(group, size * MIB)
-        run(resizing(group) + script, words=inside(group))
+        run(dedent(resizing(group)) + dedent(script), words=inside(group))
 
 
 @needs_groups
@@ -76,11 +78,12 @@ def test_what_a_larger_group_has_is_given_at_once(policy, ask):
         assert refused in ("max_buffer_length", "limit", "system"), refused
         resize(900)
         if {ask!r} == "allocate":
-            assert memlimits.allocate(500 * MIB).capacity == 500 * MIB
+            assert memlimits.allocate(500 * MIB).capacity >= 500 * MIB
         elif {ask!r} == "would_fit":
             assert memlimits.would_fit(500 * MIB)
         elif {ask!r} == "reserve":
-            memlimits.reserve(500 * MIB).close()
+            with memlimits.reserve(500 * MIB) as reserved:
+                assert reserved.remaining == 500 * MIB
         else:
             import numpy
             with memlimits.govern_numpy():
@@ -98,20 +101,20 @@ def test_what_a_larger_group_has_is_given_at_once(policy, ask):
 @pytest.mark.parametrize("ask", ["allocate", "resize"])
 def test_a_larger_group_is_seen_where_only_the_limit_was_in_the_way(ask):
     """And not what one buffer could be long before."""
-    run_resized(f"""
+    script = f"""
         import numpy
         memlimits.set_memory_policy("strict")
-        held = memlimits.allocate(16 * MIB)
         governing = memlimits.govern_numpy()
-        array = numpy.ones(240 * MIB, numpy.uint8)
+        arrays = [numpy.ones(n * MIB, numpy.uint8) for n in (60, 4)]
         resize(900)
         if {ask!r} == "allocate":
-            block = memlimits.allocate(136 * MIB)
+            block = memlimits.allocate(34 * MIB)
         else:
-            array.resize(376 * MIB, refcheck=False)
+            arrays[0].resize(94 * MIB, refcheck=False)
         assert memlimits.stats().refusals == 0
         assert memlimits.get_memory_limit() == int(0.95 * (900 * MIB))
-    """)
+    """
+    run_resized(script, size=100)
 
 
 @needs_groups
@@ -129,7 +132,7 @@ def test_a_smaller_group_refuses_and_keeps_less():
             held.append(memlimits.allocate(8 * MIB, zeroed=True))
             memoryview(held[-1])[:: 4096] = bytes(2048)
         assert blocked_by in ("limit", "system"), blocked_by
-        assert 20 <= len(held) < 26, len(held)
+        assert 20 <= len(held) <= 209 // 8, len(held)
         assert memlimits.get_memory_limit() == int(0.95 * (220 * MIB))
         assert memlimits.get_active_memory() + memlimits.get_cache_memory() < 220 * MIB
         held.clear()
