@@ -1,5 +1,6 @@
 """Processes beside the tests' own: programs that run memlimits, and one that watches."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -57,6 +58,12 @@ PRELUDE = """
 """
 
 
+def does_something(script):
+    """Where indents of two texts do not agree all of a script can lie in its last function."""
+    definitions = ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
+    return any(not isinstance(step, definitions) for step in ast.parse(script).body)
+
+
 def execute(program, *options, words=(), **keywords):
     """Run a program as it is, started by `words`; return what became of it."""
     return subprocess.run(
@@ -67,10 +74,10 @@ def execute(program, *options, words=(), **keywords):
 
 def run(script, *options, words=(), code=0, timeout=100):
     """Run a script after the prelude. It has to end with `code`, and if that is 0 at its end."""
+    script = textwrap.dedent(script)
+    assert does_something(script)
     source = (
-        textwrap.dedent(PRELUDE + TAKE_ALL_DESCRIPTORS)
-        + textwrap.dedent(script)
-        + "\nprint('done', flush=True)\n"
+        textwrap.dedent(PRELUDE + TAKE_ALL_DESCRIPTORS) + script + "\nprint('done', flush=True)\n"
     )
     done = execute(source, *options, words=words, timeout=timeout)
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
