@@ -175,12 +175,14 @@ def test_where_it_was_ignored_it_stays_so(started):
 
 def test_a_forked_child_tells_of_itself_and_another_program_does_not(started):
     process = started("""
-        import subprocess
+        import select, subprocess
         child = os.fork()
         if child == 0:
             # Not before: while a fork is under way Python forgets signals.
             print(os.getpid(), flush=True)
-            sys.stdin.readline()
+            # One that comes just before a read would have to wait for its end.
+            while not select.select([sys.stdin], [], [], 0.1)[0]:
+                pass
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         other = subprocess.Popen([sys.executable, "-c",
