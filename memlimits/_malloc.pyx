@@ -127,14 +127,14 @@ cdef bint alloc_slow_path(Account *account, uint64_t n, Block *block) noexcept n
     return blocker == NOTHING
 
 
-cdef bint take(uint64_t n, Block *block) noexcept nogil:
+cdef bint alloc(uint64_t n, Block *block) noexcept nogil:
     cdef Account *account = account_of_caller(core)
     return account == NULL and core_hit(core, n, block) or alloc_slow_path(account, n, block)
 
 
-cdef void *take_plain(uint64_t n) noexcept nogil:
+cdef void *alloc_plain(uint64_t n) noexcept nogil:
     cdef Block block
-    return block.start if take(n, &block) else NULL
+    return block.start if alloc(n, &block) else NULL
 
 
 cdef void clear(Block *block, uint64_t n) noexcept nogil:
@@ -146,9 +146,9 @@ cdef void clear(Block *block, uint64_t n) noexcept nogil:
         block.resource.cleared = n
 
 
-cdef void *take_zeroed(uint64_t n) noexcept nogil:
+cdef void *alloc_zeroed(uint64_t n) noexcept nogil:
     cdef Block block
-    if not take(n, &block):
+    if not alloc(n, &block):
         return NULL
     clear(&block, n)
     return block.start
@@ -156,9 +156,9 @@ cdef void *take_zeroed(uint64_t n) noexcept nogil:
 
 # ---- as often as the handler of refusals wants it ----
 
-ctypedef void *(*Take)(uint64_t n) noexcept nogil
+ctypedef void *(*Alloc)(uint64_t n) noexcept nogil
 
-cdef void *take_often(Take attempt, uint64_t n) noexcept nogil:
+cdef void *alloc_retrying(Alloc attempt, uint64_t n) noexcept nogil:
     cdef int before = errno.errno
     cdef unsigned int attempts = 0
     cdef void *start
@@ -170,7 +170,7 @@ cdef void *take_often(Take attempt, uint64_t n) noexcept nogil:
 
 
 cdef void *malloc_slow_path(uint64_t n) noexcept nogil:
-    return take_often(take_plain, n)
+    return alloc_retrying(alloc_plain, n)
 
 
 cdef void *malloc(size_t n) noexcept nogil:
@@ -183,10 +183,10 @@ cdef void *calloc(size_t count, size_t n) noexcept nogil:
     cdef void *start
     # A product that overflows is longer than any buffer, and is refused as that.
     if (count | n) >> 31 and n != 0 and count > <uint64_t> INT64_MAX // n:
-        return take_often(take_zeroed, INT64_MAX)
+        return alloc_retrying(alloc_zeroed, INT64_MAX)
     n *= count
     if n > CLEARED_ANYWAY:
-        return take_often(take_zeroed, n)
+        return alloc_retrying(alloc_zeroed, n)
     start = malloc(n)
     if start != NULL:
         memset(start, 0, cache_block_size(n))
@@ -278,7 +278,7 @@ cdef void *resize(
     """One attempt."""
     cdef Resource *resource = find_held(function, start)
     cdef uint64_t capacity = capacity_of(resource)
-    cdef Take again = take_zeroed if zeroed else take_plain
+    cdef Alloc again = alloc_zeroed if zeroed else alloc_plain
     cdef Resized resized
     cdef WaitHooks hooks
     cdef Block block
@@ -306,7 +306,7 @@ cdef void *resize(
     return copy(resource, start, n, zeroed, again(n))
 
 
-cdef void *resize_often(
+cdef void *resize_retrying(
     const char *function, void *start, uint64_t n, bint zeroed
 ) noexcept nogil:
     cdef int before = errno.errno
@@ -320,22 +320,22 @@ cdef void *resize_often(
 
 
 cdef void *realloc(void *start, size_t n) noexcept nogil:
-    return resize_often(b"realloc", start, n, False) if start != NULL else malloc(n)
+    return resize_retrying(b"realloc", start, n, False) if start != NULL else malloc(n)
 
 
 cdef void *rezalloc(void *start, size_t n) noexcept nogil:
-    return resize_often(b"rezalloc", start, n, True) if start != NULL else calloc(1, n)
+    return resize_retrying(b"rezalloc", start, n, True) if start != NULL else calloc(1, n)
 
 
 # ---- aligned ----
 
-cdef void *take_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
+cdef void *alloc_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
     """One attempt, above the page: as many bytes more as may have to be skipped."""
     cdef uint64_t longer = max(n, <uint64_t> 1) + (alignment - core.page_size)
     cdef Block block
     # A resource of its own, which starts at a page.
     longer = min(max(longer, <uint64_t> LARGEST_SLAB_BLOCK + 1), <uint64_t> INT64_MAX)
-    if not take(longer, &block):
+    if not alloc(longer, &block):
         return NULL
     if core_align(core, &block, alignment):
         return block.start
@@ -358,7 +358,7 @@ cdef void *aligned_alloc(size_t alignment, size_t n) noexcept nogil:
         # A slab's blocks start at multiples of their length, which is one of the alignment here.
         return malloc((max(n, <size_t> 1) + alignment - 1) & ~(alignment - 1))
     while True:
-        start = take_aligned(alignment, n)
+        start = alloc_aligned(alignment, n)
         if start != NULL or not is_tried_again(&attempts):
             return answer(start, before)
 

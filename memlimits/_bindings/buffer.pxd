@@ -17,4 +17,4 @@ cdef class Buffer:
 
 
 # A block of n bytes, at least 1; raises MemoryLimitError. May give other threads a turn.
-cdef extern int take(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1
+cdef extern int alloc_block(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1

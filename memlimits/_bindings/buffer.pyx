@@ -26,7 +26,7 @@ from memlimits._ledger.limits cimport NOTHING, Blocker
 from memlimits._residency.pins cimport pins_change, pins_is_wired
 
 
-cdef int take(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1:
+cdef int alloc_block(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1:
     cdef Blocker blocker
     cdef WaitHooks hooks
     cdef Account *account = account_here(&allocator.core)
@@ -54,7 +54,7 @@ cdef Buffer allocate_from(Allocator allocator, uint64_t n, bint zeroed):
     buffer.nbytes = n
     buffer.allocator = allocator
     if n:
-        take(allocator, n, zeroed, &buffer.block)
+        alloc_block(allocator, n, zeroed, &buffer.block)
     return buffer
 
 
@@ -316,9 +316,9 @@ cdef void end_export(Buffer self) noexcept:
     lock_object(&lock, <PyObject *> self)
     self.exports -= 1
     if self.released and not self.exports:
-        resource = taken_from(self)
+        resource = take_out(self)
     unlock_object(&lock)
-    give_back(self, resource)
+    free_block(self, resource)
 
 
 cdef Py_ssize_t end(Buffer self, bint under_views) noexcept:
@@ -331,20 +331,20 @@ cdef Py_ssize_t end(Buffer self, bint under_views) noexcept:
     if not views:
         self.released = True
         if not self.exports:
-            resource = taken_from(self)
+            resource = take_out(self)
     unlock_object(&lock)
-    give_back(self, resource)
+    free_block(self, resource)
     return views
 
 
-cdef inline Resource *taken_from(Buffer self) noexcept:
+cdef inline Resource *take_out(Buffer self) noexcept:
     """What its block lies in, which is the caller's to give back; NULL for nothing any more."""
     cdef Resource *resource = self.block.resource
     self.block.resource = NULL
     return resource
 
 
-cdef inline void give_back(Buffer self, Resource *resource) noexcept:
+cdef inline void free_block(Buffer self, Resource *resource) noexcept:
     if resource == NULL:
         return
     resource = core_free(&self.allocator.core, resource, self.block.start)
@@ -387,7 +387,7 @@ cdef PyObject *allocate_fast(
 cdef void deallocate(Buffer self) noexcept:
     """Without what guards a `__dealloc__`: this raises nothing and makes no reference to `self`."""
     cdef Spares *spares
-    give_back(self, taken_from(self))
+    free_block(self, take_out(self))
     if &self.allocator.core == load_acquire(<void **> &default_core):
         spares = spares_here()
         if spares != NULL and spares.count < MOST_SPARE:

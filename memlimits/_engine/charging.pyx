@@ -20,7 +20,7 @@ cdef uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil:
     return cache_least_growth(core.page_size, n)
 
 
-cdef Blocker take_small(
+cdef Blocker alloc_small(
     Core *core, uint64_t n, uint64_t *own, WaitHooks *hooks, Block *block, Heap **taker
 ) noexcept nogil:
     """From slabs of the shared heap, which is no thread's.
@@ -70,7 +70,7 @@ cdef Blocker charging_alloc(
         if not charged and refusals_add_by_budget(core, n, account, charge):
             return BUDGET
     if n <= LARGEST_SLAB_BLOCK:
-        blocker = take_small(core, n, &own, hooks, block, &taker)
+        blocker = alloc_small(core, n, &own, hooks, block, &taker)
     elif not core_hit(core, n, block):
         blocker = growth_miss_with(core, n, &own, hooks, block)
     pthread_mutex_lock(&core.heaps.lock)

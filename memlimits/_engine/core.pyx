@@ -281,7 +281,7 @@ cdef bint discharge(Core *core, Resource *resource, void *start) noexcept nogil:
     return reserved > 0
 
 
-cdef bint give_charged(Core *core, Resource *resource, void *start) noexcept nogil:
+cdef bint free_charged(Core *core, Resource *resource, void *start) noexcept nogil:
     """A block that is not charged any more goes back, unless that takes a stop."""
     cdef bint reserved, charged
     pthread_mutex_lock(&core.heaps.lock)
@@ -317,7 +317,7 @@ cdef void end_shift(Core *core, Resource *resource) noexcept nogil:
 cdef Resource *core_free_slow_path(Core *core, Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap
     cdef Resource *detached = NULL
-    if load_acquire(&resource.charge) != NULL and give_charged(core, resource, start):
+    if load_acquire(&resource.charge) != NULL and free_charged(core, resource, start):
         return NULL
     core_stop(core)
     if not core.heaps.lost and not resource_lends(resource, start):

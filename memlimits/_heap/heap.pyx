@@ -58,7 +58,7 @@ cdef void prepare() noexcept nogil:
     list_classes()
     pthread_key_create(&leaving, orphan_heaps)
     slow = SlowPaths(
-        take, enter_and_alloc, give, enter_and_try_free, free_within, enter_and_free,
+        alloc, enter_and_alloc, try_free, enter_and_try_free, free_inside, enter_and_free,
         lend_and_leave)
 
 
@@ -216,13 +216,13 @@ cdef Outcome serve(
     return outcome
 
 
-cdef Outcome take(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil:
+cdef Outcome alloc(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil:
     return serve(heap, cache_find(&heap.cache, n), n, block, within)
 
 
 cdef Outcome enter_and_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = heap_mine(heaps)
-    return take(heap, n, block, owned_lock_enter(&heap.lock, &mine))
+    return alloc(heap, n, block, owned_lock_enter(&heap.lock, &mine))
 
 
 cdef Outcome heap_alloc_longer(
@@ -250,7 +250,7 @@ cdef inline bint has_too_much(const Heap *heap) noexcept nogil:
     return heap.cache.idle > heap.most_idle
 
 
-cdef Outcome give(Heap *heap, Resource *resource, void *start, int within) noexcept nogil:
+cdef Outcome try_free(Heap *heap, Resource *resource, void *start, int within) noexcept nogil:
     """Any block, once the heap's lock was entered; leaves it."""
     cdef Outcome outcome = DONE
     cdef int64_t rise = cache_rise(resource)
@@ -275,7 +275,7 @@ cdef Outcome enter_and_try_free(Resource *resource, void *start) noexcept nogil:
         load_acquire(&resource.charge) != NULL or resource.taker != NULL
     ):
         return BOUND
-    return give(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
+    return try_free(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
 
 
 cdef void enter_and_free(void *start, Resource *resource) noexcept nogil:
@@ -284,17 +284,17 @@ cdef void enter_and_free(void *start, Resource *resource) noexcept nogil:
         heaps.free_slow_path(start)
 
 
-cdef void free_within(void *start, Resource *resource, Heap *heap) noexcept nogil:
-    if give(heap, resource, start, True) != DONE:
+cdef void free_inside(void *start, Resource *resource, Heap *heap) noexcept nogil:
+    if try_free(heap, resource, start, True) != DONE:
         heap.heaps.free_slow_path(start)
 
 
 # Called through pointers, so that the compiler keeps them apart, and with them the registers that
 # they need: what the functions below do themselves is what happens most often.
 cdef struct SlowPaths:
-    Outcome (*take)(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil
+    Outcome (*alloc)(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil
     Outcome (*enter_and_alloc)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
-    Outcome (*give)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
+    Outcome (*try_free)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
     Outcome (*enter_and_try_free)(Resource *resource, void *start) noexcept nogil
     void (*free)(void *start, Resource *resource, Heap *heap) noexcept nogil
     void (*enter_and_free)(void *start, Resource *resource) noexcept nogil
@@ -337,7 +337,7 @@ cdef Outcome heap_try_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nog
         return slow.enter_and_alloc(heaps, n, block)
     resource = find_fast(heap, n)
     if unlikely(resource == NULL):
-        return slow.take(heap, n, block, True)
+        return slow.alloc(heap, n, block, True)
     block.resource = resource
     block.capacity = resource.block_size if n <= LARGEST_SLAB_BLOCK else resource.bytes
     block.zeros = (n > LARGEST_SLAB_BLOCK or resource.free_blocks == NULL) and resource.zeros
@@ -392,7 +392,7 @@ cdef Outcome heap_try_free(Resource *resource, void *start) noexcept nogil:
     if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
         return slow.enter_and_try_free(resource, start)
     if unlikely(not free_fast(heap, resource, start)):
-        return slow.give(heap, resource, start, True)
+        return slow.try_free(heap, resource, start, True)
     if unlikely(has_too_much(heap)):
         return slow.lend_and_leave(heap)
     owned_lock_leave(&heap.lock, True)

@@ -20,7 +20,7 @@ from memlimits._base.sync cimport (
     count_atomically, load_count, pthread_once, pthread_once_t, store_release, take_atomically,
 )
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
-from memlimits._bindings.buffer cimport take
+from memlimits._bindings.buffer cimport alloc_block
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
 from memlimits._engine.refusals cimport refusals_last
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
@@ -432,7 +432,7 @@ cdef object make_plain(object shape, PyArray_Descr *descr, int flags, bint zeroe
         &PyArray_Type, descr, nd, dims, NULL, <void *> ALIGNMENT, flags, NULL)
     for i in range(nd):     # a product that does not fit was NumPy's error just now
         n *= dims[i]
-    take(allocator, n, zeroed, &block)
+    alloc_block(allocator, n, zeroed, &block)
     fields = <PyArrayObject_fields *> array
     fields.data = block.start
     fields.flags |= NPY_ARRAY_OWNDATA

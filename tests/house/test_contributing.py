@@ -86,3 +86,9 @@ def test_the_walks_are_short_and_their_steps_are_there():
             source = (ROOT / "memlimits" / path).read_text()
             assert names
             assert [name for name in names if not re.search(rf"\b{name}\(", source)] == [], path
+
+
+def test_the_line_to_stop_at_makes_a_block():
+    (line,) = re.findall(r"break growth\.pyx:(\d+)", text("CONTRIBUTING.md"))
+    source = text("memlimits/_engine/growth.pyx").split("\n")[int(line) - 1]
+    assert "make(core, growth, &buffer)" in source
