@@ -295,10 +295,10 @@ def test_what_a_group_has_left_is_kept_for_whom_it_is_reserved(in_group):
     run(
         """
         memlimits.set_memory_limit(1 << 40)
-        held = []
+        held, fill = [], b"x" * (8 * MIB)
         while memlimits.effective_limit().nbytes > 60 * MIB:
             held.append(memlimits.allocate(8 * MIB))
-            memoryview(held[-1])[:] = b"x" * (8 * MIB)
+            memoryview(held[-1])[:] = fill
         held.append(memlimits.allocate(MIB))
         left = memlimits.effective_limit().nbytes
         answers = []
