@@ -75,22 +75,24 @@ cdef void read(Core *core, Reading *reading) noexcept nogil:
     reading.current = True
 
 
-cdef void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nogil:
+cdef void read_unstopped(Core *core) noexcept nogil:
+    """Under the lock, which it drops."""
     cdef mlim_sizes sizes
     cdef mlim_status status
-    cdef bint due
-    pthread_mutex_lock(&core.heaps.lock)
-    due = n > core.limits.credit
-    reading.epoch = core.limits.epoch
     pthread_mutex_unlock(&core.heaps.lock)
-    if not due:
-        return
     status = device_sizes(core.device, False, &sizes, NULL)
     pthread_mutex_lock(&core.heaps.lock)
     if status == MLIM_OK:
         core_note_sizes(core, &sizes)
-    reading.available = core.limits.assured
-    reading.current = True
+
+
+cdef void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nogil:
+    pthread_mutex_lock(&core.heaps.lock)
+    if n > core.limits.credit:
+        reading.epoch = core.limits.epoch
+        read_unstopped(core)
+        reading.available = core.limits.assured
+        reading.current = True
     pthread_mutex_unlock(&core.heaps.lock)
 
 
@@ -137,13 +139,7 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
     cdef Limits *limits = &core.limits
     cdef uint64_t epoch = limits.epoch
     cdef uint64_t room
-    cdef mlim_sizes sizes
-    cdef mlim_status status
-    pthread_mutex_unlock(&core.heaps.lock)
-    status = device_sizes(core.device, False, &sizes, NULL)
-    pthread_mutex_lock(&core.heaps.lock)
-    if status == MLIM_OK:
-        core_note_sizes(core, &sizes)
+    read_unstopped(core)
     if epoch != limits.epoch:
         return n <= limits.credit
     room = limits_room(limits, limits.assured)
