@@ -26,8 +26,7 @@ from memlimits._heap.cache cimport (
     cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
-    DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_mine, heap_of,
-    heap_serve_fresh,
+    DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_mine, heap_of, heap_serve_fresh,
 )
 from memlimits._heap.heaps cimport heaps_lock_all, heaps_steal
 from memlimits._heap.pagemap cimport pagemap_add
@@ -36,8 +35,7 @@ from memlimits._heap.resource cimport (
 )
 from memlimits._ledger.limits cimport (
     DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_add_unfaulted, limits_cancel,
-    limits_confirm, limits_default, limits_easy_growth, limits_longest, limits_reserve,
-    limits_set_aside,
+    limits_confirm, limits_easy_growth, limits_longest, limits_reserve, limits_set_aside,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_update
@@ -167,12 +165,6 @@ cdef bint decide(
     return True
 
 
-cdef inline void follow_reading(Limits *limits) noexcept nogil:
-    """While stopped: a reading that was taken before tells of the default memory limit, too."""
-    if limits.memory_follows:
-        limits.memory_limit = limits_default(limits)
-
-
 cdef Blocker reserve(
     Core *core, uint64_t n, uint64_t growth, Waiter *waiter, Plan *plan, Block *block
 ) noexcept nogil:
@@ -185,7 +177,6 @@ cdef Blocker reserve(
     cdef Blocker blocker
     cdef uint64_t longest, short_by
     cdef bint may_go, keep = True
-    follow_reading(limits)
     while True:
         may_go = waiter_may_go(core, waiter)
         if may_go and hit(core, n, 0, block):
@@ -218,7 +209,6 @@ cdef Blocker reserve_growth(Core *core, uint64_t growth, Waiter *waiter, Plan *p
     plan_init(plan)
     room_read_ahead(core, growth, &plan.reading)
     core_stop(core)
-    follow_reading(&core.limits)
     while not decide(core, growth, waiter, plan, &blocker):
         pass
     core_resume(core, False)

@@ -70,8 +70,6 @@ cdef void read(Core *core, Reading *reading) noexcept nogil:
     if status == MLIM_OK:
         core_note_sizes(core, &sizes)
         reading.available = sizes.assured
-        if core.limits.memory_follows:
-            core.limits.memory_limit = limits_default(&core.limits)
     reading.current = True
 
 
@@ -158,12 +156,12 @@ cdef bint room_look(
     cdef Limits *limits = &core.limits
     cdef uint64_t short_by = 0
     cdef Verdict verdict
-    if limits.memory_follows and not reading.current and (
-        limits.footprint + growth > limits_unreserved(limits, own)
-    ):
-        # The system may have more by now.
-        read(core, reading)
-        return False
+    if limits.memory_follows:
+        limits.memory_limit = limits_default(limits)    # by the last reading, whoever took it
+        if not reading.current and limits.footprint + growth > limits_unreserved(limits, own):
+            # The system may have more by now.
+            read(core, reading)
+            return False
     verdict = limits_judge(limits, growth, own, core.takers, trim)
     blocker[0] = NOTHING
     if verdict == REFUSE:
