@@ -4,15 +4,16 @@ from libc cimport errno
 from libc.stdint cimport INT64_MAX, uint64_t
 from libc.string cimport memcpy, memset
 
+from memlimits._base.python cimport attached_thread
 from memlimits._base.sync cimport load_acquire
 from memlimits._bindings.allocator cimport get_default
 from memlimits._bindings.contexts cimport account_of_caller
 from memlimits._bindings.wait_hooks cimport c_wait_hooks, c_wait_hooks_end
 from memlimits._engine.charging cimport charging_alloc
 from memlimits._engine.core cimport (
-    Core, core_align, core_check, core_clear, core_find, core_free, core_free_slow_path, core_hit,
-    core_return,
+    Core, core_align, core_check, core_clear, core_free, core_hit, core_return,
 )
+from memlimits._engine.family cimport family_capacity, family_find_held, family_open
 from memlimits._engine.growth cimport growth_miss
 from memlimits._engine.refusals cimport refusals_add, refusals_last, refusals_restore
 from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
@@ -20,7 +21,7 @@ from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size
 from memlimits._heap.heap cimport Heaps, heap_free, heap_malloc
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
-from memlimits._heap.resource cimport TAKEN, Block, Resource, likely, slab_starts_block, unlikely
+from memlimits._heap.resource cimport Block, Resource, likely, unlikely
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
 from memlimits._ledger.queue cimport Refusal
@@ -195,12 +196,6 @@ cdef void *calloc(size_t count, size_t n) noexcept nogil:
 
 # ---- back ----
 
-cdef void free_slow_path(void *start) noexcept nogil:
-    cdef int before = errno.errno
-    core_return(core, core_free_slow_path(core, core_find(core, start), start))
-    errno.errno = before
-
-
 cdef void free(void *start) noexcept nogil:
     cdef Resource *resource = pagemap_find(&pages, start)
     if likely(resource != NULL):
@@ -215,30 +210,8 @@ cdef void free_found(void *resource, void *start) noexcept nogil:
 
 # ---- blocks that are held ----
 
-cdef Resource *find_held(const char *function, const void *start) noexcept nogil:
-    """The resource of a block that a caller holds. Any other address ends the process."""
-    cdef Resource *resource = core_find(core, start)
-    cdef bint held = False
-    if resource != NULL and resource.block_size == 0:
-        held = resource.use == TAKEN and start == resource.base + resource.shift
-    elif resource != NULL:
-        held = slab_starts_block(resource, start) and (<const void **> start)[1] != resource
-    if not held:
-        core_check(core, function, start)
-    return resource
-
-
-cdef uint64_t capacity_of(Resource *resource) noexcept nogil:
-    if resource.block_size:
-        return resource.block_size
-    # What is charged to an account is all that its holder may use.
-    if load_acquire(&resource.charge) != NULL:
-        return resource.charged - resource.shift
-    return resource.bytes - resource.shift
-
-
 cdef size_t usable_size(const void *start) noexcept nogil:
-    return capacity_of(find_held(b"usable_size", start)) if start != NULL else 0
+    return family_capacity(family_find_held(core, b"usable_size", start)) if start != NULL else 0
 
 
 # ---- longer and shorter ----
@@ -257,7 +230,7 @@ cdef void *copy(
     Resource *resource, void *start, uint64_t n, bint zeroed, void *new
 ) noexcept nogil:
     """The new block in place of the old one; where it is NULL, what serves instead."""
-    cdef uint64_t capacity = capacity_of(resource)
+    cdef uint64_t capacity = family_capacity(resource)
     cdef uint64_t kept = capacity
     if new == NULL:
         if n > capacity:
@@ -276,8 +249,8 @@ cdef void *resize(
     const char *function, void *start, uint64_t n, bint zeroed
 ) noexcept nogil:
     """One attempt."""
-    cdef Resource *resource = find_held(function, start)
-    cdef uint64_t capacity = capacity_of(resource)
+    cdef Resource *resource = family_find_held(core, function, start)
+    cdef uint64_t capacity = family_capacity(resource)
     cdef Alloc again = alloc_zeroed if zeroed else alloc_plain
     cdef Resized resized
     cdef WaitHooks hooks
@@ -365,6 +338,10 @@ cdef void *aligned_alloc(size_t alignment, size_t n) noexcept nogil:
 
 # ---- for C ----
 
+cdef bint has_gil() noexcept nogil:
+    return attached_thread() != NULL
+
+
 cdef int list_causes() except -1:
     cdef int i
     for i in range(<int> BLOCKERS):
@@ -373,7 +350,7 @@ cdef int list_causes() except -1:
 
 list_causes()
 heaps.malloc_slow_path = malloc_slow_path
-heaps.free_slow_path = free_slow_path
+family_open(core, has_gil)
 cdef memlimits_functions table
 table.version = MEMLIMITS_VERSION
 table.size = sizeof(table)

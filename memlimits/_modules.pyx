@@ -23,7 +23,7 @@ LINKED = (
     "_engine.books", "_engine.core", "_engine.controls", "_engine.fork", "_engine.settings",
     "_engine.decay", "_engine.pressure", "_engine.system_room", "_engine.waiting",
     "_engine.refusals", "_engine.growth", "_engine.resize", "_engine.reservations",
-    "_engine.charging",
+    "_engine.charging", "_engine.family",
 )
 # Made when the package is imported.
 MADE = (

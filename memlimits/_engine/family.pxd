@@ -1,0 +1,37 @@
+"""malloc and its family for code that knows nothing of us: CPython's allocators, or a process.
+
+Such code may hold any lock, and the GIL, whose holder it expects to stay the one. So nothing here
+runs Python or gives up the GIL, budgets do not charge what is taken here, and a thread with the GIL
+does not wait for memory: what it could wait for, others could not free. Without a lock, by any
+thread.
+"""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._engine.core cimport Core
+from memlimits._heap.resource cimport Resource
+
+# Once, before anything else here: the allocator that all of it is of, which is never closed, and
+# what says whether this thread has the GIL.
+ctypedef bint (*HasGil)() noexcept nogil
+cdef extern void family_open(Core *core, HasGil has_gil) noexcept nogil
+
+# Of a block, for who has its resource: what its holder may use of it.
+cdef extern uint64_t family_capacity(Resource *resource) noexcept nogil
+# The resource of a block that a caller holds. Any other address ends the process, with a sentence
+# that names the function that it was given to.
+cdef extern Resource *family_find_held(
+    Core *core, const char *function, const void *start) noexcept nogil
+# Takes a block back that heap_free does not.
+cdef extern void family_free_slow_path(void *start) noexcept nogil
+
+# As in <stdlib.h>, but that an address has to be one of ours; aligned_alloc has a power of two, and
+# rounds up. NULL, and errno: it was refused.
+cdef extern void *family_malloc(uint64_t n) noexcept nogil
+cdef extern void *family_calloc(uint64_t count, uint64_t n) noexcept nogil
+cdef extern void *family_realloc(void *start, uint64_t n) noexcept nogil
+cdef extern void *family_aligned_alloc(uint64_t alignment, uint64_t n) noexcept nogil
+cdef extern void family_free(void *start) noexcept nogil
+cdef extern uint64_t family_usable_size(const void *start) noexcept nogil
+# The resource that a block lies in; NULL for any other address that somebody holds.
+cdef extern Resource *family_owner(const void *start) noexcept nogil
