@@ -2,6 +2,7 @@
 
 import random
 import time
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +10,13 @@ import memlimits
 from memlimits._bindings.allocator import Allocator
 from memlimits._bindings.buffer import allocate_in
 from support.blocks import made_strict, place, private, strict
-from support.kernel import bytes_wholly_mapped, mapped_bytes, resident, wholly_mapped
-from support.ledger import Ledger, churn
-from support.process import watched
+from support.kernel import bytes_wholly_mapped, mapped_bytes, wholly_mapped
+from support.process import run
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
 pytestmark = pytest.mark.inside
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -158,33 +159,45 @@ def test_where_a_slab_does_not_fit_a_page_does():
 
 
 def test_strict_footprint_stays_below_the_limit_as_another_process_sees_it():
-    limit = 64 * MIB
-    allocator = strict(limit)
-    ledger = Ledger()
-    filler = memoryview(b"x" * (12 * MIB))
-    baseline = resident()
-    refusals = 0
+    """In a process of its own: what other tests left to malloc is touched again at any time."""
+    run(f"""
+        sys.path.append({str(TESTS)!r})
+        from support.blocks import strict
+        from support.kernel import resident
+        from support.ledger import Ledger, churn
+        from support.process import run
+        from support.threads import run_threads
+        from support.units import MIB
 
-    def check(error, highest):
-        nonlocal refusals
-        refusals += 1
-        assert error.blocked_by == "limit"
-        assert highest > limit
+        limit = 64 * MIB
+        allocator = strict(limit)
+        ledger = Ledger()
+        filler = memoryview(b"x" * (12 * MIB))
+        baseline = resident()
+        refusals = 0
 
-    def touch(block):
-        memoryview(block)[:] = filler[: block.nbytes]
-        assert ledger.low <= limit
+        def check(error, highest):
+            global refusals
+            refusals += 1
+            assert error.blocked_by == "limit"
+            assert highest > limit
 
-    sizes = [MIB, 3 * MIB, 5 * MIB, 8 * MIB, 12 * MIB]
+        def touch(block):
+            memoryview(block)[:] = filler[: block.nbytes]
+            assert ledger.low <= limit
 
-    def work(seed):
-        churn(allocator, ledger, sizes, seed, 0.7, keep=8, on_refusal=check, each=touch)
+        sizes = [MIB, 3 * MIB, 5 * MIB, 8 * MIB, 12 * MIB]
 
-    with watched("RssAnon") as watcher:
-        run_threads(*(lambda seed=seed: work(seed) for seed in range(4)))
-    assert refusals
-    assert watcher.highest > baseline + limit // 2  # it saw the load
-    assert watcher.highest <= baseline + limit + 4 * MIB  # the interpreter's own, threads' stacks
+        def work(seed):
+            churn(allocator, ledger, sizes, seed, 0.7, keep=8, on_refusal=check, each=touch)
+
+        with watched("RssAnon") as watcher:
+            run_threads(*(lambda seed=seed: work(seed) for seed in range(4)))
+        assert refusals
+        assert watcher.highest > baseline + limit // 2  # it saw the load
+        # The interpreter's own, and threads' stacks.
+        assert watcher.highest <= baseline + limit + 4 * MIB
+    """)
 
 
 @pytest.mark.core
