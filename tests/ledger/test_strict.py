@@ -165,7 +165,7 @@ def test_strict_footprint_stays_below_the_limit_as_another_process_sees_it():
         from support.blocks import strict
         from support.kernel import resident
         from support.ledger import Ledger, churn
-        from support.process import run
+        from support.process import watched
         from support.threads import run_threads
         from support.units import MIB
 
