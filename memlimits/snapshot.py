@@ -33,6 +33,10 @@ SIZES = frozenset(
         "trimmed",
         "pressure_trimmed",
         "decayed",
+        "process_resident",
+        "process_files",
+        "process_swap",
+        "process_peak_resident",
     )
 )
 
@@ -114,6 +118,18 @@ class Stats:
         Requests that did so.
     waited_seconds : float
         Seconds that they waited, all of them together.
+    process_resident : int
+        Bytes that this process has in RAM, whoever allocated them (``VmRSS``), read right before
+        the others; on macOS its physical footprint, which has what is compressed or swapped out and
+        no pages of files. Where the system does not tell, the peak.
+    process_files : int
+        Bytes of them that are pages of files, such as programs, libraries and mapped data, which
+        the system can drop.
+    process_swap : int
+        Bytes of this process that are swapped out.
+    process_peak_resident : int
+        Bytes: the highest resident since the process began to run its program, Python; no reset
+        changes it. In a forked child, since the fork.
     """
 
     memory_limit: int
@@ -165,6 +181,10 @@ class Stats:
     waiting: int
     waits: int
     waited_seconds: float
+    process_resident: int
+    process_files: int
+    process_swap: int
+    process_peak_resident: int
 
     def __init__(self, values: "Mapping[str, Any]") -> None:
         self.__dict__.update(values)

@@ -103,6 +103,8 @@ typedef struct mlim_mapped {
 } mlim_mapped;
 
 bool mlim_process_mapped(mlim_reader *reader, mlim_mapped *out);
+/* As far as the kernel itself has it: its peak stands for what is resident. */
+void mlim_process_ask(mlim_process *out);
 bool mlim_process_private(mlim_reader *reader, uint64_t *out);
 
 /* Finds the mounts of control groups once: they stay, while processes move between groups. False

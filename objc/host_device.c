@@ -126,6 +126,8 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
     }
     mlim_device_facts *facts = &device->facts;
     size_up(device, &facts->sizes);
+    if (mlim_device_process(device, &facts->process, NULL) != MLIM_OK)
+        mlim_process_ask(&facts->process);
     facts->wired_capacity = lockable(facts->sizes.memory_size);
     if (device->capacities.wired_capacity)
         facts->wired_capacity = least(facts->wired_capacity, device->capacities.wired_capacity);

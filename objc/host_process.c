@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "host.h"
@@ -26,6 +27,44 @@ bool mlim_process_mapped(mlim_reader *reader, mlim_mapped *out)
     out->data = mlim_number(reader->text.bytes, "VmData:") * 1024;
     out->known = out->all > 0;
     return true;
+}
+
+/* This peak outlives exec, and is its parent's in a process that was started by vfork: it may be
+ * that of another program. */
+void mlim_process_ask(mlim_process *out)
+{
+    struct rusage usage;
+    *out = (mlim_process){0, 0, 0, 0};
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        out->resident = out->peak_resident = (uint64_t)usage.ru_maxrss * 1024;
+}
+
+static bool read_process(mlim_reader *reader, mlim_process *out)
+{
+    if (!mlim_read_text(reader->device, "/proc/self/status", &reader->text))
+        return false;
+    const char *text = reader->text.bytes;
+    uint64_t resident = mlim_number(text, "VmRSS:") * 1024;
+    if (resident == 0) {
+        mlim_process_ask(out);
+        return true;
+    }
+    out->resident = resident;
+    out->files = least(resident, mlim_number(text, "RssFile:") * 1024);
+    out->swap = mlim_number(text, "VmSwap:") * 1024;
+    /* The kernel notes a peak when less is about to be resident. */
+    uint64_t peak = mlim_number(text, "VmHWM:") * 1024;
+    out->peak_resident = peak > resident ? peak : resident;
+    return true;
+}
+
+mlim_status mlim_device_process(mlim_device *device, mlim_process *out, mlim_error *error)
+{
+    mlim_reader reader = {.device = device};
+    bool known = read_process(&reader, out);
+    int code = errno;
+    mlim_text_free(&reader.text);
+    return known ? MLIM_OK : mlim_fail(error, MLIM_UNKNOWN, code, "what this process holds");
 }
 
 static int by_start(const void *a, const void *b)

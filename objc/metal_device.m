@@ -107,6 +107,7 @@ mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **ou
         describe(metal, capacities, &device->facts);
         device->facts.sizes.available = UINT64_MAX; /* where it cannot be read */
         mlim_device_sizes(device, false, &device->facts.sizes, NULL);
+        mlim_device_process(device, &device->facts.process, NULL);
         *out = device;
         return MLIM_OK;
     }
@@ -191,15 +192,39 @@ mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *erro
     return MLIM_OK;
 }
 
+static mlim_status ask_task(task_vm_info_data_t *info, mlim_error *error)
+{
+    mach_msg_type_number_t words = TASK_VM_INFO_COUNT;
+    if (task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)info, &words) != KERN_SUCCESS)
+        return mlim_fail(error, MLIM_UNKNOWN, nil, "task_info failed");
+    return MLIM_OK;
+}
+
+mlim_status mlim_device_process(mlim_device *device, mlim_process *out, mlim_error *error)
+{
+    /* The footprint is what macOS itself holds a process to: what is compressed or swapped out is in
+     * it, too, and pages of files are not. */
+    (void)device;
+    task_vm_info_data_t info = {0};
+    mlim_status status = ask_task(&info, error);
+    if (status != MLIM_OK)
+        return status;
+    *out = (mlim_process){.resident = info.phys_footprint};
+    out->peak_resident = info.phys_footprint;
+    if (info.ledger_phys_footprint_peak > (int64_t)info.phys_footprint)
+        out->peak_resident = (uint64_t)info.ledger_phys_footprint_peak;
+    return MLIM_OK;
+}
+
 mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t count,
                                 uint64_t *out, mlim_error *error)
 {
     /* The footprint of the whole process is an upper bound; ranges that are gone are none of it. */
     (void)device;
-    task_vm_info_data_t info;
-    mach_msg_type_number_t words = TASK_VM_INFO_COUNT;
-    if (task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &words) != KERN_SUCCESS)
-        return mlim_fail(error, MLIM_UNKNOWN, nil, "task_info failed");
+    task_vm_info_data_t info = {0};
+    mlim_status status = ask_task(&info, error);
+    if (status != MLIM_OK)
+        return status;
     uint64_t bytes = 0;
     for (size_t i = 0; i < count; i++)
         bytes += ranges[i].end - ranges[i].start;

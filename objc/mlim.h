@@ -57,11 +57,20 @@ typedef struct mlim_sizes {
     uint64_t max_buffer_length;
 } mlim_sizes;
 
+/* What this process holds in all, whoever took it. */
+typedef struct mlim_process {
+    uint64_t resident;      /* bytes in RAM */
+    uint64_t files;         /* the part of them that is pages of files, which the system can drop */
+    uint64_t swap;          /* bytes swapped out */
+    uint64_t peak_resident; /* the highest resident since the process began its program */
+} mlim_process;
+
 typedef struct mlim_device_facts {
     char backend[8];
     char device_name[128];
     char architecture[64];
     mlim_sizes sizes;        /* when the device was opened */
+    mlim_process process;    /* likewise */
     uint64_t page_size;      /* lengths and contents are multiples of it */
     uint64_t resource_limit; /* how many resources the system allows */
     uint64_t wired_capacity; /* bytes this process could keep resident when the device was opened */
@@ -122,6 +131,10 @@ mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t c
 /* The share of the last seconds, in percent, in which programs here waited for memory; the system
  * may tell in steps. MLIM_UNSUPPORTED where it never tells, MLIM_UNKNOWN where it does not now. */
 mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *error);
+
+/* What this process holds now. Where the system never tells, what is resident is at most, and swap
+ * nothing. MLIM_UNKNOWN likewise. */
+mlim_status mlim_device_process(mlim_device *device, mlim_process *out, mlim_error *error);
 
 /* How much of some ranges of contents has been touched, so that it is private and in RAM or swap: a
  * page that was only read is not. A range may be gone meanwhile, and then is not touched. The

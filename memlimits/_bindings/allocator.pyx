@@ -6,11 +6,11 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 from memlimits._base.python cimport ObjectLock, lock_object, unlock_object
 from memlimits._base.sync cimport load_acquire, pthread_atfork, store_release
 from memlimits._bindings.arguments cimport as_limit, as_nanoseconds, seconds_or_none, shown
-from memlimits._device.mlim cimport mlim_device_unread, mlim_error
+from memlimits._device.mlim cimport mlim_device_unread, mlim_error, mlim_process
 from memlimits._engine.controls cimport (
     Snapshot, controls_active, controls_cache_limit, controls_cached, controls_clear_cache,
-    controls_latest_refusal, controls_read, controls_read_sizes, controls_reset_peak,
-    controls_settings, controls_snapshot,
+    controls_latest_refusal, controls_read, controls_read_process, controls_read_sizes,
+    controls_reset_peak, controls_settings, controls_snapshot,
 )
 from memlimits._engine.core cimport core_close, core_open
 from memlimits._engine.decay cimport decay_set_timeout, decay_settings
@@ -266,8 +266,14 @@ cdef class Allocator:
         return counters(&snapshot)
 
     def statistics(self, reset_peak):
-        """The same with the limits and the policy; the peak is reset in the same step, or not."""
+        """The same with the limits, the policy and what the process holds.
+
+        The peak is reset in the same step, or not.
+        """
         cdef Snapshot snapshot
+        cdef mlim_process process
+        with nogil:
+            process = controls_read_process(&self.core)
         controls_snapshot(&self.core, reset_peak, &snapshot)
         return {
             "memory_limit": snapshot.limits.memory_limit,
@@ -276,6 +282,10 @@ cdef class Allocator:
             "policy": policy_named(snapshot.limits.policy, snapshot.limits.wait_timeout),
             "idle_timeout": seconds_or_none(snapshot.idle_timeout),
             **statistics(&snapshot),
+            "process_resident": process.resident,
+            "process_files": process.files,
+            "process_swap": process.swap,
+            "process_peak_resident": process.peak_resident,
         }
 
     cdef int give_memory(self, Layer *layer, limit, str name) except -1:

@@ -42,11 +42,18 @@ cdef extern from "mlim.h" nogil:
         uint64_t max_recommended_working_set_size
         uint64_t max_buffer_length
 
+    ctypedef struct mlim_process:
+        uint64_t resident
+        uint64_t files
+        uint64_t swap
+        uint64_t peak_resident
+
     ctypedef struct mlim_device_facts:
         char backend[8]
         char device_name[128]
         char architecture[64]
         mlim_sizes sizes
+        mlim_process process
         uint64_t page_size
         uint64_t resource_limit
         uint64_t wired_capacity
@@ -80,6 +87,7 @@ cdef extern from "mlim.h" nogil:
     mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                    size_t *count, mlim_error *error)
     mlim_status mlim_device_stall(mlim_device *device, double *out, mlim_error *error)
+    mlim_status mlim_device_process(mlim_device *device, mlim_process *out, mlim_error *error)
     mlim_status mlim_device_touched(mlim_device *device, mlim_range *ranges, size_t count,
                                     uint64_t *out, mlim_error *error)
     bool mlim_device_unread(mlim_device *device, mlim_error *error)

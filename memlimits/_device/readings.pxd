@@ -7,13 +7,14 @@ for writing, and takes no other meanwhile.
 from libc.stdint cimport uint64_t
 
 from memlimits._device.mlim cimport (
-    mlim_bound, mlim_device, mlim_error, mlim_range, mlim_sizes, mlim_status,
+    mlim_bound, mlim_device, mlim_error, mlim_process, mlim_range, mlim_sizes, mlim_status,
 )
 
 # mlim_device_sizes, and so on: same contracts. `error` may be NULL.
 cdef extern mlim_status device_sizes(
     mlim_device *device, bint closely, mlim_sizes *out, mlim_error *error) noexcept nogil
 cdef extern mlim_status device_stall(mlim_device *device, double *out) noexcept nogil
+cdef extern mlim_status device_process(mlim_device *device, mlim_process *out) noexcept nogil
 cdef extern mlim_status device_touched(
     mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out) noexcept nogil
 cdef extern mlim_status device_bounds(

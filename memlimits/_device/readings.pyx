@@ -3,7 +3,8 @@ from memlimits._base.sync cimport (
     pthread_rwlock_wrlock,
 )
 from memlimits._device.mlim cimport (
-    mlim_device_bounds, mlim_device_sizes, mlim_device_stall, mlim_device_touched,
+    mlim_device_bounds, mlim_device_process, mlim_device_sizes, mlim_device_stall,
+    mlim_device_touched,
 )
 
 cdef extern from *:
@@ -27,6 +28,14 @@ cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil:
     cdef mlim_status status
     pthread_rwlock_rdlock(&files)
     status = mlim_device_stall(device, out, NULL)
+    pthread_rwlock_unlock(&files)
+    return status
+
+
+cdef mlim_status device_process(mlim_device *device, mlim_process *out) noexcept nogil:
+    cdef mlim_status status
+    pthread_rwlock_rdlock(&files)
+    status = mlim_device_process(device, out, NULL)
     pthread_rwlock_unlock(&files)
     return status
 

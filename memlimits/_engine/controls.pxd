@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from memlimits._device.mlim cimport mlim_process
 from memlimits._engine.core cimport Core
 from memlimits._heap.heaps cimport Survey
 from memlimits._ledger.limits cimport Limits, Policy
@@ -23,6 +24,8 @@ cdef extern void controls_set_policy(Core *core, Policy policy, uint64_t timeout
 # A memory limit that was not set becomes the default by the last reading; a new reading, too.
 cdef extern void controls_follow_sizes(Core *core) noexcept nogil
 cdef extern void controls_read_sizes(Core *core) noexcept nogil
+# What the process holds now, in all; where that cannot be read, as it was.
+cdef extern mlim_process controls_read_process(Core *core) noexcept nogil
 cdef extern uint64_t controls_default_limit(Core *core) noexcept nogil
 cdef extern void controls_clear_cache(Core *core) noexcept nogil
 cdef extern void controls_reset_peak(Core *core) noexcept nogil

@@ -1,8 +1,8 @@
 from libc.stdint cimport UINT64_MAX
 
 from memlimits._base.sync cimport pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock
-from memlimits._device.mlim cimport MLIM_OK, mlim_sizes
-from memlimits._device.readings cimport device_sizes
+from memlimits._device.mlim cimport MLIM_OK, mlim_process, mlim_sizes, mlim_status
+from memlimits._device.readings cimport device_process, device_sizes
 from memlimits._engine.books cimport books_check
 from memlimits._engine.core cimport (
     core_detach, core_detach_excess, core_note_sizes, core_resume, core_return, core_stop,
@@ -55,6 +55,18 @@ cdef void controls_read_sizes(Core *core) noexcept nogil:
     pthread_mutex_unlock(&core.heaps.lock)
     if due:
         controls_follow_sizes(core)
+
+
+cdef mlim_process controls_read_process(Core *core) noexcept nogil:
+    cdef mlim_process process
+    cdef mlim_status status = device_process(core.device, &process)
+    pthread_mutex_lock(&core.heaps.lock)
+    if status == MLIM_OK:
+        core.process = process
+    else:
+        process = core.process
+    pthread_mutex_unlock(&core.heaps.lock)
+    return process
 
 
 cdef uint64_t controls_default_limit(Core *core) noexcept nogil:

@@ -10,7 +10,9 @@ the device, which can take long.
 from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._base.sync cimport load_count, pthread_cond_t
-from memlimits._device.mlim cimport mlim_device, mlim_device_facts, mlim_sizes
+from memlimits._device.mlim cimport (
+    mlim_device, mlim_device_facts, mlim_process, mlim_sizes,
+)
 from memlimits._heap.checks cimport CHECKING
 from memlimits._heap.heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_try_alloc, heap_try_free
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
@@ -38,6 +40,7 @@ cdef struct Core:
     Limits limits
     Accounts accounts
     uint64_t max_buffer_length  # by the last reading; for core_longest
+    mlim_process process        # likewise
     uint64_t purgeable          # idle bytes that the system may take; set while stopped only
     Resource *resources         # every resource held, the newest first
     uint64_t idle_timeout       # ns after which idle resources decay; UINT64_MAX: never; atomic

@@ -49,6 +49,7 @@ cdef int core_open(
     pthread_cond_init(&core.settled, NULL)
     # What cannot be read later is taken to be as it is now.
     core_note_sizes(core, &facts.sizes)
+    core.process = facts.process
     limits_init(&core.limits)
     residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.heaps,
                    &core.limits, &core.resources)

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
     from memlimits.cli.jsonfile import JSONFile
     from memlimits.errors import MemoryLimitError
+    from memlimits.snapshot import Stats
+
+# What is not governed is worth a word from so much on, and as such a part of all that was resident.
+_MUCH = 64 << 20
+_PART = 4
+# By the level in force: what would govern more.
+_MORE = {
+    "numpy": "--govern python adds Python's objects, --govern all what malloc gives to libraries",
+    "python": "--govern all adds what malloc gives to libraries",
+    "all": "libraries have it from no malloc",
+}
 
 
 class Report:
@@ -28,9 +39,13 @@ class Report:
         Where the JSON goes.
     quiet : bool
         Give no text.
+
+    It is made when the program is about to start: what the process holds by then is not the
+    program's.
     """
 
     def __init__(self, program: "Sequence[str]", file: "JSONFile | None", *, quiet: bool) -> None:
+        self._held_before = _held(memory.stats())
         self._program = list(program)
         self._file = file
         self._quiet = quiet
@@ -50,7 +65,7 @@ class Report:
             return
 
     def _write(self) -> None:
-        values = facts()
+        values = facts(self._held_before)
         lines = [] if self._quiet else [describe(values)]
         if self._file is not None:
             try:
@@ -60,16 +75,36 @@ class Report:
         say("\n".join(lines))
 
 
-def facts() -> "dict[str, Any]":
-    """Return the statistics, the budgets, the newest refusal and what is not governed; in bytes."""
+def _held(stats: "Stats") -> int:
+    """Return what the process has and the system cannot drop, in bytes."""
+    return stats.process_resident - stats.process_files + stats.process_swap
+
+
+def facts(held_before: int) -> "dict[str, Any]":
+    """Return the statistics, the budgets, the newest refusal and what is not governed; in bytes.
+
+    Parameters
+    ----------
+    held_before : int
+        What the process had before the program, in bytes.
+    """
+    stats = memory.stats()
     refusal = memory.latest_refusal()
     return {
-        **memory.stats()._asdict(),
+        **stats._asdict(),
+        "ungoverned_peak": _ungoverned_peak(stats, held_before),
         "budgets": memory.budgets(),
         "last_refusal": None if refusal is None else _numbers(refusal),
         "ungoverned": why_numpy_is_not_governed(),
         "ungoverned_children": why_children_are_not_governed(),
     }
+
+
+def _ungoverned_peak(stats: "Stats", held_before: int) -> int:
+    """Return about how much the program itself had at its peak that was not governed, in bytes."""
+    # Idle memory may have been resident as well.
+    governed = max(stats.peak + stats.peak // 4, stats.footprint)
+    return max(0, stats.process_peak_resident - stats.process_files - held_before - governed)
 
 
 def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
@@ -82,10 +117,15 @@ def describe(values: "dict[str, Any]") -> str:
     allocations = values["hits"] + values["misses"]
     share = 100 * values["hits"] / allocations if allocations else 0
     lines = [
-        f"peak {format_size(values['peak'])}, limit {format_limit(values['memory_limit'])} "
-        f"({values['policy']}), cache hits {share:.1f}% of {allocations:,} allocations, "
-        f"refusals {values['refusals']:,}"
+        f"peak: governed {_share(values['peak'], values['process_peak_resident'])}, "
+        f"limit {format_limit(values['memory_limit'])} ({values['policy']}), "
+        f"cache hits {share:.1f}% of {allocations:,} allocations, refusals {values['refusals']:,}"
     ]
+    if values["ungoverned_peak"] > max(_MUCH, values["process_peak_resident"] // _PART):
+        about = format_size(values["ungoverned_peak"])
+        lines.append(f"about {about} were not governed: {_MORE['numpy']}")
+    if values["process_swap"]:
+        lines.append(f"swapped out at the end: {format_size(values['process_swap'])}")
     if values["ungoverned"]:
         lines.append(values["ungoverned"])
     if values["ungoverned_children"]:
@@ -118,6 +158,13 @@ def describe(values: "dict[str, Any]") -> str:
             f"cache {format_size(refusal['cache'])}, slack {format_size(refusal['slack'])}",
         ]
     return "\n".join(lines)
+
+
+def _share(governed: int, resident: int) -> str:
+    """Show what was governed of what was resident; more is, where it was not touched."""
+    if governed > resident:
+        return f"{format_size(governed)}, resident {format_size(resident)}"
+    return f"{format_size(governed)} of {format_size(resident)} resident"
 
 
 def statistics() -> str:

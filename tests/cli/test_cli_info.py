@@ -61,6 +61,9 @@ def test_text_says_the_same_for_people():
     }
     for section in told.values():
         for key, value in section.items():
+            if key.startswith("process_"):  # each of the two programs its own
+                assert exact[key] == pytest.approx(value, abs=4 << 20)
+                continue
             shown = {None: "never"}.get(value, f"{value:g} s" if type(value) is float else value)
             assert (exact[key] if isinstance(value, int) else values[key]) == shown
     assert (

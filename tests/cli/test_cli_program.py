@@ -246,5 +246,5 @@ def test_helpers_notice_a_missing_report():
     with pytest.raises(AssertionError):
         without_report(b"nothing of ours\n")
     with pytest.raises(AssertionError):
-        without_report(b"memlimits: peak 0 B\nprinted after the report\n")
+        without_report(b"memlimits: peak: governed 0 B\nprinted after the report\n")
     assert Path(sys.executable).exists()

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.usefixtures("buffered_streams")
 
 
 KEYS = {"program", "budgets", "last_refusal", "ungoverned", "ungoverned_children"}
-KEYS |= {*memlimits.stats()._asdict()}
+KEYS |= {"ungoverned_peak", *memlimits.stats()._asdict()}
+
+NOTHING = "peak: governed 0 B of 0 B resident, limit 200 MiB"
 
 ARRAYS = """
 import numpy
@@ -56,27 +58,37 @@ def values(**changes):
     [
         (
             {},
-            "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 0",
+            f"{NOTHING} (strict), cache hits 0.0% of 0 allocations, refusals 0",
         ),
         (
-            {"peak": 3 * MIB // 2, "hits": 2000, "misses": 1000},
-            "peak 1.5 MiB, limit 200 MiB (strict), cache hits 66.7% of 3,000 allocations, "
-            "refusals 0",
+            {
+                "peak": 3 * MIB // 2,
+                "process_peak_resident": 40 * MIB,
+                "hits": 2000,
+                "misses": 1000,
+            },
+            "peak: governed 1.5 MiB of 40 MiB resident, limit 200 MiB (strict), "
+            "cache hits 66.7% of 3,000 allocations, refusals 0",
         ),
         (
             {"ungoverned": "NumPy is not governed"},
-            "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 0\n"
+            f"{NOTHING} (strict), cache hits 0.0% of 0 allocations, refusals 0\n"
             "NumPy is not governed",
         ),
         (
             {"policy": "guideline", "overruns": 1234, "wire_failures": 1},
-            "peak 0 B, limit 200 MiB (guideline), cache hits 0.0% of 0 allocations, refusals 0\n"
+            f"{NOTHING} (guideline), cache hits 0.0% of 0 allocations, refusals 0\n"
             "allocations over the limit: 1,234\n"
             "failures to wire memory: 1",
         ),
         (
+            {"process_swap": 3 * MIB},
+            f"{NOTHING} (strict), cache hits 0.0% of 0 allocations, refusals 0\n"
+            "swapped out at the end: 3 MiB",
+        ),
+        (
             {"wired_requested": 3 * MIB, "unwired_requested": MIB},
-            "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 0\n"
+            f"{NOTHING} (strict), cache hits 0.0% of 0 allocations, refusals 0\n"
             "asked to be wired and not wired: 1 MiB of 3 MiB",
         ),
         (
@@ -89,7 +101,7 @@ def values(**changes):
                     {"name": "a/b", "limit": 2 * MIB, "active": 512, "peak": MIB},
                 ],
             },
-            "peak 0 B, limit 200 MiB (wait), cache hits 0.0% of 0 allocations, refusals 0\n"
+            f"{NOTHING} (wait), cache hits 0.0% of 0 allocations, refusals 0\n"
             "allocations that waited: 1,200, 1.5 s in all\n"
             "budget a: peak 1 MiB, active 0 B, limit none\n"
             "budget a/b: peak 1 MiB, active 512 B, limit 2 MiB",
@@ -107,7 +119,7 @@ def values(**changes):
                     "blocked_by": "limit",
                 },
             },
-            "peak 0 B, limit 200 MiB (strict), cache hits 0.0% of 0 allocations, refusals 2\n"
+            f"{NOTHING} (strict), cache hits 0.0% of 0 allocations, refusals 2\n"
             "last refusal: asked for 1 GiB (1,073,741,824 bytes), blocked by: limit\n"
             "  limit 200 MiB (209,715,200 bytes)\n"
             "  in use 7 MiB (7,340,544 bytes): active 4 MiB, cache 3 MiB, slack 512 B",
@@ -222,7 +234,7 @@ def test_protected_file_is_an_error_before_the_program(run, tmp_path, name):
 def test_file_that_cannot_be_written_in_the_end(run, tmp_path, source, reason):
     (tmp_path / "there").mkdir()
     done = run(f"{source}\nraise SystemExit(3)", "--report=there/report.json", code=3)
-    assert done.stderr.startswith(b"memlimits: peak ")
+    assert done.stderr.startswith(b"memlimits: peak: ")
     path = tmp_path / "there" / "report.json"
     message = f"memlimits: cannot write the report to {path}: {reason}\n"
     assert done.stderr.endswith(message.encode())
@@ -402,7 +414,7 @@ threading.Thread(target=say, args=["thread"]).start()
 print("script")
 """
     done = run(source, stderr=subprocess.STDOUT)
-    assert re.fullmatch(rb"script\nthread\ncallback\nmemlimits: peak .*\n", done.stdout)
+    assert re.fullmatch(rb"script\nthread\ncallback\nmemlimits: peak: .*\n", done.stdout)
 
 
 def test_an_older_report_does_not_pass_for_that_of_a_program_that_was_killed(run, tmp_path):
@@ -443,7 +455,7 @@ def test_an_interrupt_while_the_report_is_written_shows_nothing_of_it():
     with open(reading, "rb") as file:
         said = file.read()
     assert status == 0
-    assert said.startswith(b"memlimits: peak ")
+    assert said.startswith(b"memlimits: peak: ")
     assert b"Traceback" not in said
     assert b"report.py" not in said
 

@@ -54,7 +54,7 @@ def statistics(process):
     head = process.stderr.readline()
     pid = int(re.fullmatch(r"memlimits: statistics of process (\d+)\n", head)[1])
     values = {}
-    while "waited_seconds" not in values:  # the last one
+    while "process_peak_resident" not in values:  # the last one
         name, value = process.stderr.readline().removeprefix("memlimits:   ").split(None, 1)
         values[name] = value.strip()
     return pid, values
@@ -105,7 +105,7 @@ def test_a_program_that_waits_tells_at_once_and_goes_on(started, waits):
     assert process.poll() is None
     out, err = process.communicate("line\n", timeout=20)
     assert out == "over ['line\\n']\n"
-    assert err.startswith("memlimits: peak 5 MiB")
+    assert err.startswith("memlimits: peak: governed 5 MiB of ")
     assert process.returncode == 0
 
 

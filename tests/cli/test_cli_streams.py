@@ -84,6 +84,6 @@ def test_nothing_is_written_into_a_file_that_took_the_place_of_standard_error(tm
 
 def test_a_program_may_replace_or_close_its_streams(run):
     done = run("import sys, io; sys.stderr = io.StringIO(); sys.stdout = None")
-    assert done.stderr.startswith(b"memlimits: peak ")
+    assert done.stderr.startswith(b"memlimits: peak: ")
     done = run("import sys; sys.stderr.close(); sys.stdout.close()")
-    assert done.stderr.startswith(b"memlimits: peak ")
+    assert done.stderr.startswith(b"memlimits: peak: ")

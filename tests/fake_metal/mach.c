@@ -91,6 +91,17 @@ kern_return_t host_statistics64(host_t host, host_flavor_t flavor, host_info64_t
     return KERN_SUCCESS;
 }
 
+/* The kernel's is that of every instant, this one that of every call. */
+static int64_t highest_footprint(int64_t footprint)
+{
+    static int64_t highest;
+    int64_t before = __atomic_load_n(&highest, __ATOMIC_RELAXED);
+    if (before >= footprint)
+        return before;
+    __atomic_store_n(&highest, footprint, __ATOMIC_RELAXED);
+    return footprint;
+}
+
 kern_return_t task_info(task_name_t task, task_flavor_t flavor, task_info_t info,
                         mach_msg_type_number_t *count)
 {
@@ -105,7 +116,11 @@ kern_return_t task_info(task_name_t task, task_flavor_t flavor, task_info_t info
     task_vm_info_data_t *facts = (task_vm_info_data_t *)(void *)info;
     uint64_t footprint =
         (uint64_t)or_machines(fake_settings.phys_footprint, fake_machine_footprint);
-    *facts = (task_vm_info_data_t){.resident_size = footprint, .phys_footprint = footprint};
+    *facts = (task_vm_info_data_t){
+        .resident_size = footprint,
+        .phys_footprint = footprint,
+        .ledger_phys_footprint_peak = highest_footprint((int64_t)footprint),
+    };
     return KERN_SUCCESS;
 }
 

@@ -84,6 +84,7 @@ KEEPS(the_footprint_is_known)
     fake_metal_set("phys_footprint", 12345);
     CHECK(task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)&info, &count) == 0);
     CHECK(info.phys_footprint == 12345);
+    CHECK(info.ledger_phys_footprint_peak > 12345);
     CHECK(proc_pid_rusage(getpid(), RUSAGE_INFO_V4, (rusage_info_t *)&usage) == 0);
     CHECK(usage.ri_phys_footprint == 12345);
     CHECK(proc_pid_rusage(1, RUSAGE_INFO_V4, (rusage_info_t *)&usage) == -1);

@@ -22,7 +22,7 @@ def execute(*words, env=os.environ, **options):
 
 def without_report(stderr):
     """Cut the report off, which has to be there and to be the last thing."""
-    program, mark, report = stderr.partition(b"memlimits: peak ")
+    program, mark, report = stderr.partition(b"memlimits: peak: ")
     assert mark
     assert all(line.startswith(b"memlimits: ") for line in report.splitlines()[1:])
     return program

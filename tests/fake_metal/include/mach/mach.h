@@ -50,6 +50,7 @@ struct task_vm_info {
     mach_vm_size_t virtual_size;
     mach_vm_size_t resident_size;
     mach_vm_size_t phys_footprint;
+    int64_t ledger_phys_footprint_peak;
 };
 
 typedef struct task_vm_info *task_vm_info_t;
