@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cgroup import inside, needs_groups, nested, set_limit
+from support.cgroup import inside, kills, needs_groups, nested, set_limit
 from support.units import MIB
 
 pytestmark = pytest.mark.host
@@ -47,11 +47,6 @@ def group():
     with nested() as (group,):
         set_limit(group, 144 * MIB)
         yield group
-
-
-def kills(group):
-    lines = (group / "memory.oom_control").read_text().splitlines()
-    return int(dict(line.split() for line in lines)["oom_kill"])
 
 
 @needs_groups

@@ -50,6 +50,12 @@ def set_limit(group, n):
     (group / "memory.limit_in_bytes").write_text(str(n))
 
 
+def kills(group):
+    """How many processes of a group the kernel has ended for want of memory."""
+    lines = (group / "memory.oom_control").read_text().splitlines()
+    return int(dict(line.split() for line in lines)["oom_kill"])
+
+
 def left(memory_size):
     """What effective_limit() leaves to the program, where all programs share so many bytes."""
     return min(max(memory_size // 64, 2 * MIB), 32 * MIB) + MIB
