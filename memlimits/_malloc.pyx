@@ -15,7 +15,9 @@ from memlimits._engine.core cimport (
 )
 from memlimits._engine.family cimport family_capacity, family_find_held, family_open
 from memlimits._engine.growth cimport growth_miss
-from memlimits._engine.refusals cimport refusals_add, refusals_last, refusals_restore
+from memlimits._engine.refusals cimport (
+    refusals_add, refusals_last, refusals_restore, refusals_tell,
+)
 from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
 from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size
@@ -24,7 +26,7 @@ from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource, likely, unlikely
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
-from memlimits._ledger.queue cimport Refusal
+from memlimits._ledger.queue cimport C_CODE, Refusal
 
 from memlimits._bindings.allocator import BLOCKED_BY
 
@@ -109,7 +111,10 @@ cdef const RefusalHandler *set_refusal_handler(const RefusalHandler *handler) no
 
 cdef inline void *answer(void *start, int before) noexcept nogil:
     """What a function returns. errno tells a refusal, or is as it was before."""
-    errno.errno = before if start != NULL else errno.ENOMEM
+    errno.errno = before
+    if start == NULL:
+        refusals_tell(core, C_CODE)
+        errno.errno = errno.ENOMEM
     return start
 
 

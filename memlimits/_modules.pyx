@@ -18,12 +18,12 @@ LINKED = (
     "_device.readings",
     "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.heap",
     "_heap.checks", "_heap.heaps",
-    "_ledger.limits", "_ledger.accounts", "_ledger.queue",
+    "_ledger.limits", "_ledger.accounts", "_ledger.queue", "_ledger.traces",
     "_residency.sets", "_residency.plan", "_residency.pins",
     "_engine.books", "_engine.core", "_engine.controls", "_engine.fork", "_engine.settings",
     "_engine.decay", "_engine.pressure", "_engine.system_room", "_engine.waiting",
-    "_engine.refusals", "_engine.growth", "_engine.resize", "_engine.reservations",
-    "_engine.charging", "_engine.family",
+    "_engine.sentence", "_engine.refusals", "_engine.growth", "_engine.resize",
+    "_engine.reservations", "_engine.charging", "_engine.family",
 )
 # Made when the package is imported.
 MADE = (
@@ -32,8 +32,9 @@ MADE = (
     "_bindings.contexts", "_bindings.budgets", "_bindings.limit_scopes", "_bindings.dlpack",
     "_bindings.buffer", "_bindings.wiring", "_bindings.system_info",
 )
-# Made when they are first used: what makes the default allocator, and what needs Metal or NumPy.
-FIRST_USED = ("_bindings.metal", "_malloc", "adapters._numpy")
+# Made when they are first used: what makes the default allocator, and what needs Metal, NumPy or an
+# exception.
+FIRST_USED = ("_bindings.metal", "_bindings.notes", "_malloc", "adapters._numpy")
 # In files of their own.
 ALONE = ("cli._imports", "cli._start")
 
@@ -93,6 +94,11 @@ def for_c():
 def for_metal():
     """Return `memlimits._bindings.metal`."""
     return make_once("_bindings.metal")
+
+
+def for_notes():
+    """Return `memlimits._bindings.notes`."""
+    return make_once("_bindings.notes")
 
 
 def for_numpy():

@@ -179,3 +179,38 @@ class DeviceError(RuntimeError):
     """The device could not be opened, cannot do what was asked, or did not survive a fork."""
 
     __reduce__ = _reduced
+
+
+def is_refusal(exception: BaseException) -> bool:
+    """Tell whether a refusal of memlimits was behind an exception, of whatever type and library.
+
+    Parameters
+    ----------
+    exception : BaseException
+        One that was raised, in this process or another.
+
+    Returns
+    -------
+    bool
+        True for a `MemoryLimitError`, for what NumPy, Python or a library raised because memlimits
+        refused it memory, for what was raised from such an error (``raise ... from``, or instead of
+        it, if it says that memory ran out), and for a group with one in it. False for errors of the
+        same types with other causes.
+
+    Raises
+    ------
+    TypeError
+        It is no exception.
+
+    Notes
+    -----
+    What C code raises is told by the place in Python's code where that was refused memory; of a
+    thread of a library's own, by what it says within a minute. The refusals of the last 32 places
+    and sizes are kept, and each serves one exception, which has it as a note (``__notes__``) from
+    then on. One that was pickled has its note if somebody looked at that before, as process pools
+    do.
+    """
+    from memlimits import _modules
+
+    found: bool = _modules.for_notes().is_refusal(exception)
+    return found

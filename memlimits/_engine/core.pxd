@@ -20,6 +20,7 @@ from memlimits._heap.resource cimport Block, Resource
 from memlimits._ledger.accounts cimport Accounts
 from memlimits._ledger.limits cimport Limits
 from memlimits._ledger.queue cimport Refusal, Waiter
+from memlimits._ledger.traces cimport Traces
 from memlimits._residency.plan cimport Residency
 
 cdef struct Core:
@@ -48,6 +49,7 @@ cdef struct Core:
     int64_t pressure_due        # atomic: the last reading is to be looked at for pressure
     uint64_t clears             # counts controls_clear_cache
     Refusal latest              # of any thread
+    Traces traces
 
 # -1 without memory. A core stays where it was opened: its parts point at each other. `set_cap` is
 # how many bytes one residency set takes.

@@ -1,11 +1,12 @@
-"""Refusals, counted and remembered."""
+"""Refusals, counted and remembered, with where Python's code stood for the exceptions to come."""
 
 from libc.stdint cimport uint64_t
 
 from memlimits._engine.core cimport Core
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport Blocker
-from memlimits._ledger.queue cimport Refusal, Waiter
+from memlimits._ledger.queue cimport Asker, Refusal, Waiter
+from memlimits._ledger.traces cimport Place
 
 # Of n bytes, with the counters of now; returns what blocked.
 cdef extern Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil
@@ -21,3 +22,11 @@ cdef extern bint refusals_add_by_budget(
 cdef extern Refusal refusals_last() noexcept nogil
 # Makes it this thread's last again, and the allocator's, if another was refused here since.
 cdef extern void refusals_restore(Core *core, Refusal *refusal) noexcept nogil
+
+# Whose request this thread's last refusal was of: by who gives NULL to that one. Code that knows
+# nothing of us may not look at it: so that is said at once, where that is on (sentence_say).
+cdef extern void refusals_tell(Core *core, Asker asker) noexcept nogil
+# As traces_claim; `recent`: or a recent one of a thread that ran no Python.
+cdef extern bint refusals_claim(
+    Core *core, const Place *places, int n, const uint64_t *sizes, int n_sizes, bint recent,
+    Refusal *refusal) noexcept nogil

@@ -1,23 +1,36 @@
+from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcpy, memset, strcpy
 
-from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._base.frames cimport python_place
+from memlimits._base.python cimport attached_thread
+from memlimits._base.sync cimport CLOCK_COARSE, pthread_mutex_lock, pthread_mutex_unlock, time_of
 from memlimits._engine.core cimport core_resume, core_stop
+from memlimits._engine.sentence cimport sentence_say
 from memlimits._ledger.accounts cimport account_blocks
 from memlimits._ledger.limits cimport BUDGET
-from memlimits._ledger.queue cimport refusal_describe
+from memlimits._ledger.queue cimport ANYONE, C_CODE, MALLOC, refusal_describe
+from memlimits._ledger.traces cimport traces_add, traces_claim, traces_tell
 
 cdef extern from *:
     """
     /* A Refusal, as bytes: Cython cannot declare a thread's own variable. */
-    static _Thread_local char this_threads_refusal[256];
+    static _Thread_local char this_threads_refusal[512];
     """
-    char this_threads_refusal[256]
+    char this_threads_refusal[512]
+
+cdef enum:
+    RECENT = 60     # seconds, in which a library's own threads tell of an error
 
 
 cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     """While stopped: counts it, too."""
+    cdef Place place
+    place.lasti = 0
+    place.code = python_place(&place.lasti)
     refusal.requested = n
     refusal.number = refusals_last().number + 1
+    refusal.asker = ANYONE
+    refusal.serial = traces_add(&core.traces, refusal, place, time_of(CLOCK_COARSE))
     core.limits.refusals[<int> refusal.blocked_by] += 1
     core.latest = refusal[0]
     memcpy(this_threads_refusal, refusal, sizeof(Refusal))
@@ -80,3 +93,36 @@ cdef void refusals_restore(Core *core, Refusal *refusal) noexcept nogil:
     pthread_mutex_lock(&core.heaps.lock)
     core.latest = refusal[0]
     pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef void refusals_tell(Core *core, Asker asker) noexcept nogil:
+    cdef Refusal refusal = refusals_last()
+    cdef bint is_new = refusal.asker == ANYONE
+    # Nothing was refused this time where the last refusal was told of before.
+    if not is_new and refusal.asker != C_CODE:
+        return
+    refusal.asker = asker
+    memcpy(this_threads_refusal, &refusal, sizeof(Refusal))
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.latest.serial == refusal.serial:
+        core.latest.asker = asker
+    traces_tell(&core.traces, refusal.serial, asker)
+    pthread_mutex_unlock(&core.heaps.lock)
+    # C code that runs with the GIL has an exception of Python's to raise.
+    if is_new and (asker == MALLOC or asker == C_CODE and attached_thread() == NULL):
+        sentence_say(&refusal)
+
+
+cdef bint refusals_claim(
+    Core *core, const Place *places, int n, const uint64_t *sizes, int n_sizes, bint recent,
+    Refusal *refusal
+) noexcept nogil:
+    cdef uint64_t since = UINT64_MAX
+    cdef uint64_t now = time_of(CLOCK_COARSE)
+    cdef bint claimed
+    if recent:
+        since = now - min(now, RECENT * <uint64_t> 1000000000)
+    pthread_mutex_lock(&core.heaps.lock)
+    claimed = traces_claim(&core.traces, places, n, sizes, n_sizes, since, refusal)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return claimed

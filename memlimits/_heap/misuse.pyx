@@ -3,43 +3,8 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport abort
 from posix.unistd cimport STDERR_FILENO, write
 
+from memlimits._base.lines cimport Line, put, put_number
 from memlimits._heap.resource cimport DETACHED, IDLE, slab_bound, slab_has_free, slab_place
-
-cdef enum:
-    LONGEST = 256
-
-# What printf would do might allocate.
-cdef struct Line:
-    char text[LONGEST]
-    int length
-
-
-cdef void put(Line *line, const char *text) noexcept nogil:
-    while text[0] and line.length < LONGEST:
-        line.text[line.length] = text[0]
-        line.length += 1
-        text += 1
-
-
-cdef extern from *:
-    """
-    static const char DIGITS[] = "0123456789abcdef";
-    """
-    const char *DIGITS
-
-
-cdef void put_number(Line *line, uint64_t number, int base) noexcept nogil:
-    cdef char digits[24]
-    cdef int at = sizeof(digits) - 1
-    digits[at] = 0
-    while True:
-        at -= 1
-        digits[at] = DIGITS[number % <uint64_t> base]
-        number //= <uint64_t> base
-        if number == 0:
-            break
-    put(line, digits + at)
-
 
 cdef void put_signed(Line *line, int64_t number) noexcept nogil:
     if number < 0:

@@ -10,7 +10,15 @@ from libc.stdint cimport uint64_t
 from memlimits._base.sync cimport pthread_cond_t
 from memlimits._heap.heap cimport Heap
 from memlimits._ledger.accounts cimport LONGEST_NAME
-from memlimits._ledger.limits cimport Blocker, Limits
+from memlimits._ledger.limits cimport Blocker, Limits, Policy
+
+# Whose request it was, as far as that is told (refusals_tell).
+cdef enum Asker:
+    ANYONE
+    C_CODE          # through memlimits.h or `cimport memlimits`
+    NUMPY
+    PYTHON          # the interpreter, for its objects
+    MALLOC          # code that knows nothing of us
 
 # A refused allocation, and the counters at that moment. Sizes in bytes.
 cdef struct Refusal:
@@ -21,10 +29,13 @@ cdef struct Refusal:
     uint64_t cache
     uint64_t slack
     uint64_t number         # counts its thread's refusals: tells one from the next
+    uint64_t serial         # counts the allocator's
     uint64_t waited         # ns
     uint64_t budget_limit   # the budget's that refused
     uint64_t budget_active
     Blocker blocked_by      # NOTHING: there was no refusal
+    Policy policy
+    Asker asker
     char budget[LONGEST_NAME + 1]
 
 # One request's place, at first in no queue. On its thread's stack.

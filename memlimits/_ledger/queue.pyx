@@ -7,6 +7,7 @@ cdef void refusal_describe(Refusal *refusal, const Limits *limits) noexcept nogi
     refusal.active = limits.active
     refusal.cache = limits.cache
     refusal.slack = limits_slack(limits)
+    refusal.policy = limits.policy
 
 
 cdef uint64_t held_by_all(const Waiter *queue, const Waiter *newcomer) noexcept nogil:

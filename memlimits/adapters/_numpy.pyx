@@ -22,9 +22,10 @@ from memlimits._base.sync cimport (
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport alloc_block
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
-from memlimits._engine.refusals cimport refusals_last
+from memlimits._engine.refusals cimport refusals_last, refusals_tell
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
-from memlimits._heap.resource cimport Block, Resource
+from memlimits._heap.resource cimport Block, Resource, unlikely
+from memlimits._ledger.queue cimport NUMPY
 from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
 
 import sys
@@ -92,12 +93,19 @@ cdef enum:
     TRACE_DOMAIN = 389047       # numpy.lib.tracemalloc_domain
 
 
+cdef inline void *told(void *start) noexcept nogil:
+    """What NumPy gets; of a refusal, that it was NumPy's."""
+    if unlikely(start == NULL):
+        refusals_tell(&allocator.core, NUMPY)
+    return start
+
+
 cdef void *data_malloc(void *ctx, size_t size) noexcept nogil:
-    return malloc(size)
+    return told(malloc(size))
 
 
 cdef void *data_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
-    return calloc(count, size)
+    return told(calloc(count, size))
 
 
 cdef void *data_realloc(void *ctx, void *start, size_t size) noexcept nogil:
@@ -105,7 +113,7 @@ cdef void *data_realloc(void *ctx, void *start, size_t size) noexcept nogil:
     c_wait_hooks_allow(False)    # as in governed_realloc
     resized = realloc(start, size)
     c_wait_hooks_allow(True)
-    return resized
+    return told(resized)
 
 
 cdef void data_free(void *ctx, void *start, size_t size) noexcept nogil:
@@ -166,14 +174,15 @@ cdef void *governed_malloc(void *ctx, size_t size) noexcept nogil:
     cdef int64_t governings = load_count(&open_governings)
     if governings == 0:
         return plain.malloc(ctx, size)
-    return malloc_behind(size) if is_unaligned(governings) else malloc(size)
+    return told(malloc_behind(size) if is_unaligned(governings) else malloc(size))
 
 
 cdef void *governed_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
     cdef int64_t governings = load_count(&open_governings)
     if governings == 0:
         return plain.calloc(ctx, count, size)
-    return calloc_behind(count, size) if is_unaligned(governings) else calloc(count, size)
+    return told(
+        calloc_behind(count, size) if is_unaligned(governings) else calloc(count, size))
 
 
 cdef void governed_free(void *ctx, void *start, size_t size) noexcept nogil:
@@ -193,7 +202,7 @@ cdef void *governed_realloc(void *ctx, void *start, size_t size) noexcept nogil:
     c_wait_hooks_allow(False)
     resized = resize(ctx, start, size)
     c_wait_hooks_allow(True)
-    return resized
+    return told(resized)
 
 
 cdef void *resize(void *ctx, void *start, size_t size) noexcept nogil:
@@ -289,6 +298,7 @@ cdef Governing govern(bint aligned):
     cdef Governing governing = Governing.__new__(Governing)
     pthread_once(&placed, place_functions)
     follow_huge_pages()
+    sys.modules["memlimits._modules"].for_notes().put_on()
     governing.counted = 1 if aligned else 1 + UNALIGNED
     # Whoever sees the count finds our functions in place, too: so no block of ours goes to `plain`.
     count_atomically(&open_governings, governing.counted)

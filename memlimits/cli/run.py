@@ -5,6 +5,7 @@ import os
 import sys
 
 import memlimits
+from memlimits import _modules
 from memlimits.cli import _imports, options, program
 from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
@@ -59,6 +60,9 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     # Last in, first out: every atexit callback of the program runs before the report.
     atexit.register(report.write)
     tell_when_asked()
+    notes = _modules.for_notes()
+    notes.put_on()
+    notes.say_at_once(not wanted.quiet and sys.__stderr__ is not None)
     if not _imports.when_imported(_govern_numpy, _govern_for_jax):
         _govern_numpy()
     orig_argv = [*_interpreters_words(argv), *wanted.program]

@@ -195,8 +195,10 @@ def test_nothing_in_the_core_imports_an_adapter_or_numpy():
         assert not [name for name in names if re.match(r"(memlimits\.)?(adapters|numpy)", name)]
 
 
-def test_errors_imports_nothing():
-    assert imported(PACKAGE / "errors.py") == set()
+def test_errors_imports_nothing_itself():
+    """Whoever raises imports it. What `is_refusal` needs is there when that is called."""
+    body = ast.parse((PACKAGE / "errors.py").read_text()).body
+    assert not [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def test_environment_variables_are_read_in_no_core_module():

@@ -1,0 +1,145 @@
+from libc.stdint cimport int64_t
+
+from memlimits._base.lines cimport put, put_grouped, put_size
+from memlimits._base.sync cimport CLOCK_COARSE, load_count, store_count, time_of
+from memlimits._ledger.limits cimport (
+    BUDGET, DEVICE, FORK, LENGTH, LIMIT, POLICY_GUIDELINE, POLICY_STRICT, QUEUE, RESERVATION,
+    RESOURCES, SYSTEM, Blocker,
+)
+from memlimits._ledger.queue cimport C_CODE, MALLOC, NUMPY, PYTHON
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <pthread.h>
+    #include <signal.h>
+    #include <unistd.h>
+
+    /* A program may have chosen to die of a broken pipe, but not of ours: a signal that the writing
+     * raised is taken back. */
+    static void write_to_stderr(const char *text, int length)
+    {
+        int before = errno;
+        sigset_t broken, masked, pending;
+        sigemptyset(&broken);
+        sigaddset(&broken, SIGPIPE);
+        sigpending(&pending);
+        int was_pending = sigismember(&pending, SIGPIPE);
+        pthread_sigmask(SIG_BLOCK, &broken, &masked);
+        ssize_t written;
+        do
+            written = write(STDERR_FILENO, text, (size_t)length);
+        while (written < 0 && errno == EINTR);
+        sigpending(&pending);
+        if (written < 0 && !was_pending && sigismember(&pending, SIGPIPE)) {
+            int taken;
+            sigwait(&broken, &taken);
+        }
+        pthread_sigmask(SIG_SETMASK, &masked, NULL);
+        errno = before;
+    }
+
+    /* When the next line may be written, in ns: each one that is moves it on. */
+    static int64_t due;
+
+    static int may_write(int64_t now, int64_t each, int64_t most)
+    {
+        int64_t next, then = __atomic_load_n(&due, __ATOMIC_RELAXED);
+        do {
+            next = (then > now ? then : now) + each;
+            if (next - now > most)
+                return 0;
+        } while (!__atomic_compare_exchange_n(&due, &then, next, 1, __ATOMIC_RELAXED,
+                                              __ATOMIC_RELAXED));
+        return 1;
+    }
+    """
+    void write_to_stderr(const char *text, int length) nogil
+    bint may_write(int64_t now, int64_t each, int64_t most) nogil
+
+cdef enum:
+    SECOND = 1000000000     # ns
+    AT_ONCE = 5             # lines in one second, after one in which there was none
+
+cdef int64_t says       # atomic
+
+
+cdef const char *name_of(const Refusal *refusal) noexcept nogil:
+    if refusal.asker == NUMPY:
+        return b" to NumPy"
+    if refusal.asker == PYTHON:
+        return b" to Python"
+    if refusal.asker == MALLOC:
+        return b" to malloc"
+    return b" to C code" if refusal.asker == C_CODE else b""
+
+
+cdef const char *why(Blocker blocker) noexcept nogil:
+    if blocker == SYSTEM:
+        return b"the system has not that much memory left"
+    if blocker == DEVICE:
+        return b"the system refused to map it"
+    if blocker == LENGTH:
+        return b"longer than one buffer can be"
+    if blocker == RESOURCES:
+        return b"the system allows no further resource"
+    if blocker == FORK:
+        return b"Metal does not work in a forked child process"
+    if blocker == RESERVATION:
+        return b"the rest is reserved for others"
+    if blocker == QUEUE:
+        return b"other threads wait for memory, and come first"
+    return b""
+
+
+cdef void put_limit(Line *line, const Refusal *refusal) noexcept nogil:
+    if refusal.limit >> 63:
+        put(line, b"no memory limit")
+        return
+    put(line, b"memory limit ")
+    put_size(line, refusal.limit)
+    if refusal.policy == POLICY_STRICT:
+        put(line, b" (strict)")
+    else:
+        put(line, b" (guideline)" if refusal.policy == POLICY_GUIDELINE else b" (wait)")
+
+
+cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
+    put(line, b"memlimits: refused ")
+    put_size(line, refusal.requested)
+    if refusal.requested >= 1024:
+        put(line, b" (")
+        put_grouped(line, refusal.requested)
+        put(line, b" bytes)")
+    put(line, name_of(refusal))
+    put(line, b": ")
+    if refusal.blocked_by == BUDGET:
+        put(line, b"budget '")
+        put(line, refusal.budget)
+        put(line, b"' of ")
+        put_size(line, refusal.budget_limit)
+        put(line, b", in use ")
+        put_size(line, refusal.budget_active)
+        put(line, b" of it; ")
+    elif refusal.blocked_by != LIMIT:
+        put(line, why(refusal.blocked_by))
+        put(line, b"; ")
+    put_limit(line, refusal)
+    put(line, b", in use ")
+    put_size(line, refusal.active + refusal.cache + refusal.slack)
+
+
+cdef void sentence_say(const Refusal *refusal) noexcept nogil:
+    cdef Line line
+    if load_count(&says) == 0 or not may_write(
+        <int64_t> time_of(CLOCK_COARSE), SECOND, AT_ONCE * <int64_t> SECOND
+    ):
+        return
+    line.length = 0
+    sentence_put(&line, refusal)
+    put(&line, b"\n")
+    write_to_stderr(line.text, line.length)
+
+
+cdef void sentence_say_from_now_on(bint on) noexcept nogil:
+    store_count(&says, on)
