@@ -104,6 +104,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from memlimits import metal as metal
     from memlimits.adapters._numpy import empty, govern_numpy, zeros
+    from memlimits.adapters._python import govern_python
 
 __version__ = "0.1.0"
 
@@ -136,6 +137,7 @@ __all__ = [
     "get_wired_limit",
     "get_wired_memory",
     "govern_numpy",
+    "govern_python",
     "last_refusal",
     "limits",
     "reserve",
@@ -181,6 +183,9 @@ def __getattr__(name: str) -> object:
             if module.startswith(f"{name}."):
                 setattr(room, module.rpartition(".")[2], sys.modules[f"memlimits.{module}"])
         return room
+    if name == "govern_python":
+        globals()[name] = _modules.for_python().govern_python
+        return globals()[name]
     if name not in _NEEDS_NUMPY:
         raise AttributeError(f"module 'memlimits' has no attribute {name!r}")
     import numpy  # noqa: F401 - before what is made over it: no Python runs while that is

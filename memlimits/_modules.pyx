@@ -34,7 +34,10 @@ MADE = (
 )
 # Made when they are first used: what makes the default allocator, and what needs Metal, NumPy or an
 # exception.
-FIRST_USED = ("_bindings.metal", "_bindings.notes", "_malloc", "adapters._numpy")
+FIRST_USED = (
+    "_bindings.metal", "_bindings.notes", "_malloc",
+    "adapters._governing", "adapters._numpy", "adapters._python",
+)
 # In files of their own.
 ALONE = ("cli._imports", "cli._start")
 
@@ -104,7 +107,15 @@ def for_notes():
 def for_numpy():
     """Return `memlimits.adapters._numpy`, once NumPy has been imported."""
     for_c()  # over which it is made
+    make_once("adapters._governing")
     return make_once("adapters._numpy")
+
+
+def for_python():
+    """Return `memlimits.adapters._python`."""
+    for_c()  # which opens what it is made over
+    make_once("adapters._governing")
+    return make_once("adapters._python")
 
 
 def __getattr__(name):

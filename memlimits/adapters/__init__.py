@@ -1,7 +1,8 @@
 """Other libraries' memory.
 
 `_numpy` is the C side of NumPy's handler, and arrays that own memlimits' memory: made over NumPy
-when `govern_numpy`, `empty` or `zeros` is first used. Nothing else here imports a library that the
+when `govern_numpy`, `empty` or `zeros` is first used. `_python` stands in the place of CPython's
+allocators; `_governing` is what ends either. Nothing here but `_numpy` imports a library that the
 program has not imported, and nothing in the rooms below names an adapter.
 """
 

@@ -1,8 +1,9 @@
-from types import TracebackType
-from typing import Any, Literal, NoReturn, Self, SupportsIndex, final
+from typing import Any, Literal, SupportsIndex
 
 import numpy
 from numpy.typing import DTypeLike
+
+from memlimits.adapters._governing import Governing
 
 def empty(
     shape: SupportsIndex | tuple[SupportsIndex, ...],
@@ -15,19 +16,6 @@ def zeros(
     order: Literal["C", "F"] = "C",
 ) -> numpy.ndarray[Any, Any]: ...
 def own_handler() -> object: ...
-
-@final
-class Governing:
-    def close(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
-    def __reduce__(self) -> NoReturn: ...
-
 def govern_numpy(*, aligned: bool | None = None) -> Governing: ...
 def other_handler() -> str | None: ...
 def governs(extension: object) -> bool: ...

@@ -3,7 +3,6 @@
 The data functions are called by NumPy, with the GIL or without; they never take it nor give it up.
 """
 
-cimport cython
 from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
@@ -13,12 +12,9 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, strcpy
 
 from memlimits._base.python cimport (
-    Destructor, FastFunction, PyCFunction, PyCFunctionObject, exception_under_way, replace_dealloc,
-    small_int,
+    FastFunction, PyCFunction, PyCFunctionObject, small_int,
 )
-from memlimits._base.sync cimport (
-    count_atomically, load_count, pthread_once, pthread_once_t, store_release, take_atomically,
-)
+from memlimits._base.sync cimport load_count, pthread_once, pthread_once_t, store_release
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport alloc_block
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
@@ -27,6 +23,7 @@ from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
 from memlimits._heap.resource cimport Block, Resource, unlikely
 from memlimits._ledger.queue cimport NUMPY
 from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
+from memlimits.adapters._governing cimport Governing, new_governing
 
 import sys
 import warnings
@@ -143,8 +140,14 @@ cdef PyDataMemAllocator plain           # its own functions, once ours stand in 
 cdef int64_t open_governings = 0
 
 
-cdef inline bint owns(const void *start) noexcept nogil:
-    return pagemap_find_any(pages, start) != NULL
+cdef inline Resource *find(const void *start) noexcept nogil:
+    """Of data that we gave; NULL for other data.
+
+    NumPy's own may lie in a block of ours, too, behind what Python's debug hooks put before it.
+    """
+    if <uintptr_t> start & (BEHIND - 1):
+        return NULL
+    return pagemap_find_any(pages, start)
 
 
 cdef inline bint is_unaligned(int64_t governings) noexcept nogil:
@@ -186,7 +189,7 @@ cdef void *governed_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
 
 
 cdef void governed_free(void *ctx, void *start, size_t size) noexcept nogil:
-    cdef Resource *resource = pagemap_find_any(pages, start)
+    cdef Resource *resource = find(start)
     if resource != NULL:
         free_found(resource, block_of(start))
     else:
@@ -206,7 +209,7 @@ cdef void *governed_realloc(void *ctx, void *start, size_t size) noexcept nogil:
 
 
 cdef void *resize(void *ctx, void *start, size_t size) noexcept nogil:
-    if owns(start):
+    if find(start) != NULL:
         if start == block_of(start):
             return realloc(start, size)
         return behind(realloc(block_of(start), min(size, <size_t> INT64_MAX) + BEHIND))
@@ -243,50 +246,6 @@ cdef void place_functions() noexcept nogil:
     store_release(<void **> &default_handler.allocator.malloc, <void *> governed_malloc)
 
 
-@cython.final
-@cython.no_gc   # it refers to nothing
-cdef class Governing:
-    """NumPy's data allocations go through memlimits until `close`, or the end of the block.
-
-    Made by `govern_numpy`. Several may be open at once, closed in any order, on any thread and in
-    any context; a second `close` does nothing. One that is dropped without `close` stays open, but
-    for one that an exception took from whoever was to get it.
-    """
-
-    cdef int64_t counted        # what it adds to open_governings, changed atomically
-    cdef bint entered
-    cdef bint lost
-
-    def __dealloc__(self):
-        # An exception came before anyone had it, or between the start of the block and its first
-        # line.
-        if self.entered or self.lost:
-            count_atomically(&open_governings, -take_atomically(&self.counted, INT64_MAX))
-
-    def close(self):
-        """Leave what NumPy allocates from now on to NumPy, unless another Governing is open."""
-        count_atomically(&open_governings, -take_atomically(&self.counted, INT64_MAX))
-
-    def __enter__(self):
-        self.entered = True
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        self.close()
-
-    def __reduce__(self):
-        raise TypeError("a Governing cannot be copied or pickled: call govern_numpy() for another")
-
-
-cdef Destructor dealloc_governing
-
-cdef void drop_governing(PyObject *governing) noexcept:
-    (<Governing> governing).lost = exception_under_way() != NULL
-    dealloc_governing(governing)
-
-replace_dealloc(<PyTypeObject *> Governing, drop_governing, &dealloc_governing)
-
-
 cdef int follow_huge_pages() except -1:
     """Ask for huge pages where NumPy would (NUMPY_MADVISE_HUGEPAGE, and the kernel's version)."""
     allocator.device.use_huge_pages(numpy._core.multiarray._get_madvise_hugepage())
@@ -295,14 +254,11 @@ cdef int follow_huge_pages() except -1:
 
 cdef Governing govern(bint aligned):
     """One that is open."""
-    cdef Governing governing = Governing.__new__(Governing)
     pthread_once(&placed, place_functions)
     follow_huge_pages()
     sys.modules["memlimits._modules"].for_notes().put_on()
-    governing.counted = 1 if aligned else 1 + UNALIGNED
     # Whoever sees the count finds our functions in place, too: so no block of ours goes to `plain`.
-    count_atomically(&open_governings, governing.counted)
-    return governing
+    return new_governing(&open_governings, 1 if aligned else 1 + UNALIGNED)
 
 
 def govern_numpy(*, aligned=None):

@@ -158,7 +158,7 @@ def test_threads_that_open_and_close_at_once_leave_nothing_open():
 
 def test_it_cannot_be_copied_nor_made_otherwise(govern):
     for make in (copy.copy, copy.deepcopy, pickle.dumps):
-        with pytest.raises(TypeError, match="govern_numpy"):
+        with pytest.raises(TypeError, match="call the function that made it"):
             make(govern)
     made = type(govern).__new__(type(govern))
     made.close()

@@ -1,0 +1,16 @@
+from types import TracebackType
+from typing import NoReturn, Self, final
+
+@final
+class Governing:
+    @property
+    def ungoverned(self) -> str | None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    def __reduce__(self) -> NoReturn: ...
