@@ -29,7 +29,7 @@ options:
                         system has memory, "wait" waits for other threads to free some
   --timeout S           seconds to wait with --policy wait; 60 unless given
   --report FILE.json    write the closing report to this file as well
-  --quiet               no closing report on standard error
+  --quiet               nothing of ours on standard error: no report, no refusals of C code
   -h, --help            show this and exit
 
 SIZE is {FORM}.

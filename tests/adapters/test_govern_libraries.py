@@ -93,11 +93,12 @@ class Notebook:
         self.client.wait_for_ready(timeout=60)
 
     def run(self, cell):
-        """What a cell prints; its error is the test's."""
+        """What a cell prints or shows of errors in it; its own error is the test's."""
         output = []
 
         def keep(message):
-            output.append(message["content"].get("text", ""))
+            content = message["content"]
+            output.append(content.get("text", "\n".join(content.get("traceback", []))))
 
         reply = self.client.execute_interactive(cell, timeout=60, output_hook=keep)
         assert reply["content"]["status"] == "ok", json.dumps(reply["content"], default=str)
@@ -129,3 +130,19 @@ def test_cells_of_a_notebook(notebook, wait):
     notebook.run(f"{wait}\ngoverning.close()")
     assert notebook.run(here) == "NumPy's"
     assert notebook.run(thread) == "NumPy's"
+
+
+@needs("ipykernel", "jupyter_client")
+def test_an_error_in_a_notebook_says_what_was_refused(notebook):
+    cell = """
+        from IPython import get_ipython
+        import numpy
+        memlimits.set_memory_policy("strict")
+        before = memlimits.set_memory_limit(64 << 20)
+        with memlimits.govern_numpy():
+            get_ipython().run_cell("numpy.empty(70 << 20, numpy.uint8)")
+        memlimits.set_memory_limit(before)
+        """
+    notebook.run(f"{PREPARED}{NOW}")
+    shown = notebook.run(textwrap.dedent(cell))
+    assert shown.count("memlimits: refused 70 MiB (73,400,320 bytes) to NumPy") == 1
