@@ -42,7 +42,7 @@ def test_a_job(job, options, folder, interpreters):
 
     less, more = within(0.5), within(2)
     assert less.kind in (jobs.EXCEPTION, jobs.REFUSAL), less
-    assert more == jobs.End(jobs.RIGHT, "", 0)
+    assert more == jobs.End(jobs.RIGHT, "", "", 0)
 
 
 # ---- what the drill is worth ----
@@ -67,6 +67,31 @@ def test_ends_are_told_apart(program, tmp_path):
     ended = jobs.execute([sys.executable, "-c", program], tmp_path, 64 * MIB, timeout=3)
     end = jobs.judge("some_job", ended, "as it is to be\n", tmp_path / "no report")
     assert end.kind == ENDS[program]
+
+
+CHAIN = """
+import atexit
+@atexit.register
+def later():
+    raise ValueError("a later one")
+try:
+    raise MemoryError("a first one")
+except MemoryError as error:
+    raise RuntimeError("what came of it"){}
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        (CHAIN.format(""), "RuntimeError: what came of it"),
+        (CHAIN.format(" from error"), "RuntimeError: what came of it"),
+        ("raise SystemExit('a sentence')", "a sentence"),
+        ("pass", ""),
+    ],
+)
+def test_the_error_is_that_which_ended_the_program(program, error, tmp_path):
+    assert jobs.error_of(jobs.execute([sys.executable, "-c", program], tmp_path).stderr) == error
 
 
 @pytest.mark.parametrize("size", [32, 64])

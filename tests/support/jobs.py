@@ -20,17 +20,20 @@ from support.units import MIB
 
 PLACE = TESTS / "drills" / "jobs"
 # What data.py makes, without what its name ends in.
-FILES = {"model", "records", "table", "tree"}
+FILES = {"grid", "model", "records", "table", "tree"}
 PROGRAMS = {path.stem: path for path in sorted((PLACE / "programs").glob("*.py"))}
 # What a command of the package has besides, and what the kernel counts in batches.
 SLACK = 16 * MIB
 
-# Libraries that cannot raise where memory is refused: the process ends, after a sentence of ours.
-END_THE_PROCESS = {"mlx", "polars", "pyarrow_csv"}
+# Jobs whose library may end the process where memory is refused, after a sentence of ours: it does
+# not look at what it got, or it has no way to say so.
+END_THE_PROCESS = {"h5py_in_memory", "mlx_arrays", "polars_csv", "polars_groups", "pyarrow_csv"}
 
 RIGHT, WRONG = "right result", "wrong result"
 EXCEPTION, REFUSAL = "exception", "clean refusal"
 OTHER, CRASH, KILLED, HANGS = "other exception", "crash", "killed", "hangs"
+TRACEBACK = "Traceback (most recent call last):"
+CHAINED = ("During handling of", "The above exception was")
 FAULTS = {WRONG, OTHER, CRASH, KILLED, HANGS}
 
 
@@ -53,10 +56,11 @@ class Need(NamedTuple):
 
 
 class End(NamedTuple):
-    """How a job under limits ended, its error, and what the report said of refusals."""
+    """How a job under limits ended: its error, what it said was refused, the report's count."""
 
     kind: str
     error: str
+    said: str
     refusals: int | None
 
 
@@ -157,27 +161,32 @@ def run_within(job, need, share, options, folder, interpreters):
 def judge(job, ended, result, report):
     text = report.read_text() if report.exists() else ""
     refusals = json.loads(text)["refusals"] if text else None
-    return End(kind_of(job, ended, result, refusals), error_of(ended.stderr), refusals)
+    said = [line for line in ended.stderr.splitlines() if line.startswith("memlimits: refused")]
+    told = bool(refusals or said)
+    kind = kind_of(ended, result, told, job in END_THE_PROCESS)
+    return End(kind, error_of(ended.stderr), said[-1] if said else "", refusals)
 
 
-def kind_of(job, ended, result, refusals):
-    told = bool(refusals) or "memlimits: refused" in ended.stderr
+def kind_of(ended, result, told, may_end):
     if ended.status is None:
         return HANGS
     if ended.kills:
         return KILLED
     if ended.status == 0:
         return RIGHT if ended.stdout == result else WRONG
-    if ended.status == 1 and "Traceback (most recent call last)" in ended.stderr:
+    if ended.status == 1 and TRACEBACK in ended.stderr:
         return EXCEPTION if told else OTHER
-    return REFUSAL if told and any(map(job.startswith, END_THE_PROCESS)) else CRASH
+    return REFUSAL if told and may_end else CRASH
 
 
 def error_of(stderr):
-    """The last line of a traceback, or of what else is there but our own."""
+    """What the first traceback and what followed from it end in; without one, the last line."""
     lines = [line for line in stderr.splitlines() if line and not line.startswith("memlimits:")]
-    _, _, after = stderr.rpartition("Traceback (most recent call last):\n")
-    for line in after.splitlines():
-        if line and not line.startswith((" ", "memlimits:")):
-            return line
-    return lines[-1] if lines else ""
+    error = None
+    for number, line in enumerate(lines):
+        if line == TRACEBACK:
+            if error is not None and not lines[number - 1].startswith(CHAINED):
+                break
+            after = (line for line in lines[number + 1 :] if not line.startswith(" "))
+            error = next(after, "")
+    return error if error is not None else (lines or [""])[-1]

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def say(text):
 
 def needs_of(job, folder, interpreters):
     """What it needs, measured or kept."""
-    kept = folder / f"{job}.json"
+    kept = folder / f"{job}-{zlib.crc32(jobs.PROGRAMS[job].read_bytes())}.json"
     if kept.exists():
         return jobs.Need(*json.loads(kept.read_text()))
     need = jobs.measure(job, folder, interpreters)
@@ -76,7 +77,7 @@ def run(names, options, shares, folder):
                 ends[job, words, share] = need, end
                 say(
                     f"{job}: {share:g} of {need.nbytes / MIB:.0f} MiB, {words or 'no options'}: "
-                    f"{end.kind}, refusals {end.refusals}; {end.error[:150]}"
+                    f"{end.kind}, refusals {end.refusals}; {end.error[:150]}; {end.said}"
                 )
     return ends
 
@@ -106,7 +107,11 @@ def sums(ends):
     for way in dict.fromkeys((words, share) for _, words, share in ends):
         kinds = Counter(end.kind for key, (_, end) in ends.items() if key[1:] == way)
         parts = ", ".join(f"{kind} {number}" for kind, number in kinds.most_common())
-        yield f"{way[1]:g} of the need, {way[0] or 'no options'}: {kinds.total()} jobs: {parts}"
+        said = sum(bool(end.said) for key, (_, end) in ends.items() if key[1:] == way)
+        yield (
+            f"{way[1]:g} of the need, {way[0] or 'no options'}: {kinds.total()} jobs: {parts}; "
+            f"a sentence on what was refused {said}"
+        )
 
 
 def main():

@@ -44,6 +44,16 @@ def xml(path):
         file.write("</items>")
 
 
+def h5(path):
+    import h5py
+    import numpy
+
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("data", (4_000, 4_000), "f8", chunks=(500, 500))
+        for row in range(0, 4_000, 500):
+            data[row : row + 500] = numpy.arange(row, row + 500)[:, None]
+
+
 def onnx(path):
     import numpy
     from onnx import TensorProto, checker, helper, numpy_helper, save
