@@ -85,7 +85,8 @@ if MACOS:
 
 LIBMLIM = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m"))
 # All sources are compiled anew with these.
-DEPENDS = ["setup.py", "objc/mlim.h", f"objc/{DEVICE}.h", "memlimits/include/memlimits.h"]
+DEPENDS = ["setup.py", "objc/mlim.h", f"objc/{DEVICE}.h", "objc/interpose.h"]
+DEPENDS += ["memlimits/include/memlimits.h"]
 # The C that Cython writes is for any Python, device and compiler.
 GENERATED = "build/cython-lines" if ASSERTIONS else "build/cython"
 
@@ -100,6 +101,19 @@ def listed(name):
 LINKED = listed("LINKED")
 MODULES = ["memlimits/_modules.pyx", *listed("MADE"), *listed("FIRST_USED")]
 ALONE = listed("ALONE")
+
+
+# What stands in for malloc: no module, and nothing of ours is linked to it. A compiler that knows
+# what malloc does would have some of its functions call themselves.
+INTERPOSED = [
+    Extension(
+        "memlimits.lib.libinterpose",
+        ["objc/interpose.c"],
+        depends=["setup.py", "objc/interpose.h"],
+        extra_compile_args=[*FLAGS, "-fno-builtin"],
+        extra_link_args=[*LINK_FLAGS, "-ldl"],
+    )
+] * (sys.platform == "linux" and DEVICE == "host" and not sanitizers)
 
 
 def extension(path, *sources, link_flags=()):
@@ -212,9 +226,16 @@ class BuildExtensions(build_ext):
             )
         return made
 
+    def get_ext_filename(self, fullname):
+        # What is no module is not to be found as one.
+        if fullname.endswith("libinterpose"):
+            return os.path.join(*fullname.split(".")) + ".so"
+        return super().get_ext_filename(fullname)
+
     def copy_extensions_to_source(self):
         # What lies there may be of another kind of build, and newer.
         self.force = True
+        os.makedirs("memlimits/lib", exist_ok=True)
         super().copy_extensions_to_source()
 
     def build_extension(self, ext):
@@ -230,6 +251,7 @@ setup(
     ext_modules=[
         extension(*MODULES, *LINKED, *LIBMLIM, link_flags=FRAMEWORKS),
         *map(extension, ALONE),
+        *INTERPOSED,
     ],
     cmdclass={"build_ext": BuildExtensions},
     options={"build": {"build_base": VARIANT}},

@@ -15,12 +15,10 @@ from memlimits._engine.core cimport (
 )
 from memlimits._engine.family cimport family_capacity, family_find_held, family_open
 from memlimits._engine.growth cimport growth_miss
-from memlimits._engine.refusals cimport (
-    refusals_add, refusals_last, refusals_restore, refusals_tell,
-)
+from memlimits._engine.refusals cimport refusals_add, refusals_last, refusals_restore, refusals_tell
 from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
 from memlimits._engine.waiting cimport WaitHooks
-from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size
+from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_coarse
 from memlimits._heap.heap cimport Heaps, heap_free, heap_malloc
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource, likely, unlikely
@@ -195,7 +193,7 @@ cdef void *calloc(size_t count, size_t n) noexcept nogil:
         return alloc_retrying(alloc_zeroed, n)
     start = malloc(n)
     if start != NULL:
-        memset(start, 0, cache_block_size(n))
+        memset(start, 0, cache_block_size(cache_coarse(n)))
     return start
 
 

@@ -15,7 +15,7 @@ from _thread import RLock
 #
 # C, and no modules of Python's: their functions are declared `cdef extern`, and linked.
 LINKED = (
-    "_device.readings",
+    "_base.own", "_device.readings",
     "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.heap",
     "_heap.checks", "_heap.heaps",
     "_ledger.limits", "_ledger.accounts", "_ledger.queue", "_ledger.traces",
@@ -36,7 +36,7 @@ MADE = (
 # exception.
 FIRST_USED = (
     "_bindings.metal", "_bindings.notes", "_malloc",
-    "adapters._governing", "adapters._numpy", "adapters._python",
+    "adapters._governing", "adapters._process", "adapters._numpy", "adapters._python",
 )
 # In files of their own.
 ALONE = ("cli._imports", "cli._start")
@@ -102,6 +102,12 @@ def for_metal():
 def for_notes():
     """Return `memlimits._bindings.notes`."""
     return make_once("_bindings.notes")
+
+
+def for_process():
+    """Return `memlimits.adapters._process`."""
+    for_c()
+    return make_once("adapters._process")
 
 
 def for_numpy():

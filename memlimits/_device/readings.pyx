@@ -1,3 +1,4 @@
+from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport (
     pthread_rwlock_init, pthread_rwlock_rdlock, pthread_rwlock_t, pthread_rwlock_unlock,
     pthread_rwlock_wrlock,
@@ -18,17 +19,21 @@ cdef mlim_status device_sizes(
     mlim_device *device, bint closely, mlim_sizes *out, mlim_error *error
 ) noexcept nogil:
     cdef mlim_status status
+    own_begin()
     pthread_rwlock_rdlock(&files)
     status = mlim_device_sizes(device, closely, out, error)
     pthread_rwlock_unlock(&files)
+    own_end()
     return status
 
 
 cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil:
     cdef mlim_status status
+    own_begin()
     pthread_rwlock_rdlock(&files)
     status = mlim_device_stall(device, out, NULL)
     pthread_rwlock_unlock(&files)
+    own_end()
     return status
 
 
@@ -44,9 +49,11 @@ cdef mlim_status device_touched(
     mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out
 ) noexcept nogil:
     cdef mlim_status status
+    own_begin()
     pthread_rwlock_rdlock(&files)
     status = mlim_device_touched(device, ranges, count, out, NULL)
     pthread_rwlock_unlock(&files)
+    own_end()
     return status
 
 
@@ -54,9 +61,11 @@ cdef mlim_status device_bounds(
     mlim_device *device, mlim_bound *bounds, size_t capacity, size_t *count, mlim_error *error
 ) noexcept nogil:
     cdef mlim_status status
+    own_begin()
     pthread_rwlock_rdlock(&files)
     status = mlim_device_bounds(device, bounds, capacity, count, error)
     pthread_rwlock_unlock(&files)
+    own_end()
     return status
 
 

@@ -3,7 +3,9 @@ from memlimits._engine.core cimport core_free, core_hit, core_return
 from memlimits._engine.growth cimport growth_miss_with
 from memlimits._engine.refusals cimport refusals_add_by_budget
 from memlimits._engine.reservations cimport reservations_would_fit
-from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_least_growth
+from memlimits._heap.cache cimport (
+    LARGEST_SLAB_BLOCK, cache_block_size, cache_coarse, cache_least_growth,
+)
 from memlimits._heap.heap cimport Heap, heap_put_apart, heap_swap_mine
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.accounts cimport (
@@ -16,7 +18,7 @@ from memlimits._ledger.limits cimport BUDGET, DEVICE, NOTHING
 cdef uint64_t charge_for(const Core *core, uint64_t n) noexcept nogil:
     """What n bytes are charged as: the block they need, to the size class or the page."""
     if n <= LARGEST_SLAB_BLOCK:
-        return cache_block_size(n)
+        return cache_block_size(cache_coarse(n))
     return cache_least_growth(core.page_size, n)
 
 

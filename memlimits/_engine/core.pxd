@@ -10,11 +10,12 @@ the device, which can take long.
 from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._base.sync cimport load_count, pthread_cond_t
-from memlimits._device.mlim cimport (
-    mlim_device, mlim_device_facts, mlim_process, mlim_sizes,
-)
+from memlimits._device.mlim cimport mlim_device, mlim_device_facts, mlim_process, mlim_sizes
+from memlimits._heap.cache cimport cache_coarse
 from memlimits._heap.checks cimport CHECKING
-from memlimits._heap.heap cimport BOUND, DONE, Heap, Heaps, Outcome, heap_try_alloc, heap_try_free
+from memlimits._heap.heap cimport (
+    BOUND, DONE, Heap, Heaps, Outcome, heap_try_alloc, heap_try_alloc_fine, heap_try_free,
+)
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource
 from memlimits._ledger.accounts cimport Accounts
@@ -69,6 +70,11 @@ cdef inline uint64_t core_longest(const Core *core) noexcept nogil:
 # Serves n bytes from what this thread's heap has. False where nothing fits.
 cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef Outcome outcome = heap_try_alloc(&core.heaps, n, block)
+    return outcome == DONE or (
+        outcome == BOUND and core_hit_slow_path(core, cache_coarse(n), block))
+# The same in steps of 16 bytes, as malloc's.
+cdef inline bint core_hit_fine(Core *core, uint64_t n, Block *block) noexcept nogil:
+    cdef Outcome outcome = heap_try_alloc_fine(&core.heaps, n, block)
     return outcome == DONE or (outcome == BOUND and core_hit_slow_path(core, n, block))
 # One that could make a new peak: with other heaps' headroom, or it does make it.
 cdef extern bint core_hit_slow_path(Core *core, uint64_t n, Block *block) noexcept nogil

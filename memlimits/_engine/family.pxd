@@ -25,13 +25,17 @@ cdef extern Resource *family_find_held(
 # Takes a block back that heap_free does not.
 cdef extern void family_free_slow_path(void *start) noexcept nogil
 
+# Has what is freed and not ours go there.
+ctypedef void (*Free)(void *start) noexcept nogil
+cdef extern void family_free_others_by(Free others) noexcept nogil
 # As in <stdlib.h>, but that an address has to be one of ours; aligned_alloc has a power of two, and
 # rounds up. NULL, and errno: it was refused.
-cdef extern void *family_malloc(uint64_t n) noexcept nogil
-cdef extern void *family_calloc(uint64_t count, uint64_t n) noexcept nogil
-cdef extern void *family_realloc(void *start, uint64_t n) noexcept nogil
-cdef extern void *family_aligned_alloc(uint64_t alignment, uint64_t n) noexcept nogil
+cdef extern void *family_malloc(size_t n) noexcept nogil
+cdef extern void *family_calloc(size_t count, size_t n) noexcept nogil
+cdef extern void *family_realloc(void *start, size_t n) noexcept nogil
+cdef extern void *family_aligned_alloc(size_t alignment, size_t n) noexcept nogil
 cdef extern void family_free(void *start) noexcept nogil
-cdef extern uint64_t family_usable_size(const void *start) noexcept nogil
+cdef extern void family_free_any(void *start) noexcept nogil
+cdef extern size_t family_usable_size(const void *start) noexcept nogil
 # The resource that a block lies in; NULL for any other address that somebody holds.
 cdef extern Resource *family_owner(const void *start) noexcept nogil

@@ -4,7 +4,7 @@ from libc.string cimport memcpy, memset
 
 from memlimits._base.sync cimport load_acquire
 from memlimits._engine.core cimport (
-    core_align, core_check, core_clear, core_find, core_free, core_free_slow_path, core_hit,
+    core_align, core_check, core_clear, core_find, core_free, core_free_slow_path, core_hit_fine,
     core_return,
 )
 from memlimits._engine.growth cimport growth_miss
@@ -12,17 +12,18 @@ from memlimits._engine.refusals cimport refusals_add
 from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
 from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK
-from memlimits._heap.heap cimport heap_free
+from memlimits._heap.heap cimport heap_free, heap_malloc_fine
 from memlimits._heap.pagemap cimport PageMap, pagemap_find, pagemap_find_any
-from memlimits._heap.resource cimport TAKEN, Block, slab_starts_block
+from memlimits._heap.resource cimport TAKEN, Block, likely, slab_starts_block
 from memlimits._ledger.limits cimport DEVICE, NOTHING
 
 cdef enum:
-    LEAST_ALIGNMENT = 64        # of every block
+    LEAST_ALIGNMENT = 16        # of every block
 
 cdef Core *core
 cdef PageMap pages       # to look up: its root stays where it is
 cdef HasGil holds_gil
+cdef Free free_others
 
 
 cdef void family_open(Core *opened, HasGil has_gil) noexcept nogil:
@@ -62,7 +63,7 @@ cdef Resource *family_find_held(
     return resource
 
 
-cdef uint64_t family_usable_size(const void *start) noexcept nogil:
+cdef size_t family_usable_size(const void *start) noexcept nogil:
     return family_capacity(family_find_held(core, b"malloc_usable_size", start))
 
 
@@ -72,6 +73,7 @@ cdef WaitHooks wait_hooks() noexcept nogil:
     cdef WaitHooks hooks
     memset(&hooks, 0, sizeof(WaitHooks))
     hooks.never_waits = holds_gil()
+    hooks.fine = True
     return hooks
 
 
@@ -83,8 +85,8 @@ cdef inline void *answer(void *start, int before) noexcept nogil:
 
 cdef bint alloc(uint64_t n, Block *block) noexcept nogil:
     cdef WaitHooks hooks
-    n = min(n, <uint64_t> INT64_MAX)
-    if core_hit(core, n, block):
+    n = min(<uint64_t> n, <uint64_t> INT64_MAX)
+    if core_hit_fine(core, n, block):
         return True
     hooks = wait_hooks()
     # A refusal names at least a byte, since there is a block for none, too.
@@ -96,12 +98,16 @@ cdef void *alloc_block(uint64_t n) noexcept nogil:
     return block.start if alloc(n, &block) else NULL
 
 
-cdef void *family_malloc(uint64_t n) noexcept nogil:
+cdef void *malloc_slow_path(uint64_t n) noexcept nogil:
     cdef int before = errno.errno
     return answer(alloc_block(n), before)
 
 
-cdef void *family_calloc(uint64_t count, uint64_t n) noexcept nogil:
+cdef void *family_malloc(size_t n) noexcept nogil:
+    return heap_malloc_fine(n, &core.heaps, malloc_slow_path)
+
+
+cdef void *family_calloc(size_t count, size_t n) noexcept nogil:
     cdef int before = errno.errno
     cdef Block block
     # A product that overflows is longer than any buffer, and is refused as that.
@@ -115,7 +121,7 @@ cdef void *family_calloc(uint64_t count, uint64_t n) noexcept nogil:
 
 cdef char *alloc_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
     """Above the page: as many bytes more as may have to be skipped, in a resource of its own."""
-    cdef uint64_t longer = min(n, <uint64_t> INT64_MAX) + (alignment - core.page_size)
+    cdef uint64_t longer = min(<uint64_t> n, <uint64_t> INT64_MAX) + (alignment - core.page_size)
     cdef Block block
     if not alloc(max(longer, <uint64_t> LARGEST_SLAB_BLOCK + 1), &block):
         return NULL
@@ -126,13 +132,13 @@ cdef char *alloc_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
     return NULL
 
 
-cdef void *family_aligned_alloc(uint64_t alignment, uint64_t n) noexcept nogil:
+cdef void *family_aligned_alloc(size_t alignment, size_t n) noexcept nogil:
     cdef int before = errno.errno
     if alignment <= LEAST_ALIGNMENT:
         return family_malloc(n)
     if alignment <= core.page_size:
         # A slab's blocks start at multiples of their length, which is one of the alignment here.
-        n = min(n or 1, <uint64_t> INT64_MAX)
+        n = min(<uint64_t> n or 1, <uint64_t> INT64_MAX)
         return family_malloc((n + alignment - 1) & ~(alignment - 1))
     return answer(alloc_aligned(alignment, n), before)
 
@@ -147,6 +153,19 @@ cdef void family_free_slow_path(void *start) noexcept nogil:
 
 cdef void family_free(void *start) noexcept nogil:
     heap_free(start, pagemap_find(&pages, start))
+
+
+cdef void family_free_others_by(Free others) noexcept nogil:
+    global free_others
+    free_others = others
+
+
+cdef void family_free_any(void *start) noexcept nogil:
+    cdef Resource *resource = pagemap_find_any(&pages, start)
+    if likely(resource != NULL):
+        heap_free(start, resource)
+    else:
+        free_others(start)
 
 
 # ---- longer and shorter ----
@@ -169,7 +188,7 @@ cdef void *resize(void *start, uint64_t n) noexcept nogil:
     if capacity // 2 <= n <= capacity:
         return start
     # What is to be copied into an idle block may be less than what would be new.
-    if n // 2 > capacity and core_hit(core, n, &block):
+    if n // 2 > capacity and core_hit_fine(core, n, &block):
         return copy(start, capacity, n, block.start)
     if load_acquire(&resource.charge) == NULL:
         hooks = wait_hooks()
@@ -181,8 +200,8 @@ cdef void *resize(void *start, uint64_t n) noexcept nogil:
     return copy(start, capacity, n, alloc_block(n))
 
 
-cdef void *family_realloc(void *start, uint64_t n) noexcept nogil:
+cdef void *family_realloc(void *start, size_t n) noexcept nogil:
     cdef int before = errno.errno
     if start == NULL:
         return family_malloc(n)
-    return answer(resize(start, min(n, <uint64_t> INT64_MAX)), before)
+    return answer(resize(start, min(<uint64_t> n, <uint64_t> INT64_MAX)), before)

@@ -1,3 +1,4 @@
+from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport pthread_cond_init, pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport MLIM_OK, mlim_device_usable
 from memlimits._device.readings cimport device_after_fork, device_before_fork
@@ -12,6 +13,8 @@ from memlimits._residency.plan cimport residency_forget
 
 
 cdef void fork_prepare(Core *core) noexcept nogil:
+    # Handlers of others run between this and fork_resume, too.
+    own_begin()
     heaps_before_fork()
     while True:
         pthread_mutex_lock(&core.residency.mutex)
@@ -45,6 +48,7 @@ cdef void fork_resume(Core *core, bint child) noexcept nogil:
     heaps_after_fork(&core.heaps, child)
     if not child:
         pthread_mutex_unlock(&core.residency.mutex)
+        own_end()
         return
     # The threads that waited are gone, and so is their claim on these.
     pthread_cond_init(&core.settled, NULL)
@@ -53,6 +57,7 @@ cdef void fork_resume(Core *core, bint child) noexcept nogil:
     residency_forget(&core.residency)
     if mlim_device_usable(core.device, NULL) != MLIM_OK:
         heaps_lose(&core.heaps)
+    own_end()
     # Idle memory would be copied, page by page, by who uses it first, parent or child: a hit is no
     # growth to anyone else.
     controls_clear_cache(core)

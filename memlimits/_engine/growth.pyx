@@ -1,6 +1,7 @@
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
+from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_buffer_create,
@@ -22,8 +23,8 @@ from memlimits._engine.waiting cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    LARGEST_SLAB_BLOCK, cache_add, cache_find_purgeable, cache_growth, cache_least_growth,
-    cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
+    LARGEST_SLAB_BLOCK, cache_add, cache_coarse, cache_find_purgeable, cache_growth,
+    cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
     DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_mine, heap_of, heap_serve_fresh,
@@ -247,9 +248,17 @@ cdef Blocker growth_reserve(
     return NOTHING
 
 
+cdef mlim_status make_once(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
+    cdef mlim_status status
+    own_begin()
+    status = mlim_buffer_create(core.device, growth, buffer, NULL)
+    own_end()
+    return status
+
+
 cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcept nogil:
     """Asks the device; when it refuses, returns the whole cache and asks once more."""
-    cdef mlim_status status = mlim_buffer_create(core.device, growth, buffer, NULL)
+    cdef mlim_status status = make_once(core, growth, buffer)
     cdef Resource *detached
     if status == MLIM_OK:
         return status
@@ -259,7 +268,7 @@ cdef mlim_status make(Core *core, uint64_t growth, mlim_buffer **buffer) noexcep
     if detached == NULL:
         return status
     core_return(core, detached)
-    return mlim_buffer_create(core.device, growth, buffer, NULL)
+    return make_once(core, growth, buffer)
 
 
 cdef void serve_fresh(Core *core, Resource *fresh, uint64_t n, Block *block) noexcept nogil:
@@ -352,18 +361,20 @@ cdef Blocker growth_miss(Core *core, uint64_t n, WaitHooks *hooks, Block *block)
 cdef Blocker growth_miss_with(
     Core *core, uint64_t n, uint64_t *own, WaitHooks *hooks, Block *block
 ) noexcept nogil:
-    cdef uint64_t growth = cache_growth(core.page_size, n)
-    cdef uint64_t least = cache_least_growth(core.page_size, n)
+    cdef uint64_t asked = n
+    cdef uint64_t growth, least
     cdef Waiter waiter
     cdef Blocker blocker
     cdef uint64_t waited
     block.resource = NULL
+    n = n if hooks.fine else cache_coarse(n)
+    growth, least = cache_growth(core.page_size, n), cache_least_growth(core.page_size, n)
     if core.heaps.lost:
-        return refusals_add(core, n, FORK)
+        return refusals_add(core, asked, FORK)
     if least > core_longest(core):
         controls_read_sizes(core)
     if least > core_longest(core):
-        return refusals_add(core, n, LENGTH)
+        return refusals_add(core, asked, LENGTH)
     decay_step(core, AGED_A_STEP)
     growth = growth if growth <= core_longest(core) else least
     waiter_init(&waiter, least, hooks.keeps)
@@ -380,4 +391,4 @@ cdef Blocker growth_miss_with(
     pressure_step(core)
     if blocker == NOTHING or hooks.gave_up:
         return blocker
-    return refusals_add_waiter(core, n, blocker, &waiter, waited)
+    return refusals_add_waiter(core, asked, blocker, &waiter, waited)

@@ -2,6 +2,7 @@ from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcpy, memset, strcpy
 
 from memlimits._base.frames cimport python_place
+from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.python cimport attached_thread
 from memlimits._base.sync cimport CLOCK_COARSE, pthread_mutex_lock, pthread_mutex_unlock, time_of
 from memlimits._engine.core cimport core_resume, core_stop
@@ -22,6 +23,15 @@ cdef enum:
     RECENT = 60     # seconds, in which a library's own threads tell of an error
 
 
+cdef char *mine() noexcept nogil:
+    """To be called without a lock first: a thread's variables are made when it first uses one."""
+    cdef char *place
+    own_begin()
+    place = this_threads_refusal
+    own_end()
+    return place
+
+
 cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     """While stopped: counts it, too."""
     cdef Place place
@@ -33,13 +43,14 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     refusal.serial = traces_add(&core.traces, refusal, place, time_of(CLOCK_COARSE))
     core.limits.refusals[<int> refusal.blocked_by] += 1
     core.latest = refusal[0]
-    memcpy(this_threads_refusal, refusal, sizeof(Refusal))
+    memcpy(mine(), refusal, sizeof(Refusal))
 
 
 cdef Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
     cdef Refusal refusal
     memset(&refusal, 0, sizeof(Refusal))
     refusal.blocked_by = blocker
+    mine()
     core_stop(core)
     refusal_describe(&refusal, &core.limits)
     remember(core, n, &refusal)
@@ -53,6 +64,7 @@ cdef Blocker refusals_add_waiter(
     if waiter.blocked.blocked_by != blocker:
         return refusals_add(core, n, blocker)
     waiter.blocked.waited = waited
+    mine()
     core_stop(core)
     remember(core, n, &waiter.blocked)
     core_resume(core, False)
@@ -66,6 +78,7 @@ cdef bint refusals_add_by_budget(
     cdef const Account *budget
     memset(&refusal, 0, sizeof(Refusal))
     refusal.blocked_by = BUDGET
+    mine()
     core_stop(core)
     budget = account_blocks(account, charge)
     if budget != NULL:
@@ -80,7 +93,7 @@ cdef bint refusals_add_by_budget(
 
 cdef Refusal refusals_last() noexcept nogil:
     cdef Refusal refusal
-    memcpy(&refusal, this_threads_refusal, sizeof(Refusal))
+    memcpy(&refusal, mine(), sizeof(Refusal))
     return refusal
 
 
@@ -89,7 +102,7 @@ cdef void refusals_restore(Core *core, Refusal *refusal) noexcept nogil:
     if refusal.number == number:
         return
     refusal.number = number
-    memcpy(this_threads_refusal, refusal, sizeof(Refusal))
+    memcpy(mine(), refusal, sizeof(Refusal))
     pthread_mutex_lock(&core.heaps.lock)
     core.latest = refusal[0]
     pthread_mutex_unlock(&core.heaps.lock)
@@ -102,7 +115,7 @@ cdef void refusals_tell(Core *core, Asker asker) noexcept nogil:
     if not is_new and refusal.asker != C_CODE:
         return
     refusal.asker = asker
-    memcpy(this_threads_refusal, &refusal, sizeof(Refusal))
+    memcpy(mine(), &refusal, sizeof(Refusal))
     pthread_mutex_lock(&core.heaps.lock)
     if core.latest.serial == refusal.serial:
         core.latest.asker = asker

@@ -11,7 +11,7 @@ from memlimits._engine.system_room cimport Reading, room_ends_at, room_look
 from memlimits._engine.waiting cimport (
     waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
 )
-from memlimits._heap.cache cimport cache_least_growth
+from memlimits._heap.cache cimport cache_coarse, cache_least_growth
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.accounts cimport (
     account_keeps, account_reservation_costs, account_set_reservation,
@@ -34,6 +34,7 @@ cdef Blocker reservations_would_fit(
         controls_read_sizes(core)
     if growth > core_longest(core):
         return LENGTH
+    n = cache_coarse(n)
     memset(&reading, 0, sizeof(reading))
     core_stop(core)
     waiter_init(&waiter, growth, account_keeps(account))

@@ -1,6 +1,7 @@
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 
+from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport (
     MLIM_OK, mlim_device_claim, mlim_device_unclaim, mlim_range, mlim_sizes, mlim_status,
@@ -28,8 +29,8 @@ cdef void room_lower_unfaulted(Core *core) noexcept nogil:
     cdef size_t count = 0
     cdef mlim_status status
     cdef Resource *resource = core.resources
-    cdef mlim_range *ranges = <mlim_range *> malloc(
-        (core.limits.resources + 1) * sizeof(mlim_range))
+    cdef mlim_range *ranges = <mlim_range *> own_calloc(
+        core.limits.resources + 1, sizeof(mlim_range))
     if ranges == NULL:
         return
     while resource != NULL:

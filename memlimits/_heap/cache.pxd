@@ -11,7 +11,10 @@ from memlimits._heap.resource cimport (
 )
 
 cdef enum:
-    SIZE_CLASSES = 57           # 1 to 8: multiples of 64 up to 512; then eight a power of two
+    # 1 to 8: multiples of 64 up to 512; then eight a power of two; from FINE on what lies between
+    # multiples of 64 up to 128, in steps of 16.
+    SIZE_CLASSES = 63
+    FINE = 57
     LARGEST_SLAB_BLOCK = 32768  # a longer block is a resource of its own
     LARGEST_SLAB = 262144
 
@@ -33,9 +36,17 @@ cdef struct Cache:
     uint64_t page_size
     bint timed                      # what becomes idle notes when that was
 
+# Whoever promises blocks that start at multiples of 64 asks for as many bytes; 16 is what malloc
+# promises, and what all functions here keep to.
+cdef inline uint64_t cache_coarse(uint64_t n) noexcept nogil:
+    return n if n > 128 else max((n + 63) & ~<uint64_t> 63, <uint64_t> 64)
+
+
 cdef inline uint32_t class_of(uint64_t n) noexcept nogil:
     """The smallest size class that holds n bytes; n from 0 to LARGEST_SLAB_BLOCK."""
     cdef uint64_t last = n - (n > 0)            # of the bytes, counted from 0
+    if last < 128 and last & 48 != 48:
+        return FINE + <uint32_t> ((last >> 4) - (last >> 6))
     cdef int power = log2_floor(last | 512)     # up to 512 the steps are those from 512 on
     return <uint32_t> ((power - 9) * 8 + (last >> (power - 3)) + 1)
 

@@ -18,6 +18,8 @@ cdef uint32_t class_size(uint32_t size_class) noexcept nogil:
     cdef uint32_t power, eighths
     if size_class <= 8:
         return size_class * 64
+    if size_class >= FINE:
+        return (size_class - FINE + 1 + (size_class - FINE) // 3) * 16
     power = 8 + (size_class - 1) // 8
     eighths = (size_class - 1) % 8 + 1
     return (<uint32_t> 1 << power) + (eighths << (power - 3))

@@ -45,11 +45,13 @@ cdef struct Heap:
     char apart[64]              # others write below, under their own heap's lock alone
     int64_t spare               # headroom that any heap may take, atomically
 
+ctypedef void *(*SlowMalloc)(uint64_t n) noexcept nogil
+
 cdef struct Heaps:
     pthread_mutex_t lock        # guards what all heaps share, and the list
     Heap shared                 # for when no other can be had; the first of the list
     # For heap_malloc and heap_free.
-    void *(*malloc_slow_path)(uint64_t n) noexcept nogil
+    SlowMalloc malloc_slow_path
     void (*free_slow_path)(void *start) noexcept nogil
     # In a forked child whose device did not survive: contents are not there to be touched, so
     # nothing is served (EMPTY), and what comes back is for the slow way (BOUND).
@@ -87,6 +89,8 @@ cdef extern Heap *heap_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil
 
 # The fast path, under one heap's lock: from this thread's heap, and back to the block's.
 cdef extern Outcome heap_try_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+# The same in steps of 16 bytes, as malloc's, and not as fast.
+cdef extern Outcome heap_try_alloc_fine(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
 # Where nothing fits: a whole resource of n to `longest` bytes.
 cdef extern Outcome heap_alloc_longer(
     Heaps *heaps, uint64_t n, uint64_t longest, Block *block) noexcept nogil
@@ -113,6 +117,9 @@ cdef inline Resource *heap_find(const Heap *heap, uint64_t n, bint apart) noexce
 # The same for who needs an address only; what takes another look goes on to the functions that the
 # heaps have for it.
 cdef extern void *heap_malloc(uint64_t n, Heaps *heaps) noexcept nogil
+# In steps of 16 bytes, as malloc's, with a slow path of the caller's.
+cdef extern void *heap_malloc_fine(
+    uint64_t n, Heaps *heaps, SlowMalloc slow_path) noexcept nogil
 cdef extern void heap_free(void *start, Resource *resource) noexcept nogil
 
 # Under Heaps.lock alone: a resource that is in no heap joins, its bytes not pending any more, and
@@ -128,6 +135,10 @@ cdef extern bint heap_borrow(Heap *heap, int64_t n) noexcept nogil
 # And how much it has.
 cdef inline int64_t headroom_of(const Heap *heap) noexcept nogil:
     return 0 if heap.least_idle == INT64_MAX else heap.cache.idle - heap.least_idle
+
+# Whether the C library asks malloc for memory when a thread's first heap is noted: malloc must not
+# need a heap then.
+cdef extern bint heap_noting_needs_malloc() noexcept nogil
 
 # What tells this thread from others, as an owner of locks.
 cdef extern const void *heap_self() noexcept nogil

@@ -1,7 +1,8 @@
 from libc.stdint cimport INT64_MAX, uint8_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memset
 
+from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport (
     add_atomically, load_acquire, pthread_key_create, pthread_key_t, pthread_mutex_destroy,
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_once, pthread_once_t,
@@ -10,7 +11,7 @@ from memlimits._base.sync cimport (
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
     LARGEST_SLAB_BLOCK, Cache, cache_add, cache_alloc, cache_alloc_whole, cache_capacity,
-    cache_closest, cache_find, cache_free, cache_free_whole, cache_rise, cache_serve,
+    cache_closest, cache_coarse, cache_find, cache_free, cache_free_whole, cache_rise, cache_serve,
     cache_serve_fresh, class_of,
 )
 from memlimits._heap.lock cimport (
@@ -38,15 +39,19 @@ cdef extern from *:
 
 cdef enum:
     MOST_IN_VAIN = 4096
+    FIRST_KEYS = 32     # whose values glibc keeps in the thread itself
 
-# The size class of a block, by its length in units of 64 bytes.
+# The size class of a block, by its length in units of 64 bytes, and of 16.
 cdef uint8_t classes[(LARGEST_SLAB_BLOCK >> 6) + 1]
+cdef uint8_t fine_classes[(LARGEST_SLAB_BLOCK >> 4) + 1]
 
 
 cdef void list_classes() noexcept nogil:
     cdef int units
     for units in range((LARGEST_SLAB_BLOCK >> 6) + 1):
-        classes[units] = <uint8_t> class_of(<uint64_t> units << 6)
+        classes[units] = <uint8_t> class_of(cache_coarse(<uint64_t> units << 6))
+    for units in range((LARGEST_SLAB_BLOCK >> 4) + 1):
+        fine_classes[units] = <uint8_t> class_of(<uint64_t> units << 4)
 
 
 cdef pthread_key_t leaving          # its destructor runs when a thread ends
@@ -130,7 +135,7 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
         own(heap)
         owned_lock_give(&heap.lock)
         return heap
-    heap = <Heap *> calloc(1, sizeof(Heap))
+    heap = <Heap *> own_calloc(1, sizeof(Heap))
     if heap != NULL:
         heap_init(heap, heaps, heaps.shared.cache.page_size)
         own(heap)
@@ -169,6 +174,10 @@ cdef Heap *find_mine(Heaps *heaps) noexcept nogil:
         mine = heap
     pthread_mutex_unlock(&owners)
     return heap if heap != NULL else &heaps.shared
+
+
+cdef bint heap_noting_needs_malloc() noexcept nogil:
+    return leaving >= FIRST_KEYS
 
 
 cdef const void *heap_self() noexcept nogil:
@@ -217,12 +226,19 @@ cdef Outcome serve(
 
 
 cdef Outcome alloc(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil:
+    n = cache_coarse(n)
     return serve(heap, cache_find(&heap.cache, n), n, block, within)
 
 
 cdef Outcome enter_and_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = heap_mine(heaps)
     return alloc(heap, n, block, owned_lock_enter(&heap.lock, &mine))
+
+
+cdef Outcome heap_try_alloc_fine(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = heap_mine(heaps)
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    return serve(heap, cache_find(&heap.cache, n), n, block, within)
 
 
 cdef Outcome heap_alloc_longer(
@@ -303,12 +319,12 @@ cdef struct SlowPaths:
 cdef SlowPaths slow
 
 
-cdef inline Resource *find_fast(Heap *heap, uint64_t n) noexcept nogil:
+cdef inline Resource *find_fast(Heap *heap, uint64_t n, bint fine) noexcept nogil:
     """What serves n bytes with no look elsewhere: a slab, or a whole resource; or NULL."""
     cdef Resource *resource
     cdef int64_t bytes
     if likely(n <= LARGEST_SLAB_BLOCK):
-        resource = heap.cache.slabs[classes[(n + 63) >> 6]]
+        resource = heap.cache.slabs[fine_classes[(n + 15) >> 4] if fine else classes[(n + 63) >> 6]]
         if unlikely(resource == NULL):
             return NULL
         bytes = resource.block_size
@@ -335,7 +351,7 @@ cdef Outcome heap_try_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nog
     cdef Resource *resource
     if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
         return slow.enter_and_alloc(heaps, n, block)
-    resource = find_fast(heap, n)
+    resource = find_fast(heap, n, False)
     if unlikely(resource == NULL):
         return slow.alloc(heap, n, block, True)
     block.resource = resource
@@ -346,19 +362,29 @@ cdef Outcome heap_try_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nog
     return DONE
 
 
-cdef void *heap_malloc(uint64_t n, Heaps *heaps) noexcept nogil:
+cdef inline void *malloc_fast(
+    uint64_t n, Heaps *heaps, bint fine, SlowMalloc slow_path
+) noexcept nogil:
     cdef Heap *heap = <Heap *> mine
     cdef Resource *resource
     cdef void *start
     if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
-        return heaps.malloc_slow_path(n)
-    resource = find_fast(heap, n)
+        return slow_path(n)
+    resource = find_fast(heap, n, fine)
     if unlikely(resource == NULL):
         owned_lock_leave(&heap.lock, True)
-        return heaps.malloc_slow_path(n)
+        return slow_path(n)
     start = alloc_fast(heap, resource, n)
     owned_lock_leave(&heap.lock, True)
     return start
+
+
+cdef void *heap_malloc(uint64_t n, Heaps *heaps) noexcept nogil:
+    return malloc_fast(n, heaps, False, heaps.malloc_slow_path)
+
+
+cdef void *heap_malloc_fine(uint64_t n, Heaps *heaps, SlowMalloc slow_path) noexcept nogil:
+    return malloc_fast(n, heaps, True, slow_path)
 
 
 cdef inline bint free_fast(Heap *heap, Resource *resource, void *start) noexcept nogil:

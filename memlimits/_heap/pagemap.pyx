@@ -1,10 +1,11 @@
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
+from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport store_release
 
 
 cdef int pagemap_init(PageMap *pages) noexcept nogil:
-    pages.root = <void **> calloc(FANOUT, sizeof(void *))
+    pages.root = <void **> own_calloc(FANOUT, sizeof(void *))
     return 0 if pages.root != NULL else -1
 
 
@@ -22,7 +23,7 @@ cdef void pagemap_close(PageMap *pages) noexcept nogil:
 cdef void *pagemap_spare(PageMap *pages) noexcept nogil:
     cdef void *node = pages.spare
     pages.spare = NULL
-    return node if node != NULL else calloc(FANOUT, sizeof(void *))
+    return node if node != NULL else own_calloc(FANOUT, sizeof(void *))
 
 
 cdef void **entry(PageMap *pages, uint64_t address, bint make) noexcept nogil:

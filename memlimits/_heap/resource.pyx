@@ -1,22 +1,12 @@
 from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free
-from libc.string cimport memset
 
+from memlimits._base.own cimport own_lines
 from memlimits._device.mlim cimport mlim_buffer_contents, mlim_buffer_destroy
-
-cdef extern from "<stdlib.h>" nogil:
-    void *aligned_alloc(size_t alignment, size_t size)
-
-cdef enum:
-    LINE = 64       # of the processor's cache
 
 
 cdef Resource *resource_new() noexcept nogil:
-    cdef size_t whole_lines = (sizeof(Resource) + LINE - 1) // LINE * LINE
-    cdef Resource *resource = <Resource *> aligned_alloc(LINE, whole_lines)
-    if resource != NULL:
-        memset(resource, 0, sizeof(Resource))
-    return resource
+    return <Resource *> own_lines(sizeof(Resource))
 
 
 cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) noexcept nogil:

@@ -1,7 +1,8 @@
 from libc.stdint cimport UINT64_MAX
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport strcmp, strcpy
 
+from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport store_release
 
 
@@ -14,7 +15,7 @@ cdef Account *accounts_open(
     ):
         account = account.next
     if account == NULL:
-        account = <Account *> calloc(1, sizeof(Account))
+        account = <Account *> own_calloc(1, sizeof(Account))
         if account == NULL:
             return NULL
         account.limit = UINT64_MAX
@@ -172,7 +173,7 @@ cdef bint account_note(
         return True
     if resource.charge == NULL:
         # Who frees another block of the slab looks whether there is a list, without the lock.
-        store_release(&resource.charge, calloc(resource.blocks, sizeof(Charge)))
+        store_release(&resource.charge, own_calloc(resource.blocks, sizeof(Charge)))
         if resource.charge == NULL:
             return False
     charge_of(resource, start)[0] = Charge(account, taker)

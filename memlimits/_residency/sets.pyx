@@ -1,9 +1,10 @@
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 
+from memlimits._base.own cimport own_begin, own_calloc, own_end
 from memlimits._device.mlim cimport (
     MLIM_OK, mlim_queue_add, mlim_queue_close, mlim_queue_remove, mlim_residency_add,
     mlim_residency_commit, mlim_residency_contains, mlim_residency_create, mlim_residency_destroy,
-    mlim_residency_remove,
+    mlim_residency_remove, mlim_status,
 )
 
 
@@ -27,6 +28,7 @@ cdef int choose_set(ResidencySets *all, uint64_t n) noexcept nogil:
     """The first set that n bytes fit into, or that is empty; a new one; the emptiest. Or none."""
     cdef int i, emptiest = 0
     cdef ResidencySet *made
+    cdef mlim_status status
     for i in range(all.count):
         if all.sets[i].bytes == 0 or all.sets[i].bytes + n <= all.cap:
             return i
@@ -34,7 +36,10 @@ cdef int choose_set(ResidencySets *all, uint64_t n) noexcept nogil:
             emptiest = i
     if all.count < MOST_SETS:
         made = &all.sets[all.count]
-        if mlim_residency_create(all.device, &made.handle, NULL) == MLIM_OK:
+        own_begin()
+        status = mlim_residency_create(all.device, &made.handle, NULL)
+        own_end()
+        if status == MLIM_OK:
             made.bytes = 0
             made.touched = False
             all.count += 1
@@ -92,7 +97,7 @@ cdef Queue *sets_find_queue(const ResidencySets *all, uint64_t address) noexcept
 cdef bint sets_add_queue(
     ResidencySets *all, mlim_queue *handle, uint64_t address
 ) noexcept nogil:
-    cdef Queue *queue = <Queue *> calloc(1, sizeof(Queue))
+    cdef Queue *queue = <Queue *> own_calloc(1, sizeof(Queue))
     if queue == NULL:
         return False
     queue.handle = handle

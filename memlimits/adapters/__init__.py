@@ -12,6 +12,8 @@ from memlimits import _modules
 
 
 def __getattr__(name: str) -> object:
+    if name == "_process":
+        return _modules.for_process()
     if name != "_numpy":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import numpy  # noqa: F401 - before what is made over it

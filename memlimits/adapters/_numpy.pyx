@@ -11,9 +11,7 @@ from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, strcpy
 
-from memlimits._base.python cimport (
-    FastFunction, PyCFunction, PyCFunctionObject, small_int,
-)
+from memlimits._base.python cimport FastFunction, PyCFunction, PyCFunctionObject, small_int
 from memlimits._base.sync cimport load_count, pthread_once, pthread_once_t, store_release
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport alloc_block

@@ -11,9 +11,7 @@ from libc.string cimport memcpy
 
 from memlimits._base.sync cimport add_atomically, load_count, store_release
 from memlimits._bindings.allocator cimport Allocator, get_default
-from memlimits._engine.family cimport (
-    family_calloc, family_free, family_malloc, family_realloc,
-)
+from memlimits._engine.family cimport family_calloc, family_free, family_malloc, family_realloc
 from memlimits._engine.refusals cimport refusals_tell
 from memlimits._heap.heap cimport heap_free
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any

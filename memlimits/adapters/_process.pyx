@@ -1,0 +1,137 @@
+"""A whole process: its malloc is ours.
+
+What stands in for malloc is a library of its own (objc/interpose.c), which the loader has to put
+before all others when the process starts. Here the core takes part in it.
+"""
+
+from libc.stdint cimport uint64_t
+
+from memlimits._base.own cimport OwnStep, own_interposed
+from memlimits._bindings.allocator cimport get_default
+from memlimits._engine.core cimport Core
+from memlimits._engine.family cimport (
+    Free, family_aligned_alloc, family_calloc, family_free_any, family_free_others_by,
+    family_malloc, family_owner, family_realloc, family_usable_size,
+)
+from memlimits._engine.refusals cimport refusals_tell
+from memlimits._heap.heap cimport heap_malloc_fine, heap_noting_needs_malloc
+from memlimits._heap.resource cimport unlikely
+from memlimits._ledger.queue cimport MALLOC
+
+cdef extern from "<dlfcn.h>" nogil:
+    void *RTLD_DEFAULT
+    void *dlsym(void *handle, const char *name)
+
+cdef extern from "interpose.h" nogil:
+    unsigned int MEMLIMITS_INTERPOSE_VERSION
+    const char *MEMLIMITS_INTERPOSE
+    const char *MEMLIMITS_INTERPOSE_OTHER
+    ctypedef struct memlimits_interposed:
+        unsigned int version
+        void *(*malloc)(size_t n) noexcept nogil
+        void *(*calloc)(size_t count, size_t n) noexcept nogil
+        void *(*aligned_alloc)(size_t alignment, size_t n) noexcept nogil
+        void (*free)(void *start) noexcept nogil
+        int (*is_own)(const void *start) noexcept nogil
+        void *(*realloc)(void *start, size_t n) noexcept nogil
+        size_t (*usable_size)(const void *start) noexcept nogil
+    ctypedef struct memlimits_interposer:
+        OwnStep begin
+        OwnStep end
+        Free free
+    ctypedef bint (*memlimits_interpose_function)(
+        const memlimits_interposed *functions, memlimits_interposer *out) noexcept nogil
+    ctypedef const char *(*memlimits_interpose_other_function)() noexcept nogil
+
+cdef Core *core = &get_default().core
+
+# The process's for as long as it lives.
+cdef memlimits_interposed table
+cdef memlimits_interposer interposer
+cdef bint takes_part = False
+
+
+# ---- what the process calls ----
+
+cdef inline void *told(void *start) noexcept nogil:
+    """What it is given; a refusal has been malloc's."""
+    if unlikely(start == NULL):
+        refusals_tell(core, MALLOC)
+    return start
+
+
+cdef void *malloc_slow_path(uint64_t n) noexcept nogil:
+    return told(family_malloc(n))
+
+
+cdef void *malloc(size_t n) noexcept nogil:
+    return heap_malloc_fine(n, &core.heaps, malloc_slow_path)
+
+
+cdef void *calloc(size_t count, size_t n) noexcept nogil:
+    return told(family_calloc(count, n))
+
+
+cdef void *realloc(void *start, size_t n) noexcept nogil:
+    return told(family_realloc(start, n))
+
+
+cdef void *aligned_alloc(size_t alignment, size_t n) noexcept nogil:
+    return told(family_aligned_alloc(alignment, n))
+
+
+cdef int is_own(const void *start) noexcept nogil:
+    return family_owner(start) != NULL
+
+
+# ---- from Python ----
+
+
+def why_malloc_is_not_governed():
+    """Say why no core can take part in this process's malloc; None where one can."""
+    cdef void *found = dlsym(RTLD_DEFAULT, MEMLIMITS_INTERPOSE_OTHER)
+    cdef const char *other
+    if found == NULL:
+        return "the library that stands in for malloc was not loaded when the process started"
+    other = (<memlimits_interpose_other_function> found)()
+    if other != NULL:
+        return f"malloc is that of {other.decode(errors='replace')!r}"
+    if heap_noting_needs_malloc():
+        return "the process had 32 keys for threads' own values before memlimits was imported"
+    return None
+
+
+def take_part():
+    """Have this process's malloc be ours from now on, for good.
+
+    Returns
+    -------
+    str or None
+        Why it is not; None where it is.
+    """
+    global takes_part
+    cdef memlimits_interpose_function interpose
+    if takes_part:
+        return None
+    if (reason := why_malloc_is_not_governed()) is not None:
+        return reason
+    interpose = <memlimits_interpose_function> dlsym(RTLD_DEFAULT, MEMLIMITS_INTERPOSE)
+    table.version = MEMLIMITS_INTERPOSE_VERSION
+    table.malloc = malloc
+    table.calloc = calloc
+    table.aligned_alloc = aligned_alloc
+    table.free = family_free_any
+    table.is_own = is_own
+    table.realloc = realloc
+    table.usable_size = family_usable_size
+    # All is to be known before the first block comes back.
+    interpose(NULL, &interposer)
+    own_interposed(interposer.begin, interposer.end)
+    family_free_others_by(interposer.free)
+    takes_part = interpose(&table, &interposer) != 0
+    return None if takes_part else "another memlimits governs malloc in this process"
+
+
+def governs():
+    """Whether the process's malloc is ours."""
+    return takes_part
