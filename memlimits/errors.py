@@ -74,6 +74,10 @@ class MemoryLimitError(MemoryError):
         The name of the budget that refused.
     budget_limit, budget_active : int
         Its limit and what was charged to it, in bytes; 0 where none refused.
+    counted : str
+        What the memory limit was on, as for `set_memory_count`.
+    process : int
+        Bytes that the process held, governed or not, where the limit was on that, else 0.
     """
 
     requested: int = 0
@@ -87,6 +91,8 @@ class MemoryLimitError(MemoryError):
     budget: str | None = None
     budget_limit: int = 0
     budget_active: int = 0
+    counted: str = "given"
+    process: int = 0
 
     def __init__(
         self,
@@ -101,11 +107,14 @@ class MemoryLimitError(MemoryError):
         budget: str | None = None,
         budget_limit: int = 0,
         budget_active: int = 0,
+        counted: str = "given",
+        process: int = 0,
     ) -> None:
         numbers = (limit, footprint, active, cache, slack)
         of_budget = (budget, budget_limit, budget_active)
         if isinstance(requested, int):
-            super().__init__(requested, *numbers, blocked_by, waited, *of_budget)
+            of_process = (counted, process)
+            super().__init__(requested, *numbers, blocked_by, waited, *of_budget, *of_process)
             self.requested = requested
         else:
             super().__init__(requested)
@@ -114,6 +123,7 @@ class MemoryLimitError(MemoryError):
         self.blocked_by = blocked_by
         self.waited = waited
         self.budget, self.budget_limit, self.budget_active = of_budget
+        self.counted, self.process = counted, process
 
     def __str__(self) -> str:
         if self.blocked_by == _UNKNOWN:
@@ -127,10 +137,11 @@ class MemoryLimitError(MemoryError):
                 f"(limit {self.budget_limit}, active {self.budget_active})"
             )
         limit = self.limit if self.limit < NO_LIMIT else "none"
+        counted = f", counted: {self.counted}, which held {self.process}" if self.process else ""
         return (
             f"cannot allocate {self.requested} bytes{waited}: {why}. "
             f"Limit {limit}, footprint {self.footprint} "
-            f"(active {self.active}, cache {self.cache}, slack {self.slack}). "
+            f"(active {self.active}, cache {self.cache}, slack {self.slack}){counted}. "
             f"{_WAY_OUT.get(self.blocked_by, '')}"
         ).rstrip()
 

@@ -44,6 +44,7 @@ __all__ = [
     "get_cache_memory",
     "get_idle_action",
     "get_idle_timeout",
+    "get_memory_count",
     "get_memory_limit",
     "get_memory_policy",
     "get_peak_memory",
@@ -55,6 +56,7 @@ __all__ = [
     "reset_peak_memory",
     "set_cache_limit",
     "set_idle_timeout",
+    "set_memory_count",
     "set_memory_limit",
     "set_memory_policy",
     "set_wired_limit",
@@ -253,6 +255,40 @@ def get_memory_policy() -> str:
         attribute ``timeout``, in seconds.
     """
     return default_allocator().get_memory_policy()
+
+
+def set_memory_count(count: str) -> str:
+    """Set what the memory limit is on.
+
+    Budgets and reservations are on what is given, whatever this says.
+
+    Parameters
+    ----------
+    count : {"given", "process"}
+        ``"given"``, the default: bytes handed out, touched or not, and what is kept for reuse. It
+        is exact at every instant. ``"process"``: besides, all that this process holds, whoever
+        allocated it: what is resident, without pages of files, which the system can drop, and what
+        is swapped out. With it goes what was given and is not touched yet. So memory that is not
+        governed takes from the room, and the next allocation that does not fit is refused, or does
+        what the policy says. It is read after each 16 MiB of growth, and nearer to the limit after
+        each quarter of the room: what is not governed is not refused, and can pass the limit.
+
+    Returns
+    -------
+    str
+        The previous one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `count` is none of these; it stays as it was.
+    """
+    return default_allocator().set_memory_count(count)
+
+
+def get_memory_count() -> str:
+    """Return what the memory limit is on, as for `set_memory_count`."""
+    return default_allocator().get_memory_count()
 
 
 class Fit:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SIZES", "Stats"]
 
-# Those in bytes. The others are counts, but for the policy and the idle timeout.
+# Those in bytes. The others are counts, but for the policy, its count and the idle timeout.
 SIZES = frozenset(
     (
         "memory_limit",
@@ -52,6 +52,8 @@ class Stats:
         The limits, in bytes; from 2**63 on there is none.
     policy : str
         The memory policy.
+    memory_count : str
+        What the memory limit is on, as for `set_memory_count`.
     idle_timeout : float or None
         Seconds without use after which the system may take idle memory; None for never.
     footprint : int
@@ -136,6 +138,7 @@ class Stats:
     cache_limit: int
     wired_limit: int
     policy: str
+    memory_count: str
     idle_timeout: float | None
     footprint: int
     pending: int

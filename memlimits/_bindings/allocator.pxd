@@ -18,6 +18,7 @@ cdef class Allocator:
     cdef int give_cache(self, Layer *layer, limit, str name) except -1
     cdef int give_wired(self, Layer *layer, limit, str name) except -1
     cdef int give_policy(self, Layer *layer, policy, timeout) except -1
+    cdef int give_count(self, Layer *layer, count) except -1
     # Raises what setting a wired limit may raise, and gives its warning on behalf of the caller so
     # many frames of Python up.
     cdef int may_wire(self, uint64_t limit, Py_ssize_t level) except -1

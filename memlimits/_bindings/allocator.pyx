@@ -17,12 +17,12 @@ from memlimits._engine.decay cimport decay_set_timeout, decay_settings
 from memlimits._engine.fork cimport fork_prepare, fork_resume
 from memlimits._engine.refusals cimport refusals_last
 from memlimits._engine.settings cimport (
-    CACHE, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
+    CACHE, COUNT, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
     settings_init, settings_set,
 )
 from memlimits._ledger.limits cimport (
-    BLOCKERS, BUDGET, DEFAULT_TIMEOUT, NOTHING, POLICY_WAIT, Limits, Policy, limits_cache_limit,
-    limits_slack,
+    BLOCKERS, BUDGET, COUNT_PROCESS, DEFAULT_TIMEOUT, NOTHING, POLICY_WAIT, Limits, Policy,
+    limits_cache_limit, limits_slack,
 )
 from memlimits._ledger.queue cimport Refusal
 from memlimits._residency.sets cimport MOST_SETS
@@ -46,6 +46,7 @@ cdef const char *WIRE_FAILURE = (
 cdef Layer no_limits     # gives none
 
 POLICIES = ("guideline", "strict", "wait")      # by Policy
+COUNTS = ("given", "process")                   # by Count
 IDLE_ACTIONS = ("purge", "return")
 BLOCKED_BY = (None, *WHY)                       # by Blocker
 
@@ -58,7 +59,8 @@ cdef object refusal_error(Refusal refusal):
         refusal.requested, refusal.limit, refusal.footprint, refusal.active, refusal.cache,
         refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9,
         refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
-        refusal.budget_limit, refusal.budget_active)
+        refusal.budget_limit, refusal.budget_active, COUNTS[<int> refusal.count],
+        refusal.process if refusal.count == COUNT_PROCESS else 0)
 
 
 # Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it
@@ -230,6 +232,16 @@ cdef class Allocator:
         cdef Limits limits = controls_settings(&self.core)
         return policy_named(limits.policy, limits.wait_timeout)
 
+    def set_memory_count(self, count):
+        cdef Layer layer = no_limits
+        self.give_count(&layer, count)
+        with nogil:
+            layer = settings_set(&self.settings, &layer)
+        return COUNTS[<int> layer.count]
+
+    def get_memory_count(self):
+        return COUNTS[<int> controls_settings(&self.core).count]
+
     def get_active_memory(self):
         return controls_active(&self.core)
 
@@ -280,6 +292,7 @@ cdef class Allocator:
             "cache_limit": limits_cache_limit(&snapshot.limits),
             "wired_limit": snapshot.limits.wired_limit,
             "policy": policy_named(snapshot.limits.policy, snapshot.limits.wait_timeout),
+            "memory_count": COUNTS[<int> snapshot.limits.count],
             "idle_timeout": seconds_or_none(snapshot.idle_timeout),
             **statistics(&snapshot),
             "process_resident": process.resident,
@@ -318,6 +331,14 @@ cdef class Allocator:
         elif timeout is not None:
             raise ValueError(f"only the policy 'wait' takes a timeout, not {shown(policy)}")
         layer.given |= POLICY
+        return 0
+
+    cdef int give_count(self, Layer *layer, count) except -1:
+        if not isinstance(count, str) or count not in COUNTS:
+            error = ValueError if isinstance(count, str) else TypeError
+            raise error(f"count must be one of {', '.join(map(repr, COUNTS))}, not {shown(count)}")
+        layer.count = COUNTS.index(count)
+        layer.given |= COUNT
         return 0
 
     cdef int may_wire(self, uint64_t limit, Py_ssize_t level) except -1:

@@ -14,6 +14,7 @@ class limits:  # noqa: N801 - to its users it is a function
         wired: SupportsIndex = ...,
         policy: str = ...,
         timeout: SupportsFloat | None = None,
+        count: str = ...,
     ) -> Self: ...
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -35,6 +35,8 @@ cdef class limits:
         ``cache=None`` makes the cache follow the memory limit.
     timeout : float, optional
         Seconds, with ``policy="wait"``, as for `set_memory_policy`.
+    count
+        As for `set_memory_count`.
 
     Raises
     ------
@@ -57,7 +59,7 @@ cdef class limits:
 
     def __cinit__(
         self, *values, memory=NOT_GIVEN, cache=NOT_GIVEN, wired=NOT_GIVEN, policy=NOT_GIVEN,
-        timeout=None, **others
+        timeout=None, count=NOT_GIVEN, **others
     ):
         # By itself the message would speak of __cinit__().
         if values:
@@ -77,6 +79,8 @@ cdef class limits:
             self.allocator.give_policy(&self.layer, policy, timeout)
         elif timeout is not None:
             raise ValueError("timeout is of the policy 'wait': give that, too")
+        if count is not NOT_GIVEN:
+            self.allocator.give_count(&self.layer, count)
 
     def __dealloc__(self):
         # An open layer stays where it is as long as anyone could end it. A signal's exception may

@@ -12,12 +12,17 @@ from memlimits._bindings.contexts cimport account_here, rooms_here
 from memlimits._device.mlim cimport MLIM_CGROUP, MLIM_OK, MLIM_RLIMIT, mlim_bound
 from memlimits._device.readings cimport device_stall
 from memlimits._engine.books cimport books_checked
-from memlimits._engine.controls cimport controls_read_sizes, controls_settings
+from memlimits._engine.controls cimport (
+    controls_read_process, controls_read_sizes, controls_settings,
+)
 from memlimits._engine.core cimport Core, core_resume, core_stop
 from memlimits._engine.pressure cimport pressure_set, pressure_trim
 from memlimits._engine.system_room cimport room_lower_unfaulted
 from memlimits._ledger.accounts cimport Account, account_reserved_for
-from memlimits._ledger.limits cimport Limits, limits_least_available, limits_room, limits_unreserved
+from memlimits._ledger.limits cimport (
+    COUNT_PROCESS, Limits, limits_least_available, limits_process_room, limits_room,
+    limits_unreserved,
+)
 
 from memlimits.errors import DeviceError
 
@@ -119,12 +124,17 @@ def candidates(Allocator allocator not None):
     allocator.report_unread()
     with nogil:
         controls_read_sizes(&allocator.core)
+        controls_read_process(&allocator.core)
         limits = exact_limits(&allocator.core, &purgeable)
     used = limits.footprint - limits.cache
-    found = [("limit", "memory limit", saturating_sub(limits.memory_limit, used))]
     account = account_here(&allocator.core)
     with nogil:
         own = reserved_for(&allocator.core, account)
+    n = saturating_sub(limits.memory_limit, used)
+    if limits.count == COUNT_PROCESS:
+        n = min(n, saturating_sub(
+            limits_process_room(&limits, limits.process) + own + limits.cache, LOOSE))
+    found = [("limit", "memory limit", n)]
     if limits.reserved > own:
         found.append((
             "reservation", "reserved for others",

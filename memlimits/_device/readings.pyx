@@ -39,9 +39,11 @@ cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil:
 
 cdef mlim_status device_process(mlim_device *device, mlim_process *out) noexcept nogil:
     cdef mlim_status status
+    own_begin()
     pthread_rwlock_rdlock(&files)
     status = mlim_device_process(device, out, NULL)
     pthread_rwlock_unlock(&files)
+    own_end()
     return status
 
 

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 from memlimits._device.mlim cimport mlim_process
 from memlimits._engine.core cimport Core
 from memlimits._heap.heaps cimport Survey
-from memlimits._ledger.limits cimport Limits, Policy
+from memlimits._ledger.limits cimport Count, Limits, Policy
 from memlimits._ledger.queue cimport Refusal
 
 # Everything that statistics tell, at one instant.
@@ -21,6 +21,7 @@ cdef extern void controls_set_cache_limit(Core *core, uint64_t limit, bint follo
 cdef extern void controls_set_wired_limit(Core *core, uint64_t limit) noexcept nogil
 # `timeout`, in ns, is that of POLICY_WAIT, and stays what it was with another.
 cdef extern void controls_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil
+cdef extern void controls_set_count(Core *core, Count count) noexcept nogil
 # A memory limit that was not set becomes the default by the last reading; a new reading, too.
 cdef extern void controls_follow_sizes(Core *core) noexcept nogil
 cdef extern void controls_read_sizes(Core *core) noexcept nogil

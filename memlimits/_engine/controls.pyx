@@ -5,8 +5,8 @@ from memlimits._device.mlim cimport MLIM_OK, mlim_process, mlim_sizes, mlim_stat
 from memlimits._device.readings cimport device_process, device_sizes
 from memlimits._engine.books cimport books_check
 from memlimits._engine.core cimport (
-    core_detach, core_detach_excess, core_note_sizes, core_resume, core_return, core_stop,
-    core_wake,
+    core_detach, core_detach_excess, core_note_process, core_note_sizes, core_resume, core_return,
+    core_stop, core_wake,
 )
 from memlimits._heap.checks cimport CHECKING
 from memlimits._heap.heaps cimport (
@@ -14,7 +14,7 @@ from memlimits._heap.heaps cimport (
 )
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport (
-    POLICY_WAIT, limits_cache_limit, limits_default, limits_is_outdated, limits_note,
+    COUNT_PROCESS, POLICY_WAIT, limits_cache_limit, limits_default, limits_is_outdated, limits_note,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.pins cimport pins_survey
@@ -62,7 +62,7 @@ cdef mlim_process controls_read_process(Core *core) noexcept nogil:
     cdef mlim_status status = device_process(core.device, &process)
     pthread_mutex_lock(&core.heaps.lock)
     if status == MLIM_OK:
-        core.process = process
+        core_note_process(core, &process)
     else:
         process = core.process
     pthread_mutex_unlock(&core.heaps.lock)
@@ -102,6 +102,16 @@ cdef void controls_set_policy(Core *core, Policy policy, uint64_t timeout) noexc
     while waiter != NULL:
         pthread_cond_signal(&waiter.turn)
         waiter = waiter.next
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef void controls_set_count(Core *core, Count count) noexcept nogil:
+    if count == COUNT_PROCESS:
+        controls_read_process(core)     # in place of what it was when the device was opened
+    pthread_mutex_lock(&core.heaps.lock)
+    core.limits.count = count
+    core.limits.credit = 0      # it was given by another
+    core_wake(core)
     pthread_mutex_unlock(&core.heaps.lock)
 
 

@@ -62,6 +62,7 @@ cdef extern void core_close(Core *core) noexcept nogil
 
 # Under the lock: what a reading of the system said.
 cdef extern void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil
+cdef extern void core_note_process(Core *core, const mlim_process *process) noexcept nogil
 
 # What one buffer may be long, by the last reading. With the lock or without.
 cdef inline uint64_t core_longest(const Core *core) noexcept nogil:

@@ -49,7 +49,7 @@ cdef int core_open(
     pthread_cond_init(&core.settled, NULL)
     # What cannot be read later is taken to be as it is now.
     core_note_sizes(core, &facts.sizes)
-    core.process = facts.process
+    core_note_process(core, &facts.process)
     limits_init(&core.limits)
     residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.heaps,
                    &core.limits, &core.resources)
@@ -63,6 +63,12 @@ cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil:
     limits_note_sharers(&core.limits, sizes.assured, sizes.sharers, sizes.between)
     core.limits.readings += 1
     store_count(&core.pressure_due, limits_needs_look(&core.limits))
+
+
+cdef void core_note_process(Core *core, const mlim_process *process) noexcept nogil:
+    core.process = process[0]
+    # Pages of files give way to others.
+    core.limits.process = process.resident - process.files + process.swap
 
 
 cdef void core_close(Core *core) noexcept nogil:

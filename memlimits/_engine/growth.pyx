@@ -160,7 +160,7 @@ cdef bint decide(
         return False
     if not waiter_is_blocked(core, waiter, blocker):
         plan.detached = core_take_out(core, trim, &returned)
-        plan.overrun = limits_reserve(&core.limits, growth, returned)
+        plan.overrun = limits_reserve(&core.limits, growth, returned) or plan.reading.overruns
         core.limits.reserved -= waiter.own
         waiter.own = 0
     return True
@@ -187,7 +187,7 @@ cdef Blocker reserve(
             # The system may have its pages: to it, this is growth.
             if not room_read(core, kept.bytes, &plan.reading, &short_by):
                 continue
-            keep = short_by == 0
+            keep = short_by == 0 and plan.reading.over == 0
             if keep:
                 cache_remove(&heap_of(kept).cache, kept)
                 kept.use = DETACHED

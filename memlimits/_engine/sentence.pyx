@@ -3,8 +3,8 @@ from libc.stdint cimport int64_t
 from memlimits._base.lines cimport put, put_grouped, put_size
 from memlimits._base.sync cimport CLOCK_COARSE, load_count, store_count, time_of
 from memlimits._ledger.limits cimport (
-    BUDGET, DEVICE, FORK, LENGTH, LIMIT, POLICY_GUIDELINE, POLICY_STRICT, QUEUE, RESERVATION,
-    RESOURCES, SYSTEM, Blocker,
+    BUDGET, COUNT_PROCESS, DEVICE, FORK, LENGTH, LIMIT, POLICY_GUIDELINE, POLICY_STRICT, QUEUE,
+    RESERVATION, RESOURCES, SYSTEM, Blocker,
 )
 from memlimits._ledger.queue cimport C_CODE, MALLOC, NUMPY, PYTHON
 
@@ -127,6 +127,10 @@ cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
     put_limit(line, refusal)
     put(line, b", in use ")
     put_size(line, refusal.active + refusal.cache + refusal.slack)
+    if refusal.count == COUNT_PROCESS:
+        put(line, b" of ")
+        put_size(line, refusal.process)
+        put(line, b" that the process holds")
 
 
 cdef void sentence_say(const Refusal *refusal) noexcept nogil:

@@ -13,7 +13,7 @@ from libc.stdint cimport uint64_t
 
 from memlimits._base.sync cimport pthread_mutex_t
 from memlimits._engine.core cimport Core
-from memlimits._ledger.limits cimport Policy
+from memlimits._ledger.limits cimport Count, Policy
 
 # Bits of Layer.given.
 cdef enum:
@@ -21,7 +21,8 @@ cdef enum:
     CACHE = 2
     WIRED = 4
     POLICY = 8
-    EVERYTHING = 15
+    COUNT = 16
+    EVERYTHING = 31
 
 # Values for those limits that are given. Sizes in bytes.
 cdef struct Layer:
@@ -33,6 +34,7 @@ cdef struct Layer:
     uint64_t wired
     Policy policy
     uint64_t timeout            # ns, of POLICY_WAIT
+    Count count
     Layer *older                # of those that are open, and of the base
     Layer *newer
 

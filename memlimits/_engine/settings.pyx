@@ -4,8 +4,8 @@ from memlimits._base.sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from memlimits._engine.controls cimport (
-    controls_default_limit, controls_set_cache_limit, controls_set_memory_limit,
-    controls_set_policy, controls_set_wired_limit,
+    controls_default_limit, controls_set_cache_limit, controls_set_count,
+    controls_set_memory_limit, controls_set_policy, controls_set_wired_limit,
 )
 
 
@@ -21,6 +21,7 @@ cdef void settings_init(Settings *settings, Core *core) noexcept nogil:
     settings.base.wired = core.limits.wired_limit
     settings.base.policy = core.limits.policy
     settings.base.timeout = core.limits.wait_timeout
+    settings.base.count = core.limits.count
 
 
 cdef void settings_close(Settings *settings) noexcept nogil:
@@ -39,6 +40,8 @@ cdef void copy(Layer *to, const Layer *source, unsigned int which) noexcept nogi
     if which & POLICY:
         to.policy = source.policy
         to.timeout = source.timeout
+    if which & COUNT:
+        to.count = source.count
 
 
 cdef Layer in_force(const Settings *settings) noexcept nogil:
@@ -67,6 +70,8 @@ cdef void carry_out(
         controls_set_memory_limit(settings.core, now.memory, now.memory_follows)
     if which & POLICY and now.memory >= before.memory:
         controls_set_policy(settings.core, now.policy, now.timeout)
+    if which & COUNT:
+        controls_set_count(settings.core, now.count)
     if which & CACHE:
         controls_set_cache_limit(settings.core, now.cache, now.cache_follows)
     if which & WIRED:

@@ -13,7 +13,10 @@ cdef struct Reading:
     bint claimed            # which is so until room_end
     int claim
     uint64_t available
+    uint64_t process
     uint64_t epoch
+    uint64_t over           # bytes by which the memory limit is passed that counts the process
+    bint overruns           # which a guideline lets pass
 
 # After a reading that takes, once what was found is mapped, or is not wanted any more.
 cdef extern void room_end(Core *core, Reading *reading) noexcept nogil
@@ -21,8 +24,9 @@ cdef extern void room_end(Core *core, Reading *reading) noexcept nogil
 # Under no lock: the reading that growth by n is about to take, so that the heaps stop once.
 cdef extern void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nogil
 
-# While stopped: how many of n bytes the system lacks. False: the heaps went on meanwhile, for a
-# reading or a look at what is touched. Then everything may have changed: look at it again.
+# While stopped: how many of n bytes the system lacks; and in the reading, by how many they are over
+# the memory limit where that counts what the process holds. False: the heaps went on meanwhile, for
+# a reading or a look at what is touched. Then everything may have changed: look at it again.
 cdef extern bint room_read(
     Core *core, uint64_t n, Reading *reading, uint64_t *short_by) noexcept nogil
 # While stopped, which it is not meanwhile: a look at what of ours is touched.

@@ -1,19 +1,24 @@
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free
 
+from memlimits._base.arithmetic cimport saturating_sub
 from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport (
-    MLIM_OK, mlim_device_claim, mlim_device_unclaim, mlim_range, mlim_sizes, mlim_status,
+    MLIM_OK, mlim_device_claim, mlim_device_unclaim, mlim_process, mlim_range, mlim_sizes,
+    mlim_status,
 )
-from memlimits._device.readings cimport device_sizes, device_touched
-from memlimits._engine.core cimport core_note_sizes, core_settle, core_stop, core_wait
+from memlimits._device.readings cimport device_process, device_sizes, device_touched
+from memlimits._engine.core cimport (
+    core_note_process, core_note_sizes, core_settle, core_stop, core_wait,
+)
 from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, RESIZING, Resource
 from memlimits._ledger.limits cimport (
-    LIMIT, NOTHING, REFUSE, RESERVATION, SYSTEM, WAIT, Limits, Verdict, limits_default,
-    limits_extend_credit, limits_judge, limits_lower_unfaulted, limits_room, limits_unclaimed,
-    limits_unreserved,
+    COUNT_PROCESS, LIMIT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM, WAIT, Limits,
+    Verdict, limits_default, limits_extend_credit, limits_judge, limits_lower_unfaulted,
+    limits_least_process_over, limits_process_over, limits_process_room, limits_room,
+    limits_unclaimed, limits_unreserved,
 )
 
 cdef enum:
@@ -52,37 +57,62 @@ cdef void room_lower_unfaulted(Core *core) noexcept nogil:
         limits_lower_unfaulted(&core.limits, held - touched + pending, grown_then)
 
 
+cdef struct Facts:
+    mlim_sizes sizes
+    mlim_process process
+    bint of_process             # whether it is read, too
+
+
+cdef bint read_facts(Core *core, bint closely, Facts *facts) noexcept nogil:
+    """Under no lock. False: not now."""
+    return device_sizes(core.device, closely, &facts.sizes, NULL) == MLIM_OK and (
+        not facts.of_process or device_process(core.device, &facts.process) == MLIM_OK)
+
+
+cdef void note_facts(Core *core, const Facts *facts) noexcept nogil:
+    core_note_sizes(core, &facts.sizes)
+    if facts.of_process:
+        core_note_process(core, &facts.process)
+
+
+cdef void take(const Core *core, Reading *reading) noexcept nogil:
+    reading.available = core.limits.assured
+    reading.process = core.limits.process
+    reading.current = True
+
+
 cdef void read(Core *core, Reading *reading) noexcept nogil:
     """While stopped, which it is not meanwhile."""
-    cdef mlim_sizes sizes
-    cdef mlim_status status
+    cdef Facts facts
+    cdef bint known
     cdef bint claim = (
         reading.takes and reading.looked and not reading.claimed and core.limits.sharers > 1)
     reading.epoch = core.limits.epoch
-    reading.available = core.limits.assured
+    take(core, reading)
+    facts.of_process = core.limits.count == COUNT_PROCESS
     core.claims += claim
     heaps_resume(&core.heaps)
     if claim:
         reading.claim = mlim_device_claim(core.device)
         reading.claimed = True
-    status = device_sizes(core.device, reading.looked, &sizes, NULL)
+    known = read_facts(core, reading.looked, &facts)
     core_stop(core)
     # What cannot be read now is taken to be as it was.
-    if status == MLIM_OK:
-        core_note_sizes(core, &sizes)
-        reading.available = sizes.assured
-    reading.current = True
+    if known:
+        note_facts(core, &facts)
+        take(core, reading)
 
 
 cdef void read_unstopped(Core *core) noexcept nogil:
     """Under the lock, which it drops."""
-    cdef mlim_sizes sizes
-    cdef mlim_status status
+    cdef Facts facts
+    cdef bint known
+    facts.of_process = core.limits.count == COUNT_PROCESS
     pthread_mutex_unlock(&core.heaps.lock)
-    status = device_sizes(core.device, False, &sizes, NULL)
+    known = read_facts(core, False, &facts)
     pthread_mutex_lock(&core.heaps.lock)
-    if status == MLIM_OK:
-        core_note_sizes(core, &sizes)
+    if known:
+        note_facts(core, &facts)
 
 
 cdef void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nogil:
@@ -90,8 +120,7 @@ cdef void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nog
     if n > core.limits.credit:
         reading.epoch = core.limits.epoch
         read_unstopped(core)
-        reading.available = core.limits.assured
-        reading.current = True
+        take(core, reading)
     pthread_mutex_unlock(&core.heaps.lock)
 
 
@@ -106,9 +135,15 @@ cdef void room_end(Core *core, Reading *reading) noexcept nogil:
     pthread_mutex_unlock(&core.heaps.lock)
 
 
-cdef bint is_tight(const Limits *limits, uint64_t n, uint64_t room) noexcept nogil:
+cdef bint is_tight(
+    const Limits *limits, uint64_t n, uint64_t room, const Reading *reading
+) noexcept nogil:
     """Whether it takes a closer look."""
-    return n > room and limits.unfaulted or n > limits_unclaimed(limits, room)
+    return n > room and limits.unfaulted or n > limits_unclaimed(limits, room) or (
+        # Where the process holds too much by itself no look at what is untouched helps.
+        limits.unfaulted and limits_process_over(limits, reading.process, n)
+        and limits_least_process_over(limits, reading.process, n)
+        <= limits.cache + limits.pending)
 
 
 cdef bint room_read(
@@ -116,39 +151,72 @@ cdef bint room_read(
 ) noexcept nogil:
     cdef Limits *limits = &core.limits
     cdef uint64_t room
-    short_by[0] = 0
+    short_by[0] = reading.over = 0
     if n <= limits.credit:
         return True
     if not reading.current or reading.epoch != limits.epoch:
         read(core, reading)
         return False
     room = limits_room(limits, reading.available)
-    if not reading.looked and is_tight(limits, n, room):
-        if n > room:
+    reading.over = limits_process_over(limits, reading.process, n)
+    if not reading.looked and is_tight(limits, n, room, reading):
+        if n > room or reading.over:
             room_lower_unfaulted(core)
         reading.looked = True
         reading.current = False
         return False
-    short_by[0] = n - room if n > room else 0
-    limits_extend_credit(limits, room)
+    short_by[0] = saturating_sub(n, room)
+    limits_extend_credit(limits, min(room, limits_process_room(limits, reading.process)))
     return True
 
 
 cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
     cdef Limits *limits = &core.limits
     cdef uint64_t epoch = limits.epoch
-    cdef uint64_t room
+    cdef uint64_t room, most
     read_unstopped(core)
     if epoch != limits.epoch:
         return n <= limits.credit
     room = limits_room(limits, limits.assured)
-    limits_extend_credit(limits, room)
-    return n <= limits_unclaimed(limits, room)
+    most = limits_process_room(limits, limits.process)
+    limits_extend_credit(limits, min(room, most))
+    return n <= min(limits_unclaimed(limits, room), most)
 
 
 cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
     cdef uint64_t kept = limits.footprint - limits.cache
     return RESERVATION if kept + growth <= limits.memory_limit else LIMIT
+
+
+cdef Blocker process_ends_at(const Core *core, uint64_t own, const Reading *reading) noexcept nogil:
+    """Which of the two, likewise, where the limit counts what the process holds."""
+    cdef const Limits *limits = &core.limits
+    cdef uint64_t over = reading.over - limits.cache - limits.pending
+    return RESERVATION if over <= saturating_sub(limits.reserved, own) else LIMIT
+
+
+cdef bint lacks(
+    Core *core, uint64_t short_by, uint64_t own, Reading *reading, uint64_t *trim,
+    Blocker *blocker
+) noexcept nogil:
+    """While stopped: what the system, or the limit on the process, lacks comes of the cache."""
+    cdef Limits *limits = &core.limits
+    cdef uint64_t over = reading.over
+    cdef uint64_t kept = limits.cache + limits.pending
+    reading.overruns = limits.policy == POLICY_GUIDELINE and over > limits.cache
+    if reading.overruns:
+        over = limits.cache
+    if max(short_by, over) > limits.cache:
+        if max(short_by, over) > kept:
+            blocker[0] = process_ends_at(core, own, reading) if over > kept else SYSTEM
+            return True
+        core_wait(core)
+        reading.current = False
+        return False
+    if short_by or over:
+        short_by = min(max(short_by, over) + RETURNED_AHEAD, limits.cache)
+    trim[0] = max(trim[0], short_by)
+    return True
 
 
 cdef bint room_look(
@@ -177,13 +245,4 @@ cdef bint room_look(
     if short_by:
         # What is purgeable counts as available already, and is the first to go.
         short_by += core.purgeable
-        if short_by > limits.cache:
-            if short_by > limits.cache + limits.pending:
-                blocker[0] = SYSTEM
-                return True
-            core_wait(core)
-            reading.current = False
-            return False
-        short_by = min(short_by + RETURNED_AHEAD, limits.cache)
-    trim[0] = max(trim[0], short_by)
-    return True
+    return lacks(core, short_by, own, reading, trim, blocker)

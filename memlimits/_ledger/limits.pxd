@@ -12,6 +12,10 @@ cdef enum Policy:
     POLICY_STRICT
     POLICY_WAIT     # waits for others to free enough, then refuses
 
+cdef enum Count:        # what the memory limit is on
+    COUNT_GIVEN     # bytes handed out: the footprint
+    COUNT_PROCESS   # and besides all that the process holds, whoever took it
+
 cdef enum:
     DEFAULT_TIMEOUT = 60        # seconds, of POLICY_WAIT
 
@@ -38,6 +42,7 @@ cdef enum:
 cdef struct Limits:
     uint64_t memory_limit
     bint memory_follows         # it is the default, and follows what the system says
+    Count count
     uint64_t cache_limit        # as set; means nothing while cache_follows
     bint cache_follows          # the cache limit is the memory limit
     uint64_t reserved           # of the memory limit, for those who hold reservations
@@ -70,6 +75,7 @@ cdef struct Limits:
     uint64_t assured
     uint64_t sharers
     uint64_t between
+    uint64_t process            # the process held it, less what the system can drop
     uint64_t credit             # growth still allowed before the next reading
     uint64_t unfaulted           # upper bound of our own bytes that nobody has touched yet
     uint64_t grown              # all growth ever asked for: a clock for readings
@@ -149,6 +155,16 @@ cdef extern uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexc
 cdef extern uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil
 # What the system still has for us, given what it said it could give when `epoch` was current.
 cdef extern uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil
+# What the memory limit leaves to growth, given what the process held when `epoch` was current:
+# nothing less than all where it does not count that. By how many bytes growth by n would pass it;
+# and at least, if nothing of ours was untouched.
+cdef extern uint64_t limits_process_room(const Limits *limits, uint64_t process) noexcept nogil
+cdef extern uint64_t limits_process_over(
+    const Limits *limits, uint64_t process, uint64_t n) noexcept nogil
+cdef extern uint64_t limits_least_process_over(
+    const Limits *limits, uint64_t process, uint64_t n) noexcept nogil
+# The footprint that the memory limit leaves to all who have blocks here, as far as is known.
+cdef extern uint64_t limits_most_footprint(const Limits *limits) noexcept nogil
 # After a reading that allows n: how far the next growth may go without another.
 cdef extern void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil
 # After a look at every page: `untouched` bytes when the clock stood at `grown_then`.

@@ -135,6 +135,35 @@ cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nog
     return saturating_sub(saturating_sub(room, limits.reserved), limits.margin)
 
 
+cdef uint64_t limits_process_room(const Limits *limits, uint64_t process) noexcept nogil:
+    if limits.count != COUNT_PROCESS:
+        return UINT64_MAX
+    return saturating_sub(limits_unreserved(limits, 0), process + limits.unfaulted)
+
+
+cdef uint64_t limits_process_over(
+    const Limits *limits, uint64_t process, uint64_t n
+) noexcept nogil:
+    return limits_least_process_over(limits, process, n + limits.unfaulted)
+
+
+cdef uint64_t limits_least_process_over(
+    const Limits *limits, uint64_t process, uint64_t n
+) noexcept nogil:
+    if limits.count != COUNT_PROCESS:
+        return 0
+    return saturating_sub(process + n, limits_unreserved(limits, 0))
+
+
+cdef uint64_t limits_most_footprint(const Limits *limits) noexcept nogil:
+    if limits.count != COUNT_PROCESS:
+        return limits.memory_limit
+    # What is not of the footprint is others'.
+    return saturating_sub(
+        limits.memory_limit,
+        saturating_sub(limits.process + limits.unfaulted, limits.footprint))
+
+
 cdef void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil:
     # Near the end what the program takes beside its blocks counts: it is read more often.
     limits.credit = min(min(room // CREDIT_PART, <uint64_t> READING_INTERVAL), limits.between)

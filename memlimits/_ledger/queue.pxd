@@ -10,7 +10,7 @@ from libc.stdint cimport uint64_t
 from memlimits._base.sync cimport pthread_cond_t
 from memlimits._heap.heap cimport Heap
 from memlimits._ledger.accounts cimport LONGEST_NAME
-from memlimits._ledger.limits cimport Blocker, Limits, Policy
+from memlimits._ledger.limits cimport Blocker, Count, Limits, Policy
 
 # Whose request it was, as far as that is told (refusals_tell).
 cdef enum Asker:
@@ -28,11 +28,13 @@ cdef struct Refusal:
     uint64_t active
     uint64_t cache
     uint64_t slack
+    uint64_t process        # that the process held, by the last reading; of COUNT_PROCESS only
     uint64_t number         # counts its thread's refusals: tells one from the next
     uint64_t serial         # counts the allocator's
     uint64_t waited         # ns
     uint64_t budget_limit   # the budget's that refused
     uint64_t budget_active
+    Count count             # what the limit was on
     Blocker blocked_by      # NOTHING: there was no refusal
     Policy policy
     Asker asker

@@ -1,4 +1,4 @@
-from memlimits._ledger.limits cimport limits_slack
+from memlimits._ledger.limits cimport limits_most_footprint, limits_slack
 
 
 cdef void refusal_describe(Refusal *refusal, const Limits *limits) noexcept nogil:
@@ -8,6 +8,8 @@ cdef void refusal_describe(Refusal *refusal, const Limits *limits) noexcept nogi
     refusal.cache = limits.cache
     refusal.slack = limits_slack(limits)
     refusal.policy = limits.policy
+    refusal.count = limits.count
+    refusal.process = limits.process
 
 
 cdef uint64_t held_by_all(const Waiter *queue, const Waiter *newcomer) noexcept nogil:
@@ -24,7 +26,7 @@ cdef bint is_stuck(const Waiter *waiter, uint64_t held, const Limits *limits) no
 
     They hold so many bytes, its own thread's among them, and `own` of its request.
     """
-    cdef uint64_t most = limits.memory_limit
+    cdef uint64_t most = limits_most_footprint(limits)
     if limits.available < most:     # else the sum may be beyond all numbers
         most = min(most, limits.footprint + limits.available)
     return held + waiter.least - waiter.own > most

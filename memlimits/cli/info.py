@@ -9,7 +9,7 @@ from memlimits.cli.options import unknown_variables, variables
 from memlimits.cli.sizes import show
 from memlimits.cli.streams import say
 
-_LIMITS = ("memory_limit", "cache_limit", "wired_limit", "policy", "idle_timeout")
+_LIMITS = ("memory_limit", "cache_limit", "wired_limit", "policy", "memory_count", "idle_timeout")
 
 
 def facts() -> dict[str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 import sys
 
 from memlimits import memory
-from memlimits._bindings.allocator import POLICIES
+from memlimits._bindings.allocator import COUNTS, POLICIES
 from memlimits.cli.sizes import FORM, parse_size
 
 TYPE_CHECKING = False
@@ -23,6 +23,8 @@ Run an unchanged Python program, with its NumPy arrays inside memory limits.
 
 options:
   --memory-limit SIZE   the most memory to hold; strict unless --policy says otherwise
+  --count WHAT          what the memory limit is on: "given" to the program, touched or not, or
+                        all that the "process" holds, governed or not
   --cache-limit SIZE    the most memory to keep for reuse
   --wired-limit SIZE    the most memory to keep from being swapped out
   --policy POLICY       at the memory limit: "strict" refuses, "guideline" goes on as long as the
@@ -34,7 +36,8 @@ options:
 
 SIZE is {FORM}.
 Variables stand for options that are not given: MEMLIMITS_MEMORY_LIMIT, MEMLIMITS_CACHE_LIMIT,
-MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_TIMEOUT, MEMLIMITS_REPORT, MEMLIMITS_QUIET (1).
+MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_COUNT, MEMLIMITS_TIMEOUT, MEMLIMITS_REPORT,
+MEMLIMITS_QUIET (1).
 Python's own options before the program (-X, -W, -O, -u, -B, -I, ...) are passed on to it.
 The script may also be a directory or a zip file with a __main__.py inside.
 Everything after it, or after the module or the code, is the program's own.
@@ -67,7 +70,7 @@ class Options:
     ----------
     memory_limit, cache_limit, wired_limit : int or None
         Bytes.
-    policy : str or None
+    policy, count : str or None
     timeout : float or None
         Seconds.
     report : str or None
@@ -86,6 +89,7 @@ class Options:
     cache_limit: "int | None" = None
     wired_limit: "int | None" = None
     policy: "str | None" = None
+    count: "str | None" = None
     timeout: "float | None" = None
     report: "str | None" = None
     quiet = False
@@ -110,6 +114,12 @@ def _size(text: str) -> int:
 def _policy(text: str) -> str:
     if text not in POLICIES:
         raise ValueError(f"invalid policy {text!r}: write one of {', '.join(POLICIES)}")
+    return text
+
+
+def _count(text: str) -> str:
+    if text not in COUNTS:
+        raise ValueError(f"invalid count {text!r}: write one of {', '.join(COUNTS)}")
     return text
 
 
@@ -144,6 +154,7 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--cache-limit": _size,
     "--wired-limit": _size,
     "--policy": _policy,
+    "--count": _count,
     "--timeout": _seconds,
     "--report": _file,
 }

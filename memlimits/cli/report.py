@@ -109,7 +109,7 @@ def _ungoverned_peak(stats: "Stats", held_before: int) -> int:
 
 def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
     names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
-    return {name: getattr(refusal, name) for name in names}
+    return {name: getattr(refusal, name) for name in (*names, "counted", "process")}
 
 
 def describe(values: "dict[str, Any]") -> str:
@@ -157,6 +157,10 @@ def describe(values: "dict[str, Any]") -> str:
             f"  in use {format_exact(in_use)}: active {format_size(refusal['active'])}, "
             f"cache {format_size(refusal['cache'])}, slack {format_size(refusal['slack'])}",
         ]
+        if refusal["process"]:
+            lines.append(
+                f"  counted: {refusal['counted']}, which held {format_exact(refusal['process'])}"
+            )
     return "\n".join(lines)
 
 

@@ -129,6 +129,19 @@ def _set_limits(wanted: "Options") -> None:
         _set_wired_limit(wanted.wired_limit)
     if wanted.policy is not None or wanted.memory_limit is not None:
         memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
+    if wanted.count is not None:
+        _set_count(wanted.count)
+
+
+def _set_count(count: str) -> None:
+    memlimits.set_memory_count(count)
+    stats = memlimits.stats()
+    held = stats.process_resident - stats.process_files + stats.process_swap
+    if count == "process" and stats.policy != "guideline" and stats.memory_limit <= held:
+        raise CommandError(
+            f"a memory limit of {format_exact(stats.memory_limit)} that counts the process is "
+            f"below what that holds before the program, {format_exact(held)}"
+        )
 
 
 def _set_wired_limit(limit: int) -> None:

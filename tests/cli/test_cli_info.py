@@ -34,6 +34,7 @@ def test_json_is_the_facts_the_limits_and_the_counters():
         "cache_limit": limit,
         "wired_limit": 0,
         "policy": "guideline",
+        "memory_count": "given",
         "idle_timeout": None,
     }
     assert {*told["limits"], *told["counters"]} == set(memlimits.stats()._asdict())

@@ -117,12 +117,15 @@ def values(**changes):
                     "cache": 3 * MIB,
                     "slack": 512,
                     "blocked_by": "limit",
+                    "counted": "process",
+                    "process": 199 * MIB,
                 },
             },
             f"{NOTHING} (strict), cache hits 0.0% of 0 allocations, refusals 2\n"
             "last refusal: asked for 1 GiB (1,073,741,824 bytes), blocked by: limit\n"
             "  limit 200 MiB (209,715,200 bytes)\n"
-            "  in use 7 MiB (7,340,544 bytes): active 4 MiB, cache 3 MiB, slack 512 B",
+            "  in use 7 MiB (7,340,544 bytes): active 4 MiB, cache 3 MiB, slack 512 B\n"
+            "  counted: process, which held 199 MiB (208,666,624 bytes)",
         ),
     ],
 )

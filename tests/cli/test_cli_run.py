@@ -204,7 +204,9 @@ def test_a_warning_about_a_limit_is_one_line(monkeypatch, capfd):
         warnings.warn(f"cannot wire {limit}", RuntimeWarning, stacklevel=2)
 
     monkeypatch.setattr(memlimits, "set_wired_limit", set_wired_limit)
-    options = SimpleNamespace(memory_limit=None, cache_limit=None, wired_limit=77, policy=None)
+    options = SimpleNamespace(
+        memory_limit=None, cache_limit=None, wired_limit=77, policy=None, count=None
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cli_run._set_limits(options)

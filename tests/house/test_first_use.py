@@ -67,6 +67,7 @@ ARGUMENTS = {
     "reserve": "(100)",
     "set_cache_limit": "(100)",
     "set_idle_timeout": "(1, 'return')",
+    "set_memory_count": "('process')",
     "set_memory_limit": "(100 << 20)",
     "set_memory_policy": "('wait', timeout=1)",
     "set_pressure_trim": "(1 << 20, 50)",

@@ -1,0 +1,86 @@
+"""`memlimits run --count`: what the memory limit is on."""
+
+import json
+import os
+import re
+
+import pytest
+
+from support.commands import runner
+from support.units import MIB
+
+pytestmark = pytest.mark.usefixtures("buffered_streams")
+
+# Half of the limit is Python's own.
+HALF = """
+import numpy
+held = bytearray(b"x") * (150 << 20)
+arrays = []
+try:
+    while True:
+        arrays.append(numpy.ones(1 << 17))
+except MemoryError:
+    print(len(arrays))
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    return runner(tmp_path)
+
+
+@pytest.mark.host
+def test_the_report_says_what_the_process_held(run, tmp_path):
+    done = run(HALF, "--memory-limit=300MiB", "--count=process", "--report=report.json")
+    assert 100 <= int(done.stdout) < 150
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["memory_count"] == "process"
+    refusal = report["last_refusal"]
+    assert (refusal["counted"], refusal["blocked_by"]) == ("process", "limit")
+    assert 298 * MIB < refusal["process"] <= 302 * MIB
+    number = f"{refusal['process']:,}"
+    assert f" MiB ({number} bytes)\n".encode() in done.stderr
+    assert re.search(rb"^memlimits:   counted: process, which held ", done.stderr, re.M)
+    assert report["process_peak_resident"] - report["process_files"] < 310 * MIB
+
+
+def test_by_default_the_limit_is_on_what_was_given(run):
+    done = run(HALF, "--memory-limit=300MiB")
+    assert 290 <= int(done.stdout) <= 300
+    assert b"counted: " not in done.stderr
+
+
+def test_a_variable_stands_for_it(run):
+    source = "import memlimits; print(memlimits.get_memory_count())"
+    environ = {**os.environ, "MEMLIMITS_COUNT": "process"}
+    assert run(source, env=environ).stdout == b"process\n"
+    assert run(source, "--count", "given", env=environ).stdout == b"given\n"
+    done = run(source, env={**environ, "MEMLIMITS_COUNT": "proces"}, code=2)
+    assert (
+        b"memlimits: variable MEMLIMITS_COUNT: invalid count 'proces': write one of " in done.stderr
+    )
+
+
+def test_what_is_no_count(run):
+    done = run("print(1)", "--count=all", code=2)
+    assert b"error: argument --count: invalid count 'all': write one of given, " in done.stderr
+    assert done.stdout == b""
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("policy", ["strict", "wait"])
+def test_a_limit_below_what_the_process_holds_by_itself(run, policy):
+    options = "--memory-limit=2MiB", "--count=process", f"--policy={policy}"
+    done = run("print(1)", *options, code=2)
+    assert done.stdout == b""
+    sentence = (
+        rb"memlimits: a memory limit of 2 MiB \(2,097,152 bytes\) that counts the process is "
+    )
+    sentence += rb"below what that holds before the program, [\d.]+ MiB \([\d,]+ bytes\)\n"
+    assert re.fullmatch(sentence, done.stderr)
+
+
+@pytest.mark.host
+def test_a_guideline_goes_on_with_one(run):
+    done = run("print(1)", "--memory-limit=2MiB", "--count=process", "--policy=guideline")
+    assert done.stdout == b"1\n"
