@@ -221,7 +221,8 @@ def is_refusal(exception: BaseException) -> bool:
     then on. One that was pickled has its note if somebody looked at that before, as process pools
     do.
     """
-    from memlimits import _modules
+    # Nothing is taken from it by name: that takes memory, of which there may be none.
+    import memlimits
 
-    found: bool = _modules.for_notes().is_refusal(exception)
+    found: bool = memlimits._modules.for_notes().is_refusal(exception)
     return found

@@ -79,17 +79,29 @@ cdef extern from "Python.h":
         return done < 0 ? -1 : 0;
     }
 
-    /* The code of one entry of a traceback, to compare; and whether a statement raised there. */
-    static const void *code_of_entry(PyTracebackObject *entry)
+    /* The code of one entry of a traceback, which its frame has. */
+    static PyCodeObject *code_of_entry(PyTracebackObject *entry)
     {
         PyCodeObject *code = PyFrame_GetCode(entry->tb_frame);
-        Py_DECREF(code);    /* the frame has it */
+        Py_DECREF(code);
         return code;
     }
 
+    /* The innermost entry of Python's code. Further in, C code may have added some of its own, for
+     * its functions (PyCode_NewEmpty): three instructions, which never ran. */
+    static PyTracebackObject *innermost_entry(PyTracebackObject *entry)
+    {
+        PyTracebackObject *innermost = entry;
+        for (; entry != NULL; entry = entry->tb_next)
+            if (Py_SIZE((PyObject *)code_of_entry(entry)) > 3)
+                innermost = entry;
+        return innermost;
+    }
+
+    /* Whether a statement raised there. */
     static int is_raise(PyTracebackObject *entry)
     {
-        PyObject *bytes = PyCode_GetCode((PyCodeObject *)code_of_entry(entry));
+        PyObject *bytes = PyCode_GetCode(code_of_entry(entry));
         if (bytes == NULL)
             return -1;
         int at = entry->tb_lasti;
@@ -100,21 +112,20 @@ cdef extern from "Python.h":
     }
     """
     ctypedef struct PyTracebackObject:
-        PyTracebackObject *tb_next
         int tb_lasti
     ctypedef struct PyBaseExceptionObject:
         PyObject *dict
     ctypedef PyObject *(*notes_getter)(PyObject *error) except? NULL
     ctypedef int (*notes_setter)(PyObject *error, PyObject *value) except -1
     int put_into_exceptions(notes_getter find, notes_setter keep) except -1
-    const void *code_of_entry(PyTracebackObject *entry)
+    PyObject *code_of_entry(PyTracebackObject *entry)
+    PyTracebackObject *innermost_entry(PyTracebackObject *entry)
     int is_raise(PyTracebackObject *entry) except -1
     void Py_INCREF "Py_XINCREF"(PyObject *object)
 
 cdef Allocator allocator = get_default()
 
 cdef enum:
-    MOST_PLACES = 16        # of the innermost entries of a traceback
     MOST_SIZES = 8
     LONGEST_TEXT = 4096
 
@@ -123,7 +134,7 @@ cdef str BEGINNING = "memlimits: refused "
 # What errors say that are no MemoryErrors: of C and C++, in small letters.
 cdef tuple WORDS = (
     "out of memory", "allocat", "insufficient memory", "not enough memory", "bad_alloc",
-    "bad alloc", "resource_exhausted", "no memory", "memory exhausted", "enomem",
+    "bad alloc", "resource_exhausted", "no memory", "memory exhausted", "enomem", "malloc",
 )
 
 
@@ -136,10 +147,8 @@ cdef str text_of(object error):
         return ""
 
 
-cdef bint says_so(object error, str text) except -1:
+cdef bint says_so(str text) except -1:
     """Whether it says that there was no memory."""
-    if isinstance(error, MemoryError):
-        return True
     text = text.lower()
     for words in WORDS:
         if words in text:
@@ -174,29 +183,23 @@ cdef int sizes_of(object error, str text, uint64_t *sizes) except -1:
 cdef bint find(object error, Refusal *refusal) except -1:
     """The refusal behind an exception that was raised in this process."""
     cdef PyTracebackObject *entry
-    cdef PyTracebackObject *innermost = NULL
-    cdef Place places[MOST_PLACES]
+    cdef Place place
     cdef uint64_t sizes[MOST_SIZES]
-    cdef int n_sizes, n = 0
     cdef bint recent
+    cdef int n
     traceback = error.__traceback__
     if traceback is None:
         return False
     text = text_of(error)
-    if not says_so(error, text):
+    recent = says_so(text)
+    if not recent and not isinstance(error, MemoryError):
         return False
-    entry = <PyTracebackObject *> <PyObject *> traceback
-    while entry != NULL:
-        innermost = entry
-        places[n % MOST_PLACES].code = code_of_entry(entry)
-        places[n % MOST_PLACES].lasti = entry.tb_lasti
-        n += 1
-        entry = entry.tb_next
-    # Of a library's own threads an error of its C code tells, if it is none of the system's.
-    recent = not isinstance(error, OSError) and not is_raise(innermost)
-    n_sizes = sizes_of(error, text, sizes)
-    return refusals_claim(
-        &allocator.core, places, min(n, MOST_PLACES), sizes, n_sizes, recent, refusal)
+    entry = innermost_entry(<PyTracebackObject *> <PyObject *> traceback)
+    place.code, place.lasti = <const void *> code_of_entry(entry), entry.tb_lasti
+    # Of a library's own threads an error of its C code tells, in words, if it is not the system's.
+    recent = recent and not isinstance(error, OSError) and not is_raise(entry)
+    n = sizes_of(error, text, sizes)
+    return refusals_claim(&allocator.core, place, sizes, n, recent, refusal)
 
 
 cdef object names_of(object error):
@@ -290,8 +293,8 @@ def is_refusal(exception):
             left.extend(error.exceptions)
         if error.__cause__ is not None:
             left.append(error.__cause__)
-        elif error.__context__ is not None and not error.__suppress_context__ and says_so(
-            error, text_of(error)
+        elif error.__context__ is not None and not error.__suppress_context__ and (
+            isinstance(error, MemoryError) or says_so(text_of(error))
         ):
             left.append(error.__context__)
     return False

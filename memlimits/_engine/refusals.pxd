@@ -28,5 +28,5 @@ cdef extern void refusals_restore(Core *core, Refusal *refusal) noexcept nogil
 cdef extern void refusals_tell(Core *core, Asker asker) noexcept nogil
 # As traces_claim; `recent`: or a recent one of a thread that ran no Python.
 cdef extern bint refusals_claim(
-    Core *core, const Place *places, int n, const uint64_t *sizes, int n_sizes, bint recent,
+    Core *core, Place place, const uint64_t *sizes, int n, bint recent,
     Refusal *refusal) noexcept nogil

@@ -127,8 +127,7 @@ cdef void refusals_tell(Core *core, Asker asker) noexcept nogil:
 
 
 cdef bint refusals_claim(
-    Core *core, const Place *places, int n, const uint64_t *sizes, int n_sizes, bint recent,
-    Refusal *refusal
+    Core *core, Place place, const uint64_t *sizes, int n, bint recent, Refusal *refusal
 ) noexcept nogil:
     cdef uint64_t since = UINT64_MAX
     cdef uint64_t now = time_of(CLOCK_COARSE)
@@ -136,6 +135,6 @@ cdef bint refusals_claim(
     if recent:
         since = now - min(now, RECENT * <uint64_t> 1000000000)
     pthread_mutex_lock(&core.heaps.lock)
-    claimed = traces_claim(&core.traces, places, n, sizes, n_sizes, since, refusal)
+    claimed = traces_claim(&core.traces, place, sizes, n, since, refusal)
     pthread_mutex_unlock(&core.heaps.lock)
     return claimed

@@ -33,9 +33,9 @@ cdef extern uint64_t traces_add(
     Traces *traces, const Refusal *refusal, Place place, uint64_t at) noexcept nogil
 # Whose request it was, if it is still kept.
 cdef extern void traces_tell(Traces *traces, uint64_t serial, Asker asker) noexcept nogil
-# The refusal that an exception tells of which came by these places: at one of them, of one of these
-# sizes rather than another, and the newest. Else, where there is none, the newest since a time of a
-# thread that ran no Python; UINT64_MAX for none of these. Each serves once. False: there is none.
+# The refusal behind an exception that came from a place: one of there, of one of these sizes rather
+# than another, and the newest. Else, where there is none, the newest since a time of a thread that
+# ran no Python; UINT64_MAX for none of these. Each serves once. False: there is none.
 cdef extern bint traces_claim(
-    Traces *traces, const Place *places, int n, const uint64_t *sizes, int n_sizes,
-    uint64_t since, Refusal *refusal) noexcept nogil
+    Traces *traces, Place place, const uint64_t *sizes, int n, uint64_t since,
+    Refusal *refusal) noexcept nogil

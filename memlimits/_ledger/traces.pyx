@@ -58,31 +58,28 @@ cdef bint is_among(uint64_t size, const uint64_t *sizes, int n) noexcept nogil:
 
 
 cdef int fit(
-    const Trace *trace, const Place *places, int n, const uint64_t *sizes, int n_sizes,
-    uint64_t since
+    const Trace *trace, Place place, const uint64_t *sizes, int n, uint64_t since
 ) noexcept nogil:
     """How well it fits; 0 where it does not."""
-    cdef int i, fits = 0
+    cdef int fits = 0
     if trace.unclaimed == 0:
         return 0
     if trace.place.code == NULL:
         fits = 1 if trace.at >= since else 0
-    for i in range(n):
-        if is_same(trace.place, places[i]):
-            fits = 3
-    return fits + (1 if fits and is_among(trace.refusal.requested, sizes, n_sizes) else 0)
+    elif is_same(trace.place, place):
+        fits = 3
+    return fits + (1 if fits and is_among(trace.refusal.requested, sizes, n) else 0)
 
 
 cdef bint traces_claim(
-    Traces *traces, const Place *places, int n, const uint64_t *sizes, int n_sizes,
-    uint64_t since, Refusal *refusal
+    Traces *traces, Place place, const uint64_t *sizes, int n, uint64_t since, Refusal *refusal
 ) noexcept nogil:
     cdef Trace *best = NULL
     cdef Trace *trace
     cdef int i, fits, best_fit = 0
     for i in range(TRACES):
         trace = &traces.kept[i]
-        fits = fit(trace, places, n, sizes, n_sizes, since)
+        fits = fit(trace, place, sizes, n, since)
         if fits > best_fit or (
             fits == best_fit and best != NULL and trace.refusal.serial > best.refusal.serial
         ):

@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 IN_C = [
     ("in_c", "in_c.c", "-std=c11"),
     ("in_cpp", "in_cpp.cpp", "-std=c++11"),
+    ("pool", "pool.c", "-std=c11"),
     ("storm", "storm.c", "-std=c11"),
 ]
 STRICT = ["-O1", "-Wall", "-Wextra", "-Werror"]

@@ -1,0 +1,128 @@
+"""Errors of C code that was refused memory: of its types, in its words, from its threads."""
+
+import importlib
+import traceback
+
+import pytest
+
+import memlimits
+from memlimits import _modules
+from memlimits.errors import is_refusal
+from support import extensions
+from support.units import MIB
+
+pytestmark = pytest.mark.inside
+
+N = 64 * MIB
+NOTE = (
+    "memlimits: refused 64 MiB (67,108,864 bytes) to C code: memory limit 1 MiB (strict), in use "
+)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pool")
+    (folder / "within.pyx").write_text(CYTHON)
+    extensions.build(folder, "pool.c")
+    with extensions.imported(folder, "pool") as module:
+        yield module
+
+
+@pytest.fixture(autouse=True)
+def _limited():
+    _modules.for_notes().put_on()
+    memlimits.set_memory_policy("strict")
+    memlimits.set_memory_limit(MIB)
+
+
+def error_of(function, *args):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whichever
+        function(*args)
+    return caught.value
+
+
+CYTHON = """
+cdef object inner(pool, n):
+    return pool.here(n, "out of memory")
+
+cdef object outer(pool, n):
+    return inner(pool, n)
+
+def within(pool, n):
+    return outer(pool, n)
+"""
+
+texts = pytest.mark.parametrize(
+    "text",
+    [
+        f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {N} bytes.",
+        "RESOURCE_EXHAUSTED: Out of memory",
+        "OpenCV(5.0) alloc.cpp:66: error: (-4:Insufficient memory) Failed to allocate",
+        "[ONNXRuntimeError] : 1 : FAIL : std::bad_alloc",
+        "Memory allocation failed",
+    ],
+)
+
+
+@texts
+@pytest.mark.parametrize("function", ["here", "in_pool"])
+def test_its_error_has_the_note(pool, function, text):
+    error = error_of(getattr(pool, function), N, text)
+    [note] = error.__notes__
+    assert note.startswith(NOTE)
+    assert is_refusal(error)
+
+
+@pytest.mark.parametrize("function", ["here", "in_pool"])
+@pytest.mark.parametrize("text", ["a file is damaged", "", "wrong shape (3, 64)"])
+def test_an_error_of_other_causes_has_none(pool, function, text):
+    error = error_of(getattr(pool, function), N, text)
+    assert not is_refusal(error)
+    assert not hasattr(error, "__notes__")
+
+
+def test_what_a_thread_of_its_own_was_refused_is_behind_no_error_without_words(pool):
+    error_of(pool.in_pool, N, "which nobody looks at: bad_alloc")
+    assert not is_refusal(error_of(lambda: [0] * 2**62))
+
+
+@pytest.mark.parametrize("kind", [OSError, MemoryError])
+def test_what_python_raises_itself_is_not_of_a_threads_refusal(pool, kind):
+    def raises():
+        raise kind("Cannot allocate memory")
+
+    error_of(pool.in_pool, N, "which nobody looks at: bad_alloc")
+    assert not is_refusal(error_of(raises))
+
+
+def test_of_several_at_one_place_the_one_of_its_size(pool):
+    def both():
+        for n in (N, 2 * N):
+            errors.append(error_of(pool.here, n, f"bad_alloc of {n}"))
+
+    errors = []
+    both()
+    sizes = [error.__notes__[0].split("refused ")[1].split(" (")[0] for error in errors]
+    assert sizes == ["64 MiB", "128 MiB"]
+
+
+def test_cythons_functions_stand_between(pool):
+    """They add entries to the traceback that never ran."""
+    error = error_of(importlib.import_module("within").within, pool, N)
+    assert [entry.name for entry in traceback.extract_tb(error.__traceback__)][1:] == [
+        "within.within",
+        "within.outer",
+        "within.inner",
+    ]
+    assert error.__notes__[0].startswith(NOTE)
+
+
+def test_a_refusal_of_a_caller_is_none_of_what_it_calls_next(pool):
+    """At one and the same instruction, by code in C and then in Python."""
+
+    def raises(n, text):
+        raise RuntimeError(text)
+
+    errors = [error_of(function, N, "bad_alloc") for function in (pool.here, raises)]
+    assert not is_refusal(errors[1])
+    assert is_refusal(errors[0])
