@@ -4,6 +4,7 @@ import sys
 
 from memlimits import memory
 from memlimits._bindings.allocator import COUNTS, POLICIES
+from memlimits.cli.govern import LEVELS
 from memlimits.cli.sizes import FORM, parse_size
 
 TYPE_CHECKING = False
@@ -19,7 +20,7 @@ usage: memlimits run [options] script.py [ARGS...]
 """
 
 HELP = f"""{USAGE}
-Run an unchanged Python program, with its NumPy arrays inside memory limits.
+Run an unchanged Python program inside memory limits.
 
 options:
   --memory-limit SIZE   the most memory to hold; strict unless --policy says otherwise
@@ -30,14 +31,16 @@ options:
   --policy POLICY       at the memory limit: "strict" refuses, "guideline" goes on as long as the
                         system has memory, "wait" waits for other threads to free some
   --timeout S           seconds to wait with --policy wait; 60 unless given
+  --govern LEVEL        what counts: "numpy", arrays; "python", Python's objects, too; "all",
+                        whatever malloc gives to any library; "python" unless given
   --report FILE.json    write the closing report to this file as well
   --quiet               nothing of ours on standard error: no report, no refusals of C code
   -h, --help            show this and exit
 
 SIZE is {FORM}.
 Variables stand for options that are not given: MEMLIMITS_MEMORY_LIMIT, MEMLIMITS_CACHE_LIMIT,
-MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_COUNT, MEMLIMITS_TIMEOUT, MEMLIMITS_REPORT,
-MEMLIMITS_QUIET (1).
+MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_COUNT, MEMLIMITS_TIMEOUT, MEMLIMITS_GOVERN,
+MEMLIMITS_REPORT, MEMLIMITS_QUIET (1).
 Python's own options before the program (-X, -W, -O, -u, -B, -I, ...) are passed on to it.
 The script may also be a directory or a zip file with a __main__.py inside.
 Everything after it, or after the module or the code, is the program's own.
@@ -73,6 +76,8 @@ class Options:
     policy, count : str or None
     timeout : float or None
         Seconds.
+    govern : str or None
+        How much of the program's memory.
     report : str or None
         A file's name.
     quiet : bool
@@ -91,6 +96,7 @@ class Options:
     policy: "str | None" = None
     count: "str | None" = None
     timeout: "float | None" = None
+    govern: "str | None" = None
     report: "str | None" = None
     quiet = False
 
@@ -120,6 +126,12 @@ def _policy(text: str) -> str:
 def _count(text: str) -> str:
     if text not in COUNTS:
         raise ValueError(f"invalid count {text!r}: write one of {', '.join(COUNTS)}")
+    return text
+
+
+def _level(text: str) -> str:
+    if text not in LEVELS:
+        raise ValueError(f"invalid level {text!r}: write one of {', '.join(LEVELS)}")
     return text
 
 
@@ -156,6 +168,7 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--policy": _policy,
     "--count": _count,
     "--timeout": _seconds,
+    "--govern": _level,
     "--report": _file,
 }
 _WITHOUT_VALUE = ("--quiet", "--help")

@@ -42,6 +42,11 @@ class Report:
 
     It is made when the program is about to start: what the process holds by then is not the
     program's.
+
+    Attributes
+    ----------
+    level : {"numpy", "python", "all"}
+        How much of the program's memory is governed; to be set.
     """
 
     def __init__(self, program: "Sequence[str]", file: "JSONFile | None", *, quiet: bool) -> None:
@@ -50,6 +55,7 @@ class Report:
         self._file = file
         self._quiet = quiet
         self._pid = os.getpid()
+        self.level = "numpy"
 
     def write(self) -> None:
         """Write the report, unless this is a forked child of the process that made it.
@@ -65,7 +71,7 @@ class Report:
             return
 
     def _write(self) -> None:
-        values = facts(self._held_before)
+        values = facts(self._held_before, self.level)
         lines = [] if self._quiet else [describe(values)]
         if self._file is not None:
             try:
@@ -80,18 +86,21 @@ def _held(stats: "Stats") -> int:
     return stats.process_resident - stats.process_files + stats.process_swap
 
 
-def facts(held_before: int) -> "dict[str, Any]":
+def facts(held_before: int, level: str) -> "dict[str, Any]":
     """Return the statistics, the budgets, the newest refusal and what is not governed; in bytes.
 
     Parameters
     ----------
     held_before : int
         What the process had before the program, in bytes.
+    level : {"numpy", "python", "all"}
+        How much of the program's memory was governed.
     """
     stats = memory.stats()
     refusal = memory.latest_refusal()
     return {
         **stats._asdict(),
+        "governed": level,
         "ungoverned_peak": _ungoverned_peak(stats, held_before),
         "budgets": memory.budgets(),
         "last_refusal": None if refusal is None else _numbers(refusal),
@@ -123,7 +132,7 @@ def describe(values: "dict[str, Any]") -> str:
     ]
     if values["ungoverned_peak"] > max(_MUCH, values["process_peak_resident"] // _PART):
         about = format_size(values["ungoverned_peak"])
-        lines.append(f"about {about} were not governed: {_MORE['numpy']}")
+        lines.append(f"about {about} were not governed: {_MORE[values['governed']]}")
     if values["process_swap"]:
         lines.append(f"swapped out at the end: {format_size(values['process_swap'])}")
     if values["ungoverned"]:

@@ -6,7 +6,7 @@ import sys
 
 import memlimits
 from memlimits import _modules
-from memlimits.cli import _imports, options, program
+from memlimits.cli import govern, options, program
 from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.report import Report
@@ -47,8 +47,9 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
         raise CommandError(str(error)) from None
     except options.UsageError as error:
         options.fail(str(error))
-    if wanted.python:
-        _restart(wanted, argv)
+    level = wanted.govern or "python"
+    if wanted.python or govern.needs_start(level, os.environ):
+        _restart(wanted, argv, level)
     for sentence in options.unknown_variables(os.environ):
         say(f"warning: {sentence}")
     _set_limits(wanted)
@@ -63,8 +64,7 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     notes = _modules.for_notes()
     notes.put_on()
     notes.say_at_once(not wanted.quiet and sys.__stderr__ is not None)
-    if not _imports.when_imported(_govern_numpy, _govern_for_jax):
-        _govern_numpy()
+    report.level = govern.put_in_force(level)
     orig_argv = [*_interpreters_words(argv), *wanted.program]
     program.start(found, lambda: program.adopt(found, orig_argv, known))
 
@@ -87,12 +87,14 @@ def _interpreters_words(argv: "Sequence[str]") -> "list[str]":
     return words
 
 
-def _restart(wanted: "Options", argv: "Sequence[str]") -> None:
-    """Start the interpreter anew with its options, and the command again without them."""
+def _restart(wanted: "Options", argv: "Sequence[str]", level: str) -> None:
+    """Start the interpreter anew as the command asks for, and the command again without that."""
     boot = os.path.join(os.path.dirname(__file__), "_boot.py")
     words = [*_interpreters_words(argv)[1:], *wanted.python, boot, "run", *wanted.ours]
+    starts_all = govern.needs_start(level, os.environ)
+    environ = govern.environment(os.environ) if starts_all else os.environ
     try:
-        os.execv(sys.executable, [sys.executable, *words, "--", *wanted.program])
+        os.execve(sys.executable, [sys.executable, *words, "--", *wanted.program], environ)
     except OSError as error:
         raise CommandError(f"cannot start {sys.executable!r}: {error.strerror}") from None
 
@@ -159,16 +161,3 @@ def _set_wired_limit(limit: int) -> None:
             ) from None
     for warning in caught:
         say(f"warning: {warning.message}")
-
-
-def _govern_numpy() -> None:
-    """Have NumPy, which was just imported, allocate here for good."""
-    try:
-        memlimits.govern_numpy()
-    except Exception as error:
-        say(f"NumPy is not governed: {type(error).__name__}: {error}")
-
-
-def _govern_for_jax() -> None:
-    """Have arrays start where JAX, which is being imported, copies them."""
-    memlimits.govern_numpy(aligned=False)

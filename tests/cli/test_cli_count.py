@@ -26,7 +26,8 @@ except MemoryError:
 
 @pytest.fixture
 def run(tmp_path):
-    return runner(tmp_path)
+    run = runner(tmp_path)
+    return lambda source, *options: run(source, "--govern=numpy", *options)
 
 
 @pytest.mark.host

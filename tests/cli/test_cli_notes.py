@@ -22,7 +22,8 @@ def more(n=50 << 20):
 
 held = numpy.ones(40 << 20, numpy.uint8)
 """
-LIMITED = (*RUN, "--memory-limit=64MiB")
+# What an interpreter and pytest take themselves differs.
+LIMITED = (*RUN, "--govern=numpy", "--memory-limit=64MiB")
 
 
 def said(tmp_path, source, *words, code=1):
@@ -138,7 +139,7 @@ SENTENCE = (
 
 def said_in_c(tmp_path, source, *options, code=0, **keywords):
     write(tmp_path / "program.py", IN_C + textwrap.dedent(source))
-    words = [sys.executable, *RUN, "--memory-limit=32MiB", *options, "program.py"]
+    words = [sys.executable, *RUN, "--govern=numpy", "--memory-limit=32MiB", *options, "program.py"]
     done = subprocess.run(
         words,
         **{"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keywords},

@@ -63,7 +63,7 @@ DEFAULT = memlimits.get_memory_limit()
             [1024 * MIB, 1024 * MIB, 0, "guideline"],
         ),
         (["--policy", "strict"], [DEFAULT, DEFAULT, 0, "strict"]),
-        (["--policy=wait", "--memory-limit=1MiB"], [MIB, MIB, 0, "wait"]),
+        (["--policy=wait", "--memory-limit=90MiB"], [90 * MIB, 90 * MIB, 0, "wait"]),
         (["--cache-limit", "0"], [DEFAULT, 0, 0, "guideline"]),
         (
             ["--memory-limit=1.5GiB", "--cache-limit=1MiB", "--wired-limit", "4KiB", "--"],

@@ -31,8 +31,9 @@ def started(tmp_path):
     def start(source, *words, **options):
         path = tmp_path / "program.py"
         path.write_text(PRELUDE + textwrap.dedent(source))
+        # What Python's objects take is no round number.
         process = subprocess.Popen(
-            [sys.executable, *RUN, *words, path],
+            [sys.executable, *RUN, "--govern=numpy", *words, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,90 @@
+"""How much of a program's memory ``memlimits run`` governs."""
+
+import os
+
+import memlimits
+from memlimits import _modules
+from memlimits.cli import _imports
+from memlimits.cli.streams import say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Each governs what those before it do, and more.
+LEVELS = ("numpy", "python", "all")
+# What the program finds in LD_PRELOAD, while the command starts itself anew with more there.
+_KEPT = "_MEMLIMITS_LD_PRELOAD"
+
+
+def needs_start(level: str, environ: "Mapping[str, str]") -> bool:
+    """Whether the loader has to put a library before all others, and has not been asked to yet."""
+    return level == "all" and _KEPT not in environ and os.path.exists(_library())
+
+
+def environment(environ: "Mapping[str, str]") -> "dict[str, str]":
+    """Return the variables with which it does."""
+    before = environ.get("LD_PRELOAD", "")
+    both = f"{before}:{_library()}" if before else _library()
+    return {**environ, _KEPT: before, "LD_PRELOAD": both}
+
+
+def put_in_force(level: str) -> str:
+    """Have as much be governed from now on, for good; return what is.
+
+    The variables of the environment are the program's then.
+    """
+    if level == "all":
+        level = _govern_malloc()
+    if level != "numpy":
+        _govern_python()
+    if not _imports.when_imported(_govern_numpy, _govern_for_jax):
+        _govern_numpy()
+    return level
+
+
+def _library() -> str:
+    return os.path.join(os.path.dirname(memlimits.__file__), "lib", "libinterpose.so")
+
+
+def _govern_malloc() -> str:
+    _restore(os.environ)
+    why_not = _modules.for_process().take_part()
+    if why_not is not None:
+        say(f"malloc is not governed: {why_not}; as with --govern python")
+        return "python"
+    # Its own allocators go past malloc.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    return "all"
+
+
+def _restore(environ: "os._Environ[str]") -> None:
+    """Let the program, and what it starts, find what the user had put there."""
+    before = environ.pop(_KEPT, None)
+    if before:
+        environ["LD_PRELOAD"] = before
+    elif before is not None:
+        environ.pop("LD_PRELOAD", None)
+
+
+def _govern_python() -> None:
+    try:
+        governing = memlimits.govern_python()
+    except RuntimeError as error:
+        say(f"Python's objects are not governed: {error}")
+        return
+    if governing.ungoverned:
+        say(governing.ungoverned)
+
+
+def _govern_numpy() -> None:
+    """Have NumPy, which was just imported, allocate here for good."""
+    try:
+        memlimits.govern_numpy()
+    except Exception as error:
+        say(f"NumPy is not governed: {type(error).__name__}: {error}")
+
+
+def _govern_for_jax() -> None:
+    """Have arrays start where JAX, which is being imported, copies them."""
+    memlimits.govern_numpy(aligned=False)

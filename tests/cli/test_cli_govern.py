@@ -1,0 +1,130 @@
+"""What ``--govern`` has count."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from support.commands import RUN, execute, write
+
+pytestmark = pytest.mark.usefixtures("buffered_streams")
+
+MIB = 1 << 20
+# Each holds 100 MiB of one kind.
+OBJECTS = "held = bytearray(b'x') * (100 << 20)"
+MALLOC = """
+import ctypes
+malloc = ctypes.CDLL(None).malloc
+malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+held = malloc(100 << 20)
+if held:
+    ctypes.memset(held, 1, 100 << 20)
+"""
+ARRAYS = "import numpy; held = numpy.ones(100 << 20, numpy.uint8)"
+
+
+def run(tmp_path, source, *options, code=0, **environment):
+    write(tmp_path / "program.py", source)
+    words = [sys.executable, *RUN, *options, "program.py"]
+    done = subprocess.run(
+        words, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def peak(tmp_path, source, *options, **environment):
+    run(tmp_path, source, "--report=report.json", *options, **environment)
+    return json.loads((tmp_path / "report.json").read_text())["peak"]
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    ("level", "counted"),
+    [("numpy", [ARRAYS]), ("python", [ARRAYS, OBJECTS]), ("all", [ARRAYS, OBJECTS, MALLOC])],
+)
+def test_a_level_counts_its_own_and_no_other(tmp_path, level, counted):
+    for source in (ARRAYS, OBJECTS, MALLOC):
+        if source == ARRAYS:
+            pytest.importorskip("numpy")
+        held = peak(tmp_path, source, f"--govern={level}")
+        assert (held >= 100 * MIB) == (source in counted), (source, held)
+        # Nothing is counted by two of them.
+        assert held < 150 * MIB
+
+
+@pytest.mark.host
+def test_python_is_the_level_unless_another_is_asked_for(tmp_path):
+    assert peak(tmp_path, OBJECTS) >= 100 * MIB > peak(tmp_path, MALLOC)
+    assert peak(tmp_path, MALLOC, MEMLIMITS_GOVERN="all") >= 100 * MIB
+    assert peak(tmp_path, OBJECTS, "--govern=numpy", MEMLIMITS_GOVERN="all") < MIB
+
+
+@pytest.mark.host
+def test_what_malloc_is_refused_is_null_and_said_at_once(tmp_path):
+    done = run(tmp_path, MALLOC + "print(held)", "--govern=all", "--memory-limit=64MiB")
+    assert done.stdout == "None\n"
+    said = done.stderr.splitlines()[0]
+    assert said.startswith(
+        "memlimits: refused 100 MiB (104,857,600 bytes) to malloc: memory limit "
+    )
+
+
+@pytest.mark.host
+def test_the_program_finds_its_environment_and_words_as_they_were(tmp_path):
+    show = """
+        import os, sys
+        print({name: value for name, value in os.environ.items() if "MEMLIMITS" in name})
+        print(os.environ.get("LD_PRELOAD"), sys.argv, sys.flags.optimize, __name__, __debug__)
+        print(os.environ.get("ARROW_DEFAULT_MEMORY_POOL"))
+        """
+    environment = {name: value for name, value in os.environ.items() if "MEMLIMITS" not in name}
+    write(tmp_path / "program.py", show)
+    outputs = [
+        execute(*RUN, "-O", f"--govern={level}", "program.py", "--govern", "x", "",
+                cwd=tmp_path, env=environment).stdout.decode().splitlines()
+        for level in ("python", "all")
+    ]  # fmt: skip
+    assert outputs[0][:2] == outputs[1][:2]
+    assert outputs[0][1].startswith("None ['program.py', '--govern', 'x', ''] 1 __main__ False")
+    assert [lines[2] for lines in outputs] == ["None", "system"]
+
+
+@pytest.mark.host
+def test_what_a_user_preloads_stays_for_what_the_program_starts(tmp_path):
+    show = "import os; print(os.environ['LD_PRELOAD'], os.environ['ARROW_DEFAULT_MEMORY_POOL'])"
+    libm = "libm.so.6"
+    done = run(
+        tmp_path, show, "--govern=all", LD_PRELOAD=libm, ARROW_DEFAULT_MEMORY_POOL="mimalloc"
+    )
+    assert done.stdout == f"{libm} mimalloc\n"
+
+
+@pytest.mark.host
+def test_where_malloc_cannot_be_governed_that_is_said_and_the_rest_is(tmp_path):
+    # As where the loader looks at no LD_PRELOAD: it was asked for, and is not there.
+    done = run(
+        tmp_path,
+        OBJECTS + "; print('went on')",
+        "--govern=all",
+        "--report=report.json",
+        _MEMLIMITS_LD_PRELOAD="",
+    )
+    assert done.stdout == "went on\n"
+    assert done.stderr.startswith(
+        "memlimits: malloc is not governed: the library that stands in for malloc was not loaded "
+        "when the process started; as with --govern python\n"
+    )
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["governed"] == "python"
+    assert report["peak"] >= 100 * MIB
+
+
+@pytest.mark.parametrize("level", ["", "NumPy", "malloc", "1"])
+def test_what_is_no_level_is_refused(tmp_path, level):
+    done = run(tmp_path, "", f"--govern={level}", code=2)
+    assert f"argument --govern: invalid level {level!r}: write one of numpy, python, all" in (
+        done.stderr
+    )
