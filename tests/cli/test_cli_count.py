@@ -1,5 +1,6 @@
 """`memlimits run --count`: what the memory limit is on."""
 
+import functools
 import json
 import os
 import re
@@ -24,10 +25,13 @@ except MemoryError:
 """
 
 
+def run_with_numpy(run, source, *options, **keywords):
+    return run(source, "--govern=numpy", *options, **keywords)
+
+
 @pytest.fixture
 def run(tmp_path):
-    run = runner(tmp_path)
-    return lambda source, *options: run(source, "--govern=numpy", *options)
+    return functools.partial(run_with_numpy, runner(tmp_path))
 
 
 @pytest.mark.host
