@@ -108,7 +108,7 @@ ALONE = listed("ALONE")
 INTERPOSED = [
     Extension(
         "memlimits.lib.libinterpose",
-        ["objc/interpose.c"],
+        ["objc/interpose.c", "objc/interpose_maps.c"],
         depends=["setup.py", "objc/interpose.h"],
         extra_compile_args=[*FLAGS, "-fno-builtin"],
         extra_link_args=[*LINK_FLAGS, "-ldl"],

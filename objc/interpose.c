@@ -104,6 +104,11 @@ static const memlimits_interposed *taking_part(void)
     return likely(functions != NULL) && likely(own == 0) ? functions : NULL;
 }
 
+const memlimits_interposed *memlimits_taking_part(void)
+{
+    return taking_part();
+}
+
 PUBLIC const char *memlimits_interpose_other(void)
 {
     Dl_info found;

@@ -39,6 +39,9 @@ typedef struct memlimits_interposer {
 typedef int (*memlimits_interpose_function)(const memlimits_interposed *functions,
                                             memlimits_interposer *out);
 
+/* Within the library: the core, where it serves what this thread asks for now. */
+const memlimits_interposed *memlimits_taking_part(void);
+
 /* By these names the library is found in the process. The second says whose malloc a program gets
  * that asks for it: NULL, this library's; else the path of the one that was there before. */
 #define MEMLIMITS_INTERPOSE "memlimits_interpose"

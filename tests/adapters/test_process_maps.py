@@ -1,0 +1,206 @@
+"""Mappings of allocators that bring their own pages, in a process whose malloc is ours."""
+
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import memlimits
+from support.process import PRELUDE, execute
+
+LIBRARY = Path(memlimits.__file__).parent / "lib" / "libinterpose.so"
+
+pytestmark = [
+    pytest.mark.inside,
+    pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only"),
+]
+
+MAPS = """
+    import errno
+    from ctypes import CDLL, c_int, c_long, c_size_t, c_void_p, get_errno, memset, string_at
+    from memlimits.adapters import _process
+
+    assert _process.take_part() is None
+    libc = CDLL(None, use_errno=True)
+    libc.mmap.restype, libc.mmap64.restype = c_void_p, c_void_p
+    libc.mmap.argtypes = [c_void_p, c_size_t, c_int, c_int, c_int, c_long]
+    libc.mmap64.argtypes = libc.mmap.argtypes
+    libc.munmap.argtypes = [c_void_p, c_size_t]
+    libc.mprotect.argtypes = [c_void_p, c_size_t, c_int]
+    libc.mremap.restype, libc.mremap.argtypes = c_void_p, [c_void_p, c_size_t, c_size_t, c_int]
+    libc.sbrk.restype, libc.sbrk.argtypes = c_void_p, [c_long]
+    NORESERVE = 0x4000
+    LIKE_JEMALLOC = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE
+    READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+    FAILED, MAYMOVE = c_void_p(-1).value, 1
+
+    def map(n, protection=READ_WRITE, flags=LIKE_JEMALLOC, start=None):
+        return libc.mmap(start, n, protection, flags, -1, 0)
+
+    def unmap(start, n):
+        assert libc.munmap(start, n) == 0
+
+    def since(before=memlimits.get_active_memory()):
+        # In whole MiB: Python's own small objects come and go.
+        return (memlimits.get_active_memory() - before + MIB // 2) // MIB
+"""
+
+
+def run(script):
+    source = (
+        "".join(map(textwrap.dedent, [PRELUDE, MAPS, script])) + "\nprint('done', flush=True)\n"
+    )
+    done = execute(source, env={**os.environ, "LD_PRELOAD": str(LIBRARY)})
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    assert done.stdout == "done\n"
+
+
+def test_it_is_a_block_until_it_is_unmapped():
+    run("""
+        for function in (libc.mmap, libc.mmap64):
+            start = function(None, 10 * MIB, READ_WRITE, LIKE_JEMALLOC, -1, 0)
+            assert since() == 10 and start % 4096 == 0
+            assert string_at(start, 10 * MIB) == bytes(10 * MIB)
+            memset(start, 1, 10 * MIB)
+            unmap(start, 10 * MIB)
+            assert since() == 0
+    """)
+
+
+def test_it_is_a_block_until_the_last_of_it_is_unmapped():
+    run("""
+        start = map(8 * MIB)
+        memset(start, 1, 8 * MIB)
+        resident = proc("RssAnon")
+        for at in (0, 6, 2):
+            unmap(start + at * MIB, 2 * MIB)
+            assert since() == 8
+        # What the program gave back the system has.
+        assert resident - proc("RssAnon") > 5 * MIB
+        assert string_at(start + 4 * MIB, 2 * MIB) == bytes([1]) * (2 * MIB)
+        unmap(start + 4 * MIB, 2 * MIB)
+        assert since() == 0
+    """)
+
+
+def test_a_range_may_be_of_a_block_and_of_the_kernels():
+    run("""
+        NOREPLACE, page = 0x100000, 4096
+        beside = {True: 0, False: 0}
+        for _ in range(20):
+            start = map(4 * MIB)
+            at = {True: start - page, False: start + 4 * MIB}
+            for before, place in at.items():
+                found = map(page, flags=LIKE_JEMALLOC | NOREPLACE, start=place)
+                if found != place:
+                    continue
+                beside[before] += 1
+                unmap(min(start, place), 4 * MIB + page)
+                assert since() == 0
+                # Nothing is there any more.
+                assert map(page, flags=LIKE_JEMALLOC | NOREPLACE, start=place) == place
+                unmap(place, page)
+                break
+            else:
+                unmap(start, 4 * MIB)
+            memlimits.clear_cache()
+        assert any(beside.values())
+    """)
+
+
+def test_whose_block_it_is_next_finds_no_protection_and_no_bytes():
+    run("""
+        start = map(4 * MIB)
+        memset(start, 1, 4 * MIB)
+        assert libc.mprotect(start, MIB, 0) == 0
+        unmap(start, 4 * MIB)
+        for _ in range(3):
+            again = map(4 * MIB)
+            assert string_at(again, 4 * MIB) == bytes(4 * MIB)
+            memset(again, 1, 4 * MIB)
+            unmap(again, 4 * MIB)
+        block = memlimits.allocate(4 * MIB)
+        memoryview(block)[:] = bytes([2]) * (4 * MIB)
+    """)
+
+
+def test_what_does_not_fit_is_refused_and_not_had_otherwise():
+    run("""
+        assert libc.sbrk(4096) != FAILED
+        memlimits.set_memory_policy("strict")
+        memlimits.set_memory_limit(64 * MIB)
+        assert map(100 * MIB) == FAILED and get_errno() == errno.ENOMEM
+        refusal = memlimits.last_refusal()
+        assert (refusal.requested, refusal.limit) == (100 * MIB, 64 * MIB)
+        assert libc.sbrk(4096) == FAILED and get_errno() == errno.ENOMEM
+        assert libc.sbrk(0) != FAILED
+        assert since() == 0
+        start = map(10 * MIB)
+        assert since() == 10
+        unmap(start, 10 * MIB)
+    """)
+
+
+def test_other_mappings_are_the_kernels():
+    run("""
+        anonymous = mmap.MAP_ANONYMOUS | NORESERVE
+        others = [
+            map(4 * MIB, flags=LIKE_JEMALLOC & ~NORESERVE),
+            map(4 * MIB, protection=0),
+            map(4 * MIB, protection=mmap.PROT_READ),
+            map(4 * MIB, flags=anonymous | mmap.MAP_SHARED),
+            map(MIB // 2),
+        ]
+        fixed = 0x10
+        others.append(map(4 * MIB, flags=LIKE_JEMALLOC | fixed, start=others[0]))
+        assert others[-1] == others[0]
+        assert since() == 0
+        for start in others:
+            unmap(start, 4 * MIB if start != others[4] else MIB // 2)
+        assert libc.munmap(1, 4096) == -1 and get_errno() == errno.EINVAL
+        assert libc.munmap(others[0], 0) == -1 and get_errno() == errno.EINVAL
+    """)
+
+
+def test_it_grows_elsewhere_with_what_it_has():
+    run("""
+        start = map(4 * MIB)
+        memset(start, 7, 4 * MIB)
+        assert libc.mremap(start, 4 * MIB, 8 * MIB, 0) == FAILED and get_errno() == errno.ENOMEM
+        grown = libc.mremap(start, 4 * MIB, 8 * MIB, MAYMOVE)
+        assert since() == 8
+        assert string_at(grown, 8 * MIB) == bytes([7]) * (4 * MIB) + bytes(4 * MIB)
+        shorter = libc.mremap(grown, 8 * MIB, 2 * MIB, MAYMOVE)
+        assert string_at(shorter, 2 * MIB) == bytes([7]) * (2 * MIB)
+        unmap(shorter, 2 * MIB)
+        assert since() == 0
+        own = map(4 * MIB, flags=LIKE_JEMALLOC & ~NORESERVE)
+        moved = libc.mremap(own, 4 * MIB, 8 * MIB, MAYMOVE)
+        assert moved != FAILED and since() == 0
+        unmap(moved, 8 * MIB)
+    """)
+
+
+def test_threads_and_forks():
+    run("""
+        def churn(mark):
+            for _ in range(200):
+                start = map(2 * MIB)
+                memset(start, mark, 1000)
+                assert string_at(start, 1000) == bytes([mark]) * 1000
+                unmap(start, MIB)
+                unmap(start + MIB, MIB)
+        threads = [threading.Thread(target=churn, args=(mark,)) for mark in (1, 2, 3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                churn(4)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        for thread in threads:
+            thread.join()
+        assert since() == 0
+    """)
