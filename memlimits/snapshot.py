@@ -106,7 +106,8 @@ class Stats:
     commits : int
         Commits of residency sets.
     reserved : int
-        Bytes of the memory limit that are kept for those who hold reservations.
+        Bytes of the memory limit that are kept for those who hold reservations; and while Python's
+        memory is governed, for what follows a refusal.
     trims, trimmed : int
         How often `trim` returned memory to reach its target, and the bytes.
     pressure_trims, pressure_trimmed : int

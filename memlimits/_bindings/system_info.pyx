@@ -20,8 +20,8 @@ from memlimits._engine.pressure cimport pressure_set, pressure_trim
 from memlimits._engine.system_room cimport room_lower_unfaulted
 from memlimits._ledger.accounts cimport Account, account_reserved_for
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, Limits, limits_least_available, limits_process_room, limits_room,
-    limits_unreserved,
+    COUNT_PROCESS, Limits, limits_kept_back, limits_least_available, limits_process_room,
+    limits_room, limits_unreserved,
 )
 
 from memlimits.errors import DeviceError
@@ -135,7 +135,7 @@ def candidates(Allocator allocator not None):
         n = min(n, saturating_sub(
             limits_process_room(&limits, limits.process) + own + limits.cache, LOOSE))
     found = [("limit", "memory limit", n)]
-    if limits.reserved > own:
+    if limits.reserved + limits_kept_back(&limits) > own:
         found.append((
             "reservation", "reserved for others",
             saturating_sub(limits_unreserved(&limits, own), used)))

@@ -217,6 +217,7 @@ cdef void check_accounts(const Accounts *accounts, const Limits *limits) noexcep
     # Who has charged bytes and does not have them yet has what was reserved for them.
     at_most(claimed - active, limits.reserved, b"what is claimed and not charged is reserved")
     at_most(limits.reserved, claimed, b"what is reserved is claimed")
+    at_most(limits.kept_back, limits.wanted_back, b"what is kept back is wanted")
     same(accounts.open != NULL, accounts.opened != 0, b"that an account is open is to be seen")
 
 

@@ -14,7 +14,8 @@ from memlimits._heap.heaps cimport (
 )
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, POLICY_WAIT, limits_cache_limit, limits_default, limits_is_outdated, limits_note,
+    COUNT_PROCESS, POLICY_WAIT, limits_cache_limit, limits_default, limits_is_outdated,
+    limits_keep_back, limits_note,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.pins cimport pins_survey
@@ -33,6 +34,15 @@ cdef void controls_set_memory_limit(Core *core, uint64_t limit, bint follows) no
     core_stop(core)
     core.limits.memory_follows = follows
     core.limits.memory_limit = limits_default(&core.limits) if follows else limit
+    go_on_within_limit(core)
+
+
+cdef void controls_keep_back(Core *core, uint64_t n) noexcept nogil:
+    cdef uint64_t _trim = 0
+    core_stop(core)
+    core.limits.wanted_back = n
+    core.limits.kept_back = min(core.limits.kept_back, n)
+    limits_keep_back(&core.limits, 0, &_trim)
     go_on_within_limit(core)
 
 

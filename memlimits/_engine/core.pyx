@@ -25,7 +25,8 @@ from memlimits._ledger.accounts cimport (
 )
 from memlimits._ledger.limits cimport (
     limits_add_unfaulted, limits_cache_room, limits_excess, limits_headroom, limits_init,
-    limits_needs_look, limits_note, limits_note_peak, limits_note_sharers, limits_note_sizes,
+    limits_keep_back, limits_needs_look, limits_note, limits_note_peak, limits_note_sharers,
+    limits_note_sizes,
     limits_reserve, limits_returned,
 )
 from memlimits._residency.plan cimport residency_close, residency_init, residency_release
@@ -324,6 +325,7 @@ cdef void end_shift(Core *core, Resource *resource) noexcept nogil:
 cdef Resource *core_free_slow_path(Core *core, Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap
     cdef Resource *detached = NULL
+    cdef uint64_t trim = 0
     if load_acquire(&resource.charge) != NULL and free_charged(core, resource, start):
         return NULL
     core_stop(core)
@@ -337,6 +339,7 @@ cdef Resource *core_free_slow_path(Core *core, Resource *resource, void *start) 
     else:
         cache_free(&heap.cache, resource, start)
         core_note(core)
+        limits_keep_back(&core.limits, 0, &trim)
         detached = core_detach_excess(core)
     core_wake(core)
     core_resume(core, False)

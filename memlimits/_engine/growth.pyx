@@ -36,7 +36,8 @@ from memlimits._heap.resource cimport (
 )
 from memlimits._ledger.limits cimport (
     DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_add_unfaulted, limits_cancel,
-    limits_confirm, limits_easy_growth, limits_longest, limits_reserve, limits_set_aside,
+    limits_confirm, limits_easy_growth, limits_keep_back, limits_longest, limits_reserve,
+    limits_set_aside,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_update
@@ -159,6 +160,7 @@ cdef bint decide(
     if not room_look(core, growth, waiter.own, &plan.reading, &trim, blocker):
         return False
     if not waiter_is_blocked(core, waiter, blocker):
+        limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)
         plan.overrun = limits_reserve(&core.limits, growth, returned) or plan.reading.overruns
         core.limits.reserved -= waiter.own

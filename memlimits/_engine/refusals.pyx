@@ -42,6 +42,7 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     refusal.asker = ANYONE
     refusal.serial = traces_add(&core.traces, refusal, place, time_of(CLOCK_COARSE))
     core.limits.refusals[<int> refusal.blocked_by] += 1
+    core.limits.kept_back = 0
     core.latest = refusal[0]
     memcpy(mine(), refusal, sizeof(Refusal))
 

@@ -16,8 +16,9 @@ from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, RESIZING, Resource
 from memlimits._ledger.limits cimport (
     COUNT_PROCESS, LIMIT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM, WAIT, Limits,
-    Verdict, limits_default, limits_extend_credit, limits_judge, limits_lower_unfaulted,
-    limits_least_process_over, limits_process_over, limits_process_room, limits_room,
+    Verdict, limits_default, limits_extend_credit, limits_judge, limits_kept_back,
+    limits_lower_unfaulted, limits_least_process_over, limits_process_over, limits_process_room,
+    limits_room,
     limits_unclaimed, limits_unreserved,
 )
 
@@ -185,7 +186,8 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
 
 cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
     cdef uint64_t kept = limits.footprint - limits.cache
-    return RESERVATION if kept + growth <= limits.memory_limit else LIMIT
+    cdef uint64_t limit = limits.memory_limit - limits_kept_back(limits)
+    return RESERVATION if kept + growth <= limit else LIMIT
 
 
 cdef Blocker process_ends_at(const Core *core, uint64_t own, const Reading *reading) noexcept nogil:

@@ -46,6 +46,10 @@ cdef struct Limits:
     uint64_t cache_limit        # as set; means nothing while cache_follows
     bint cache_follows          # the cache limit is the memory limit
     uint64_t reserved           # of the memory limit, for those who hold reservations
+    # Likewise, and of the system's room, for what follows a refusal: an error has to be raised and
+    # told. What is wanted, and what there is: 0 from a refusal on, until there is room for it.
+    uint64_t wanted_back
+    uint64_t kept_back
     uint64_t wired_limit
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     Policy policy
@@ -150,6 +154,11 @@ cdef extern Verdict limits_judge(
     const Limits *limits, uint64_t n, uint64_t own, uint64_t heaps, uint64_t *trim) noexcept nogil
 # What the memory limit leaves to those who have nothing reserved.
 cdef extern uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil
+# What of it is kept back until something is refused.
+cdef extern uint64_t limits_kept_back(const Limits *limits) noexcept nogil
+# While stopped: keeps it back again if there is room, after growth by n, once `trim` bytes of the
+# cache are returned; more of them, where it takes that.
+cdef extern void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil
 # How long an idle resource may be to serve n bytes, where growth would return others instead, and
 # where it makes no peak: that is for the caller to see. 0 for no longer than a hit may take.
 cdef extern uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil

@@ -17,6 +17,9 @@ cdef enum:
     MARGIN_PART = 64
     LEAST_MARGIN = 2 << 20
     MOST_MARGIN = 32 << 20
+# Of the memory limit this part is kept back for what follows a refusal, at most.
+cdef enum:
+    KEPT_BACK_PART = 8
 
 cdef void limits_init(Limits *limits) noexcept nogil:
     limits.memory_follows = True
@@ -78,7 +81,26 @@ cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil:
 
 
 cdef uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil:
-    return saturating_sub(limits.memory_limit, saturating_sub(limits.reserved, own))
+    cdef uint64_t others = saturating_sub(limits.reserved, own)
+    return saturating_sub(limits.memory_limit, others + limits_kept_back(limits))
+
+
+cdef uint64_t limits_kept_back(const Limits *limits) noexcept nogil:
+    return min(limits.kept_back, limits.memory_limit // KEPT_BACK_PART)
+
+
+cdef bint is_owed(const Limits *limits) noexcept nogil:
+    """Whether it is to be kept back again."""
+    return limits.kept_back < limits.wanted_back
+
+
+cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil:
+    cdef uint64_t wanted = min(limits.wanted_back, limits.memory_limit // KEPT_BACK_PART)
+    cdef uint64_t limit = saturating_sub(limits.memory_limit, limits.reserved)
+    cdef uint64_t kept = limits.footprint - limits.cache
+    if is_owed(limits) and kept + n + wanted <= limit:
+        limits.kept_back = limits.wanted_back
+        trim[0] = max(trim[0], saturating_sub(limits.footprint + n + wanted, limit))
 
 
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
@@ -132,7 +154,7 @@ cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) n
 
 cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
     cdef uint64_t room = saturating_sub(available, limits.unfaulted)
-    return saturating_sub(saturating_sub(room, limits.reserved), limits.margin)
+    return saturating_sub(room, limits.reserved + limits_kept_back(limits) + limits.margin)
 
 
 cdef uint64_t limits_process_room(const Limits *limits, uint64_t process) noexcept nogil:
@@ -247,7 +269,7 @@ cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
 
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
     cdef uint64_t limit = limits_unreserved(limits, 0)
-    if limits.waiting:
+    if limits.waiting or is_owed(limits):
         return 0
     if limits.footprint <= min(limit, limits_cache_limit(limits)):
         return INT64_MAX
@@ -257,5 +279,7 @@ cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
 
 
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:
+    if is_owed(limits):
+        return 0
     return min(min(limits_unreserved(limits, 0), limits_cache_limit(limits)),
                untrimmed(limits, limits.highest, heaps))

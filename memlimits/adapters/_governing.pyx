@@ -46,8 +46,11 @@ cdef class Governing:
 
 
 cdef inline void end(Governing governing) noexcept:
-    if governing.count != NULL:
-        count_atomically(governing.count, -take_atomically(&governing.counted, INT64_MAX))
+    cdef int64_t counted = take_atomically(&governing.counted, INT64_MAX)
+    if counted:
+        count_atomically(governing.count, -counted)
+        if governing.closed != NULL:
+            governing.closed()
 
 
 cdef Governing new_governing(int64_t *count, int64_t counted):

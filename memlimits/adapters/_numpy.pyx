@@ -141,11 +141,15 @@ cdef int64_t open_governings = 0
 cdef inline Resource *find(const void *start) noexcept nogil:
     """Of data that we gave; NULL for other data.
 
-    NumPy's own may lie in a block of ours, too, behind what Python's debug hooks put before it.
+    NumPy's own may lie in a block of ours, too, which Python or malloc gave it: behind what the
+    debug hooks put before it, or one of those that do not start at multiples of ALIGNMENT.
     """
-    if <uintptr_t> start & (BEHIND - 1):
+    cdef Resource *resource = pagemap_find_any(pages, start)
+    if resource != NULL and (
+        <uintptr_t> start & (BEHIND - 1) or resource.block_size & (ALIGNMENT - 1)
+    ):
         return NULL
-    return pagemap_find_any(pages, start)
+    return resource
 
 
 cdef inline bint is_unaligned(int64_t governings) noexcept nogil:

@@ -11,6 +11,7 @@ from libc.string cimport memcpy
 
 from memlimits._base.sync cimport add_atomically, load_count, store_release
 from memlimits._bindings.allocator cimport Allocator, get_default
+from memlimits._engine.controls cimport controls_keep_back
 from memlimits._engine.family cimport family_calloc, family_free, family_malloc, family_realloc
 from memlimits._engine.refusals cimport refusals_tell
 from memlimits._heap.heap cimport heap_free
@@ -79,6 +80,9 @@ cdef enum:
     LEAST_ARENA = 256 << 10
     # What pymalloc cuts from arenas, 512 bytes, and what the debug hooks add to that.
     LONGEST_SMALL = 512 + 64
+    # Of the memory limit, for the error that follows a refusal, its traceback, and what is made of
+    # it: two arenas.
+    FOR_ERRORS = 2 << 20
 
 cdef Allocator allocator = get_default()
 cdef const PageMap *pages = &allocator.core.pages
@@ -291,6 +295,11 @@ cdef int place_all() except -1:
     return 0
 
 
+cdef void after_one_closed() noexcept nogil:
+    if load_count(&open_governings) == 0:
+        controls_keep_back(&allocator.core, 0)
+
+
 cdef object placing = RLock()
 cdef bint placed = False
 
@@ -305,6 +314,9 @@ def govern_python():
 
     Where an allocation is refused, Python raises `MemoryError`, and `last_refusal` has the numbers:
     those of the arena, where a small object was the first that did not fit.
+
+    Of the memory limit 2 MiB, but an eighth at most, are kept back until something is refused, so
+    that the error can be raised, printed and logged, and again once there is room.
 
     Budgets do not charge any of it, and under the ``"wait"`` policy it does not wait.
 
@@ -332,6 +344,8 @@ def govern_python():
             placed = True
     sys.modules["memlimits._modules"].for_notes().put_on()
     governing = new_governing(&open_governings, 1)
+    governing.closed = after_one_closed
+    controls_keep_back(&allocator.core, FOR_ERRORS)
     governing.ungoverned = ungoverned()
     return governing
 

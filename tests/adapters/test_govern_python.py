@@ -225,13 +225,18 @@ with govern_python(), govern_numpy():
     strings = numpy.array(["x" * 40_000] * 50, dtype=numpy.dtypes.StringDType())
     del array, strings
     assert memlimits.get_active_memory() - active < 2 * MIB
-# What NumPy allocates by Python's functions, as it does by default from 2.5 on.
+# What NumPy allocates by Python's functions, as it does by default from 2.5 on, is given back so.
 with govern_python():
     array = numpy.ones(MIB)
+    small = [numpy.full(n, n % 256, numpy.uint8) for n in range(1, 1000)]
     with govern_numpy():
         array.resize(3 * MIB, refcheck=False)
         assert array.sum() == MIB
-    del array
+        for each in small:
+            each.resize(len(each) + 10, refcheck=False)
+        more = [numpy.full(n, n % 256, numpy.uint8) for n in range(1, 1000)]
+        assert all(each[0] == (n % 256) for n, each in enumerate(more, 1))
+    del array, small, more
 assert memlimits.get_active_memory() - active < 2 * MIB
 """)
 

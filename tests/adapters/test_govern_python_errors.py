@@ -1,0 +1,130 @@
+"""What can still be done when Python's memory was refused: the error is raised, told, survived.
+
+For that a part of the memory limit is kept back, and given way at a refusal.
+"""
+
+import re
+import sys
+
+import pytest
+
+from support.process import execute
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif("t" in sys.abiflags, reason="objects are mimalloc's"),
+]
+
+HEAD = """
+import logging, sys
+import memlimits
+
+MIB = 1 << 20
+memlimits.set_memory_policy("strict")
+memlimits.set_memory_limit({limit} * MIB)
+governing = memlimits.govern_python()
+
+def fill(held):
+    while True:
+        held.append([len(held)])
+"""
+
+
+def run(script, limit, code=0):
+    done = execute(HEAD.format(limit=limit) + script)
+    assert done.returncode == code, done.stderr
+    assert "another exception" not in done.stderr
+    assert "lost sys.stderr" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("limit", [8, 16, 64])
+def test_the_traceback_of_an_error_that_ends_the_program(limit):
+    """All of the list is alive when it is printed."""
+    done = run("\nfill(held := [])\n", limit, code=1)
+    assert re.fullmatch(
+        r"Traceback \(most recent call last\):\n"
+        r'  File "<string>", line \d+, in <module>\n'
+        r'(    .*\n)*  File "<string>", line \d+, in fill\n'
+        r"(    .*\n)*MemoryError\n"
+        rf"memlimits: refused .* to Python: memory limit {limit} MiB \(strict\), in use .*\n",
+        done.stderr,
+    ), done.stderr
+
+
+@pytest.mark.parametrize("limit", [8, 16, 64])
+def test_an_error_that_is_caught_and_logged(limit):
+    """Again and again: what is kept back is kept again once there is room."""
+    done = run(
+        """
+def work():
+    held = []
+    try:
+        fill(held)
+    except MemoryError:
+        logging.exception("it was too much")
+        print(f"{len(held):,} objects, limit {memlimits.get_memory_limit() // MIB:,} MiB")
+
+for _ in range(4):
+    work()
+    stats = memlimits.stats()
+    assert stats.footprint <= stats.memory_limit and stats.overruns == 0
+    assert stats.refusals_by_limit == stats.refusals
+""",
+        limit,
+    )
+    assert done.stderr.count("ERROR:root:it was too much\nTraceback") == 4
+    assert done.stderr.count("MemoryError\n") == 4
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_when_it_is_kept_and_when_not():
+    run(
+        """
+import numpy
+memlimits.govern_numpy()
+
+def refused(make):
+    try:
+        make()
+    except MemoryError:
+        return memlimits.last_refusal().blocked_by
+
+def reserved():
+    return memlimits.stats().reserved
+
+assert reserved() == 2 * MIB
+# A sixty-third MiB would fit the limit, and not what is kept back.
+assert refused(lambda: bytes(62 * MIB)) == "limit"
+assert refused(lambda: bytes(50 * MIB)) is None
+assert reserved() == 2 * MIB
+with memlimits.reserve(30 * MIB):
+    assert reserved() == 32 * MIB
+# While there is no room for it it is not, and freeing makes some. Whoever is refused: NumPy has an
+# error to raise, too.
+for make in bytes, memlimits.allocate, lambda n: numpy.ones(n // 8):
+    memlimits.clear_cache()
+    room = 64 * MIB - memlimits.stats().footprint
+    held = bytes(room - 3 * MIB)
+    assert refused(lambda: make(3 * MIB)) == "limit"
+    more = make(2 * MIB + 500_000)
+    assert reserved() == 0
+    del held
+    assert reserved() == 2 * MIB and memlimits.stats().footprint <= 62 * MIB
+    del more
+# A lower limit keeps back an eighth.
+memlimits.set_memory_limit(8 * MIB)
+assert reserved() == MIB
+memlimits.set_memory_limit(64 * MIB)
+assert reserved() == 2 * MIB
+second = memlimits.govern_python()
+second.close()
+assert reserved() == 2 * MIB
+governing.close()
+assert reserved() == 0
+assert refused(lambda: memlimits.allocate(80 * MIB)) == "limit"
+block = memlimits.allocate(40 * MIB)
+assert reserved() == 0
+""",
+        64,
+    )
