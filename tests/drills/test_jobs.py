@@ -13,11 +13,13 @@ from support.units import MIB
 
 pytestmark = [pytest.mark.host, needs_groups]
 
-# By the options that govern what they take.
-GOVERNED = {
-    "": ["numpy_matrices", "numpy_sort", "thread_pool_arrays"],
+# Of few libraries, and what they are governed by.
+SOME = {
+    "--govern numpy": ["numpy_sort", "thread_pool_arrays"],
+    "--govern python": ["json_loads", "pandas_strings", "thread_pool"],
+    "--govern all": ["bytes_join", "instances", "numpy_matrices", "pandas_csv", "sqlite_table"],
 }
-SOME = [(job, options) for options, names in GOVERNED.items() for job in names]
+SOME = [(job, options) for options, names in SOME.items() for job in names]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ ENDS = {
 @pytest.mark.parametrize("program", ENDS)
 def test_ends_are_told_apart(program, tmp_path):
     ended = jobs.execute([sys.executable, "-c", program], tmp_path, 64 * MIB, timeout=3)
-    end = jobs.judge("some_job", ended, "as it is to be\n", tmp_path / "no report")
+    end = jobs.judge("json_loads", ended, "as it is to be\n", tmp_path / "no report")
     assert end.kind == ENDS[program]
 
 
@@ -105,8 +107,9 @@ def test_a_child_left_behind_is_ended(tmp_path):
     assert jobs.execute([sys.executable, "-c", program], tmp_path).status == 0
 
 
-def test_jobs_know_nothing_of_limits():
+def test_jobs_are_documented_and_know_nothing_of_limits():
     assert len(jobs.PROGRAMS) >= 38
+    assert set(jobs.EXPECTED) == set(jobs.PROGRAMS)
     for path in jobs.PROGRAMS.values():
         text = path.read_text()
         assert text.startswith('"""')

@@ -9,13 +9,14 @@ control group of as much, what the interpreter has, and `SLACK`.
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import time
 from typing import NamedTuple
 
 from support.cgroup import inside, kills, nested, set_limit
-from support.places import TESTS
+from support.places import ROOT, TESTS
 from support.units import MIB
 
 PLACE = TESTS / "drills" / "jobs"
@@ -25,9 +26,10 @@ PROGRAMS = {path.stem: path for path in sorted((PLACE / "programs").glob("*.py")
 # What a command of the package has besides, and what the kernel counts in batches.
 SLACK = 16 * MIB
 
-# Jobs whose library may end the process where memory is refused, after a sentence of ours: it does
-# not look at what it got, or it has no way to say so.
-END_THE_PROCESS = {"h5py_in_memory", "mlx_arrays", "polars_csv", "polars_groups", "pyarrow_csv"}
+PAGE = ROOT / "docs" / "governed.md"
+# What it says of a library that cannot raise where memory is refused: the process ends, after a
+# sentence of ours.
+ENDS_THE_PROCESS = "end the process", "ends the process"
 
 RIGHT, WRONG = "right result", "wrong result"
 EXCEPTION, REFUSAL = "exception", "clean refusal"
@@ -62,6 +64,33 @@ class End(NamedTuple):
     error: str
     said: str
     refusals: int | None
+
+
+class Expected(NamedTuple):
+    """What docs/governed.md says of a job: from which level on it ends well, and how."""
+
+    level: str
+    errors: set
+    may_end_the_process: bool
+
+
+def documented():
+    """What docs/governed.md says of each job."""
+    found = {}
+    for line in PAGE.read_text().splitlines():
+        cells = line.split("|")
+        if len(cells) != 6:
+            continue
+        _, _, level, errors, names, _ = cells
+        may_end = any(words in errors for words in ENDS_THE_PROCESS)
+        for job in set(re.findall(r"`(\w+)`", names)) & set(PROGRAMS):
+            found[job] = Expected(
+                level.strip(" `"), set(re.findall(r"`([\w.]+)`", errors)), may_end
+            )
+    return found
+
+
+EXPECTED = documented()
 
 
 def imports(path):
@@ -163,8 +192,18 @@ def judge(job, ended, result, report):
     refusals = json.loads(text)["refusals"] if text else None
     said = [line for line in ended.stderr.splitlines() if line.startswith("memlimits: refused")]
     told = bool(refusals or said)
-    kind = kind_of(ended, result, told, job in END_THE_PROCESS)
-    return End(kind, error_of(ended.stderr), said[-1] if said else "", refusals)
+    expected = EXPECTED.get(job, Expected("", set(), False))
+    kind = kind_of(ended, result, told, expected.may_end_the_process)
+    error = error_of(ended.stderr)
+    if kind == EXCEPTION and not is_one_of(error, expected.errors):
+        kind = OTHER
+    return End(kind, error, said[-1] if said else "", refusals)
+
+
+def is_one_of(error, names):
+    """Whether its type is one of these, or its name ends so: _ArrayMemoryError is a MemoryError."""
+    kind = error.partition(":")[0]
+    return any(kind.endswith(name) for name in names)
 
 
 def kind_of(ended, result, told, may_end):
