@@ -181,6 +181,19 @@ def test_others_errors_are_none(other):
     assert not is_refusal(error)
 
 
+def test_what_comes_next_in_the_same_function_is_none():
+    def both():
+        with contextlib.suppress(MemoryError):
+            more()
+        with contextlib.suppress(MemoryError):
+            np.empty(MORE, np.uint8)
+        return overflowing(1) * sys.maxsize
+
+    error = error_of(both)
+    assert isinstance(error, MemoryError)
+    assert not is_refusal(error)
+
+
 def test_what_happens_while_one_is_handled_is_none():
     def handled():
         try:

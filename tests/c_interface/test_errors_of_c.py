@@ -1,6 +1,9 @@
 """Errors of C code that was refused memory: of its types, in its words, from its threads."""
 
+import contextlib
 import importlib
+import mmap
+import operator
 import traceback
 
 import pytest
@@ -33,6 +36,10 @@ def _limited():
     _modules.for_notes().put_on()
     memlimits.set_memory_policy("strict")
     memlimits.set_memory_limit(MIB)
+    # So many are kept: none of those before.
+    for n in range(32):
+        with contextlib.suppress(MemoryError):
+            memlimits.allocate(2 * MIB + n)
 
 
 def error_of(function, *args):
@@ -126,3 +133,24 @@ def test_a_refusal_of_a_caller_is_none_of_what_it_calls_next(pool):
     errors = [error_of(function, N, "bad_alloc") for function in (pool.here, raises)]
     assert not is_refusal(errors[1])
     assert is_refusal(errors[0])
+
+
+def test_a_refusal_is_behind_one_error(pool):
+    """What comes from the same instruction afterwards has asked nobody for memory."""
+    assert is_refusal(error_of(pool.here, N, "bad_alloc"))
+    assert not is_refusal(error_of(operator.mul, [0], 2**62))
+
+
+def test_of_several_at_one_place_the_last(pool):
+    """The program looked at no other."""
+    error_of(pool.here, N, "bad_alloc")
+    [note] = error_of(pool.here, 2 * N, "bad_alloc").__notes__
+    assert "refused 128 MiB" in note
+
+
+def test_an_error_of_the_systems_is_not_of_a_threads_refusal(pool):
+    error_of(pool.in_pool, N, "which nobody looks at: bad_alloc")
+    error = error_of(mmap.mmap, -1, 2**62)
+    assert isinstance(error, OSError)
+    assert error.strerror == "Cannot allocate memory"
+    assert not is_refusal(error)
