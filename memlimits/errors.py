@@ -216,7 +216,8 @@ def is_refusal(exception: BaseException) -> bool:
     Notes
     -----
     What C code raises is told by the place in Python's code where that was refused memory; of a
-    thread of a library's own, by what it says within a minute. The refusals of the last 32 places
+    thread of a library's own, by what it says within a minute. What Python's own code raises is
+    told only as that of the error that it came from. The refusals of the last 32 places
     and sizes are kept, and each serves one exception, which has it as a note (``__notes__``) from
     then on. One that was pickled has its note if somebody looked at that before, as process pools
     do.

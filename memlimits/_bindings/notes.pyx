@@ -136,6 +136,8 @@ cdef tuple WORDS = (
     "out of memory", "allocat", "insufficient memory", "not enough memory", "bad_alloc",
     "bad alloc", "resource_exhausted", "no memory", "memory exhausted", "enomem", "malloc",
 )
+# And what lxml says: it has no memory left to note what went wrong.
+cdef str UNKNOWN = "unknown error"
 
 
 # ---- which refusal ----
@@ -192,11 +194,12 @@ cdef bint find(object error, Refusal *refusal) except -1:
         return False
     text = text_of(error)
     recent = says_so(text)
-    if not recent and not isinstance(error, MemoryError):
+    if not (recent or isinstance(error, MemoryError) or text.startswith(UNKNOWN)):
         return False
     entry = innermost_entry(<PyTracebackObject *> <PyObject *> traceback)
     place.code, place.lasti = <const void *> code_of_entry(entry), entry.tb_lasti
-    # Of a library's own threads an error of its C code tells, in words, if it is not the system's.
+    # Of a library's own threads, and where it takes its own part out of the traceback, an error of
+    # its C code tells in words, if it is not the system's.
     recent = recent and not isinstance(error, OSError) and not is_raise(entry)
     n = sizes_of(error, text, sizes)
     return refusals_claim(&allocator.core, place, sizes, n, recent, refusal)

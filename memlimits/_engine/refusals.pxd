@@ -26,7 +26,7 @@ cdef extern void refusals_restore(Core *core, Refusal *refusal) noexcept nogil
 # Whose request this thread's last refusal was of: by who gives NULL to that one. Code that knows
 # nothing of us may not look at it: so that is said at once, where that is on (sentence_say).
 cdef extern void refusals_tell(Core *core, Asker asker) noexcept nogil
-# As traces_claim; `recent`: or a recent one of a thread that ran no Python.
+# As traces_claim; `recent`: or a recent one that came from elsewhere.
 cdef extern bint refusals_claim(
     Core *core, Place place, const uint64_t *sizes, int n, bint recent,
     Refusal *refusal) noexcept nogil

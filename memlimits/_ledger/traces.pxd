@@ -34,8 +34,9 @@ cdef extern uint64_t traces_add(
 # Whose request it was, if it is still kept.
 cdef extern void traces_tell(Traces *traces, uint64_t serial, Asker asker) noexcept nogil
 # The refusal behind an exception that came from a place: one of there, of one of these sizes rather
-# than another, and the newest. Else, where there is none, the newest since a time of a thread that
-# ran no Python; UINT64_MAX for none of these. Each serves once. False: there is none.
+# than another, and the newest. Else, where there is none, one since a time, UINT64_MAX for never:
+# of one of the sizes, as far as that is telling, or of a thread that ran no Python. Each serves
+# once. False: there is none.
 cdef extern bint traces_claim(
     Traces *traces, Place place, const uint64_t *sizes, int n, uint64_t since,
     Refusal *refusal) noexcept nogil

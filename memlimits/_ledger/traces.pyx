@@ -1,6 +1,10 @@
 from memlimits._base.sync cimport load_count, store_count
 
 
+cdef enum:
+    TELLING = 10000     # bytes
+
+
 cdef inline bint is_same(Place one, Place other) noexcept nogil:
     return one.code == other.code and one.lasti == other.lasti
 
@@ -61,14 +65,20 @@ cdef int fit(
     const Trace *trace, Place place, const uint64_t *sizes, int n, uint64_t since
 ) noexcept nogil:
     """How well it fits; 0 where it does not."""
+    cdef bint is_recent = trace.at >= since
     cdef int fits = 0
     if trace.unclaimed == 0:
         return 0
     if trace.place.code == NULL:
-        fits = 1 if trace.at >= since else 0
+        fits = 1 if is_recent else 0
     elif is_same(trace.place, place):
-        fits = 3
-    return fits + (1 if fits and is_among(trace.refusal.requested, sizes, n) else 0)
+        fits = 4
+    # A number of few digits may be of anything.
+    if (fits or is_recent and trace.refusal.requested >= TELLING) and is_among(
+        trace.refusal.requested, sizes, n
+    ):
+        fits += 2
+    return fits
 
 
 cdef bint traces_claim(

@@ -154,3 +154,32 @@ def test_an_error_of_the_systems_is_not_of_a_threads_refusal(pool):
     assert isinstance(error, OSError)
     assert error.strerror == "Cannot allocate memory"
     assert not is_refusal(error)
+
+
+def without_its_end(traceback):
+    """As JAX shows them: without entries of its own."""
+    traceback.tb_next.tb_next = None
+    return traceback
+
+
+@pytest.mark.parametrize(("size", "told"), [(N, True), (N + 1, False)])
+def test_an_error_without_the_end_of_its_traceback_names_the_size(pool, size, told):
+    def inner():
+        pool.here(N, f"Out of memory allocating {size} bytes")
+
+    error = error_of(lambda: inner())
+    error.__traceback__ = without_its_end(error.__traceback__)
+    assert is_refusal(error) is told
+
+
+def test_small_numbers_name_no_size(pool):
+    def inner():
+        held.append(memlimits.allocate(MIB))
+        pool.here(200, "out of memory in line 200")
+
+    held = []
+    error = error_of(lambda: inner())
+    error.__traceback__ = without_its_end(error.__traceback__)
+    assert not is_refusal(error)
+    [block] = held
+    block.release()
