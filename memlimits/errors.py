@@ -78,6 +78,8 @@ class MemoryLimitError(MemoryError):
         What the memory limit was on, as for `set_memory_count`.
     process : int
         Bytes that the process held, governed or not, where the limit was on that, else 0.
+    untouched : int
+        Bytes of the footprint that nobody had touched and the limit was not on, else 0.
     """
 
     requested: int = 0
@@ -93,6 +95,7 @@ class MemoryLimitError(MemoryError):
     budget_active: int = 0
     counted: str = "given"
     process: int = 0
+    untouched: int = 0
 
     def __init__(
         self,
@@ -109,11 +112,12 @@ class MemoryLimitError(MemoryError):
         budget_active: int = 0,
         counted: str = "given",
         process: int = 0,
+        untouched: int = 0,
     ) -> None:
         numbers = (limit, footprint, active, cache, slack)
         of_budget = (budget, budget_limit, budget_active)
         if isinstance(requested, int):
-            of_process = (counted, process)
+            of_process = (counted, process, untouched)
             super().__init__(requested, *numbers, blocked_by, waited, *of_budget, *of_process)
             self.requested = requested
         else:
@@ -123,7 +127,7 @@ class MemoryLimitError(MemoryError):
         self.blocked_by = blocked_by
         self.waited = waited
         self.budget, self.budget_limit, self.budget_active = of_budget
-        self.counted, self.process = counted, process
+        self.counted, self.process, self.untouched = counted, process, untouched
 
     def __str__(self) -> str:
         if self.blocked_by == _UNKNOWN:
@@ -137,7 +141,11 @@ class MemoryLimitError(MemoryError):
                 f"(limit {self.budget_limit}, active {self.budget_active})"
             )
         limit = self.limit if self.limit < NO_LIMIT else "none"
-        counted = f", counted: {self.counted}, which held {self.process}" if self.process else ""
+        counted = ""
+        if self.counted == "process":
+            counted = f", counted: process, which held {self.process}"
+        elif self.counted == "resident":
+            counted = f", counted: resident, {self.untouched} less"
         return (
             f"cannot allocate {self.requested} bytes{waited}: {why}. "
             f"Limit {limit}, footprint {self.footprint} "

@@ -46,7 +46,7 @@ cdef const char *WIRE_FAILURE = (
 cdef Layer no_limits     # gives none
 
 POLICIES = ("guideline", "strict", "wait")      # by Policy
-COUNTS = ("given", "process")                   # by Count
+COUNTS = ("given", "resident", "process")       # by Count
 IDLE_ACTIONS = ("purge", "return")
 BLOCKED_BY = (None, *WHY)                       # by Blocker
 
@@ -60,7 +60,7 @@ cdef object refusal_error(Refusal refusal):
         refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9,
         refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
         refusal.budget_limit, refusal.budget_active, COUNTS[<int> refusal.count],
-        refusal.process if refusal.count == COUNT_PROCESS else 0)
+        refusal.process if refusal.count == COUNT_PROCESS else 0, refusal.untouched)
 
 
 # Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it

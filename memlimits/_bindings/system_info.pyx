@@ -130,7 +130,9 @@ def candidates(Allocator allocator not None):
     account = account_here(&allocator.core)
     with nogil:
         own = reserved_for(&allocator.core, account)
-    n = saturating_sub(limits.memory_limit, used)
+    # What is idle may be what is untouched.
+    n = saturating_sub(
+        limits.memory_limit, min(used, saturating_sub(limits.footprint, limits.untouched)))
     if limits.count == COUNT_PROCESS:
         n = min(n, saturating_sub(
             limits_process_room(&limits, limits.process) + own + limits.cache, LOOSE))

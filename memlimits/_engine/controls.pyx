@@ -120,6 +120,8 @@ cdef void controls_set_count(Core *core, Count count) noexcept nogil:
         controls_read_process(core)     # in place of what it was when the device was opened
     pthread_mutex_lock(&core.heaps.lock)
     core.limits.count = count
+    core.limits.untouched = 0
+    core.limits.overran = False
     core.limits.credit = 0      # it was given by another
     core_wake(core)
     pthread_mutex_unlock(&core.heaps.lock)

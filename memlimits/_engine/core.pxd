@@ -123,7 +123,8 @@ cdef extern void core_hold(Core *core, Resource *resource) noexcept nogil
 # While stopped: takes the oldest idle resources, `enough` bytes of them or all there are, out of
 # the cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
 cdef extern Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil
-cdef extern void core_set_aside(Resource *resource, Resource **first) noexcept nogil   # one of them
+cdef extern void core_set_aside(
+    Core *core, Resource *resource, Resource **first) noexcept nogil   # one of them
 # The same for core_return; and what the limits no longer allow to stay in the cache.
 cdef extern Resource *core_detach(Core *core, uint64_t enough) noexcept nogil
 cdef extern Resource *core_detach_excess(Core *core) noexcept nogil

@@ -24,10 +24,9 @@ from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
 from memlimits._ledger.limits cimport (
-    limits_add_unfaulted, limits_cache_room, limits_excess, limits_headroom, limits_init,
-    limits_keep_back, limits_needs_look, limits_note, limits_note_peak, limits_note_sharers,
-    limits_note_sizes,
-    limits_reserve, limits_returned,
+    limits_add_unfaulted, limits_cache_room, limits_excess, limits_forget, limits_headroom,
+    limits_init, limits_keep_back, limits_needs_look, limits_note, limits_note_peak,
+    limits_note_process, limits_note_sharers, limits_note_sizes, limits_reserve, limits_returned,
 )
 from memlimits._residency.plan cimport residency_close, residency_init, residency_release
 
@@ -69,7 +68,7 @@ cdef void core_note_sizes(Core *core, const mlim_sizes *sizes) noexcept nogil:
 cdef void core_note_process(Core *core, const mlim_process *process) noexcept nogil:
     core.process = process[0]
     # Pages of files give way to others.
-    core.limits.process = process.resident - process.files + process.swap
+    limits_note_process(&core.limits, process.resident - process.files + process.swap)
 
 
 cdef void core_close(Core *core) noexcept nogil:
@@ -171,14 +170,17 @@ cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexc
         resource = heaps_next_idle(&core.heaps)
         if resource == NULL:
             break
-        core_set_aside(resource, &first)
+        core_set_aside(core, resource, &first)
         taken[0] += resource.bytes
         core.limits.evictions += 1
     core.limits.evicted += taken[0]
     return first
 
 
-cdef void core_set_aside(Resource *resource, Resource **first) noexcept nogil:
+cdef void core_set_aside(Core *core, Resource *resource, Resource **first) noexcept nogil:
+    if resource.looked_at:
+        limits_forget(&core.limits, resource.bytes)
+        resource.looked_at = False
     cache_remove(&heap_of(resource).cache, resource)
     resource.use = DETACHED
     resource.next = first[0]

@@ -29,7 +29,7 @@ cdef Resource *set_aside(
         if resource == NULL or resource.idle_since > now - core.idle_timeout:
             break
         if returns or not resource.purgeable and resource.wiring == OUTSIDE:
-            core_set_aside(resource, &due)
+            core_set_aside(core, resource, &due)
             aged[0] += resource.bytes
     return due
 

@@ -10,7 +10,7 @@ from memlimits._heap.cache cimport cache_growth, cache_least_growth, cache_mappe
 from memlimits._heap.pagemap cimport pagemap_add, pagemap_remove, pagemap_spare
 from memlimits._heap.resource cimport OUTSIDE, RESIZING, TAKEN
 from memlimits._ledger.limits cimport (
-    NOTHING, limits_cancel, limits_confirm, limits_leave, limits_returned,
+    NOTHING, limits_cancel, limits_confirm, limits_forget, limits_leave, limits_returned,
 )
 from memlimits._residency.plan cimport residency_update
 
@@ -38,6 +38,8 @@ cdef bint begin(Core *core, Resource *resource) noexcept nogil:
         resource.use = RESIZING
         # Who looks just now at what is touched may find something else in its place.
         core.limits.grown += resource.bytes
+        limits_forget(&core.limits, resource.bytes)
+        resource.looked_at = False
     pthread_mutex_unlock(&core.heaps.lock)
     return outside
 

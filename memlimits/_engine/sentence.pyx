@@ -3,8 +3,8 @@ from libc.stdint cimport int64_t
 from memlimits._base.lines cimport put, put_grouped, put_size
 from memlimits._base.sync cimport CLOCK_COARSE, load_count, store_count, time_of
 from memlimits._ledger.limits cimport (
-    BUDGET, COUNT_PROCESS, DEVICE, FORK, LENGTH, LIMIT, POLICY_GUIDELINE, POLICY_STRICT, QUEUE,
-    RESERVATION, RESOURCES, SYSTEM, Blocker,
+    BUDGET, COUNT_PROCESS, COUNT_RESIDENT, DEVICE, FORK, LENGTH, LIMIT, POLICY_GUIDELINE,
+    POLICY_STRICT, QUEUE, RESERVATION, RESOURCES, SYSTEM, Blocker,
 )
 from memlimits._ledger.queue cimport C_CODE, MALLOC, NUMPY, PYTHON
 
@@ -131,6 +131,9 @@ cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
         put(line, b" of ")
         put_size(line, refusal.process)
         put(line, b" that the process holds")
+    elif refusal.count == COUNT_RESIDENT:
+        put(line, b", of it not touched ")
+        put_size(line, refusal.untouched)
 
 
 cdef void sentence_say(const Refusal *refusal) noexcept nogil:

@@ -9,6 +9,8 @@ from memlimits._ledger.limits cimport Blocker, Limits
 cdef struct Reading:
     bint current            # `available` was read just now, when the epoch was `epoch`
     bint looked             # at what of ours is touched, and of other processes
+    bint spared             # the same, for a limit that counts no more of ours than is touched
+    bint weighed            # what the process holds was read for that
     bint takes              # what is found is taken: no other process is to look meanwhile
     bint claimed            # which is so until room_end
     int claim

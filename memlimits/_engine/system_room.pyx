@@ -1,4 +1,4 @@
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport UINT64_MAX, uintptr_t
 from libc.stdlib cimport free
 
 from memlimits._base.arithmetic cimport saturating_sub
@@ -10,16 +10,16 @@ from memlimits._device.mlim cimport (
 )
 from memlimits._device.readings cimport device_process, device_sizes, device_touched
 from memlimits._engine.core cimport (
-    core_note_process, core_note_sizes, core_settle, core_stop, core_wait,
+    core_detach, core_note_process, core_note_sizes, core_resume, core_return, core_settle,
+    core_stop, core_wait,
 )
 from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, RESIZING, Resource
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, LIMIT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM, WAIT, Limits,
-    Verdict, limits_default, limits_extend_credit, limits_judge, limits_kept_back,
-    limits_lower_unfaulted, limits_least_process_over, limits_process_over, limits_process_room,
-    limits_room,
-    limits_unclaimed, limits_unreserved,
+    COUNT_PROCESS, COUNT_RESIDENT, LIMIT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM,
+    WAIT, Limits, Verdict, limits_default, limits_extend_credit, limits_judge, limits_kept_back,
+    limits_least_process_over, limits_lower_unfaulted, limits_note_untouched, limits_process_over,
+    limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
 )
 
 cdef enum:
@@ -31,7 +31,8 @@ cdef enum:
 cdef void room_lower_unfaulted(Core *core) noexcept nogil:
     cdef uint64_t grown_then = core.limits.grown
     cdef uint64_t pending = core.limits.pending
-    cdef uint64_t held = 0, touched = 0
+    cdef uint64_t forgotten_then = core.limits.forgotten
+    cdef uint64_t held = 0, seen = 0, touched = 0
     cdef size_t count = 0
     cdef mlim_status status
     cdef Resource *resource = core.resources
@@ -49,6 +50,8 @@ cdef void room_lower_unfaulted(Core *core) noexcept nogil:
                 ranges[count].start = <uintptr_t> resource.base
                 ranges[count].end = <uintptr_t> resource.base + resource.bytes
                 count += 1
+                seen += resource.bytes
+                resource.looked_at = True
         resource = resource.below
     heaps_resume(&core.heaps)
     status = device_touched(core.device, ranges, count, &touched)
@@ -56,6 +59,7 @@ cdef void room_lower_unfaulted(Core *core) noexcept nogil:
     core_stop(core)
     if status == MLIM_OK:
         limits_lower_unfaulted(&core.limits, held - touched + pending, grown_then)
+        limits_note_untouched(&core.limits, saturating_sub(seen, touched), forgotten_then)
 
 
 cdef struct Facts:
@@ -187,7 +191,7 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
 cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
     cdef uint64_t kept = limits.footprint - limits.cache
     cdef uint64_t limit = limits.memory_limit - limits_kept_back(limits)
-    return RESERVATION if kept + growth <= limit else LIMIT
+    return RESERVATION if saturating_sub(kept + growth, limits.untouched) <= limit else LIMIT
 
 
 cdef Blocker process_ends_at(const Core *core, uint64_t own, const Reading *reading) noexcept nogil:
@@ -221,6 +225,32 @@ cdef bint lacks(
     return True
 
 
+cdef void weigh(Core *core, Reading *reading) noexcept nogil:
+    """While stopped, which it is not meanwhile: what was touched since a look adds to this."""
+    cdef mlim_process process
+    cdef mlim_status status
+    reading.weighed = True
+    heaps_resume(&core.heaps)
+    status = device_process(core.device, &process)
+    core_stop(core)
+    if status == MLIM_OK:
+        core_note_process(core, &process)
+
+
+cdef void look_at_untouched(Core *core, Reading *reading) noexcept nogil:
+    """While stopped, which it is not meanwhile: once for a request, before it is refused."""
+    cdef Resource *idle
+    reading.spared = True
+    if reading.takes and core.limits.cache:
+        # Returned later it would be looked at again, as much as it holds.
+        idle = core_detach(core, UINT64_MAX)
+        core_resume(core, False)
+        core_return(core, idle)
+        core_stop(core)
+    weigh(core, reading)
+    room_lower_unfaulted(core)
+
+
 cdef bint room_look(
     Core *core, uint64_t growth, uint64_t own, Reading *reading, uint64_t *trim, Blocker *blocker
 ) noexcept nogil:
@@ -233,7 +263,16 @@ cdef bint room_look(
             # The system may have more by now.
             read(core, reading)
             return False
+    if (
+        limits.untouched and not reading.weighed
+        and limits.footprint + growth > limits_unreserved(limits, own)
+    ):
+        weigh(core, reading)
+        return False
     verdict = limits_judge(limits, growth, own, core.takers, trim)
+    if verdict == REFUSE and limits.count == COUNT_RESIDENT and not reading.spared:
+        look_at_untouched(core, reading)
+        return False
     blocker[0] = NOTHING
     if verdict == REFUSE:
         blocker[0] = room_ends_at(limits, growth)

@@ -56,6 +56,7 @@ cdef struct Resource:
     uint32_t pinned
     bint wire_refused       # counted as a wire failure under this wired limit
     bint purgeable          # idle, and the system may take its pages
+    bint looked_at          # for what of it is untouched, which Limits.untouched has
     bint lingers            # was purgeable, and the system still counts its bytes as available
     Resource *above         # every resource the allocator holds
     Resource *below

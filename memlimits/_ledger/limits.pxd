@@ -14,7 +14,8 @@ cdef enum Policy:
 
 cdef enum Count:        # what the memory limit is on
     COUNT_GIVEN     # bytes handed out: the footprint
-    COUNT_PROCESS   # and besides all that the process holds, whoever took it
+    COUNT_RESIDENT  # the same, less what a look finds that nobody has touched
+    COUNT_PROCESS   # the footprint, and besides all that the process holds, whoever took it
 
 cdef enum:
     DEFAULT_TIMEOUT = 60        # seconds, of POLICY_WAIT
@@ -79,6 +80,9 @@ cdef struct Limits:
     uint64_t assured
     uint64_t sharers
     uint64_t between
+    uint64_t untouched          # COUNT_RESIDENT: so much of the footprint nobody has touched
+    uint64_t forgotten          # bytes that were looked at and may be touched or gone: a clock
+    bint overran                # the last look found that more was touched than the limit allows
     uint64_t process            # the process held it, less what the system can drop
     uint64_t credit             # growth still allowed before the next reading
     uint64_t unfaulted           # upper bound of our own bytes that nobody has touched yet
@@ -179,6 +183,14 @@ cdef extern void limits_extend_credit(Limits *limits, uint64_t room) noexcept no
 # After a look at every page: `untouched` bytes when the clock stood at `grown_then`.
 cdef extern void limits_lower_unfaulted(
     Limits *limits, uint64_t untouched, uint64_t grown_then) noexcept nogil
+
+# After a reading of what the process holds. COUNT_RESIDENT: what is more may be of ours, touched.
+cdef extern void limits_note_process(Limits *limits, uint64_t process) noexcept nogil
+# COUNT_RESIDENT: after the same look, `untouched` bytes when that other clock stood at
+# `forgotten_then`; and n bytes that were looked at are returned, or may be touched.
+cdef extern void limits_note_untouched(
+    Limits *limits, uint64_t untouched, uint64_t forgotten_then) noexcept nogil
+cdef extern void limits_forget(Limits *limits, uint64_t n) noexcept nogil
 
 # n bytes that the system has not given yet, but will when they are touched.
 cdef extern void limits_add_unfaulted(Limits *limits, uint64_t n) noexcept nogil

@@ -97,16 +97,22 @@ cdef bint is_owed(const Limits *limits) noexcept nogil:
 cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil:
     cdef uint64_t wanted = min(limits.wanted_back, limits.memory_limit // KEPT_BACK_PART)
     cdef uint64_t limit = saturating_sub(limits.memory_limit, limits.reserved)
-    cdef uint64_t kept = limits.footprint - limits.cache
-    if is_owed(limits) and kept + n + wanted <= limit:
+    cdef uint64_t counted = saturating_sub(limits.footprint + n + wanted, limits.untouched)
+    if is_owed(limits) and saturating_sub(counted, limits.cache) <= limit:
         limits.kept_back = limits.wanted_back
-        trim[0] = max(trim[0], saturating_sub(limits.footprint + n + wanted, limit))
+        trim[0] = max(trim[0], saturating_sub(counted, limit))
+
+
+cdef uint64_t most_kept(const Limits *limits) noexcept nogil:
+    """The footprint that nothing idle has to go for: with what nobody has touched besides."""
+    cdef uint64_t limit = limits_unreserved(limits, 0)
+    return max(limit, limit + limits.untouched)     # as it may wrap
 
 
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
     cdef uint64_t over_cache = saturating_sub(limits.cache, limits_cache_limit(limits))
     cdef uint64_t stays = limits.footprint - limits.returning
-    cdef uint64_t over_memory = saturating_sub(stays, limits_unreserved(limits, 0))
+    cdef uint64_t over_memory = saturating_sub(stays, most_kept(limits))
     return max(over_cache, min(over_memory, limits.cache))
 
 
@@ -132,6 +138,8 @@ cdef Verdict limits_judge(
         return FITS
     if n <= saturating_sub(limit, kept):
         trim[0] = max(trim[0], n + limits.footprint - limit)
+        return FITS
+    if saturating_sub(limits.footprint + n, limits.untouched) <= limit:
         return FITS
     if n <= saturating_sub(limit, kept - limits.pending):
         return WAIT
@@ -179,7 +187,7 @@ cdef uint64_t limits_least_process_over(
 
 cdef uint64_t limits_most_footprint(const Limits *limits) noexcept nogil:
     if limits.count != COUNT_PROCESS:
-        return limits.memory_limit
+        return max(limits.memory_limit, limits.memory_limit + limits.untouched)     # as it may wrap
     # What is not of the footprint is others'.
     return saturating_sub(
         limits.memory_limit,
@@ -198,6 +206,29 @@ cdef void limits_lower_unfaulted(
     limits.epoch += 1
 
 
+cdef void limits_note_process(Limits *limits, uint64_t process) noexcept nogil:
+    limits_forget(limits, saturating_sub(process, limits.process))
+    limits.process = process
+
+
+cdef void limits_note_untouched(
+    Limits *limits, uint64_t untouched, uint64_t forgotten_then
+) noexcept nogil:
+    cdef uint64_t touched
+    if limits.count != COUNT_RESIDENT:
+        return
+    limits.untouched = saturating_sub(untouched, limits.forgotten - forgotten_then)
+    touched = saturating_sub(limits.footprint - limits.pending, limits.untouched)
+    if touched > limits.memory_limit and not limits.overran:
+        limits.overruns += 1
+    limits.overran = touched > limits.memory_limit
+
+
+cdef void limits_forget(Limits *limits, uint64_t n) noexcept nogil:
+    limits.untouched = saturating_sub(limits.untouched, n)
+    limits.forgotten += n
+
+
 cdef uint64_t limits_pressure(
     const Limits *limits, uint64_t available, double stall, uint64_t purgeable
 ) noexcept nogil:
@@ -210,13 +241,13 @@ cdef uint64_t limits_pressure(
 
 
 cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
-    cdef bint overrun = limits.footprint - returned + n > limits.memory_limit
+    cdef uint64_t counted = saturating_sub(limits.footprint - returned + n, limits.untouched)
     limits.cache -= returned
     limits.pending += max(n, returned)
     limits.returning += saturating_sub(returned, n)
     limits.footprint += saturating_sub(n, returned)
     limits_add_unfaulted(limits, n)
-    return overrun
+    return counted > limits.memory_limit
 
 
 cdef void limits_add_unfaulted(Limits *limits, uint64_t n) noexcept nogil:
@@ -268,7 +299,7 @@ cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
 
 
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
-    cdef uint64_t limit = limits_unreserved(limits, 0)
+    cdef uint64_t limit = most_kept(limits)
     if limits.waiting or is_owed(limits):
         return 0
     if limits.footprint <= min(limit, limits_cache_limit(limits)):

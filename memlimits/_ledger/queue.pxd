@@ -29,6 +29,7 @@ cdef struct Refusal:
     uint64_t cache
     uint64_t slack
     uint64_t process        # that the process held, by the last reading; of COUNT_PROCESS only
+    uint64_t untouched      # of the footprint, and not counted: COUNT_RESIDENT
     uint64_t number         # counts its thread's refusals: tells one from the next
     uint64_t serial         # counts the allocator's
     uint64_t waited         # ns

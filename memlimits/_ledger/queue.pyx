@@ -10,6 +10,7 @@ cdef void refusal_describe(Refusal *refusal, const Limits *limits) noexcept nogi
     refusal.policy = limits.policy
     refusal.count = limits.count
     refusal.process = limits.process
+    refusal.untouched = limits.untouched
 
 
 cdef uint64_t held_by_all(const Waiter *queue, const Waiter *newcomer) noexcept nogil:

@@ -118,7 +118,7 @@ def _ungoverned_peak(stats: "Stats", held_before: int) -> int:
 
 def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
     names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
-    return {name: getattr(refusal, name) for name in (*names, "counted", "process")}
+    return {name: getattr(refusal, name) for name in (*names, "counted", "process", "untouched")}
 
 
 def describe(values: "dict[str, Any]") -> str:
@@ -166,10 +166,10 @@ def describe(values: "dict[str, Any]") -> str:
             f"  in use {format_exact(in_use)}: active {format_size(refusal['active'])}, "
             f"cache {format_size(refusal['cache'])}, slack {format_size(refusal['slack'])}",
         ]
-        if refusal["process"]:
-            lines.append(
-                f"  counted: {refusal['counted']}, which held {format_exact(refusal['process'])}"
-            )
+        if refusal["counted"] == "process":
+            lines.append(f"  counted: process, which held {format_exact(refusal['process'])}")
+        elif refusal["counted"] == "resident":
+            lines.append(f"  counted: resident, {format_exact(refusal['untouched'])} less")
     return "\n".join(lines)
 
 
