@@ -23,7 +23,7 @@ cdef extern void controls_set_wired_limit(Core *core, uint64_t limit) noexcept n
 cdef extern void controls_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil
 cdef extern void controls_set_count(Core *core, Count count) noexcept nogil
 # So many bytes are kept back from growth until something is refused, and again once there is room:
-# an eighth of the memory limit at most.
+# a quarter of the memory limit at most.
 cdef extern void controls_keep_back(Core *core, uint64_t n) noexcept nogil
 # A memory limit that was not set becomes the default by the last reading; a new reading, too.
 cdef extern void controls_follow_sizes(Core *core) noexcept nogil

@@ -19,7 +19,7 @@ cdef enum:
     MOST_MARGIN = 32 << 20
 # Of the memory limit this part is kept back for what follows a refusal, at most.
 cdef enum:
-    KEPT_BACK_PART = 8
+    KEPT_BACK_PART = 4
 
 cdef void limits_init(Limits *limits) noexcept nogil:
     limits.memory_follows = True

@@ -80,9 +80,9 @@ cdef enum:
     LEAST_ARENA = 256 << 10
     # What pymalloc cuts from arenas, 512 bytes, and what the debug hooks add to that.
     LONGEST_SMALL = 512 + 64
-    # Of the memory limit, for the error that follows a refusal, its traceback, and what is made of
-    # it: two arenas.
-    FOR_ERRORS = 2 << 20
+    # Of the memory limit, for the error that follows a refusal, its traceback, for which Python
+    # imports modules of 3 MiB from 3.13 on, and the report: four arenas.
+    FOR_ERRORS = 4 << 20
 
 cdef Allocator allocator = get_default()
 cdef const PageMap *pages = &allocator.core.pages
@@ -315,7 +315,7 @@ def govern_python():
     Where an allocation is refused, Python raises `MemoryError`, and `last_refusal` has the numbers:
     those of the arena, where a small object was the first that did not fit.
 
-    Of the memory limit 2 MiB, but an eighth at most, are kept back until something is refused, so
+    Of the memory limit 4 MiB, but a quarter at most, are kept back until something is refused, so
     that the error can be raised, printed and logged, and again once there is room.
 
     Budgets do not charge any of it, and under the ``"wait"`` policy it does not wait.

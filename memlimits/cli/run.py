@@ -132,17 +132,26 @@ def _set_limits(wanted: "Options") -> None:
     if wanted.policy is not None or wanted.memory_limit is not None:
         memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
     if wanted.count is not None:
-        _set_count(wanted.count)
+        memlimits.set_memory_count(wanted.count)
+    _refuse_one_that_is_too_low(wanted)
 
 
-def _set_count(count: str) -> None:
-    memlimits.set_memory_count(count)
+def _refuse_one_that_is_too_low(wanted: "Options") -> None:
+    """Where Python's objects count, or all of the process, the program could not even start."""
     stats = memlimits.stats()
     held = stats.process_resident - stats.process_files + stats.process_swap
-    if count == "process" and stats.policy != "guideline" and stats.memory_limit <= held:
+    if stats.policy == "guideline" or stats.memory_limit > held:
+        return
+    if wanted.count == "process":
         raise CommandError(
             f"a memory limit of {format_exact(stats.memory_limit)} that counts the process is "
             f"below what that holds before the program, {format_exact(held)}"
+        )
+    if wanted.govern != "numpy":
+        raise CommandError(
+            f"a memory limit of {format_exact(stats.memory_limit)} is below what the interpreter "
+            f"holds before the program, {format_exact(held)}: give more, or --govern numpy, under "
+            "which only arrays count"
         )
 
 

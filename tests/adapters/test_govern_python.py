@@ -104,7 +104,7 @@ with govern_python():
     try:
         grows += held
     except MemoryError:
-        assert len(grows) == 10 * MIB
+        assert len(grows) in (0, 10 * MIB)      # 0 on Python 3.15
     else:
         raise AssertionError
 """)
@@ -122,7 +122,7 @@ with govern_python():
     held, errors = [], 0
     for _ in itertools.repeat(None, 3_000_000):
         try:
-            held.append([])
+            held.append(object())
         except MemoryError:
             errors += 1
             if errors == 100:
@@ -135,7 +135,7 @@ with govern_python():
     assert stats.peak <= 32 * MIB and stats.overruns == 0
     # All came from arenas, and is back: RAW gave nothing in their place.
     assert stats.peak > 24 * MIB and stats.active < 4 * MIB
-    held = [[] for i in range(100_000)]
+    held = [object() for i in range(100_000)]
 """,
         *options,
     )

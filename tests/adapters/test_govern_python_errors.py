@@ -15,6 +15,9 @@ pytestmark = [
     pytest.mark.skipif("t" in sys.abiflags, reason="objects are mimalloc's"),
 ]
 
+# From 3.13 on Python imports modules to print a traceback, of 3 MiB: more than a quarter of 8 MiB,
+# which is what is kept back.
+LIMITS = [16, 64] if sys.version_info >= (3, 13) else [8, 16, 64]
 HEAD = """
 import logging, sys
 import memlimits
@@ -26,7 +29,7 @@ governing = memlimits.govern_python()
 
 def fill(held):
     while True:
-        held.append([len(held)])
+        held.append(len(held))
 """
 
 
@@ -38,7 +41,7 @@ def run(script, limit, code=0):
     return done
 
 
-@pytest.mark.parametrize("limit", [8, 16, 64])
+@pytest.mark.parametrize("limit", LIMITS)
 def test_the_traceback_of_an_error_that_ends_the_program(limit):
     """All of the list is alive when it is printed."""
     done = run("\nfill(held := [])\n", limit, code=1)
@@ -52,7 +55,7 @@ def test_the_traceback_of_an_error_that_ends_the_program(limit):
     ), done.stderr
 
 
-@pytest.mark.parametrize("limit", [8, 16, 64])
+@pytest.mark.parametrize("limit", LIMITS)
 def test_an_error_that_is_caught_and_logged(limit):
     """Again and again: what is kept back is kept again once there is room."""
     done = run(
@@ -93,33 +96,33 @@ def refused(make):
 def reserved():
     return memlimits.stats().reserved
 
-assert reserved() == 2 * MIB
+assert reserved() == 4 * MIB
 # A sixty-third MiB would fit the limit, and not what is kept back.
 assert refused(lambda: bytes(62 * MIB)) == "limit"
 assert refused(lambda: bytes(50 * MIB)) is None
-assert reserved() == 2 * MIB
+assert reserved() == 4 * MIB
 with memlimits.reserve(30 * MIB):
-    assert reserved() == 32 * MIB
+    assert reserved() == 34 * MIB
 # While there is no room for it it is not, and freeing makes some. Whoever is refused: NumPy has an
 # error to raise, too.
 for make in bytes, memlimits.allocate, lambda n: numpy.ones(n // 8):
     memlimits.clear_cache()
     room = 64 * MIB - memlimits.stats().footprint
-    held = bytes(room - 3 * MIB)
+    held = bytes(room - 5 * MIB)
     assert refused(lambda: make(3 * MIB)) == "limit"
-    more = make(2 * MIB + 500_000)
+    more = make(4 * MIB)
     assert reserved() == 0
     del held
-    assert reserved() == 2 * MIB and memlimits.stats().footprint <= 62 * MIB
+    assert reserved() == 4 * MIB and memlimits.stats().footprint <= 60 * MIB
     del more
-# A lower limit keeps back an eighth.
+# A lower limit keeps back a quarter.
 memlimits.set_memory_limit(8 * MIB)
-assert reserved() == MIB
-memlimits.set_memory_limit(64 * MIB)
 assert reserved() == 2 * MIB
+memlimits.set_memory_limit(64 * MIB)
+assert reserved() == 4 * MIB
 second = memlimits.govern_python()
 second.close()
-assert reserved() == 2 * MIB
+assert reserved() == 4 * MIB
 governing.close()
 assert reserved() == 0
 assert refused(lambda: memlimits.allocate(80 * MIB)) == "limit"

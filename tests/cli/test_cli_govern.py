@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -128,3 +129,22 @@ def test_what_is_no_level_is_refused(tmp_path, level):
     assert f"argument --govern: invalid level {level!r}: write one of numpy, python, all" in (
         done.stderr
     )
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("options", [(), ("--govern=all",), ("--policy=wait",)], ids=str)
+def test_a_limit_below_what_the_interpreter_holds(tmp_path, options):
+    done = run(tmp_path, "print(1)", "--memory-limit=1MiB", *options, code=2)
+    assert done.stdout == ""
+    assert re.fullmatch(
+        r"memlimits: a memory limit of 1 MiB \(1,048,576 bytes\) is below what the interpreter "
+        r"holds before the program, [\d.]+ MiB \([\d,]+ bytes\): give more, or --govern numpy, "
+        r"under which only arrays count\n",
+        done.stderr,
+    ), done.stderr
+
+
+@pytest.mark.host
+def test_such_a_limit_where_it_refuses_nothing_or_counts_arrays_alone(tmp_path):
+    for option in ("--govern=numpy", "--policy=guideline"):
+        assert run(tmp_path, "print(1)", "--memory-limit=1MiB", option).stdout == "1\n"
