@@ -4,9 +4,11 @@ import importlib.util
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
+import memlimits
 from support.commands import RUN, execute, write
 
 pytest.importorskip("numpy")
@@ -23,6 +25,7 @@ def more(n=50 << 20):
 held = numpy.ones(40 << 20, numpy.uint8)
 """
 # What an interpreter and pytest take themselves differs.
+LIBRARY = Path(memlimits.__file__).parent / "lib" / "libinterpose.so"
 LIMITED = (*RUN, "--govern=numpy", "--memory-limit=64MiB")
 
 
@@ -50,6 +53,31 @@ def test_a_traceback_ends_with_it(tmp_path, words):
 def test_an_error_that_the_program_made_itself_has_none(tmp_path):
     stderr, _ = said(tmp_path, "raise MemoryError('of its own')")
     assert stderr.splitlines()[-1] == b"MemoryError: of its own"
+
+
+OF_PYTHONS = {
+    "bytes": ("bytes(100 << 20)", b"100 MiB (104,857,633 bytes)"),
+    "list": ("[0] * (8 << 20)", b"64 MiB (67,108,864 bytes)"),
+    "items that were appended": ("list(map(str, range(1 << 22)))", b""),
+    "entries of a dict": ("{i: str(i) for i in range(1 << 22)}", b""),
+    "file": ("open('/dev/zero', 'rb').read(100 << 20)", b"100 MiB (104,857,633 bytes)"),
+}
+
+
+@pytest.mark.skipif(
+    "t" in sys.abiflags, reason="mimalloc allocates Python's objects, and is not governed"
+)
+@pytest.mark.parametrize(("source", "size"), OF_PYTHONS.values(), ids=OF_PYTHONS)
+def test_errors_of_pythons_own_objects_have_it(tmp_path, source, size):
+    """Also where all that the program holds lives as long as its error."""
+    write(tmp_path / "objects.py", f"held = {source}\n")
+    done = execute(*RUN, "--govern=python", "--memory-limit=64MiB", "objects.py", cwd=tmp_path)
+    program, _, report = done.stderr.partition(b"memlimits: peak")
+    error, note = program.splitlines()[-2:]
+    assert error == b"MemoryError"
+    assert note.startswith(b"memlimits: refused " + size)
+    assert b" to Python: memory limit 64 MiB (strict), in use " in note
+    assert report
 
 
 IN_POOLS = """
@@ -158,6 +186,24 @@ ctypes.memset(malloc(64 << 20), 1, 64 << 20)
 
 def test_a_crash_of_code_that_does_not_look_at_null_ends_with_it(tmp_path):
     assert said_in_c(tmp_path, CRASH, code=-11).stderr == SENTENCE
+
+
+CRASH_OF_MALLOC = """
+import resource
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+ctypes.memset(libc.malloc(64 << 20), 1, 64 << 20)
+"""
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only")
+def test_a_crash_of_code_that_knows_nothing_of_memlimits_ends_with_it(tmp_path):
+    stderr = said_in_c(tmp_path, CRASH_OF_MALLOC, "--govern=all", code=-11).stderr
+    assert stderr.endswith(b"\n")
+    assert stderr.splitlines()[-1].startswith(
+        b"memlimits: refused 64 MiB (67,108,864 bytes) to malloc: memory limit 32 MiB (strict), "
+    )
 
 
 def test_it_is_not_said_where_nothing_is_to_be_said(tmp_path):
