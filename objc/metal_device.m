@@ -202,8 +202,8 @@ static mlim_status ask_task(task_vm_info_data_t *info, mlim_error *error)
 
 mlim_status mlim_device_process(mlim_device *device, mlim_process *out, mlim_error *error)
 {
-    /* The footprint is what macOS itself holds a process to: what is compressed or swapped out is in
-     * it, too, and pages of files are not. */
+    /* The footprint is what macOS itself holds a process to: what is compressed or swapped out is
+     * in it, too, and pages of files are not. */
     (void)device;
     task_vm_info_data_t info = {0};
     mlim_status status = ask_task(&info, error);

@@ -128,9 +128,8 @@ cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
     put(line, b", in use ")
     put_size(line, refusal.active + refusal.cache + refusal.slack)
     if refusal.count == COUNT_PROCESS:
-        put(line, b" of ")
+        put(line, b", the process holds ")
         put_size(line, refusal.process)
-        put(line, b" that the process holds")
     elif refusal.count == COUNT_RESIDENT:
         put(line, b", of it not touched ")
         put_size(line, refusal.untouched)

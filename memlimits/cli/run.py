@@ -52,7 +52,7 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
         _restart(wanted, argv, level)
     for sentence in options.unknown_variables(os.environ):
         say(f"warning: {sentence}")
-    _set_limits(wanted)
+    _set_limits(wanted, level)
     file = _open(wanted.report)
     report = Report(wanted.program, file, quiet=wanted.quiet)
     found = _find(wanted.program)
@@ -122,7 +122,11 @@ def _clear(file: JSONFile) -> None:
         raise CommandError(f"cannot write the report to {file.path!r}: {error.strerror}") from None
 
 
-def _set_limits(wanted: "Options") -> None:
+# What the memory limit is on unless --count says it, by how much is governed.
+_COUNTS = {"numpy": "given", "python": "given", "all": "given"}
+
+
+def _set_limits(wanted: "Options", level: str) -> None:
     if wanted.memory_limit is not None:
         memlimits.set_memory_limit(wanted.memory_limit)
     if wanted.cache_limit is not None:
@@ -131,23 +135,22 @@ def _set_limits(wanted: "Options") -> None:
         _set_wired_limit(wanted.wired_limit)
     if wanted.policy is not None or wanted.memory_limit is not None:
         memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
-    if wanted.count is not None:
-        memlimits.set_memory_count(wanted.count)
-    _refuse_one_that_is_too_low(wanted)
+    memlimits.set_memory_count(wanted.count or _COUNTS[level])
+    _refuse_one_that_is_too_low(level)
 
 
-def _refuse_one_that_is_too_low(wanted: "Options") -> None:
+def _refuse_one_that_is_too_low(level: str) -> None:
     """Where Python's objects count, or all of the process, the program could not even start."""
     stats = memlimits.stats()
     held = stats.process_resident - stats.process_files + stats.process_swap
     if stats.policy == "guideline" or stats.memory_limit > held:
         return
-    if wanted.count == "process":
+    if stats.memory_count == "process":
         raise CommandError(
             f"a memory limit of {format_exact(stats.memory_limit)} that counts the process is "
             f"below what that holds before the program, {format_exact(held)}"
         )
-    if wanted.govern != "numpy":
+    if level != "numpy":
         raise CommandError(
             f"a memory limit of {format_exact(stats.memory_limit)} is below what the interpreter "
             f"holds before the program, {format_exact(held)}: give more, or --govern numpy, under "

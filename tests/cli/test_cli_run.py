@@ -209,7 +209,7 @@ def test_a_warning_about_a_limit_is_one_line(monkeypatch, capfd):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cli_run._set_limits(options)
+        cli_run._set_limits(options, "numpy")
     assert capfd.readouterr().err == "memlimits: warning: cannot wire 77\n"
 
 

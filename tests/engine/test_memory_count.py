@@ -230,7 +230,7 @@ def test_it_holds_for_numpy_and_for_what_grows():
                 numpy.ones(20 * MIB)
             except MemoryError as error:
                 assert memlimits.last_refusal().counted == "process"
-                assert " MiB that the process holds" in error.__notes__[0]
+                assert ", the process holds " in error.__notes__[0]
             else:
                 raise AssertionError
             array = numpy.ones(8 * MIB)
