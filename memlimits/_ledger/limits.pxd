@@ -160,8 +160,8 @@ cdef extern Verdict limits_judge(
 cdef extern uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil
 # What of it is kept back until something is refused.
 cdef extern uint64_t limits_kept_back(const Limits *limits) noexcept nogil
-# While stopped: keeps it back again if there is room, after growth by n, once `trim` bytes of the
-# cache are returned; more of them, where it takes that.
+# While stopped: keeps it back again if there is room for twice as much, after growth by n, once
+# `trim` bytes of the cache are returned; more of them, where it takes that.
 cdef extern void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil
 # How long an idle resource may be to serve n bytes, where growth would return others instead, and
 # where it makes no peak: that is for the caller to see. 0 for no longer than a hit may take.

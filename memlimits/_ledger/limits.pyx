@@ -98,7 +98,8 @@ cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept 
     cdef uint64_t wanted = min(limits.wanted_back, limits.memory_limit // KEPT_BACK_PART)
     cdef uint64_t limit = saturating_sub(limits.memory_limit, limits.reserved)
     cdef uint64_t counted = saturating_sub(limits.footprint + n + wanted, limits.untouched)
-    if is_owed(limits) and saturating_sub(counted, limits.cache) <= limit:
+    # With room for twice as much: what was refused for it alone is given meanwhile.
+    if is_owed(limits) and saturating_sub(counted + wanted, limits.cache) <= limit:
         limits.kept_back = limits.wanted_back
         trim[0] = max(trim[0], saturating_sub(counted, limit))
 

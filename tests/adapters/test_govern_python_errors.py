@@ -24,7 +24,7 @@ import memlimits
 
 MIB = 1 << 20
 memlimits.set_memory_policy("strict")
-memlimits.set_memory_limit({limit} * MIB)
+memlimits.set_memory_limit(int({limit} * MIB))
 governing = memlimits.govern_python()
 
 def fill(held):
@@ -53,6 +53,23 @@ def test_the_traceback_of_an_error_that_ends_the_program(limit):
         rf"memlimits: refused .* to Python: memory limit {limit} MiB \(strict\), in use .*\n",
         done.stderr,
     ), done.stderr
+
+
+@pytest.mark.parametrize("limit", [16 + quarters / 4 for quarters in range(8)])
+def test_there_is_more_whatever_the_limit_is(limit):
+    """Where what is kept back has room, and an arena besides has not, it is not kept again."""
+    run(
+        """
+held = []
+try:
+    while True:
+        held.append({len(held): [len(held)]})
+except MemoryError:
+    # Of every size there are more than the arenas can have left.
+    more = [bytes(n) for n in range(0, 480, 16) for _ in range(100)]
+""",
+        limit,
+    )
 
 
 @pytest.mark.parametrize("limit", LIMITS)
