@@ -1,6 +1,7 @@
 /* malloc and its family for a whole process: the C library's, until a core takes part. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -109,32 +110,13 @@ const memlimits_interposed *memlimits_taking_part(void)
     return taking_part();
 }
 
-PUBLIC const char *memlimits_interpose_other(void)
-{
-    Dl_info found;
-    const void *mine = (const void *)(uintptr_t)&find_libc;
-    static char name[4096];
-    Dl_info self;
-    /* What others call, and what comes after this library. */
-    const void *called = dlsym(RTLD_DEFAULT, "malloc");
-    if (dladdr(mine, &self) == 0 || dladdr(called, &found) == 0)
-        return "";
-    if (found.dli_fbase == self.dli_fbase) {
-        const void *libcs = dlsym(RTLD_DEFAULT, "gnu_get_libc_version");
-        Dl_info library;
-        if (dladdr((const void *)(uintptr_t)libc.malloc, &found) == 0)
-            return "";
-        if (libcs == NULL || dladdr(libcs, &library) == 0 || library.dli_fbase == found.dli_fbase)
-            return NULL;
-    }
-    strncpy(name, found.dli_fname, sizeof name - 1);
-    return name;
-}
-
 /* ---- the C library's, which may not be found yet ---- */
+
+static unsigned long served;
 
 static void *libc_malloc(size_t n)
 {
+    served++;
     return find_libc() ? libc.malloc(n) : take_first(16, n);
 }
 
@@ -159,6 +141,55 @@ static void libc_free(void *start)
 {
     if (start && !is_first(start) && find_libc())
         libc.free(start);
+}
+
+/* Its path, in memory that stays. */
+static const char *file_of(const void *address, const void **base)
+{
+    Dl_info found;
+    *base = NULL;
+    if (!address || dladdr(address, &found) == 0)
+        return "";
+    *base = found.dli_fbase;
+    return found.dli_fname;
+}
+
+/* What comes after this library, if that is not the C library. */
+static const char *after_this(void)
+{
+    const void *library, *found;
+    file_of(dlsym(RTLD_DEFAULT, "gnu_get_libc_version"), &library);
+    const char *name = file_of((const void *)(uintptr_t)libc.malloc, &found);
+    return library && library != found ? name : NULL;
+}
+
+/* The first of the loaded libraries to do so; the program itself has no name here. */
+static int defines_malloc(struct dl_phdr_info *info, size_t size, void *name)
+{
+    (void)size;
+    const void *base;
+    void *library = *info->dlpi_name ? dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+    if (!library)
+        return 0;
+    const char *found = file_of(dlsym(library, "malloc"), &base);
+    dlclose(library);
+    *(const char **)name = base == (const void *)info->dlpi_addr ? found : "";
+    return **(const char **)name != 0;
+}
+
+PUBLIC const char *memlimits_interpose_other(void)
+{
+    /* Of a program that takes its address it may be the address of a step on the way here. */
+    void *(*called)(size_t n);
+    *(void **)&called = dlsym(RTLD_DEFAULT, "malloc");
+    if (__atomic_load_n(&core, __ATOMIC_ACQUIRE))
+        return NULL;
+    unsigned long before = served;
+    free(called(1));
+    const char *name = "";
+    if (served == before)
+        dl_iterate_phdr(defines_malloc, &name);
+    return served == before ? name : after_this();
 }
 
 PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_interposer *out)
