@@ -334,10 +334,15 @@ def govern_python():
     ------
     RuntimeError
         Another library, or another copy of memlimits, allocates Python's memory in a way that is
-        not known, so that ending it could not be survived.
+        not known, so that ending it could not be survived. Or memory is Metal's, which a forked
+        child loses: Python's objects are to be there in it.
     """
     global placed
     cdef Governing governing
+    if allocator.is_metal():
+        raise RuntimeError(
+            "a forked child would lose its objects, which would lie in Metal's buffers: "
+            "on this device only NumPy's arrays can be governed (govern_numpy)")
     with placing:
         if not placed:
             place_all()

@@ -17,6 +17,12 @@ LEVELS = ("numpy", "python", "all")
 _KEPT = "_MEMLIMITS_LD_PRELOAD"
 
 
+def default() -> str:
+    """Return the level where none is asked for."""
+    # A forked child loses what lies in Metal's buffers.
+    return "numpy" if memlimits.device_info()["backend"] == "metal" else "python"
+
+
 def needs_start(level: str, environ: "Mapping[str, str]") -> bool:
     """Whether the loader has to put a library before all others, and has not been asked to yet."""
     return level == "all" and _KEPT not in environ and os.path.exists(_library())
@@ -36,8 +42,8 @@ def put_in_force(level: str) -> str:
     """
     if level == "all":
         level = _govern_malloc()
-    if level != "numpy":
-        _govern_python()
+    if level != "numpy" and not _govern_python():
+        level = "numpy"
     if not _imports.when_imported(_govern_numpy, _govern_for_jax):
         _govern_numpy()
     return level
@@ -67,14 +73,15 @@ def _restore(environ: "os._Environ[str]") -> None:
         environ.pop("LD_PRELOAD", None)
 
 
-def _govern_python() -> None:
+def _govern_python() -> bool:
     try:
         governing = memlimits.govern_python()
     except RuntimeError as error:
         say(f"Python's objects are not governed: {error}")
-        return
+        return False
     if governing.ungoverned:
         say(governing.ungoverned)
+    return True
 
 
 def _govern_numpy() -> None:

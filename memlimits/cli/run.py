@@ -47,7 +47,7 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
         raise CommandError(str(error)) from None
     except options.UsageError as error:
         options.fail(str(error))
-    level = wanted.govern or "python"
+    level = wanted.govern or govern.default()
     if wanted.python or govern.needs_start(level, os.environ):
         _restart(wanted, argv, level)
     for sentence in options.unknown_variables(os.environ):

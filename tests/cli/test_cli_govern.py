@@ -148,3 +148,16 @@ def test_a_limit_below_what_the_interpreter_holds(tmp_path, options):
 def test_such_a_limit_where_it_refuses_nothing_or_counts_arrays_alone(tmp_path):
     for option in ("--govern=numpy", "--policy=guideline"):
         assert run(tmp_path, "print(1)", "--memory-limit=1MiB", option).stdout == "1\n"
+
+
+@pytest.mark.metal
+def test_on_metal_pythons_objects_stay_where_they_are(tmp_path):
+    assert peak(tmp_path, OBJECTS) == 0
+    done = run(tmp_path, OBJECTS, "--govern=python", "--report=report.json")
+    assert done.stderr.startswith(
+        "memlimits: Python's objects are not governed: a forked child would lose its objects"
+    )
+    assert json.loads((tmp_path / "report.json").read_text())["governed"] == "numpy"
+    fork = "import os\nif not os.fork(): os._exit(len(str(list(range(10**5)))) % 100)\n"
+    fork += "print(os.waitstatus_to_exitcode(os.wait()[1]))"
+    assert run(tmp_path, fork).stdout == "90\n"

@@ -185,7 +185,7 @@ def made(kind):
         "AutoTrim": [lambda: memlimits.auto_trim(100)],
         "EffectiveLimit": [memlimits.effective_limit],
         "Candidate": [lambda: memlimits.effective_limit().candidates[0]],
-        "Governing": [memlimits.govern_numpy, memlimits.govern_python],
+        "Governing": [memlimits.govern_numpy],
         # On Metal an address where no object is ends the process.
         "Attachment": [lambda: metal.attach(16)] if backend == "host" else [],
         "MemoryLimitError": [lambda: memlimits.MemoryLimitError(1, 2, 3, 4, 5, 6, "limit")],
