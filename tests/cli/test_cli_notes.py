@@ -97,6 +97,7 @@ POOL = """
 """
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("pool", [FUTURES, POOL], ids=["concurrent.futures", "multiprocessing"])
 def test_an_error_from_a_pool_of_processes_has_it(tmp_path, pool):
     """In what the worker showed of it, and on the error that the parent raises."""
