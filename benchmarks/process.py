@@ -17,8 +17,8 @@ WORKER = Path(__file__).with_name("worker.py")
 class Worker:
     """A process that runs NumPy statements when it is told to, and says how long they took."""
 
-    def __init__(self, *, governed: bool = False, environment: Mapping[str, str] | None = None):
-        words = [sys.executable, str(WORKER), *(["governed"] if governed else [])]
+    def __init__(self, *, governs: str | None = None, environment: Mapping[str, str] | None = None):
+        words = [sys.executable, str(WORKER), *([governs] if governs else [])]
         self._process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -61,10 +61,12 @@ class Worker:
 
 
 @contextlib.contextmanager
-def workers(environments: Mapping[str, Mapping[str, str]]) -> Iterator[dict[str, Worker]]:
-    """Start a governed worker, and a plain one in each environment."""
+def workers(
+    environments: Mapping[str, Mapping[str, str]], governs: str = "numpy"
+) -> Iterator[dict[str, Worker]]:
+    """Start a governed worker, by `govern_numpy` or another, and plain ones by environment."""
     with contextlib.ExitStack() as stack:
-        found = {"governed": Worker(governed=True)}
+        found = {"governed": Worker(governs=governs)}
         found |= {name: Worker(environment=values) for name, values in environments.items()}
         for worker in found.values():
             stack.callback(worker.close)

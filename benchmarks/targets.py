@@ -71,5 +71,6 @@ TARGETS = {
     "peak": _at_most("8b", 64 * KIB, "peak above the bytes in use at once, a heap", "bytes"),
     "over": _at_most("9", 0, "strict: bytes over the limit", "bytes"),
     "wrong refusals": _at_most("9", 0, "strict: refusals while the bytes were there", "count"),
+    "objects": _at_most("objects", 1, "Python's objects under govern_python(): time without"),
     "below": _at_most("limit", 3, "limit below the working set: time with cache limit 0"),
 }

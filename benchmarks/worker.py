@@ -1,4 +1,4 @@
-"""Runs NumPy statements for process.py: a JSON object a line in, an answer a line out."""
+"""Runs statements for process.py: a JSON object a line in, an answer a line out."""
 
 import json
 import sys
@@ -60,8 +60,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if "governed" in sys.argv:
+    for what in sys.argv[1:]:
         import memlimits
 
-        memlimits.govern_numpy()
+        getattr(memlimits, f"govern_{what}")()
     main()
