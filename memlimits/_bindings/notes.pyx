@@ -87,13 +87,25 @@ cdef extern from "Python.h":
         return code;
     }
 
-    /* The innermost entry of Python's code. Further in, C code may have added some of its own, for
-     * its functions (PyCode_NewEmpty): three instructions, which never ran. */
+    /* How many units the code has that C code adds to tracebacks for its own functions. */
+    static Py_ssize_t empty_length;
+
+    static int measure_empty(void)
+    {
+        PyCodeObject *code = PyCode_NewEmpty("", "", 1);
+        if (code == NULL)
+            return -1;
+        empty_length = Py_SIZE((PyObject *)code);
+        Py_DECREF(code);
+        return 0;
+    }
+
+    /* The innermost entry of Python's code. No code as short as what C code adds allocates. */
     static PyTracebackObject *innermost_entry(PyTracebackObject *entry)
     {
         PyTracebackObject *innermost = entry;
         for (; entry != NULL; entry = entry->tb_next)
-            if (Py_SIZE((PyObject *)code_of_entry(entry)) > 3)
+            if (Py_SIZE((PyObject *)code_of_entry(entry)) > empty_length)
                 innermost = entry;
         return innermost;
     }
@@ -119,11 +131,13 @@ cdef extern from "Python.h":
     ctypedef int (*notes_setter)(PyObject *error, PyObject *value) except -1
     int put_into_exceptions(notes_getter find, notes_setter keep) except -1
     PyObject *code_of_entry(PyTracebackObject *entry)
+    int measure_empty() except -1
     PyTracebackObject *innermost_entry(PyTracebackObject *entry)
     int is_raise(PyTracebackObject *entry) except -1
     void Py_INCREF "Py_XINCREF"(PyObject *object)
 
 cdef Allocator allocator = get_default()
+measure_empty()
 
 cdef enum:
     MOST_SIZES = 8
