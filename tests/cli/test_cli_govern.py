@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import memlimits
 from support.commands import RUN, execute, write
 
 pytestmark = pytest.mark.usefixtures("buffered_streams")
@@ -150,7 +151,7 @@ def test_such_a_limit_where_it_refuses_nothing_or_counts_arrays_alone(tmp_path):
         assert run(tmp_path, "print(1)", "--memory-limit=1MiB", option).stdout == "1\n"
 
 
-@pytest.mark.metal
+@pytest.mark.skipif(memlimits.device_info()["backend"] != "metal", reason="of Metal's buffers")
 def test_on_metal_pythons_objects_stay_where_they_are(tmp_path):
     assert peak(tmp_path, OBJECTS) == 0
     done = run(tmp_path, OBJECTS, "--govern=python", "--report=report.json")
