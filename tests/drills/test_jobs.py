@@ -83,11 +83,20 @@ except MemoryError as error:
 """
 
 
+TORN = """
+import sys
+print("Traceback (most recent call last):", file=sys.stderr)
+print("    memlimits: refused 1 MiB to malloc", file=sys.stderr)
+print("some line\\nValueError: torn", file=sys.stderr)
+"""
+
+
 @pytest.mark.parametrize(
     ("program", "error"),
     [
         (CHAIN.format(""), "RuntimeError: what came of it"),
         (CHAIN.format(" from error"), "RuntimeError: what came of it"),
+        (TORN, "ValueError: torn"),
         ("raise SystemExit('a sentence')", "a sentence"),
         ("pass", ""),
     ],

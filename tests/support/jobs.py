@@ -190,7 +190,7 @@ def run_within(job, need, share, options, folder, interpreters):
 def judge(job, ended, result, report):
     text = report.read_text() if report.exists() else ""
     refusals = json.loads(text)["refusals"] if text else None
-    said = [line for line in ended.stderr.splitlines() if line.startswith("memlimits: refused")]
+    said = re.findall("memlimits: refused .*", ended.stderr)
     told = bool(refusals or said)
     expected = EXPECTED.get(job, Expected("", set(), False))
     kind = kind_of(ended, result, told, expected.may_end_the_process)
@@ -220,7 +220,8 @@ def kind_of(ended, result, told, may_end):
 
 def error_of(stderr):
     """What the first traceback and what followed from it end in; without one, the last line."""
-    lines = [line for line in stderr.splitlines() if line and not line.startswith("memlimits:")]
+    # What was refused is said when it is: also in the midst of another line.
+    lines = [line for line in re.sub("memlimits: .*\n", "", stderr).splitlines() if line]
     error = None
     for number, line in enumerate(lines):
         if line == TRACEBACK:
