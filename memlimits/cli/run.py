@@ -123,7 +123,7 @@ def _clear(file: JSONFile) -> None:
 
 
 # What the memory limit is on unless --count says it, by how much is governed.
-_COUNTS = {"numpy": "given", "python": "given", "all": "given"}
+_COUNTS = {"numpy": "given", "python": "given", "all": "resident"}
 
 
 def _set_limits(wanted: "Options", level: str) -> None:
@@ -143,7 +143,9 @@ def _refuse_one_that_is_too_low(level: str) -> None:
     """Where Python's objects count, or all of the process, the program could not even start."""
     stats = memlimits.stats()
     held = stats.process_resident - stats.process_files + stats.process_swap
-    if stats.policy == "guideline" or stats.memory_limit > held:
+    # An interpreter has pages of files. Without /proc all that is known is a peak, which may be
+    # that of the program that started this one.
+    if stats.process_files == 0 or stats.policy == "guideline" or stats.memory_limit > held:
         return
     if stats.memory_count == "process":
         raise CommandError(

@@ -215,6 +215,8 @@ def test_run_starts_the_program_in_every_case(tmp_path, group, what):
         words = (*group, *deny(tmp_path / "tree/a/b/memory.stat")[0])
     write(tmp_path / "program.py", "import numpy; print(numpy.ones(1 << 20).sum())")
     for options in [], ["--memory-limit", "64MiB"], ["--memory-limit", "50%"]:
+        # Which outlives the start of another program, as a peak.
+        assert len(b"x" * (80 << 20)) == 80 << 20
         done = execute("", *RUN, *options, tmp_path / "program.py", words=words)
         assert (done.returncode, done.stdout) == (0, "1048576.0\n"), done.stderr
         assert done.stderr.count("cannot be read: ") == 1, done.stderr
