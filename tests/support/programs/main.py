@@ -67,7 +67,8 @@ PROGRAMS: dict[str, Program | str | bytes] = {
         print('on')
         """,
     "end of what it holds": """
-        import sysconfig
+        import gc, sysconfig
+        gc.disable()  # The order is that of generations.
         class C:
             def __init__(self, name):
                 # Without the GIL the collector's order is that of addresses.
