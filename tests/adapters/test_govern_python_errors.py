@@ -129,7 +129,7 @@ with memlimits.reserve(30 * MIB):
 for make in bytes, memlimits.allocate, lambda n: numpy.ones(n // 8):
     memlimits.clear_cache()
     room = 64 * MIB - memlimits.stats().footprint
-    held = bytes(room - 5 * MIB)
+    held = bytes(room - 13 * MIB // 2)
     assert refused(lambda: make(3 * MIB)) == "limit"
     more = make(4 * MIB)
     assert reserved() == 0
