@@ -129,16 +129,16 @@ with memlimits.reserve(30 * MIB):
 for make in bytes, memlimits.allocate, lambda n: numpy.ones(n // 8):
     memlimits.clear_cache()
     room = 64 * MIB - memlimits.stats().footprint
-    held = bytes(room - 13 * MIB // 2)
-    assert refused(lambda: make(3 * MIB)) == "limit"
-    more = make(4 * MIB)
+    held = bytes(room - 8 * MIB)
+    assert refused(lambda: make(5 * MIB)) == "limit"
+    more = make(5 * MIB)
     assert reserved() == 0
     del held
     assert reserved() == 4 * MIB and memlimits.stats().footprint <= 60 * MIB
     del more
 # A lower limit keeps back a quarter.
-memlimits.set_memory_limit(8 * MIB)
-assert reserved() == 2 * MIB
+memlimits.set_memory_limit(15 * MIB)
+assert reserved() == 15 * MIB // 4
 memlimits.set_memory_limit(64 * MIB)
 assert reserved() == 4 * MIB
 second = memlimits.govern_python()
