@@ -75,12 +75,10 @@ def _restore(environ: "os._Environ[str]") -> None:
 
 def _govern_python() -> bool:
     try:
-        governing = memlimits.govern_python()
+        memlimits.govern_python()
     except RuntimeError as error:
         say(f"Python's objects are not governed: {error}")
         return False
-    if governing.ungoverned:
-        say(governing.ungoverned)
     return True
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-from memlimits import memory
+from memlimits import _modules, memory
 from memlimits.adapters import why_numpy_is_not_governed
 from memlimits.cli.children import why_children_are_not_governed
 from memlimits.cli.sizes import format_exact, format_limit, format_size, show
@@ -105,6 +105,7 @@ def facts(held_before: int, level: str) -> "dict[str, Any]":
         "budgets": memory.budgets(),
         "last_refusal": None if refusal is None else _numbers(refusal),
         "ungoverned": why_numpy_is_not_governed(),
+        "ungoverned_objects": None if level == "numpy" else _modules.for_python().ungoverned(),
         "ungoverned_children": why_children_are_not_governed(),
     }
 
@@ -133,6 +134,8 @@ def describe(values: "dict[str, Any]") -> str:
     if values["ungoverned_peak"] > max(_MUCH, values["process_peak_resident"] // _PART):
         about = format_size(values["ungoverned_peak"])
         lines.append(f"about {about} were not governed: {_MORE[values['governed']]}")
+        if values["ungoverned_objects"]:
+            lines.append(values["ungoverned_objects"])
     if values["process_swap"]:
         lines.append(f"swapped out at the end: {format_size(values['process_swap'])}")
     if values["ungoverned"]:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("buffered_streams")
 
 
 KEYS = {"program", "budgets", "last_refusal", "ungoverned", "ungoverned_children"}
-KEYS |= {"governed", "ungoverned_peak", *memlimits.stats()._asdict()}
+KEYS |= {"ungoverned_objects", "governed", "ungoverned_peak", *memlimits.stats()._asdict()}
 
 NOTHING = "peak: governed 0 B of 0 B resident, limit 200 MiB"
 

@@ -19,6 +19,7 @@ QUIET = {
     "budgets": [],
     "last_refusal": None,
     "governed": "numpy",
+    "ungoverned_objects": None,
     "ungoverned": None,
     "ungoverned_children": None,
 }
