@@ -3,9 +3,10 @@
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport INT64_MAX, UINT64_MAX, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memset
 
+from memlimits._base.own cimport own_calloc
 from memlimits._base.python cimport ObjectLock, change_state, lock_object, set_new, unlock_object
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
@@ -414,7 +415,7 @@ cdef Account **hold_all(Core *core, size_t *count) noexcept:
     while account != NULL:
         count[0] += 1
         account = account.next
-    held = <Account **> malloc((count[0] + 1) * sizeof(Account *))
+    held = <Account **> own_calloc(count[0] + 1, sizeof(Account *))
     account = core.accounts.first
     if held != NULL:
         for i in range(count[0]):

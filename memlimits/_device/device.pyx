@@ -1,6 +1,7 @@
 cimport cython
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 
+from memlimits._base.own cimport own_calloc
 from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_OK, mlim_capacities, mlim_device_close, mlim_device_get_facts,
     mlim_device_open, mlim_device_usable, mlim_device_use_huge_pages, mlim_error, mlim_queue_open,
@@ -60,7 +61,7 @@ cdef class Device:
         cdef mlim_error error
         cdef size_t capacity = 32
         while True:
-            bounds = <mlim_bound *> malloc(capacity * sizeof(mlim_bound))
+            bounds = <mlim_bound *> own_calloc(capacity, sizeof(mlim_bound))
             if bounds == NULL:
                 raise MemoryError
             with nogil:

@@ -4,8 +4,8 @@ from memlimits._base.sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
 )
 from memlimits._engine.controls cimport (
-    controls_default_limit, controls_set_cache_limit, controls_set_count,
-    controls_set_memory_limit, controls_set_policy, controls_set_wired_limit,
+    controls_default_limit, controls_set_cache_limit, controls_set_count, controls_set_memory_limit,
+    controls_set_policy, controls_set_wired_limit,
 )
 
 

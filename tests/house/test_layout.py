@@ -134,6 +134,16 @@ def test_whoever_cimports_the_package_needs_no_header_of_the_house():
     assert cimported(PACKAGE / "_malloc.pxd") == set()
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in cython_sources() if path.suffix == ".pyx"], ids=named
+)
+def test_what_the_house_keeps_for_itself_is_not_asked_of_itself(path):
+    """Under a lock of ours malloc would wait for that lock, where malloc is ours."""
+    names = re.findall(r"libc\.stdlib cimport (.*)", path.read_text())
+    taking = {"malloc", "calloc", "realloc", "aligned_alloc"} & set(re.findall(r"\w+", str(names)))
+    assert not taking or named(path) == "_base.own"
+
+
 def test_limits_are_arithmetic_alone():
     for name in ("limits.pyx", "limits.pxd"):
         assert {room_of(module) for module in cimported(PACKAGE / "_ledger" / name)} <= {0}
