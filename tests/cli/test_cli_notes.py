@@ -64,6 +64,7 @@ OF_PYTHONS = {
 }
 
 
+@pytest.mark.host
 @pytest.mark.skipif(
     "t" in sys.abiflags, reason="mimalloc allocates Python's objects, and is not governed"
 )
