@@ -82,8 +82,11 @@ CALLS = {
 @pytest.fixture(autouse=True)
 def settings_stay():
     thresholds = gc.get_threshold()
+    active = memlimits.get_active_memory()
     yield
     gc.set_threshold(*thresholds)
+    # A thread of the test runner's may be in a finalizer.
+    until(lambda: memlimits.get_active_memory() <= active)
     memlimits.set_idle_timeout(None)
     memlimits.set_pressure_trim(32 * MIB)
     counters = memory.counters()
