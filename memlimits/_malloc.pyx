@@ -10,20 +10,20 @@ from memlimits._bindings.allocator cimport get_default
 from memlimits._bindings.contexts cimport account_of_caller
 from memlimits._bindings.wait_hooks cimport c_wait_hooks, c_wait_hooks_end
 from memlimits._engine.charging cimport charging_alloc
-from memlimits._engine.core cimport (
-    Core, core_align, core_check, core_clear, core_free, core_hit, core_return,
+from memlimits._engine.core cimport Core, core_check, core_clear, core_hit
+from memlimits._engine.family cimport (
+    family_align, family_capacity, family_find_held, family_longer, family_open,
 )
-from memlimits._engine.family cimport family_capacity, family_find_held, family_open
 from memlimits._engine.growth cimport growth_miss
-from memlimits._engine.refusals cimport refusals_add, refusals_last, refusals_restore, refusals_tell
+from memlimits._engine.refusals cimport refusals_last, refusals_restore, refusals_tell
 from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
 from memlimits._engine.waiting cimport WaitHooks
-from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK, cache_block_size, cache_coarse
+from memlimits._heap.cache cimport cache_block_size, cache_coarse
 from memlimits._heap.heap cimport Heaps, heap_free, heap_malloc
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource, likely, unlikely
 from memlimits._ledger.accounts cimport Account
-from memlimits._ledger.limits cimport BLOCKERS, DEVICE, NOTHING, Blocker
+from memlimits._ledger.limits cimport BLOCKERS, NOTHING, Blocker
 from memlimits._ledger.queue cimport C_CODE, Refusal
 
 from memlimits._bindings.allocator import BLOCKED_BY
@@ -306,18 +306,11 @@ cdef void *rezalloc(void *start, size_t n) noexcept nogil:
 # ---- aligned ----
 
 cdef void *alloc_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
-    """One attempt, above the page: as many bytes more as may have to be skipped."""
-    cdef uint64_t longer = max(n, <uint64_t> 1) + (alignment - core.page_size)
+    """One attempt, above the page."""
     cdef Block block
-    # A resource of its own, which starts at a page.
-    longer = min(max(longer, <uint64_t> LARGEST_SLAB_BLOCK + 1), <uint64_t> INT64_MAX)
-    if not alloc(longer, &block):
+    if not alloc(family_longer(core, alignment, n), &block):
         return NULL
-    if core_align(core, &block, alignment):
-        return block.start
-    core_return(core, core_free(core, block.resource, block.start))
-    refusals_add(core, n, DEVICE)
-    return NULL
+    return family_align(core, &block, alignment, n)
 
 
 cdef void *aligned_alloc(size_t alignment, size_t n) noexcept nogil:

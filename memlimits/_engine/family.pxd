@@ -9,7 +9,7 @@ thread.
 from libc.stdint cimport uint64_t
 
 from memlimits._engine.core cimport Core
-from memlimits._heap.resource cimport Resource
+from memlimits._heap.resource cimport Block, Resource
 
 # Once, before anything else here: the allocator that all of it is of, which is never closed, and
 # what says whether this thread has the GIL.
@@ -22,6 +22,12 @@ cdef extern uint64_t family_capacity(Resource *resource) noexcept nogil
 # that names the function that it was given to.
 cdef extern Resource *family_find_held(
     Core *core, const char *function, const void *start) noexcept nogil
+# For an alignment above the page: so many bytes as may have to be skipped are asked for besides n,
+# in a resource of its own; and where n of them start in what was had, with a refusal if there is no
+# memory for that.
+cdef extern uint64_t family_longer(const Core *core, uint64_t alignment, uint64_t n) noexcept nogil
+cdef extern void *family_align(
+    Core *core, Block *block, uint64_t alignment, uint64_t n) noexcept nogil
 # Takes a block back that heap_free does not.
 cdef extern void family_free_slow_path(void *start) noexcept nogil
 

@@ -63,6 +63,23 @@ cdef Resource *family_find_held(
     return resource
 
 
+cdef uint64_t family_longer(const Core *core, uint64_t alignment, uint64_t n) noexcept nogil:
+    # A byte at least, or the block might start where its resource ends.
+    n = min(max(n, <uint64_t> 1), <uint64_t> INT64_MAX)
+    n = max(n + (alignment - core.page_size), <uint64_t> LARGEST_SLAB_BLOCK + 1)
+    return min(n, <uint64_t> INT64_MAX)
+
+
+cdef void *family_align(
+    Core *core, Block *block, uint64_t alignment, uint64_t n
+) noexcept nogil:
+    if core_align(core, block, alignment):
+        return block.start
+    core_return(core, core_free(core, block.resource, block.start))
+    refusals_add(core, n, DEVICE)
+    return NULL
+
+
 cdef size_t family_usable_size(const void *start) noexcept nogil:
     return family_capacity(family_find_held(core, b"malloc_usable_size", start))
 
@@ -119,17 +136,11 @@ cdef void *family_calloc(size_t count, size_t n) noexcept nogil:
     return answer(block.start, before)
 
 
-cdef char *alloc_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
-    """Above the page: as many bytes more as may have to be skipped, in a resource of its own."""
-    cdef uint64_t longer = min(<uint64_t> n, <uint64_t> INT64_MAX) + (alignment - core.page_size)
+cdef void *alloc_aligned(uint64_t alignment, uint64_t n) noexcept nogil:
     cdef Block block
-    if not alloc(max(longer, <uint64_t> LARGEST_SLAB_BLOCK + 1), &block):
+    if not alloc(family_longer(core, alignment, n), &block):
         return NULL
-    if core_align(core, &block, alignment):
-        return block.start
-    core_return(core, core_free(core, block.resource, block.start))
-    refusals_add(core, n, DEVICE)
-    return NULL
+    return family_align(core, &block, alignment, n)
 
 
 cdef void *family_aligned_alloc(size_t alignment, size_t n) noexcept nogil:

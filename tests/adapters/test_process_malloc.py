@@ -192,6 +192,18 @@ def test_what_is_wrong_is_refused_as_the_c_library_does():
     """)
 
 
+def test_a_block_of_no_bytes_lies_in_its_own_memory_however_it_is_aligned():
+    run("""
+        assert _process.take_part() is None
+        for alignment in (16, 64, 4096, 8192, 1 << 16, 1 << 21):
+            blocks = [memalign(alignment, 0) for _ in range(100)]
+            assert len(set(blocks)) == 100
+            for block in blocks:
+                assert block % alignment == 0 and usable_size(block) > 0
+                free(block)
+    """)
+
+
 def test_past_the_limit_malloc_gives_null_and_nothing_moves():
     run("""
         strict(100 * MIB)
