@@ -294,10 +294,11 @@ def test_a_fork_amid_allocating_threads():
     """)
 
 
-def compiled(folder, name, source):
-    """A library of C."""
+def compiled(folder, name, source, language="c"):
+    """A library of C, or of C++."""
     library = folder / f"lib{name}.so"
-    words = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+    words = ["c++", "-std=c++17"] if language == "c++" else ["cc"]
+    words += ["-shared", "-fPIC", "-x", language, "-", "-o", library]
     subprocess.run(words, input=source, text=True, check=True)
     return library
 
@@ -342,6 +343,47 @@ def test_what_runs_around_a_fork_may_allocate(tmp_path):
         """,
         preload=f"{LIBRARY}:{handlers}",
     )
+
+
+def test_the_operators_of_cpp_come_to_it(tmp_path):
+    library = compiled(
+        tmp_path,
+        "operators",
+        """
+        #include <cstddef>
+        #include <new>
+        static char *plain, *aligned;
+        extern "C" void give_back(void)
+        {
+            delete[] plain;
+            operator delete[](aligned, std::align_val_t(256));
+        }
+        extern "C" int take(std::size_t n)
+        {
+            try {
+                plain = new char[n];
+                aligned = new (std::align_val_t(256)) char[n];
+                return 1;
+            } catch (const std::bad_alloc &) {
+                return 0;
+            }
+        }
+        """,
+        "c++",
+    )
+    run(f"""
+        strict(100 * MIB)
+        assert _process.take_part() is None
+        operators = CDLL({str(library)!r})
+        operators.take.argtypes = [c_size_t]
+        before = active()
+        assert operators.take(10 * MIB) == 1
+        assert active() - before >= 20 * MIB
+        operators.give_back()
+        assert active() - before < MIB
+        assert operators.take(200 * MIB) == 0
+        assert memlimits.stats().refusals_by_limit == 1
+    """)
 
 
 def test_the_interpreter_ends_as_it_does():
