@@ -99,15 +99,10 @@ static void end(void)
     }
 }
 
-static const memlimits_interposed *taking_part(void)
+const memlimits_interposed *memlimits_taking_part(void)
 {
     const memlimits_interposed *functions = __atomic_load_n(&core, __ATOMIC_ACQUIRE);
     return likely(functions != NULL) && likely(own == 0) ? functions : NULL;
-}
-
-const memlimits_interposed *memlimits_taking_part(void)
-{
-    return taking_part();
 }
 
 /* ---- the C library's, which may not be found yet ---- */
@@ -208,13 +203,13 @@ PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_
 
 PUBLIC void *malloc(size_t n)
 {
-    const memlimits_interposed *functions = taking_part();
+    const memlimits_interposed *functions = memlimits_taking_part();
     return likely(functions != NULL) ? functions->malloc(n) : libc_malloc(n);
 }
 
 PUBLIC void *calloc(size_t count, size_t n)
 {
-    const memlimits_interposed *functions = taking_part();
+    const memlimits_interposed *functions = memlimits_taking_part();
     return likely(functions != NULL) ? functions->calloc(count, n) : libc_calloc(count, n);
 }
 
@@ -277,7 +272,7 @@ PUBLIC void *reallocarray(void *start, size_t count, size_t n)
 
 PUBLIC void *memalign(size_t alignment, size_t n)
 {
-    const memlimits_interposed *functions = taking_part();
+    const memlimits_interposed *functions = memlimits_taking_part();
     size_t power = 16;
     while (power < alignment && power << 1)
         power <<= 1; /* as the C library does with what is none */

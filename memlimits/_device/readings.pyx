@@ -15,60 +15,48 @@ cdef extern from *:
     pthread_rwlock_t files
 
 
+# What the C library asks malloc for meanwhile is not to come back to us.
+
+cdef void begin() noexcept nogil:
+    own_begin()
+    pthread_rwlock_rdlock(&files)
+
+
+cdef mlim_status done(mlim_status status) noexcept nogil:
+    pthread_rwlock_unlock(&files)
+    own_end()
+    return status
+
+
 cdef mlim_status device_sizes(
     mlim_device *device, bint closely, mlim_sizes *out, mlim_error *error
 ) noexcept nogil:
-    cdef mlim_status status
-    own_begin()
-    pthread_rwlock_rdlock(&files)
-    status = mlim_device_sizes(device, closely, out, error)
-    pthread_rwlock_unlock(&files)
-    own_end()
-    return status
+    begin()
+    return done(mlim_device_sizes(device, closely, out, error))
 
 
 cdef mlim_status device_stall(mlim_device *device, double *out) noexcept nogil:
-    cdef mlim_status status
-    own_begin()
-    pthread_rwlock_rdlock(&files)
-    status = mlim_device_stall(device, out, NULL)
-    pthread_rwlock_unlock(&files)
-    own_end()
-    return status
+    begin()
+    return done(mlim_device_stall(device, out, NULL))
 
 
 cdef mlim_status device_process(mlim_device *device, mlim_process *out) noexcept nogil:
-    cdef mlim_status status
-    own_begin()
-    pthread_rwlock_rdlock(&files)
-    status = mlim_device_process(device, out, NULL)
-    pthread_rwlock_unlock(&files)
-    own_end()
-    return status
+    begin()
+    return done(mlim_device_process(device, out, NULL))
 
 
 cdef mlim_status device_touched(
     mlim_device *device, mlim_range *ranges, size_t count, uint64_t *out
 ) noexcept nogil:
-    cdef mlim_status status
-    own_begin()
-    pthread_rwlock_rdlock(&files)
-    status = mlim_device_touched(device, ranges, count, out, NULL)
-    pthread_rwlock_unlock(&files)
-    own_end()
-    return status
+    begin()
+    return done(mlim_device_touched(device, ranges, count, out, NULL))
 
 
 cdef mlim_status device_bounds(
     mlim_device *device, mlim_bound *bounds, size_t capacity, size_t *count, mlim_error *error
 ) noexcept nogil:
-    cdef mlim_status status
-    own_begin()
-    pthread_rwlock_rdlock(&files)
-    status = mlim_device_bounds(device, bounds, capacity, count, error)
-    pthread_rwlock_unlock(&files)
-    own_end()
-    return status
+    begin()
+    return done(mlim_device_bounds(device, bounds, capacity, count, error))
 
 
 cdef void device_before_fork() noexcept nogil:

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._engine.core cimport Core
+from memlimits._heap.resource cimport unlikely
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport Blocker
 from memlimits._ledger.queue cimport Asker, Refusal, Waiter
@@ -26,6 +27,11 @@ cdef extern void refusals_restore(Core *core, Refusal *refusal) noexcept nogil
 # Whose request this thread's last refusal was of: by who gives NULL to that one. Code that knows
 # nothing of us may not look at it: so that is said at once, where that is on (sentence_say).
 cdef extern void refusals_tell(Core *core, Asker asker) noexcept nogil
+# What one is given; of NULL it is told.
+cdef inline void *refusals_told(Core *core, void *start, Asker asker) noexcept nogil:
+    if unlikely(start == NULL):
+        refusals_tell(core, asker)
+    return start
 # As traces_claim; `recent`: or a recent one that came from elsewhere.
 cdef extern bint refusals_claim(
     Core *core, Place place, const uint64_t *sizes, int n, bint recent,

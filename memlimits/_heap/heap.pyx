@@ -230,15 +230,14 @@ cdef Outcome alloc(Heap *heap, uint64_t n, Block *block, int within) noexcept no
     return serve(heap, cache_find(&heap.cache, n), n, block, within)
 
 
-cdef Outcome enter_and_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
-    cdef Heap *heap = heap_mine(heaps)
-    return alloc(heap, n, block, owned_lock_enter(&heap.lock, &mine))
-
-
 cdef Outcome heap_try_alloc_fine(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *heap = heap_mine(heaps)
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     return serve(heap, cache_find(&heap.cache, n), n, block, within)
+
+
+cdef Outcome enter_and_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+    return heap_try_alloc_fine(heaps, cache_coarse(n), block)
 
 
 cdef Outcome heap_alloc_longer(

@@ -1,7 +1,7 @@
 from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX, UINT64_MAX
 
-from memlimits._base.arithmetic cimport saturating_sub
+from memlimits._base.arithmetic cimport saturating_add, saturating_sub
 
 # Growth allowed between two readings of the system's room.
 cdef enum:
@@ -106,8 +106,7 @@ cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept 
 
 cdef uint64_t most_kept(const Limits *limits) noexcept nogil:
     """The footprint that nothing idle has to go for: with what nobody has touched besides."""
-    cdef uint64_t limit = limits_unreserved(limits, 0)
-    return max(limit, limit + limits.untouched)     # as it may wrap
+    return saturating_add(limits_unreserved(limits, 0), limits.untouched)
 
 
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
@@ -188,7 +187,7 @@ cdef uint64_t limits_least_process_over(
 
 cdef uint64_t limits_most_footprint(const Limits *limits) noexcept nogil:
     if limits.count != COUNT_PROCESS:
-        return max(limits.memory_limit, limits.memory_limit + limits.untouched)     # as it may wrap
+        return saturating_add(limits.memory_limit, limits.untouched)
     # What is not of the footprint is others'.
     return saturating_sub(
         limits.memory_limit,

@@ -16,9 +16,9 @@ from memlimits._base.sync cimport load_count, pthread_once, pthread_once_t, stor
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport alloc_block
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
-from memlimits._engine.refusals cimport refusals_last, refusals_tell
+from memlimits._engine.refusals cimport refusals_last, refusals_told
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
-from memlimits._heap.resource cimport Block, Resource, unlikely
+from memlimits._heap.resource cimport Block, Resource
 from memlimits._ledger.queue cimport NUMPY
 from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
 from memlimits.adapters._governing cimport Governing, new_governing
@@ -89,10 +89,7 @@ cdef enum:
 
 
 cdef inline void *told(void *start) noexcept nogil:
-    """What NumPy gets; of a refusal, that it was NumPy's."""
-    if unlikely(start == NULL):
-        refusals_tell(&allocator.core, NUMPY)
-    return start
+    return refusals_told(&allocator.core, start, NUMPY)
 
 
 cdef void *data_malloc(void *ctx, size_t size) noexcept nogil:

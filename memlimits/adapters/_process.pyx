@@ -13,9 +13,8 @@ from memlimits._engine.family cimport (
     Free, family_aligned_alloc, family_calloc, family_free_any, family_free_others_by,
     family_malloc, family_owner, family_realloc, family_usable_size,
 )
-from memlimits._engine.refusals cimport refusals_tell
+from memlimits._engine.refusals cimport refusals_told
 from memlimits._heap.heap cimport heap_malloc_fine, heap_noting_needs_malloc
-from memlimits._heap.resource cimport unlikely
 from memlimits._ledger.queue cimport MALLOC
 
 cdef extern from "<dlfcn.h>" nogil:
@@ -54,10 +53,7 @@ cdef bint takes_part = False
 # ---- what the process calls ----
 
 cdef inline void *told(void *start) noexcept nogil:
-    """What it is given; a refusal has been malloc's."""
-    if unlikely(start == NULL):
-        refusals_tell(core, MALLOC)
-    return start
+    return refusals_told(core, start, MALLOC)
 
 
 cdef void *malloc_slow_path(uint64_t n) noexcept nogil:

@@ -13,7 +13,7 @@ from memlimits._base.sync cimport add_atomically, load_count, store_release
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._engine.controls cimport controls_keep_back
 from memlimits._engine.family cimport family_calloc, family_free, family_malloc, family_realloc
-from memlimits._engine.refusals cimport refusals_tell
+from memlimits._engine.refusals cimport refusals_told
 from memlimits._heap.heap cimport heap_free
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
 from memlimits._heap.resource cimport Resource, unlikely
@@ -119,10 +119,7 @@ cdef bint is_for_refused_arena(size_t n) noexcept nogil:
 # ---- what CPython calls ----
 
 cdef inline void *told(void *start) noexcept nogil:
-    """What it is given; a refusal has been Python's."""
-    if unlikely(start == NULL):
-        refusals_tell(&allocator.core, PYTHON)
-    return start
+    return refusals_told(&allocator.core, start, PYTHON)
 
 
 cdef void *raw_malloc(void *ctx, size_t n) noexcept nogil:

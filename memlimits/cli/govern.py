@@ -23,15 +23,16 @@ def default() -> str:
     return "numpy" if memlimits.device_info()["backend"] == "metal" else "python"
 
 
-def needs_start(level: str, environ: "Mapping[str, str]") -> bool:
-    """Whether the loader has to put a library before all others, and has not been asked to yet."""
-    return level == "all" and _KEPT not in environ and os.path.exists(_library())
+def preloading(level: str, environ: "Mapping[str, str]") -> "dict[str, str] | None":
+    """Return the variables to start anew with, for the loader to put a library before all others.
 
-
-def environment(environ: "Mapping[str, str]") -> "dict[str, str]":
-    """Return the variables with which it does."""
+    None where it need not, or was asked to already.
+    """
+    library = os.path.join(os.path.dirname(memlimits.__file__), "lib", "libinterpose.so")
+    if level != "all" or _KEPT in environ or not os.path.exists(library):
+        return None
     before = environ.get("LD_PRELOAD", "")
-    both = f"{before}:{_library()}" if before else _library()
+    both = f"{before}:{library}" if before else library
     return {**environ, _KEPT: before, "LD_PRELOAD": both}
 
 
@@ -47,10 +48,6 @@ def put_in_force(level: str) -> str:
     if not _imports.when_imported(_govern_numpy, _govern_for_jax):
         _govern_numpy()
     return level
-
-
-def _library() -> str:
-    return os.path.join(os.path.dirname(memlimits.__file__), "lib", "libinterpose.so")
 
 
 def _govern_malloc() -> str:

@@ -50,7 +50,7 @@ class Report:
     """
 
     def __init__(self, program: "Sequence[str]", file: "JSONFile | None", *, quiet: bool) -> None:
-        self._held_before = _held(memory.stats())
+        self._held_before = held(memory.stats())
         self._program = list(program)
         self._file = file
         self._quiet = quiet
@@ -81,7 +81,7 @@ class Report:
         say("\n".join(lines))
 
 
-def _held(stats: "Stats") -> int:
+def held(stats: "Stats") -> int:
     """Return what the process has and the system cannot drop, in bytes."""
     return stats.process_resident - stats.process_files + stats.process_swap
 

@@ -9,7 +9,7 @@ from memlimits import _modules
 from memlimits.cli import govern, options, program
 from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
-from memlimits.cli.report import Report
+from memlimits.cli.report import Report, held
 from memlimits.cli.signals import tell_when_asked
 from memlimits.cli.sizes import format_exact
 from memlimits.cli.streams import say
@@ -17,7 +17,7 @@ from memlimits.errors import NO_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from memlimits.cli.options import Options
 
@@ -48,8 +48,9 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     except options.UsageError as error:
         options.fail(str(error))
     level = wanted.govern or govern.default()
-    if wanted.python or govern.needs_start(level, os.environ):
-        _restart(wanted, argv, level)
+    preloading = govern.preloading(level, os.environ)
+    if wanted.python or preloading:
+        _restart(wanted, argv, preloading or os.environ)
     for sentence in options.unknown_variables(os.environ):
         say(f"warning: {sentence}")
     _set_limits(wanted, level)
@@ -87,12 +88,10 @@ def _interpreters_words(argv: "Sequence[str]") -> "list[str]":
     return words
 
 
-def _restart(wanted: "Options", argv: "Sequence[str]", level: str) -> None:
+def _restart(wanted: "Options", argv: "Sequence[str]", environ: "Mapping[str, str]") -> None:
     """Start the interpreter anew as the command asks for, and the command again without that."""
     boot = os.path.join(os.path.dirname(__file__), "_boot.py")
     words = [*_interpreters_words(argv)[1:], *wanted.python, boot, "run", *wanted.ours]
-    starts_all = govern.needs_start(level, os.environ)
-    environ = govern.environment(os.environ) if starts_all else os.environ
     try:
         os.execve(sys.executable, [sys.executable, *words, "--", *wanted.program], environ)
     except OSError as error:
@@ -142,20 +141,20 @@ def _set_limits(wanted: "Options", level: str) -> None:
 def _refuse_one_that_is_too_low(level: str) -> None:
     """Where Python's objects count, or all of the process, the program could not even start."""
     stats = memlimits.stats()
-    held = stats.process_resident - stats.process_files + stats.process_swap
+    has = held(stats)
     # An interpreter has pages of files. Without /proc all that is known is a peak, which may be
     # that of the program that started this one.
-    if stats.process_files == 0 or stats.policy == "guideline" or stats.memory_limit > held:
+    if stats.process_files == 0 or stats.policy == "guideline" or stats.memory_limit > has:
         return
     if stats.memory_count == "process":
         raise CommandError(
             f"a memory limit of {format_exact(stats.memory_limit)} that counts the process is "
-            f"below what that holds before the program, {format_exact(held)}"
+            f"below what that holds before the program, {format_exact(has)}"
         )
     if level != "numpy":
         raise CommandError(
             f"a memory limit of {format_exact(stats.memory_limit)} is below what the interpreter "
-            f"holds before the program, {format_exact(held)}: give more, or --govern numpy, under "
+            f"holds before the program, {format_exact(has)}: give more, or --govern numpy, under "
             "which only arrays count"
         )
 
