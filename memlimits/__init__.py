@@ -106,6 +106,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from memlimits import metal as metal
     from memlimits.adapters._numpy import empty, govern_numpy, zeros
+    from memlimits.adapters._process import govern_malloc
     from memlimits.adapters._python import govern_python
 
 __version__ = "0.1.0"
@@ -139,6 +140,7 @@ __all__ = [
     "get_pressure_trim",
     "get_wired_limit",
     "get_wired_memory",
+    "govern_malloc",
     "govern_numpy",
     "govern_python",
     "last_refusal",
@@ -187,6 +189,9 @@ def __getattr__(name: str) -> object:
             if module.startswith(f"{name}."):
                 setattr(room, module.rpartition(".")[2], sys.modules[f"memlimits.{module}"])
         return room
+    if name == "govern_malloc":
+        globals()[name] = _modules.for_process().govern_malloc
+        return globals()[name]
     if name == "govern_python":
         globals()[name] = _modules.for_python().govern_python
         return globals()[name]

@@ -51,6 +51,8 @@ cdef create(name):
     """Create a module as the import system would, if it looked into this file for it."""
     name = f"memlimits.{name}"
     spec = Spec(name, Loader(name, here.__file__), origin=here.__file__)
+    # Each import of it looks at that, and makes and drops an AttributeError where it is not there.
+    spec._initializing = False
     module = create_dynamic(spec)
     module.__spec__ = spec
     return module

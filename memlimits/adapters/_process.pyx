@@ -7,7 +7,7 @@ before all others when the process starts. Here the core takes part in it.
 from libc.stdint cimport uint64_t
 
 from memlimits._base.own cimport OwnStep, own_interposed
-from memlimits._bindings.allocator cimport get_default
+from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._engine.core cimport Core
 from memlimits._engine.family cimport (
     Free, family_aligned_alloc, family_calloc, family_free_any, family_free_others_by,
@@ -16,6 +16,8 @@ from memlimits._engine.family cimport (
 from memlimits._engine.refusals cimport refusals_told
 from memlimits._heap.heap cimport heap_malloc_fine, heap_noting_needs_malloc
 from memlimits._ledger.queue cimport MALLOC
+
+import sys
 
 cdef extern from "<dlfcn.h>" nogil:
     void *RTLD_DEFAULT
@@ -42,7 +44,8 @@ cdef extern from "interpose.h" nogil:
         const memlimits_interposed *functions, memlimits_interposer *out) noexcept nogil
     ctypedef const char *(*memlimits_interpose_other_function)() noexcept nogil
 
-cdef Core *core = &get_default().core
+cdef Allocator allocator = get_default()
+cdef Core *core = &allocator.core
 
 # The process's for as long as it lives.
 cdef memlimits_interposed table
@@ -126,6 +129,70 @@ def take_part():
     family_free_others_by(interposer.free)
     takes_part = interpose(&table, &interposer) != 0
     return None if takes_part else "another memlimits governs malloc in this process"
+
+
+def govern_malloc():
+    """Let whatever any library gets from malloc be allocated by memlimits, for good.
+
+    It takes effect at once, in every thread: `malloc`, `calloc`, `realloc`, `free` and the rest of
+    their family, C++'s operators, which call them, and mappings of 1 MiB and more that come from
+    jemalloc, which polars and duckdb bring along. What was there before stays where it is until it
+    is freed or grows. Called again, it does nothing.
+
+    Arrays of NumPy's and Python's long objects come from malloc, too: `govern_numpy` has arrays
+    charged to budgets besides, and `govern_python` adds Python's small objects.
+
+    Where an allocation is refused, malloc returns NULL: what a library makes of that is its own.
+    `memlimits.errors.is_refusal` tells of an exception whether that was behind it. Budgets do not
+    charge any of it, and a thread that holds the GIL does not wait under the ``"wait"`` policy.
+
+    pyarrow allocates by malloc if ``ARROW_DEFAULT_MEMORY_POOL`` is ``system`` at its import.
+
+    Raises
+    ------
+    RuntimeError
+        The process was not started with the library that stands in for malloc, as ``memlimits run
+        --govern all`` starts it; or another allocator does, or another copy of memlimits. The
+        message says what to start it with.
+
+    See Also
+    --------
+    set_memory_count : programs ask malloc for more than they touch; ``"resident"`` counts what is.
+
+    Notes
+    -----
+    On Linux only.
+
+    Examples
+    --------
+    In a program that was started by ``LD_PRELOAD=.../memlimits/lib/libinterpose.so python
+    program.py``::
+
+        memlimits.set_memory_limit(8 << 30)
+        memlimits.set_memory_policy("strict")
+        memlimits.set_memory_count("resident")
+        memlimits.govern_malloc()
+        memlimits.govern_python()
+        memlimits.govern_numpy()
+    """
+    modules = sys.modules["memlimits._modules"]
+    if allocator.is_metal():
+        raise RuntimeError(
+            "a forked child would lose what malloc gave it, which would lie in Metal's buffers: "
+            "on this device only NumPy's arrays can be governed (govern_numpy)")
+    if (reason := take_part()) is not None:
+        raise RuntimeError(f"malloc cannot be governed: {reason}. {way_out()}")
+    modules.for_notes().put_on()
+
+
+cdef str way_out():
+    package = sys.modules["memlimits"]
+    library = f"{package.__path__[0]}/lib/libinterpose.so"
+    if not sys.platform.startswith("linux"):
+        return "Only Linux has the library for it; govern_python and govern_numpy work without"
+    return (
+        "Start the program as `memlimits run --govern all PROGRAM`, or with "
+        f"LD_PRELOAD={library} and no other allocator there")
 
 
 def governs():

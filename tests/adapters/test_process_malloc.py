@@ -401,11 +401,44 @@ def test_the_interpreter_ends_as_it_does():
     assert (done.stdout, done.stderr) == ("done\nlast words\n", "")
 
 
-def test_a_process_that_was_started_without_the_library_says_so():
-    done = execute("from memlimits.adapters import _process\nprint(_process.take_part())")
+def test_a_process_that_was_started_without_the_library_says_what_to_start_it_with():
+    done = execute("""if True:
+        import memlimits
+        try:
+            memlimits.govern_malloc()
+        except RuntimeError as error:
+            print(error)
+        """)
     assert done.stdout == (
-        "the library that stands in for malloc was not loaded when the process started\n"
+        "malloc cannot be governed: the library that stands in for malloc was not loaded when the "
+        "process started. Start the program as `memlimits run --govern all PROGRAM`, or with "
+        f"LD_PRELOAD={LIBRARY} and no other allocator there\n"
     )
+
+
+def test_the_public_function_governs_from_then_on():
+    run("""
+        before = active()
+        block = malloc(10 * MIB)
+        assert active() == before
+        assert memlimits.govern_malloc() is None
+        assert memlimits.govern_malloc() is None
+        before = active()
+        other = malloc(10 * MIB)
+        assert active() - before >= 10 * MIB
+        free(block)
+        free(other)
+        assert active() - before < MIB
+        memlimits.set_memory_limit(active() + 20 * MIB)
+        memlimits.set_memory_policy("strict")
+        assert malloc(40 * MIB) is None
+        assert memlimits.last_refusal().requested >= 40 * MIB
+        try:
+            bytearray(40 * MIB)
+        except MemoryError as error:
+            assert memlimits.errors.is_refusal(error)
+            assert "to malloc" in "".join(error.__notes__)
+    """)
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
