@@ -96,12 +96,14 @@ cdef bint is_owed(const Limits *limits) noexcept nogil:
 
 cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil:
     cdef uint64_t wanted = min(limits.wanted_back, limits.memory_limit // KEPT_BACK_PART)
-    cdef uint64_t limit = saturating_sub(limits.memory_limit, limits.reserved)
-    cdef uint64_t counted = saturating_sub(limits.footprint + n + wanted, limits.untouched)
+    cdef uint64_t limit = saturating_sub(limits_most_footprint(limits), limits.reserved)
+    cdef uint64_t most = min(
+        limit, saturating_add(limits.footprint, limits_room(limits, limits.assured)))
+    cdef uint64_t counted = limits.footprint + n + wanted
     # With room for twice as much: what was refused for it alone is given meanwhile.
-    if is_owed(limits) and saturating_sub(counted + wanted, limits.cache) <= limit:
+    if is_owed(limits) and saturating_sub(counted + wanted, limits.cache) <= most:
         limits.kept_back = limits.wanted_back
-        trim[0] = max(trim[0], saturating_sub(counted, limit))
+        trim[0] = max(trim[0], saturating_sub(counted, most))
 
 
 cdef uint64_t most_kept(const Limits *limits) noexcept nogil:

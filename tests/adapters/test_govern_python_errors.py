@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from support.cgroup import inside, kills, needs_groups, nested, set_limit
 from support.process import execute
+from support.units import MIB
 
 pytestmark = [
     pytest.mark.host,
@@ -37,8 +39,8 @@ def fill(held):
 """
 
 
-def run(script, limit, code=0):
-    done = execute(HEAD.format(limit=limit) + script)
+def run(script, limit, code=0, words=()):
+    done = execute(HEAD.format(limit=limit) + script, words=words)
     assert done.returncode == code, done.stderr
     assert "another exception" not in done.stderr
     assert "lost sys.stderr" not in done.stderr
@@ -152,3 +154,41 @@ assert reserved() == 0
 """,
         64,
     )
+
+
+ENDS = """
+import mmap
+
+{before}
+governing = memlimits.govern_python()
+try:
+    fill(held := [])
+except MemoryError:
+    # With what was kept back, while all of the list is alive.
+    assert memlimits.last_refusal().blocked_by == "{blocked_by}", memlimits.last_refusal()
+    assert memlimits.stats().reserved == 0
+    more = [bytes(n) for n in range(0, 480, 16) for _ in range(300)]
+    assert memlimits.stats().reserved == 0
+del held, more
+memlimits.clear_cache()
+again = bytes(MIB)
+assert memlimits.stats().reserved > 0
+"""
+OTHERS = """
+others = mmap.mmap(-1, 64 * MIB)
+others.write(bytes(len(others)))
+memlimits.set_memory_count("process")
+memlimits.set_memory_limit(memlimits.stats().process_resident + 48 * MIB)
+"""
+
+
+def test_there_is_more_where_others_take_up_the_process():
+    run(ENDS.format(before=OTHERS, blocked_by="limit"), 1024)
+
+
+@needs_groups
+def test_there_is_more_where_the_system_has_nothing_left():
+    with nested() as (group,):
+        set_limit(group, 64 * MIB)
+        run(ENDS.format(before="", blocked_by="system"), 1024, words=inside(group))
+        assert kills(group) == 0
