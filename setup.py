@@ -111,7 +111,8 @@ INTERPOSED = [
         ["objc/interpose.c", "objc/interpose_maps.c"],
         depends=["setup.py", "objc/interpose.h"],
         extra_compile_args=[*FLAGS, "-fno-builtin"],
-        extra_link_args=[*LINK_FLAGS, "-ldl"],
+        # Who calls one of its functions comes in once, also where another library is before it.
+        extra_link_args=[*LINK_FLAGS, "-Wl,-Bsymbolic-functions", "-ldl"],
     )
 ] * (sys.platform == "linux" and DEVICE == "host" and not sanitizers)
 

@@ -176,11 +176,13 @@ PUBLIC const char *memlimits_interpose_other(void)
 {
     /* Of a program that takes its address it may be the address of a step on the way here. */
     void *(*called)(size_t n);
+    void (*frees)(void *start);
     *(void **)&called = dlsym(RTLD_DEFAULT, "malloc");
+    *(void **)&frees = dlsym(RTLD_DEFAULT, "free");
     if (__atomic_load_n(&core, __ATOMIC_ACQUIRE))
         return NULL;
     unsigned long before = served;
-    free(called(1));
+    frees(called(1));
     const char *name = "";
     if (served == before)
         dl_iterate_phdr(defines_malloc, &name);

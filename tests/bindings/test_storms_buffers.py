@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import memlimits
+from support import interposed
 from support.process import run
 from support.storms import ROUNDS, Ledger, allowed, storm
 
@@ -38,9 +39,9 @@ def test_no_block_has_two_owners():
         for i, block in enumerate(blocks):
             assert stamped(block) == 3 * number + i
 
-    active = memlimits.get_active_memory()
+    active = interposed.active()
     storm(*[own] * THREADS)
-    assert memlimits.get_active_memory() == active
+    assert interposed.active() == active
 
 
 def test_buffers_dropped_by_other_threads_than_made_them():
@@ -60,11 +61,11 @@ def test_buffers_dropped_by_other_threads_than_made_them():
             block, number = given
             assert (len(block), stamped(block)) == (N, number)
 
-    active = memlimits.get_active_memory()
+    active = interposed.active()
     storm(give, give, drop, drop)
     passed_on.values.clear()
     gc.collect()
-    assert memlimits.get_active_memory() == active
+    assert interposed.active() == active
 
 
 def test_buffers_of_threads_that_ended_are_used_again():
@@ -120,11 +121,11 @@ class Newest:
 
 @pytest.mark.parametrize("end", [memlimits.Buffer.release, leave], ids=["release", "leave"])
 def test_a_block_goes_back_once(end):
-    active = memlimits.get_active_memory()
+    active = interposed.active()
     newest = Newest()
     storm(newest.make, *[lambda: end(newest.block)] * 3)
     end(newest.block)
-    assert memlimits.get_active_memory() == active
+    assert interposed.active() == active
     again = [memlimits.allocate(N) for _ in range(1000)]
     assert len({block.ptr for block in again}) == 1000
 
@@ -132,7 +133,7 @@ def test_a_block_goes_back_once(end):
 @pytest.mark.parametrize("end", [memlimits.Buffer.release, leave], ids=["release", "leave"])
 def test_what_a_view_sees_stays_until_it_ends(end):
     """One ends it, others look, and one would take its block."""
-    active = memlimits.get_active_memory()
+    active = interposed.active()
     newest = Newest()
 
     def look():
@@ -146,7 +147,7 @@ def test_what_a_view_sees_stays_until_it_ends(end):
 
     storm(newest.make, look, look, finish, lambda: stamp(memlimits.allocate(N), 1 << 63))
     newest.block.release()
-    assert memlimits.get_active_memory() == active
+    assert interposed.active() == active
 
 
 def test_what_a_buffer_says_while_it_is_released():
@@ -168,7 +169,7 @@ def test_what_a_buffer_says_while_it_is_released():
 
 def test_dlpack_consumers():
     """Each makes an array and drops it, some of a copy, while another would release the block."""
-    active = memlimits.get_active_memory()
+    active = interposed.active()
     block = memlimits.allocate(N)
     stamp(block, 77)
 
@@ -185,7 +186,7 @@ def test_dlpack_consumers():
         storm(consume, consume, lambda: consume(**copying), release)
     gc.collect()
     block.release()
-    assert memlimits.get_active_memory() == active
+    assert interposed.active() == active
 
 
 def test_allocating_in_finalizers():
@@ -205,11 +206,11 @@ def test_allocating_in_finalizers():
                 seen.add(self)
 
     numbers = itertools.count()
-    active = memlimits.get_active_memory()
+    active = interposed.active()
     storm(*[Finalized] * THREADS)
     gc.collect()
     assert seen.values == []
-    assert memlimits.get_active_memory() == active
+    assert interposed.active() == active
 
 
 def test_wires_and_unwires_even_out():
@@ -237,7 +238,7 @@ def test_arrays_of_ours_and_of_a_governed_numpy():
         for i, array in enumerate(arrays):
             assert (array == number + i).all()
 
-    active = memlimits.get_active_memory()
+    active = interposed.active()
     with memlimits.govern_numpy():
         storm(
             *[
@@ -246,7 +247,7 @@ def test_arrays_of_ours_and_of_a_governed_numpy():
             ]
         )
     gc.collect()
-    assert memlimits.get_active_memory() == active
+    assert interposed.active() == active
 
 
 @pytest.mark.parametrize("first", [

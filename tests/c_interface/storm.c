@@ -15,7 +15,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __APPLE__
+#include <malloc/malloc.h>
+#define malloc_usable_size malloc_size
+#else
+#include <malloc.h>
+#endif
+
 enum { MOST_THREADS = 64, MOST_HELD = 1024 };
+
+/* The process's own functions, which may be of memlimits, too. */
+static const memlimits_functions of_the_process = {
+    .malloc = malloc,
+    .calloc = calloc,
+    .realloc = realloc,
+    .free = free,
+    .aligned_alloc = aligned_alloc,
+    .usable_size = (size_t (*)(const void *))malloc_usable_size,
+};
+static const memlimits_functions *functions;
 
 static const size_t sizes[] = {64,      128,     512,     1024,    4096,   8192,
                                24576,   32768,   65536,   131072,  262144, 524288,
@@ -77,13 +95,13 @@ static void *take(size_t n, uint64_t stamp)
     struct mark mark = {n, stamp};
     raise_to(&highest_high, add(&high, n));
     bool zeros = stamp % 8 == 0;
-    char *block = zeros ? memlimits->calloc(1, n) : memlimits->malloc(n);
+    char *block = zeros ? functions->calloc(1, n) : functions->malloc(n);
     if (!block) {
         subtract(&high, n);
         add(&refused, 1);
         return NULL;
     }
-    add(&longer, memlimits->usable_size(block) - n);
+    add(&longer, functions->usable_size(block) - n);
     int64_t now = add(&low, n);
     raise_to(&highest_low, now);
     if (now > limit)
@@ -104,7 +122,7 @@ static void give(char *block)
         add(&spoiled, 1);
     memset(block, 0xee, sizeof first);
     subtract(&low, first.n);
-    memlimits->free(block);
+    functions->free(block);
     subtract(&high, first.n);
 }
 
@@ -127,7 +145,7 @@ static char *resize(char *block, size_t n)
     raise_to(&highest_high, add(&high, n));
     if (n < before)
         subtract(&low, before - n);
-    char *resized = memlimits->realloc(block, n);
+    char *resized = functions->realloc(block, n);
     if (!resized) {
         subtract(&high, n);
         add(&refused, 1);
@@ -179,7 +197,7 @@ static size_t most_of(size_t n, size_t alignment)
 
 static void count_had(struct mixed *mixed, char *block)
 {
-    mixed->usable = memlimits->usable_size(block);
+    mixed->usable = functions->usable_size(block);
     if (mixed->usable < mixed->n || mixed->usable > mixed->most)
         add(&spoiled, 1);
     int64_t now = add(&low, mixed->usable);
@@ -192,11 +210,12 @@ static char *take_mixed(struct mixed *mixed, size_t n, uint64_t random)
 {
     size_t alignment = random % 3 ? 64 : (size_t)1 << (random >> 8) % 20;
     char *block;
-    *mixed = (struct mixed){.n = n, .stamp = random, .is_zeroed = random % 3 == 1};
+    *mixed = (struct mixed){.n = n, .stamp = random};
+    mixed->is_zeroed = functions->rezalloc && random % 3 == 1;
     mixed->most = most_of(n, alignment);
     raise_to(&highest_high, add(&high, mixed->most));
     block =
-        mixed->is_zeroed ? memlimits->rezalloc(NULL, n) : memlimits->aligned_alloc(alignment, n);
+        mixed->is_zeroed ? functions->rezalloc(NULL, n) : functions->aligned_alloc(alignment, n);
     if (!block) {
         subtract(&high, mixed->most);
         add(&refused, 1);
@@ -215,7 +234,7 @@ static void give_mixed(struct mixed *mixed, char *block)
     if (!has_stamp(block, mixed->n, mixed->stamp))
         add(&spoiled, 1);
     subtract(&low, mixed->usable);
-    memlimits->free(block);
+    functions->free(block);
     subtract(&high, mixed->most);
 }
 
@@ -226,7 +245,7 @@ static char *resize_mixed(struct mixed *mixed, char *block, size_t n)
     mixed->most = most_of(n, 64) + before.usable; /* what is between half and all stays */
     raise_to(&highest_high, add(&high, mixed->most));
     subtract(&low, before.usable);
-    char *resized = before.is_zeroed ? memlimits->rezalloc(block, n) : memlimits->realloc(block, n);
+    char *resized = before.is_zeroed ? functions->rezalloc(block, n) : functions->realloc(block, n);
     if (!resized) {
         add(&refused, 1);
         *mixed = before;
@@ -308,16 +327,17 @@ static void start(struct worker *worker)
 static PyObject *storm(PyObject *self, PyObject *args)
 {
     struct worker workers[MOST_THREADS];
-    int count, held, first, last, resizes = 0, times = 1, mixes = 0;
+    int count, held, first, last, resizes = 0, times = 1, mixes = 0, process = 0;
     long operations;
     long long most;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iliiiL|pip", &count, &operations, &held, &first, &last, &most,
-                          &resizes, &times, &mixes))
+    if (!PyArg_ParseTuple(args, "iliiiL|pipp", &count, &operations, &held, &first, &last, &most,
+                          &resizes, &times, &mixes, &process))
         return NULL;
     low = high = highest_low = highest_high = 0;
     longer = refused = spoiled = passed_over = 0;
     limit = most;
+    functions = process ? &of_the_process : memlimits;
     Py_BEGIN_ALLOW_THREADS
     for (int i = 0; i < count; i++) {
         workers[i] = (struct worker){.number = i,
@@ -352,8 +372,8 @@ static PyObject *storm(PyObject *self, PyObject *args)
 
 static PyMethodDef methods[] = {
     {"storm", storm, METH_VARARGS,
-     "storm(threads, operations, held, first size, last size, limit, resizes=False, times=1, mixes=False)"
-     " -> what was seen"},
+     "storm(threads, operations, held, first size, last size, limit, resizes=False, times=1, mixes=False,"
+     " process=False) -> what was seen"},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {

@@ -1,0 +1,69 @@
+"""A process of tests whose malloc is memlimits', and what all others there hold of it.
+
+Started by `words()`, with books (c_interface/books.c) that see every call of malloc's family.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+import memlimits
+
+LIBRARY = Path(memlimits.__file__).parent / "lib" / "libinterpose.so"
+
+# The path of the books; only where malloc is to be governed.
+_VARIABLE = "MEMLIMITS_TESTS_BOOKS"
+
+
+class Books:
+    """What the callers of malloc hold, the interpreter among them, and held at most."""
+
+    def __init__(self, path):
+        self._library = ctypes.CDLL(path)
+        self._out = (ctypes.c_int64 * 4)()
+
+    def held(self):
+        """Bytes now, where nobody is in a call."""
+        self._library.books_held(self._out)
+        low, high, _, _ = self._out
+        assert low == high
+        return low
+
+    def peak_bounds(self):
+        """What the peak is between."""
+        self._library.books_held(self._out)
+        return self._out[2:]
+
+    def reset_peak(self):
+        self._library.books_reset_peak()
+
+
+def _take_part():
+    path = os.environ.get(_VARIABLE)
+    if path is None:
+        return None
+    from memlimits.adapters import _process
+
+    assert _process.take_part() is None
+    return Books(path)
+
+
+BOOKS = _take_part()
+
+
+def active():
+    """What is active and was asked of memlimits itself."""
+    if BOOKS is None:
+        return memlimits.get_active_memory()
+    held = None
+    # What comes in between, such as a collection, is in the books before and after.
+    while held != BOOKS.held():
+        held = BOOKS.held()
+        active = memlimits.get_active_memory()
+    return active - held
+
+
+def environment(books):
+    """Variables for a process whose malloc is governed from the start of the tests on."""
+    preload = f"{books}:{LIBRARY}"
+    return {**os.environ, "LD_PRELOAD": preload, _VARIABLE: str(books)}
