@@ -72,5 +72,6 @@ TARGETS = {
     "over": _at_most("9", 0, "strict: bytes over the limit", "bytes"),
     "wrong refusals": _at_most("9", 0, "strict: refusals while the bytes were there", "count"),
     "objects": _at_most("objects", 1, "Python's objects under govern_python(): time without"),
+    "resident objects": _at_most("objects", 1.05, "likewise: peak resident bytes"),
     "below": _at_most("limit", 3, "limit below the working set: time with cache limit 0"),
 }

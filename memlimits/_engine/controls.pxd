@@ -1,6 +1,6 @@
 """Limits set, counters read."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._device.mlim cimport mlim_process
 from memlimits._engine.core cimport Core
@@ -25,6 +25,8 @@ cdef extern void controls_set_count(Core *core, Count count) noexcept nogil
 # So many bytes are kept back from growth until something is refused, and again once there is room:
 # a quarter of the memory limit at most.
 cdef extern void controls_keep_back(Core *core, uint64_t n) noexcept nogil
+# So many more ask for little idle memory. While any does, growth goes further in returning it.
+cdef extern void controls_be_lean(Core *core, int64_t more) noexcept nogil
 # A memory limit that was not set becomes the default by the last reading; a new reading, too.
 cdef extern void controls_follow_sizes(Core *core) noexcept nogil
 cdef extern void controls_read_sizes(Core *core) noexcept nogil

@@ -1,4 +1,4 @@
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport UINT64_MAX, int64_t
 
 from memlimits._base.sync cimport pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport MLIM_OK, mlim_process, mlim_sizes, mlim_status
@@ -44,6 +44,12 @@ cdef void controls_keep_back(Core *core, uint64_t n) noexcept nogil:
     core.limits.kept_back = min(core.limits.kept_back, n)
     limits_keep_back(&core.limits, 0, &_trim)
     go_on_within_limit(core)
+
+
+cdef void controls_be_lean(Core *core, int64_t more) noexcept nogil:
+    pthread_mutex_lock(&core.heaps.lock)
+    core.limits.leans += more
+    pthread_mutex_unlock(&core.heaps.lock)
 
 
 cdef void controls_follow_sizes(Core *core) noexcept nogil:

@@ -53,6 +53,7 @@ cdef struct Limits:
     uint64_t kept_back
     uint64_t wired_limit
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
+    int64_t leans               # how many ask for little idle memory; 0: growth returns less of it
     Policy policy
     uint64_t wait_timeout       # ns, under POLICY_WAIT
     uint64_t waiting            # threads in the queue for memory

@@ -7,10 +7,14 @@ from memlimits._base.arithmetic cimport saturating_add, saturating_sub
 cdef enum:
     READING_INTERVAL = 16 << 20
     CREDIT_PART = 4             # and at most this part of the room
-# How far the footprint may grow above five quarters of the highest active, for each heap, before
-# idle memory is returned: some of every size is idle in each.
+# How far the footprint may grow above the highest active before idle memory is returned: a part of
+# that, and for each heap, since some of every size is idle in each.
 cdef enum:
+    SPREAD_PART = 4
     SPREAD = 16 << 20
+    # While lean. Half as much for the first heap: a thread alone gives all back to its own.
+    LEAN_PART = 32
+    LEAN_SPREAD = 4 << 20
 # Left to the program itself, for what it does beside its blocks and when it is refused, and to the
 # kernel for page tables: a part of all that there is.
 cdef enum:
@@ -120,7 +124,12 @@ cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
 
 cdef uint64_t untrimmed(const Limits *limits, uint64_t highest, uint64_t heaps) noexcept nogil:
     """Up to which footprint nothing idle is in the way, with `highest` bytes active at once."""
-    return min(limits.trim_limit, highest + highest // 4 + SPREAD * heaps)
+    cdef uint64_t spread
+    if limits.leans:
+        spread = highest // LEAN_PART + LEAN_SPREAD * max(heaps, <uint64_t> 1) - LEAN_SPREAD // 2
+    else:
+        spread = highest // SPREAD_PART + SPREAD * heaps
+    return min(limits.trim_limit, highest + spread)
 
 
 cdef uint64_t over_untrimmed(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:

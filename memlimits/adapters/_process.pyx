@@ -8,6 +8,7 @@ from libc.stdint cimport uint64_t
 
 from memlimits._base.own cimport OwnStep, own_interposed
 from memlimits._bindings.allocator cimport Allocator, get_default
+from memlimits._engine.controls cimport controls_be_lean
 from memlimits._engine.core cimport Core
 from memlimits._engine.family cimport (
     Free, family_aligned_alloc, family_calloc, family_free_any, family_free_others_by,
@@ -128,7 +129,10 @@ def take_part():
     own_interposed(interposer.begin, interposer.end)
     family_free_others_by(interposer.free)
     takes_part = interpose(&table, &interposer) != 0
-    return None if takes_part else "another memlimits governs malloc in this process"
+    if not takes_part:
+        return "another memlimits governs malloc in this process"
+    controls_be_lean(core, 1)
+    return None
 
 
 def govern_malloc():

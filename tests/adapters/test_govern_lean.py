@@ -1,0 +1,102 @@
+"""How much idle memory adds to the most in use while a whole program is governed, and until when.
+
+Each in a Python of its own: there it holds for all that memlimits allocates, whoever asks.
+"""
+
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import memlimits
+from support.process import PRELUDE, execute
+
+LIBRARY = Path(memlimits.__file__).parent / "lib" / "libinterpose.so"
+
+pytestmark = [pytest.mark.inside, pytest.mark.host]
+
+BLOCKS = """
+    import random
+    from memlimits.adapters import _process
+
+    def lean(peak, heaps=1):
+        return peak + peak // 32 + (2 * heaps - 1) * 2 * MIB
+
+    def come_and_go():
+        # By how much the footprint passes that at most.
+        rng, held, over = random.Random(7), [], -1
+        for n in [rng.randrange(64 << 10, 8 * MIB) for _ in range(300)]:
+            while held and (len(held) > 16 or rng.random() < 0.5):
+                held.pop(rng.randrange(len(held))).release()
+            held.append(memlimits.allocate(n))
+            stats = memlimits.stats()
+            over = max(over, stats.footprint - lean(stats.peak))
+        return over
+"""
+
+
+def run(script, **environment):
+    source = "".join(map(textwrap.dedent, [PRELUDE, BLOCKS, script, "print('done')\n"]))
+    done = execute(source, env={**os.environ, **environment})
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_as_long_as_python_is_governed():
+    run("""
+        first, second = memlimits.govern_python(), memlimits.govern_python()
+        assert come_and_go() <= 0
+        first.close()
+        first.close()
+        assert come_and_go() <= 0
+        second.close()
+        assert come_and_go() > 4 * MIB
+    """)
+
+
+def test_threads_have_more_each():
+    run("""
+        with memlimits.govern_python():
+            held = memlimits.allocate(64 * MIB)
+            def work(n, ready, end):
+                memlimits.allocate(n).release()
+                ready.set()
+                end.wait()
+            end, threads = threading.Event(), []
+            for n in (3 * MIB, 4 * MIB):
+                ready = threading.Event()
+                threads.append(threading.Thread(target=work, args=(n, ready, end), daemon=True))
+                threads[-1].start()
+                ready.wait()
+            before = memlimits.stats().footprint
+            memlimits.allocate(8 * MIB).release()
+            # What is idle in their heaps stays, which would be too much in one.
+            assert before + 8 * MIB > lean(memlimits.stats().peak)
+            assert memlimits.stats().footprint >= before + 8 * MIB
+            memlimits.allocate(20 * MIB).release()
+            assert memlimits.stats().footprint < before + (8 + 20) * MIB
+            assert memlimits.stats().footprint <= lean(memlimits.stats().peak, heaps=3)
+            end.set()
+            [thread.join() for thread in threads]
+    """)
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only")
+def test_for_good_where_malloc_is_governed():
+    run(
+        """
+        assert _process.take_part() is None and _process.take_part() is None
+        with memlimits.govern_python():
+            assert come_and_go() <= 0
+        assert come_and_go() <= 0
+        """,
+        LD_PRELOAD=str(LIBRARY),
+    )
+
+
+def test_arrays_alone_are_left_as_much_as_before():
+    pytest.importorskip("numpy")
+    run("""
+        with memlimits.govern_numpy():
+            assert come_and_go() > 4 * MIB
+    """)
