@@ -21,8 +21,8 @@ from memlimits._engine.settings cimport (
     settings_init, settings_set,
 )
 from memlimits._ledger.limits cimport (
-    BLOCKERS, BUDGET, COUNT_PROCESS, DEFAULT_TIMEOUT, NOTHING, POLICY_WAIT, Limits, Policy,
-    limits_cache_limit, limits_kept_back, limits_slack,
+    BLOCKERS, BUDGET, COUNT_PROCESS, DEFAULT_TIMEOUT, LONGEST_AFTER_REFUSAL, NOTHING, POLICY_WAIT,
+    Limits, Policy, limits_cache_limit, limits_kept_back, limits_slack,
 )
 from memlimits._ledger.queue cimport Refusal
 from memlimits._residency.sets cimport MOST_SETS
@@ -90,7 +90,7 @@ cdef dict counters(const Snapshot *snapshot):
         "overruns": limits.overruns,
         "refusals": refusals,
         "wire_failures": limits.wire_failures,
-        "reserved": limits.reserved + limits_kept_back(limits),
+        "reserved": limits.reserved + limits_kept_back(limits, LONGEST_AFTER_REFUSAL),
         "waiting": limits.waiting,
         "waits": limits.waits,
         "waited_ns": limits.waited,

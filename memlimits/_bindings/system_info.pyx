@@ -135,18 +135,19 @@ def candidates(Allocator allocator not None):
         limits.memory_limit, min(used, saturating_sub(limits.footprint, limits.untouched)))
     if limits.count == COUNT_PROCESS:
         n = min(n, saturating_sub(
-            limits_process_room(&limits, limits.process) + own + limits.cache, LOOSE))
+            limits_process_room(&limits, UINT64_MAX, limits.process) + own + limits.cache, LOOSE))
     found = [("limit", "memory limit", n)]
-    if limits.reserved + limits_kept_back(&limits) > own:
+    if limits.reserved + limits_kept_back(&limits, UINT64_MAX) > own:
         found.append((
             "reservation", "reserved for others",
-            saturating_sub(limits_unreserved(&limits, own), used)))
+            saturating_sub(limits_unreserved(&limits, UINT64_MAX, own), used)))
     found += rooms_here(&allocator.core)
     try:
         bounds = allocator.device.bounds(&count)
     except DeviceError:
         # Not now. What could be read last is taken to be as it was.
-        n = limits_room(&limits, limits.assured) + own + saturating_sub(limits.cache, purgeable)
+        n = limits_room(&limits, UINT64_MAX, limits.assured) + own
+        n += saturating_sub(limits.cache, purgeable)
         found.append(("system", "RAM and swap", saturating_sub(n, LOOSE)))
         return found
     try:
@@ -157,7 +158,8 @@ def candidates(Allocator allocator not None):
                 found.append(("rlimit", name, n))
                 continue
             # What is purgeable counts as available already.
-            n = limits_room(&limits, bounds[i].room) + own + saturating_sub(limits.cache, purgeable)
+            n = limits_room(&limits, UINT64_MAX, bounds[i].room) + own
+            n += saturating_sub(limits.cache, purgeable)
             found.append((
                 "cgroup" if bounds[i].kind == MLIM_CGROUP else "system", name,
                 saturating_sub(n, LOOSE)))

@@ -62,7 +62,7 @@ cdef bint set_within_room(
     if not room_look(core, n, 0, reading, &trim, blocker):
         return False
     if blocker[0] == NOTHING and limits.footprint - min(trim, limits.cache) + n > (
-        limits_unreserved(limits, 0)
+        limits_unreserved(limits, n, 0)
     ):
         # A guideline lets others pass; but what is not within the limit cannot be kept for anyone.
         blocker[0] = room_ends_at(limits, n)

@@ -146,9 +146,16 @@ cdef bint is_tight(
     """Whether it takes a closer look."""
     return n > room and limits.unfaulted or n > limits_unclaimed(limits, room) or (
         # Where the process holds too much by itself no look at what is untouched helps.
-        limits.unfaulted and limits_process_over(limits, reading.process, n)
-        and limits_least_process_over(limits, reading.process, n)
+        limits.unfaulted and limits_process_over(limits, n, reading.process)
+        and limits_least_process_over(limits, n, reading.process)
         <= limits.cache + limits.pending)
+
+
+cdef uint64_t credited(const Limits *limits, uint64_t available, uint64_t process) noexcept nogil:
+    """The room for whatever growth comes next."""
+    return min(
+        limits_room(limits, UINT64_MAX, available),
+        limits_process_room(limits, UINT64_MAX, process))
 
 
 cdef bint room_read(
@@ -162,8 +169,8 @@ cdef bint room_read(
     if not reading.current or reading.epoch != limits.epoch:
         read(core, reading)
         return False
-    room = limits_room(limits, reading.available)
-    reading.over = limits_process_over(limits, reading.process, n)
+    room = limits_room(limits, n, reading.available)
+    reading.over = limits_process_over(limits, n, reading.process)
     if not reading.looked and is_tight(limits, n, room, reading):
         if n > room or reading.over:
             room_lower_unfaulted(core)
@@ -171,7 +178,7 @@ cdef bint room_read(
         reading.current = False
         return False
     short_by[0] = saturating_sub(n, room)
-    limits_extend_credit(limits, min(room, limits_process_room(limits, reading.process)))
+    limits_extend_credit(limits, credited(limits, reading.available, reading.process))
     return True
 
 
@@ -182,15 +189,15 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
     read_unstopped(core)
     if epoch != limits.epoch:
         return n <= limits.credit
-    room = limits_room(limits, limits.assured)
-    most = limits_process_room(limits, limits.process)
-    limits_extend_credit(limits, min(room, most))
+    room = limits_room(limits, n, limits.assured)
+    most = limits_process_room(limits, n, limits.process)
+    limits_extend_credit(limits, credited(limits, limits.assured, limits.process))
     return n <= min(limits_unclaimed(limits, room), most)
 
 
 cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
     cdef uint64_t kept = limits.footprint - limits.cache
-    cdef uint64_t limit = limits.memory_limit - limits_kept_back(limits)
+    cdef uint64_t limit = limits.memory_limit - limits_kept_back(limits, growth)
     return RESERVATION if saturating_sub(kept + growth, limits.untouched) <= limit else LIMIT
 
 
@@ -259,13 +266,15 @@ cdef bint room_look(
     cdef Verdict verdict
     if limits.memory_follows:
         limits.memory_limit = limits_default(limits)    # by the last reading, whoever took it
-        if not reading.current and limits.footprint + growth > limits_unreserved(limits, own):
+        if not reading.current and (
+            limits.footprint + growth > limits_unreserved(limits, growth, own)
+        ):
             # The system may have more by now.
             read(core, reading)
             return False
     if (
         limits.untouched and not reading.weighed
-        and limits.footprint + growth > limits_unreserved(limits, own)
+        and limits.footprint + growth > limits_unreserved(limits, growth, own)
     ):
         weigh(core, reading)
         return False

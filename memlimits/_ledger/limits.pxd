@@ -18,6 +18,7 @@ cdef enum Count:        # what the memory limit is on
     COUNT_PROCESS   # the footprint, and besides all that the process holds, whoever took it
 
 cdef enum:
+    LONGEST_AFTER_REFUSAL = 1 << 20     # that it leads to: an arena of Python's
     DEFAULT_TIMEOUT = 60        # seconds, of POLICY_WAIT
 
 cdef enum Verdict:
@@ -48,7 +49,8 @@ cdef struct Limits:
     bint cache_follows          # the cache limit is the memory limit
     uint64_t reserved           # of the memory limit, for those who hold reservations
     # Likewise, and of the system's room, for what follows a refusal: an error has to be raised and
-    # told. What is wanted, and what there is: 0 from a refusal on, until there is room for it.
+    # told. What is wanted, and what there is: 0 from a refusal on, until there is room for it. From
+    # long growth it is kept then, too; and of short growth some needs no refusal.
     uint64_t wanted_back
     uint64_t kept_back
     uint64_t wired_limit
@@ -157,26 +159,30 @@ cdef extern uint64_t limits_excess(const Limits *limits) noexcept nogil
 # must be returned for it. Threads take from so many heaps.
 cdef extern Verdict limits_judge(
     const Limits *limits, uint64_t n, uint64_t own, uint64_t heaps, uint64_t *trim) noexcept nogil
-# What the memory limit leaves to those who have nothing reserved.
-cdef extern uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil
-# What of it is kept back until something is refused.
-cdef extern uint64_t limits_kept_back(const Limits *limits) noexcept nogil
+# What the memory limit leaves to growth by n (UINT64_MAX: by any), of it `own` reserved for it.
+cdef extern uint64_t limits_unreserved(
+    const Limits *limits, uint64_t n, uint64_t own) noexcept nogil
+# What of it is kept back from growth by n.
+cdef extern uint64_t limits_kept_back(const Limits *limits, uint64_t n) noexcept nogil
 # While stopped: keeps it back again if there is room for twice as much, after growth by n, once
 # `trim` bytes of the cache are returned; more of them, where it takes that.
 cdef extern void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil
 # How long an idle resource may be to serve n bytes, where growth would return others instead, and
 # where it makes no peak: that is for the caller to see. 0 for no longer than a hit may take.
 cdef extern uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil
-# What the system still has for us, given what it said it could give when `epoch` was current.
-cdef extern uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil
-# What the memory limit leaves to growth, given what the process held when `epoch` was current:
-# nothing less than all where it does not count that. By how many bytes growth by n would pass it;
-# and at least, if nothing of ours was untouched.
-cdef extern uint64_t limits_process_room(const Limits *limits, uint64_t process) noexcept nogil
+# What the system still has for growth by n, given what it said it could give when `epoch` was
+# current.
+cdef extern uint64_t limits_room(
+    const Limits *limits, uint64_t n, uint64_t available) noexcept nogil
+# What the memory limit leaves to it, given what the process held then: nothing less than all where
+# it does not count that. By how many bytes growth by n would pass it; and at least, if nothing of
+# ours was untouched.
+cdef extern uint64_t limits_process_room(
+    const Limits *limits, uint64_t n, uint64_t process) noexcept nogil
 cdef extern uint64_t limits_process_over(
-    const Limits *limits, uint64_t process, uint64_t n) noexcept nogil
+    const Limits *limits, uint64_t n, uint64_t process) noexcept nogil
 cdef extern uint64_t limits_least_process_over(
-    const Limits *limits, uint64_t process, uint64_t n) noexcept nogil
+    const Limits *limits, uint64_t n, uint64_t process) noexcept nogil
 # The footprint that the memory limit leaves to all who have blocks here, as far as is known.
 cdef extern uint64_t limits_most_footprint(const Limits *limits) noexcept nogil
 # After a reading that allows n: how far the next growth may go without another.

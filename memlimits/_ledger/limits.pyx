@@ -21,9 +21,12 @@ cdef enum:
     MARGIN_PART = 64
     LEAST_MARGIN = 2 << 20
     MOST_MARGIN = 32 << 20
-# Of the memory limit this part is kept back for what follows a refusal, at most.
+# Of the memory limit this part is kept back for what follows a refusal, at most. Of that this part
+# is for short growth before there is one: who asks for so little may not look at NULL.
 cdef enum:
     KEPT_BACK_PART = 4
+    SHORT_PART = 4
+    LONGEST_SHORT = 512 << 10
 
 cdef void limits_init(Limits *limits) noexcept nogil:
     limits.memory_follows = True
@@ -84,13 +87,20 @@ cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil:
     return limits.memory_limit if limits.cache_follows else limits.cache_limit
 
 
-cdef uint64_t limits_unreserved(const Limits *limits, uint64_t own) noexcept nogil:
+cdef uint64_t limits_unreserved(const Limits *limits, uint64_t n, uint64_t own) noexcept nogil:
     cdef uint64_t others = saturating_sub(limits.reserved, own)
-    return saturating_sub(limits.memory_limit, others + limits_kept_back(limits))
+    return saturating_sub(limits.memory_limit, others + limits_kept_back(limits, n))
 
 
-cdef uint64_t limits_kept_back(const Limits *limits) noexcept nogil:
-    return min(limits.kept_back, limits.memory_limit // KEPT_BACK_PART)
+cdef uint64_t part_of(const Limits *limits, uint64_t kept) noexcept nogil:
+    return min(kept, limits.memory_limit // KEPT_BACK_PART)
+
+
+cdef uint64_t limits_kept_back(const Limits *limits, uint64_t n) noexcept nogil:
+    cdef uint64_t kept = part_of(limits, limits.kept_back)
+    if n > LONGEST_AFTER_REFUSAL:
+        return part_of(limits, limits.wanted_back)
+    return kept if n > LONGEST_SHORT else kept - kept // SHORT_PART
 
 
 cdef bint is_owed(const Limits *limits) noexcept nogil:
@@ -99,10 +109,10 @@ cdef bint is_owed(const Limits *limits) noexcept nogil:
 
 
 cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil:
-    cdef uint64_t wanted = min(limits.wanted_back, limits.memory_limit // KEPT_BACK_PART)
+    cdef uint64_t wanted = part_of(limits, limits.wanted_back)
     cdef uint64_t limit = saturating_sub(limits_most_footprint(limits), limits.reserved)
     cdef uint64_t most = min(
-        limit, saturating_add(limits.footprint, limits_room(limits, limits.assured)))
+        limit, saturating_add(limits.footprint, limits_room(limits, 0, limits.assured)))
     cdef uint64_t counted = limits.footprint + n + wanted
     # With room for twice as much: what was refused for it alone is given meanwhile.
     if is_owed(limits) and saturating_sub(counted + wanted, limits.cache) <= most:
@@ -112,7 +122,7 @@ cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept 
 
 cdef uint64_t most_kept(const Limits *limits) noexcept nogil:
     """The footprint that nothing idle has to go for: with what nobody has touched besides."""
-    return saturating_add(limits_unreserved(limits, 0), limits.untouched)
+    return saturating_add(limits_unreserved(limits, UINT64_MAX, 0), limits.untouched)
 
 
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
@@ -142,7 +152,7 @@ cdef uint64_t over_untrimmed(const Limits *limits, uint64_t n, uint64_t heaps) n
 cdef Verdict limits_judge(
     const Limits *limits, uint64_t n, uint64_t own, uint64_t heaps, uint64_t *trim
 ) noexcept nogil:
-    cdef uint64_t limit = limits_unreserved(limits, own)
+    cdef uint64_t limit = limits_unreserved(limits, n, own)
     cdef uint64_t kept = limits.footprint - limits.cache
     trim[0] = min(over_untrimmed(limits, n, heaps), limits.cache)
     if n <= saturating_sub(limit, limits.footprint):
@@ -164,36 +174,38 @@ cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) n
     # What is too long counts as active: near the memory limit it could make a refusal or overrun.
     if (
         limits.policy != POLICY_GUIDELINE
-        or n > saturating_sub(limits_unreserved(limits, 0), limits.footprint)
+        or n > saturating_sub(limits_unreserved(limits, n, 0), limits.footprint)
         or over_untrimmed(limits, n, heaps) == 0
     ):
         return 0
     return 3 * n
 
 
-cdef uint64_t limits_room(const Limits *limits, uint64_t available) noexcept nogil:
+cdef uint64_t limits_room(const Limits *limits, uint64_t n, uint64_t available) noexcept nogil:
     cdef uint64_t room = saturating_sub(available, limits.unfaulted)
-    return saturating_sub(room, limits.reserved + limits_kept_back(limits) + limits.margin)
+    return saturating_sub(room, limits.reserved + limits_kept_back(limits, n) + limits.margin)
 
 
-cdef uint64_t limits_process_room(const Limits *limits, uint64_t process) noexcept nogil:
+cdef uint64_t limits_process_room(
+    const Limits *limits, uint64_t n, uint64_t process
+) noexcept nogil:
     if limits.count != COUNT_PROCESS:
         return UINT64_MAX
-    return saturating_sub(limits_unreserved(limits, 0), process + limits.unfaulted)
+    return saturating_sub(limits_unreserved(limits, n, 0), process + limits.unfaulted)
 
 
 cdef uint64_t limits_process_over(
-    const Limits *limits, uint64_t process, uint64_t n
+    const Limits *limits, uint64_t n, uint64_t process
 ) noexcept nogil:
-    return limits_least_process_over(limits, process, n + limits.unfaulted)
+    return limits_least_process_over(limits, n, process + limits.unfaulted)
 
 
 cdef uint64_t limits_least_process_over(
-    const Limits *limits, uint64_t process, uint64_t n
+    const Limits *limits, uint64_t n, uint64_t process
 ) noexcept nogil:
     if limits.count != COUNT_PROCESS:
         return 0
-    return saturating_sub(process + n, limits_unreserved(limits, 0))
+    return saturating_sub(process + n, limits_unreserved(limits, n, 0))
 
 
 cdef uint64_t limits_most_footprint(const Limits *limits) noexcept nogil:
@@ -323,5 +335,5 @@ cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:
     if is_owed(limits):
         return 0
-    return min(min(limits_unreserved(limits, 0), limits_cache_limit(limits)),
+    return min(min(limits_unreserved(limits, UINT64_MAX, 0), limits_cache_limit(limits)),
                untrimmed(limits, limits.highest, heaps))

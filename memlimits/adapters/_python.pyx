@@ -81,8 +81,9 @@ cdef enum:
     # What pymalloc cuts from arenas, 512 bytes, and what the debug hooks add to that.
     LONGEST_SMALL = 512 + 64
     # Of the memory limit, for the error that follows a refusal, its traceback, for which Python
-    # imports modules of 3 MiB from 3.13 on, and the report: four arenas.
-    FOR_ERRORS = 4 << 20
+    # imports modules of 3 MiB from 3.13 on, and the report; and before one for those who ask for
+    # little and look at no NULL: five arenas.
+    FOR_ERRORS = 5 << 20
 
 cdef Allocator allocator = get_default()
 cdef const PageMap *pages = &allocator.core.pages
@@ -313,8 +314,9 @@ def govern_python():
     Where an allocation is refused, Python raises `MemoryError`, and `last_refusal` has the numbers:
     those of the arena, where a small object was the first that did not fit.
 
-    Of the memory limit 4 MiB, but a quarter at most, are kept back until something is refused, so
-    that the error can be raised, printed and logged, and again once there is room.
+    Of the memory limit 5 MiB, but a quarter at most, are kept back until something is refused, so
+    that the error can be raised, printed and logged, and again once there is room. Blocks of more
+    than 1 MiB never get any of it, and those of 512 KiB and less may have a quarter before.
 
     Less is kept idle then, of arrays and buffers, too: growth returns what is above a thirty-second
     of the most that was in use and 2 MiB, and 4 MiB for each further thread.

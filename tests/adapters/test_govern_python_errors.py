@@ -119,13 +119,13 @@ def refused(make):
 def reserved():
     return memlimits.stats().reserved
 
-assert reserved() == 4 * MIB
-# A sixty-third MiB would fit the limit, and not what is kept back.
-assert refused(lambda: bytes(62 * MIB)) == "limit"
-assert refused(lambda: bytes(50 * MIB)) is None
-assert reserved() == 4 * MIB
+assert reserved() == 5 * MIB
+# A sixty-second MiB would fit the limit, and not what is kept back.
+assert refused(lambda: bytes(61 * MIB)) == "limit"
+assert refused(lambda: bytes(45 * MIB)) is None
+assert reserved() == 5 * MIB
 with memlimits.reserve(30 * MIB):
-    assert reserved() == 34 * MIB
+    assert reserved() == 35 * MIB
 # While there is no room for it it is not, and freeing makes some. Whoever is refused: NumPy has an
 # error to raise, too.
 for make in bytes, memlimits.allocate, lambda n: numpy.ones(n // 8):
@@ -133,19 +133,22 @@ for make in bytes, memlimits.allocate, lambda n: numpy.ones(n // 8):
     room = 64 * MIB - memlimits.stats().footprint
     held = bytes(room - 8 * MIB)
     assert refused(lambda: make(5 * MIB)) == "limit"
-    more = make(5 * MIB)
+    assert reserved() == 0
+    # From what is long it is kept all the same.
+    assert refused(lambda: make(5 * MIB)) == "limit"
+    more = [make(MIB - 64) for _ in range(6)]
     assert reserved() == 0
     del held
-    assert reserved() == 4 * MIB and memlimits.stats().footprint <= 60 * MIB
+    assert reserved() == 5 * MIB and memlimits.stats().footprint <= 59 * MIB
     del more
 # A lower limit keeps back a quarter.
 memlimits.set_memory_limit(15 * MIB)
 assert reserved() == 15 * MIB // 4
 memlimits.set_memory_limit(64 * MIB)
-assert reserved() == 4 * MIB
+assert reserved() == 5 * MIB
 second = memlimits.govern_python()
 second.close()
-assert reserved() == 4 * MIB
+assert reserved() == 5 * MIB
 governing.close()
 assert reserved() == 0
 assert refused(lambda: memlimits.allocate(80 * MIB)) == "limit"
@@ -192,3 +195,29 @@ def test_there_is_more_where_the_system_has_nothing_left():
         set_limit(group, 64 * MIB)
         run(ENDS.format(before="", blocked_by="system"), 1024, words=inside(group))
         assert kills(group) == 0
+
+
+def test_little_is_given_before_a_refusal():
+    """C code may not look at NULL where it asks for little; what follows a refusal is left."""
+    run(
+        """
+def left():
+    stats = memlimits.stats()
+    return stats.memory_limit - stats.reserved - stats.footprint
+
+held = []
+for n in (MIB << power for power in range(5, -1, -1)):
+    while left() >= n:
+        held.append(memlimits.allocate(n))
+while left() >= 64 << 10:
+    held.append(memlimits.allocate(64 << 10))
+little = [memlimits.allocate(512 << 10) for _ in range(2)]
+assert memlimits.stats().refusals == 0 and memlimits.stats().reserved == 5 * MIB
+try:
+    memlimits.allocate(512 << 10)
+except MemoryError:
+    more = [bytes(480) for _ in range(6_000)]
+assert memlimits.stats().refusals == 1 and memlimits.stats().reserved == 0
+""",
+        64,
+    )
