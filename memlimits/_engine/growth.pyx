@@ -234,6 +234,7 @@ cdef Blocker growth_reserve(
     growth[0] = least
     # What is held already stays where it is meanwhile.
     waiter_init(&waiter, cache_least_growth(core.page_size, n), True)
+    waiter.passes = hooks.never_waits
     while True:
         blocker = reserve_growth(core, least, &waiter, &plan)
         if blocker != NOTHING:
@@ -380,7 +381,7 @@ cdef Blocker growth_miss_with(
     decay_step(core, AGED_A_STEP)
     growth = growth if growth <= core_longest(core) else least
     waiter_init(&waiter, least, hooks.keeps)
-    waiter.own, waiter.heap = own[0], hooks.heap
+    waiter.own, waiter.heap, waiter.passes = own[0], hooks.heap, hooks.never_waits
     while True:
         blocker = grow(core, n, growth, &waiter, block)
         if blocker != NOTHING and least < growth:

@@ -54,7 +54,7 @@ cdef void look_at_thread(const Core *core, Waiter *waiter) noexcept nogil:
 cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
     if core.queue == NULL or core.queue == waiter or core.limits.policy != POLICY_WAIT:
         return True
-    if waiter.own >= waiter.least:
+    if waiter.passes or waiter.own >= waiter.least:
         return True     # what is reserved for it is nothing that others wait for
     look_at_thread(core, waiter)
     # What a thread asks for while it waits, in a signal's handler, is not to wait for itself.

@@ -259,3 +259,34 @@ assert memlimits.get_active_memory() - active < 2 * MIB
 def test_it_is_documented():
     assert "govern_python" in memlimits.__all__
     assert "Returns" in memlimits.govern_python.__doc__
+
+
+def test_objects_go_ahead_of_those_who_wait():
+    governed("""
+import threading, time
+govern_python()
+held = memlimits.allocate(60 * MIB)
+memlimits.set_memory_limit(memlimits.stats().footprint + 40 * MIB)
+memlimits.set_memory_policy("wait", timeout=60)
+def hold_and_wait():        # who holds nothing is the last in the queue
+    block = memlimits.allocate(MIB)
+    memlimits.allocate(80 * MIB)
+waits = threading.Thread(target=hold_and_wait)
+waits.start()
+while memlimits.stats().waiting == 0:
+    time.sleep(0.001)
+def make():                 # on a thread that holds nothing that others wait for
+    done.append([bytes(2 * MIB), *(bytes(10_000) for _ in range(100)), [None] * 100_000])
+    assert memlimits.stats().waiting == 1 and memlimits.stats().refusals == 0
+    try:
+        bytes(50 * MIB)     # what does not fit is refused, and does not wait
+    except MemoryError:
+        done.append(memlimits.last_refusal().blocked_by)
+done = []
+makes = threading.Thread(target=make)
+makes.start()
+makes.join()
+assert done[1:] == ["limit"]
+del held
+waits.join()
+""")
