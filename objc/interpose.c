@@ -158,18 +158,22 @@ static const char *after_this(void)
     return library && library != found ? name : NULL;
 }
 
-/* The first of the loaded libraries to do so; the program itself has no name here. */
+/* The first of the loaded libraries to do so, but for this one; the program itself has no name
+ * here. */
 static int defines_malloc(struct dl_phdr_info *info, size_t size, void *name)
 {
     (void)size;
-    const void *base;
+    const void *base, *own;
+    file_of(first, &own);
     void *library = *info->dlpi_name ? dlopen(info->dlpi_name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
     if (!library)
         return 0;
     const char *found = file_of(dlsym(library, "malloc"), &base);
     dlclose(library);
-    *(const char **)name = base == (const void *)info->dlpi_addr ? found : "";
-    return **(const char **)name != 0;
+    if (base != (const void *)info->dlpi_addr)
+        return 0;
+    *(const char **)name = base == own ? "" : found;
+    return 1;
 }
 
 PUBLIC const char *memlimits_interpose_other(void)
@@ -183,10 +187,11 @@ PUBLIC const char *memlimits_interpose_other(void)
         return NULL;
     unsigned long before = served;
     frees(called(1));
+    if (served != before)
+        return after_this();
     const char *name = "";
-    if (served == before)
-        dl_iterate_phdr(defines_malloc, &name);
-    return served == before ? name : after_this();
+    dl_iterate_phdr(defines_malloc, &name);
+    return name;
 }
 
 PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_interposer *out)

@@ -43,7 +43,8 @@ typedef int (*memlimits_interpose_function)(const memlimits_interposed *function
 const memlimits_interposed *memlimits_taking_part(void);
 
 /* By these names the library is found in the process. The second says whose malloc a program gets
- * that asks for it: NULL, this library's; else the path of the one that was there before. */
+ * that asks for it: NULL, this library's; else the path of the one that was there before, or no
+ * path, where the calls come to no library. */
 #define MEMLIMITS_INTERPOSE "memlimits_interpose"
 #define MEMLIMITS_INTERPOSE_OTHER "memlimits_interpose_other"
 typedef const char *(*memlimits_interpose_other_function)(void);

@@ -94,6 +94,10 @@ def why_malloc_is_not_governed():
     if found == NULL:
         return "the library that stands in for malloc was not loaded when the process started"
     other = (<memlimits_interpose_other_function> found)()
+    if other != NULL and other[0] == 0:
+        return (
+            "calls of malloc do not reach the library that stands in for it: a tool takes them, as "
+            "valgrind's memcheck and massif do")
     if other != NULL:
         return f"malloc is that of {other.decode(errors='replace')!r}"
     if heap_noting_needs_malloc():

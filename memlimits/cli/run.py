@@ -66,6 +66,7 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     notes.put_on()
     notes.say_at_once(not wanted.quiet and sys.__stderr__ is not None)
     report.level = govern.put_in_force(level)
+    memlimits.set_memory_count(wanted.count or _COUNTS[report.level])
     orig_argv = [*_interpreters_words(argv), *wanted.program]
     program.start(found, lambda: program.adopt(found, orig_argv, known))
 
@@ -134,7 +135,7 @@ def _set_limits(wanted: "Options", level: str) -> None:
         _set_wired_limit(wanted.wired_limit)
     if wanted.policy is not None or wanted.memory_limit is not None:
         memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
-    memlimits.set_memory_count(wanted.count or _COUNTS[level])
+    memlimits.set_memory_count(wanted.count or "given")
     _refuse_one_that_is_too_low(level)
 
 

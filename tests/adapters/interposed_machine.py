@@ -201,6 +201,10 @@ class MallocMachine(RuleBasedStateMachine):
     )
     def at_once(self, taken, resized, given, first, room, policy):
         """Each on a thread of its own."""
+        # None where there is no block: what steps follow must not depend on what was refused.
+        none = [None for held, _, _ in resized if held is None]
+        resized = [step for step in resized if step[0] is not None]
+        given = [held for held in given if held is not None]
         calls = [words(function, n, alignment) for (function, alignment), n in taken]
         calls += [words(function, n, start=held.start) for held, function, n in resized]
         calls += [(FREE, held.start, 0, 0) for held in given]
@@ -214,34 +218,35 @@ class MallocMachine(RuleBasedStateMachine):
             results = CALLERS.at_once(calls)
         made = []
         for (held, _, n), (start, error) in zip(resized, results[len(taken) :], strict=False):
-            made += self.was_resized(held, n, start, error, room)
+            made.append(self.was_resized(held, n, start, error, room))
         for ((function, alignment), n), (start, error) in zip(taken, results, strict=False):
             if start is None:
                 self.refusal(n, error, room)
                 if len(calls) == 1 and room is not None and n < 2**62:
                     self.check_alone(n + alignment, before, room)
+                made.append(None)
             else:
                 assert error == 0
                 assert start % max(alignment, PAGE if function == VALLOC else 16) == 0
                 if function == CALLOC:
                     assert not any(ctypes.string_at(start, n))
                 made.append(self.new(start, n))
-        return multiple(*made)
+        return multiple(*made, *none)
 
     def was_resized(self, held, n, start, error, room):
         if start is None and n:
             self.refusal(n, error, room)
             held.verify()
             self.live[held.start] = held
-            return [held]
+            return held
         assert error == 0
         if start is None:
-            return []
+            return None
         held.verify(n, start)
         if start == held.start and n < held.n and room is not None:
             # It is shorter in its own place, since there was none for a shorter one.
             self.stayed += 1
-        return [self.new(start, n, held.skipped if start == held.start else 0)]
+        return self.new(start, n, held.skipped if start == held.start else 0)
 
     @rule(
         target=held,
@@ -256,7 +261,7 @@ class MallocMachine(RuleBasedStateMachine):
             ((start, error),) = CALLERS.at_once([(worker, *words(function, n, alignment))])
         if start is None:
             self.refusal(n, error, room)
-            return multiple()
+            return None
         assert error == 0
         assert start % alignment == 0
         skipped = interposed.active() - self.base - self.skipped()

@@ -9,9 +9,10 @@ import sys
 import pytest
 
 import memlimits
+from support.interposed import LIBRARY
 from support.process import run
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.inside]
 
 WORK = """
     import gc, io, json, sys
@@ -64,6 +65,17 @@ ORDERS = sorted({"".join(order) for order in itertools.permutations("ggtt")})
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(
+    "malloc",
+    [
+        "",
+        pytest.param(
+            "memlimits.govern_malloc()",
+            marks=pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is not interposed"),
+        ),
+    ],
+    ids=["", "malloc"],
+)
+@pytest.mark.parametrize(
     "tool",
     [
         pytest.param(TRACEMALLOC, id="tracemalloc"),
@@ -76,14 +88,18 @@ ORDERS = sorted({"".join(order) for order in itertools.permutations("ggtt")})
         ),
     ],
 )
-def test_a_tool_that_starts_and_ends_in_any_order(tool, order):
-    steps = {"g": ["governing = govern_python()", "governing.close()"], "t": ["start()", "end()"]}
+def test_a_tool_that_starts_and_ends_in_any_order(tool, malloc, order):
+    """Where malloc is governed, too, it is for good."""
+    steps = {
+        "g": [f"governing = govern_python(); {malloc}", "governing.close()"],
+        "t": ["start()", "end()"],
+    }
     lines = []
     for step in order * 2:
         lines += [steps[step][0], "work()"]
         steps[step].reverse()
     script = "\n".join(["import textwrap", f"exec(textwrap.dedent({WORK + tool!r}))", *lines])
-    run(script)
+    run(script, words=("env", f"LD_PRELOAD={LIBRARY}") if malloc else ())
 
 
 MODES = ["default", "debug", "malloc", "malloc_debug", "pymalloc", "pymalloc_debug"]

@@ -4,15 +4,12 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
-import memlimits
+from support.interposed import LIBRARY
 from support.places import TESTS
 from support.process import PRELUDE, execute
-
-LIBRARY = Path(memlimits.__file__).parent / "lib" / "libinterpose.so"
 
 pytestmark = [
     pytest.mark.inside,

@@ -2,14 +2,11 @@
 
 import os
 import textwrap
-from pathlib import Path
 
 import pytest
 
-import memlimits
+from support.interposed import LIBRARY
 from support.process import PRELUDE, execute
-
-LIBRARY = Path(memlimits.__file__).parent / "lib" / "libinterpose.so"
 
 pytestmark = [
     pytest.mark.inside,
