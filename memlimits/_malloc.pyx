@@ -16,7 +16,9 @@ from memlimits._engine.family cimport (
 )
 from memlimits._engine.growth cimport growth_miss
 from memlimits._engine.refusals cimport refusals_last, refusals_restore, refusals_tell
-from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
+from memlimits._engine.resize cimport (
+    REFUSED, RESIZED, Resized, resize_resource, resize_with_idle,
+)
 from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport cache_block_size, cache_coarse
 from memlimits._heap.heap cimport Heaps, heap_free, heap_malloc
@@ -265,6 +267,14 @@ cdef void *resize(
     # Charged or not, to whoever allocates here: it is another block.
     if load_acquire(&core.accounts.open) != NULL or load_acquire(&resource.charge) != NULL:
         return copy(resource, start, n, zeroed, again(n))
+    if n > capacity and resize_with_idle(core, resource, start, n, &block):
+        if block.start == start:
+            if zeroed:
+                clear_rest(resource, <char *> start, n, n)
+            return start
+        if zeroed:
+            clear(&block, n)
+        return copy(resource, start, n, zeroed, block.start)
     # What is to be copied into an idle block may be less than what would be new.
     if n // 2 > capacity and core_hit(core, n, &block):
         if zeroed:

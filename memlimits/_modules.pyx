@@ -20,9 +20,9 @@ LINKED = (
     "_heap.checks", "_heap.heaps",
     "_ledger.limits", "_ledger.accounts", "_ledger.queue", "_ledger.traces",
     "_residency.sets", "_residency.plan", "_residency.pins",
-    "_engine.books", "_engine.core", "_engine.controls", "_engine.fork", "_engine.settings",
-    "_engine.decay", "_engine.pressure", "_engine.system_room", "_engine.waiting",
-    "_engine.sentence", "_engine.refusals", "_engine.growth", "_engine.resize",
+    "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.fork",
+    "_engine.settings", "_engine.decay", "_engine.pressure", "_engine.system_room",
+    "_engine.waiting", "_engine.sentence", "_engine.refusals", "_engine.growth", "_engine.resize",
     "_engine.reservations", "_engine.charging", "_engine.family",
 )
 # Made when the package is imported.

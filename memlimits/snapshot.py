@@ -66,7 +66,8 @@ class Stats:
     cache : int
         Bytes of idle resources, which `clear_cache` would return.
     slack : int
-        Bytes in pieces that are free, of slabs that have others in callers' hands.
+        Bytes in pieces that are free, of slabs that have others in callers' hands, and behind
+        blocks that `realloc` lets grow into them.
     peak : int
         Bytes: the highest active since the start or the last reset.
     wired : int

@@ -174,3 +174,21 @@ mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t 
     buffer->length = length;
     return MLIM_OK;
 }
+
+mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **rest,
+                              mlim_error *error)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (!length || length % page || length >= buffer->length)
+        return mlim_fail(error, MLIM_NO_MEMORY, EINVAL, "a buffer's length");
+    if (buffer->set)
+        return mlim_fail(error, MLIM_NOT_RESIDENT, EINVAL, "a buffer in a residency set");
+    mlim_buffer *made = calloc(1, sizeof *made);
+    if (!made)
+        return mlim_fail(error, MLIM_NO_MEMORY, ENOMEM, "a buffer's handle");
+    made->base = (char *)buffer->base + length;
+    made->length = buffer->length - length;
+    buffer->length = length;
+    *rest = made;
+    return MLIM_OK;
+}

@@ -88,6 +88,13 @@ mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t 
     return mlim_fail(error, MLIM_UNSUPPORTED, nil, "Metal's buffers keep their length");
 }
 
+mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **rest,
+                              mlim_error *error)
+{
+    (void)buffer, (void)length, (void)rest;
+    return mlim_fail(error, MLIM_UNSUPPORTED, nil, "Metal's buffers keep their length");
+}
+
 mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
 {
     if (mlim_is_forked(buffer->device))

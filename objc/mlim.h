@@ -170,6 +170,12 @@ mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_
 mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t length,
                                mlim_error *error);
 
+/* Cuts a buffer that is not purgeable in two, where the device resizes: it keeps its first `length`
+ * bytes, and the others are a buffer of their own. Asks the system for a handle only.
+ * MLIM_NOT_RESIDENT while in a set. */
+mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **rest,
+                              mlim_error *error);
+
 /* residency set: buffers to be kept resident. Adding and removing take effect at commit, which
  * removes first. After a failed commit mlim_residency_contains tells what is in the set. */
 mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error);

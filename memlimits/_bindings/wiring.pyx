@@ -8,7 +8,7 @@ from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._bindings.buffer cimport Buffer
 from memlimits._engine.core cimport Core, core_find
 from memlimits._heap.heaps cimport heaps_resume, heaps_stop
-from memlimits._heap.resource cimport Resource
+from memlimits._heap.resource cimport Resource, resource_given
 from memlimits._residency.pins cimport FOREIGN, NOT_PINNED, Pinning, pins_change, pins_find
 
 
@@ -120,7 +120,7 @@ cdef int add_block(dict blocks, object array) except -1:
         start = <size_t> resource.base
         if resource.block_size:
             start = <size_t> view.buf - (<size_t> view.buf - start) % resource.block_size
-        blocks[start] = resource.block_size or resource.bytes
+        blocks[start] = resource.block_size or resource_given(resource)
     finally:
         PyBuffer_Release(&view)
     return 0

@@ -101,6 +101,8 @@ cdef extern from "mlim.h" nogil:
     mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
     mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t length,
                                    mlim_error *error)
+    mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **rest,
+                                  mlim_error *error)
 
     mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
     void mlim_residency_destroy(mlim_residency *set)

@@ -7,7 +7,7 @@ from memlimits._heap.heap cimport Heap, headroom_of, heap_of
 from memlimits._heap.heaps cimport Totals, heaps_total
 from memlimits._heap.pagemap cimport pagemap_find
 from memlimits._heap.resource cimport (
-    DETACHED, IDLE, INSIDE, LEAVING, OUTSIDE, RESIZING, slab_bound, slab_is_full,
+    DETACHED, IDLE, INSIDE, LEAVING, OUTSIDE, PART, RESIZING, slab_bound, slab_is_full,
 )
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport limits_cache_limit
@@ -90,13 +90,19 @@ cdef void check_room(const Heaps *heaps, const Limits *limits) noexcept nogil:
 
 # ---- resources ----
 
+cdef bint is_partly_idle(const Resource *resource) noexcept nogil:
+    return resource.block_size == 0 and (resource.use == PART or resource.use == RESIZING)
+
+
 cdef void check_resource(const Resource *resource, const PageMap *pages) noexcept nogil:
     cdef const Resource *found
     at_most(1, resource.bytes, b"a resource has a length")
-    at_most(resource.use, RESIZING, b"a resource's use is one of four")
+    at_most(resource.use, PART, b"a resource's use is one of five")
     at_most(resource.wiring, LEAVING, b"a resource's wiring is one of four")
     if resource.wiring == INSIDE:
         at_most(0, resource.residency_set, b"what is wired is in a set")
+    if is_partly_idle(resource):
+        at_most(resource.given, resource.bytes, b"what is given of a resource is within it")
     if resource.use == RESIZING:
         return
     found = pagemap_find(pages, resource.base)
@@ -150,8 +156,10 @@ cdef void compare_heap(
 ) noexcept nogil:
     """A heap's sums, and what those say whose home it is."""
     cdef int64_t idle = 0, cached = 0
-    cdef uint64_t cut = 0
+    cdef uint64_t cut = 0, parts = 0
     while resource != NULL:
+        if is_partly_idle(resource) and (resource.taker or resource.home) == heap:
+            parts += resource.bytes - resource.given
         if heap_of(resource) == heap:
             counted.at_home += 1
             if resource.use == IDLE:
@@ -162,7 +170,8 @@ cdef void compare_heap(
                 idle += resource.bytes - <uint64_t> resource.live * resource.block_size
                 cached += 0 if resource.live else resource.bytes
         resource = resource.below
-    same(heap.cache.idle, idle, b"a heap counts the bytes that are idle in it")
+    same(heap.cache.parts, parts, b"a heap counts what is idle behind blocks")
+    same(heap.cache.idle, idle + <int64_t> parts, b"a heap counts the bytes that are idle in it")
     same(heap.cache.cached, cached, b"a heap counts the bytes in its idle resources")
     same(heap.cache.carved, cut, b"a heap counts its slabs")
 

@@ -8,6 +8,7 @@ from memlimits._engine.core cimport (
     core_detach, core_detach_excess, core_note_process, core_note_sizes, core_resume, core_return,
     core_stop, core_wake,
 )
+from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.checks cimport CHECKING
 from memlimits._heap.heaps cimport (
     Totals, heaps_lock_all_to_read, heaps_read_totals, heaps_resume, heaps_survey, heaps_total,
@@ -32,6 +33,7 @@ cdef void go_on_within_limit(Core *core) noexcept nogil:
 
 cdef void controls_set_memory_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
     core_stop(core)
+    parts_cut(core)
     core.limits.memory_follows = follows
     core.limits.memory_limit = limits_default(&core.limits) if follows else limit
     go_on_within_limit(core)
@@ -96,6 +98,7 @@ cdef uint64_t controls_default_limit(Core *core) noexcept nogil:
 cdef void controls_set_cache_limit(Core *core, uint64_t limit, bint follows) noexcept nogil:
     cdef Resource *detached
     core_stop(core)
+    parts_cut(core)
     core.limits.cache_limit = limit
     core.limits.cache_follows = follows
     detached = core_detach_excess(core)
@@ -136,6 +139,7 @@ cdef void controls_set_count(Core *core, Count count) noexcept nogil:
 cdef void controls_clear_cache(Core *core) noexcept nogil:
     cdef Resource *detached
     core_stop(core)
+    parts_cut(core)
     detached = core_detach(core, UINT64_MAX)
     core.limits.highest = core.limits.active
     core.clears += 1

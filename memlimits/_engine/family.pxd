@@ -43,5 +43,7 @@ cdef extern void *family_aligned_alloc(size_t alignment, size_t n) noexcept nogi
 cdef extern void family_free(void *start) noexcept nogil
 cdef extern void family_free_any(void *start) noexcept nogil
 cdef extern size_t family_usable_size(const void *start) noexcept nogil
+# realloc for who has found the block's resource.
+cdef extern void *family_resize(Resource *resource, void *start, size_t n) noexcept nogil
 # The resource that a block lies in; NULL for any other address that somebody holds.
 cdef extern Resource *family_owner(const void *start) noexcept nogil

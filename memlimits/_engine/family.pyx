@@ -9,12 +9,16 @@ from memlimits._engine.core cimport (
 )
 from memlimits._engine.growth cimport growth_miss
 from memlimits._engine.refusals cimport refusals_add
-from memlimits._engine.resize cimport REFUSED, RESIZED, Resized, resize_resource
+from memlimits._engine.resize cimport (
+    REFUSED, RESIZED, Resized, resize_resource, resize_with_idle,
+)
 from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK
 from memlimits._heap.heap cimport heap_free, heap_malloc_fine
 from memlimits._heap.pagemap cimport PageMap, pagemap_find, pagemap_find_any
-from memlimits._heap.resource cimport TAKEN, Block, likely, slab_starts_block
+from memlimits._heap.resource cimport (
+    Block, is_taken, likely, resource_given, slab_starts_block,
+)
 from memlimits._ledger.limits cimport DEVICE, NOTHING
 
 cdef enum:
@@ -46,7 +50,7 @@ cdef uint64_t family_capacity(Resource *resource) noexcept nogil:
     # What is charged to an account is all that its holder may use.
     if load_acquire(&resource.charge) != NULL:
         return resource.charged - resource.shift
-    return resource.bytes - resource.shift
+    return resource_given(resource) - resource.shift
 
 
 cdef Resource *family_find_held(
@@ -55,7 +59,7 @@ cdef Resource *family_find_held(
     cdef Resource *resource = core_find(core, start)
     cdef bint held = False
     if resource != NULL and resource.block_size == 0:
-        held = resource.use == TAKEN and start == resource.base + resource.shift
+        held = is_taken(resource) and start == resource.base + resource.shift
     elif resource != NULL:
         held = slab_starts_block(resource, start) and (<const void **> start)[1] != resource
     if not held:
@@ -198,6 +202,10 @@ cdef void *resize(void *start, uint64_t n) noexcept nogil:
     cdef Block block
     if capacity // 2 <= n <= capacity:
         return start
+    if n > capacity and load_acquire(&resource.charge) == NULL and (
+        resize_with_idle(core, resource, start, n, &block)
+    ):
+        return start if block.start == start else copy(start, capacity, n, block.start)
     # What is to be copied into an idle block may be less than what would be new.
     if n // 2 > capacity and core_hit_fine(core, n, &block):
         return copy(start, capacity, n, block.start)
@@ -211,8 +219,25 @@ cdef void *resize(void *start, uint64_t n) noexcept nogil:
     return copy(start, capacity, n, alloc_block(n))
 
 
-cdef void *family_realloc(void *start, size_t n) noexcept nogil:
+cdef void *realloc_slow_path(void *start, uint64_t n) noexcept nogil:
     cdef int before = errno.errno
-    if start == NULL:
-        return family_malloc(n)
-    return answer(resize(start, min(<uint64_t> n, <uint64_t> INT64_MAX)), before)
+    return answer(resize(start, min(n, <uint64_t> INT64_MAX)), before)
+
+
+cdef inline bint stays(Resource *resource, const void *start, uint64_t n) noexcept nogil:
+    """Whether a block surely is one that is held, on no account, and long enough, but not twice."""
+    cdef uint64_t capacity = resource.block_size
+    if capacity:
+        return capacity // 2 <= n <= capacity and slab_starts_block(resource, start) and (
+            (<const void **> start)[1] != resource)
+    capacity = resource_given(resource)
+    return capacity // 2 <= n <= capacity and is_taken(resource) and start == resource.base and (
+        load_acquire(&resource.charge) == NULL and resource.shift == 0)
+
+
+cdef void *family_resize(Resource *resource, void *start, size_t n) noexcept nogil:
+    return start if likely(stays(resource, start, n)) else realloc_slow_path(start, n)
+
+
+cdef void *family_realloc(void *start, size_t n) noexcept nogil:
+    return realloc_slow_path(start, n) if start != NULL else family_malloc(n)

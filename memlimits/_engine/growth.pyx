@@ -13,6 +13,7 @@ from memlimits._engine.core cimport (
     core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
+from memlimits._engine.parts cimport parts_cut, parts_make_room
 from memlimits._engine.pressure cimport pressure_step
 from memlimits._engine.refusals cimport refusals_add, refusals_add_waiter
 from memlimits._engine.system_room cimport (
@@ -35,7 +36,7 @@ from memlimits._heap.resource cimport (
     DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
 )
 from memlimits._ledger.limits cimport (
-    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, Limits, limits_add_unfaulted, limits_cancel,
+    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted, limits_cancel,
     limits_confirm, limits_easy_growth, limits_keep_back, limits_longest, limits_reserve,
     limits_set_aside,
 )
@@ -157,7 +158,10 @@ cdef bint decide(
 ) noexcept nogil:
     """The last look and the reservation in one step."""
     cdef uint64_t trim, returned
+    parts_make_room(core, growth, waiter.own)
     if not room_look(core, growth, waiter.own, &plan.reading, &trim, blocker):
+        return False
+    if blocker[0] == SYSTEM and parts_cut(core):
         return False
     if not waiter_is_blocked(core, waiter, blocker):
         limits_keep_back(&core.limits, growth, &trim)

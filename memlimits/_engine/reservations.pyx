@@ -6,6 +6,7 @@ from memlimits._engine.core cimport (
     core_detach, core_longest, core_resume, core_return, core_stop, core_wake,
 )
 from memlimits._engine.growth cimport growth_could_hit
+from memlimits._engine.parts cimport parts_make_room
 from memlimits._engine.refusals cimport refusals_add_waiter
 from memlimits._engine.system_room cimport Reading, room_ends_at, room_look
 from memlimits._engine.waiting cimport (
@@ -41,6 +42,7 @@ cdef Blocker reservations_would_fit(
     waiter.own = own
     while True:
         blocker = NOTHING
+        parts_make_room(core, growth, own)
         if growth_could_hit(core, n, account != NULL) or (
             room_look(core, growth, own, &reading, &_trim, &blocker)
         ):
@@ -59,6 +61,7 @@ cdef bint set_within_room(
     cdef Limits *limits = &core.limits
     cdef uint64_t n = account_reservation_costs(account, reservation)
     cdef uint64_t trim
+    parts_make_room(core, n, 0)
     if not room_look(core, n, 0, reading, &trim, blocker):
         return False
     if blocker[0] == NOTHING and limits.footprint - min(trim, limits.cache) + n > (

@@ -4,11 +4,14 @@ from memlimits._device.mlim cimport (
 )
 from memlimits._engine.core cimport core_longest, core_resume, core_settle, core_stop
 from memlimits._engine.growth cimport growth_reserve
+from memlimits._engine.parts cimport parts_extend, parts_take
 from memlimits._engine.system_room cimport Reading, room_end
 from memlimits._heap.bins cimport bin_of
-from memlimits._heap.cache cimport cache_growth, cache_least_growth, cache_mapped
+from memlimits._heap.cache cimport (
+    Cache, cache_give_more, cache_growth, cache_least_growth, cache_mapped,
+)
 from memlimits._heap.pagemap cimport pagemap_add, pagemap_remove, pagemap_spare
-from memlimits._heap.resource cimport OUTSIDE, RESIZING, TAKEN
+from memlimits._heap.resource cimport OUTSIDE, PART, RESIZING, TAKEN, resource_given
 from memlimits._ledger.limits cimport (
     NOTHING, limits_cancel, limits_confirm, limits_forget, limits_leave, limits_returned,
 )
@@ -16,38 +19,47 @@ from memlimits._residency.plan cimport residency_update
 
 cdef enum:
     RESIZE_FROM = 512 << 10     # below, copying is faster
+    PARTS_FROM = 8 << 10        # below, whole pages would waste too much
     HUGE_PAGE = 2 << 20
     # The pages of what is shorter are small ones: it is copied once, into huge ones.
     HUGE_ABOVE = 4 << 20
 
 
-cdef bint can_resize(const Core *core, const Resource *resource, uint64_t bytes) noexcept nogil:
+cdef bint may_resize(const Core *core, const Resource *resource, uint64_t bytes) noexcept nogil:
+    """What its caller knows without the lock."""
     return (
-        core.resizes and not core.heaps.lost and resource.block_size == 0
-        and resource.shift == 0 and not resource.lingers
-        and RESIZE_FROM <= min(resource.bytes, bytes) and bytes <= core_longest(core)
+        core.resizes and not core.heaps.lost and resource.block_size == 0 and resource.shift == 0
+        and RESIZE_FROM <= min(resource_given(resource), bytes) and bytes <= core_longest(core))
+
+
+cdef bint can_resize(const Resource *resource, uint64_t bytes) noexcept nogil:
+    """Under the lock. A part has another way to grow, up to its end, and is not made shorter."""
+    return (
+        resource.wiring == OUTSIDE and not resource.lingers
+        and (resource.use != PART or resource.bytes < bytes and resource.taker == NULL)
         and not resource.bytes < HUGE_ABOVE < bytes)
 
 
-cdef bint begin(Core *core, Resource *resource) noexcept nogil:
-    """From now on nobody wires it or looks at its pages. False: it is wired, and stays as it is."""
-    cdef bint outside
+cdef bint begin(Core *core, Resource *resource, uint64_t bytes) noexcept nogil:
+    """From now on nobody wires it or looks at its pages. False: it has to stay as it is."""
+    cdef bint can
     pthread_mutex_lock(&core.heaps.lock)
-    outside = resource.wiring == OUTSIDE
-    if outside:
+    can = can_resize(resource, bytes)
+    if can:
+        resource.given = resource_given(resource)
         resource.use = RESIZING
         # Who looks just now at what is touched may find something else in its place.
         core.limits.grown += resource.bytes
         limits_forget(&core.limits, resource.bytes)
         resource.looked_at = False
     pthread_mutex_unlock(&core.heaps.lock)
-    return outside
+    return can
 
 
 cdef void end(Core *core, Resource *resource) noexcept nogil:
     cdef bint wire
     pthread_mutex_lock(&core.heaps.lock)
-    resource.use = TAKEN
+    resource.use = TAKEN if resource.given == resource.bytes else PART
     wire = core.limits.wired_limit > 0
     pthread_mutex_unlock(&core.heaps.lock)
     if wire:
@@ -55,7 +67,7 @@ cdef void end(Core *core, Resource *resource) noexcept nogil:
 
 
 cdef void set_length(Resource *resource, uint64_t bytes) noexcept nogil:
-    resource.bytes = bytes
+    resource.given = resource.bytes = bytes
     resource.bin = bin_of(bytes)
 
 
@@ -76,6 +88,7 @@ cdef Resized make_longer(
     core_stop(core)
     if status == MLIM_OK:
         resource.base = <char *> mlim_buffer_contents(resource.buffer)
+        cache_give_more(<Cache *> resource.home, resource, resource.bytes)
         set_length(resource, bytes)
         limits_confirm(&core.limits, growth, overrun)
     else:
@@ -124,12 +137,25 @@ cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nog
     return RESIZED
 
 
+cdef bint resize_with_idle(
+    Core *core, Resource *resource, void *start, uint64_t n, Block *block
+) noexcept nogil:
+    cdef uint64_t least = n
+    if parts_extend(core, resource, n):
+        block.start = <char *> start
+        return True
+    # What can be resized is copied where more than that is new: a byte of either takes as long.
+    if resource.block_size == 0 and resource_given(resource) >= RESIZE_FROM:
+        least = max(n, 2 * resource_given(resource))
+    return n > PARTS_FROM and parts_take(core, n, least, block)
+
+
 cdef Resized resize_resource(
     Core *core, Resource *resource, uint64_t n, WaitHooks *hooks
 ) noexcept nogil:
     cdef uint64_t bytes = cache_least_growth(core.page_size, n)
     cdef Resized resized
-    if not can_resize(core, resource, bytes) or not begin(core, resource):
+    if not may_resize(core, resource, bytes) or not begin(core, resource, bytes):
         return NOT_RESIZED
     if bytes > resource.bytes:
         resized = grow(core, resource, bytes, n, hooks)

@@ -7,7 +7,7 @@ from memlimits._base.sync cimport (
 )
 from memlimits._engine.core cimport core_resume, core_stop, core_wake
 from memlimits._heap.heap cimport Heap, heap_of, heap_self, heap_swap_mine
-from memlimits._heap.resource cimport RESIZING, TAKEN, Resource
+from memlimits._heap.resource cimport RESIZING, Resource, is_taken, resource_given
 from memlimits._ledger.accounts cimport account_took
 from memlimits._ledger.limits cimport LIMIT, NOTHING, POLICY_WAIT, QUEUE, RESERVATION, SYSTEM
 from memlimits._ledger.queue cimport queue_is_stuck, queue_join, queue_leave, refusal_describe
@@ -37,8 +37,10 @@ cdef uint64_t held_by(const Core *core, const Heap *heap) noexcept nogil:
                 held += <uint64_t> resource.live * resource.block_size
             elif account_took(resource, heap):
                 held += resource.block_size     # or more
-        elif resource.use in (TAKEN, RESIZING) and heap in (resource.home, resource.taker):
-            held += resource.bytes
+        elif heap in (resource.home, resource.taker) and (
+            is_taken(resource) or resource.use == RESIZING
+        ):
+            held += resource_given(resource)
         resource = resource.below
     return held
 

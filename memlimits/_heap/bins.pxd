@@ -78,5 +78,9 @@ cdef inline Resource *bins_closest(
 
 # That, or one of n to `longest` bytes in the bin below.
 cdef extern Resource *bins_find(const Bins *bins, uint64_t n, uint64_t longest) noexcept nogil
+# The newest of the last bin in which all have up to `longest` bytes; NULL if it has less than
+# `least`, which is from 4 KiB on.
+cdef extern Resource *bins_longest(
+    const Bins *bins, uint64_t least, uint64_t longest) noexcept nogil
 # Bytes of the largest resource; 0 without one.
 cdef extern uint64_t bins_largest(const Bins *bins) noexcept nogil

@@ -17,6 +17,23 @@ cdef Resource *bins_find(const Bins *bins, uint64_t n, uint64_t longest) noexcep
     return resource
 
 
+cdef Resource *bins_longest(
+    const Bins *bins, uint64_t least, uint64_t longest
+) noexcept nogil:
+    # The bins below that of a byte more.
+    cdef uint32_t end = bin_of(min(longest, <uint64_t> 1 << LONGEST_POWER) + 1)
+    cdef int word = end >> 6
+    cdef uint64_t used = bins.used[word] & ((<uint64_t> 1 << (end & 63)) - 1)
+    cdef Resource *resource
+    while used == 0 and word > 0:
+        word -= 1
+        used = bins.used[word]
+    if used == 0:
+        return NULL
+    resource = bins.first[word * 64 + log2_floor(used)]
+    return resource if resource.bytes >= least else NULL
+
+
 cdef uint64_t bins_largest(const Bins *bins) noexcept nogil:
     cdef uint64_t largest = 0
     cdef const Resource *resource = NULL

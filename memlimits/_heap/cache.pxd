@@ -31,6 +31,7 @@ cdef struct Cache:
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
     uint64_t carved                 # how many slabs there are
+    uint64_t parts                  # bytes idle behind what callers hold a part of
     uint64_t purgeable              # bytes of those that the system may take
     uint64_t time                   # of the last step at which all heaps stood still: a clock
     uint64_t page_size
@@ -72,6 +73,12 @@ cdef extern void cache_serve(
     Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
 cdef extern void cache_serve_fresh(
     Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
+
+# Hands out an idle resource's first `given` bytes: the others stay idle, and are not cached. And
+# what is given of one is so much from now on.
+cdef extern void cache_serve_part(
+    Cache *cache, Resource *resource, uint64_t given, Block *block) noexcept nogil
+cdef extern void cache_give_more(Cache *cache, Resource *resource, uint64_t given) noexcept nogil
 
 # Hands out a slab's block.
 cdef inline char *cache_alloc(Cache *cache, Resource *slab) noexcept nogil:

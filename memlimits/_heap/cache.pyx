@@ -1,7 +1,7 @@
 from memlimits._base.sync cimport CLOCK_COARSE, time_of
 from memlimits._heap.bins cimport bin_of, bins_add, bins_find, bins_largest, bins_step
 from memlimits._heap.resource cimport (
-    IDLE, TAKEN, link, slab_bound, slab_carve, slab_free, slab_is_full,
+    IDLE, PART, TAKEN, link, slab_bound, slab_carve, slab_free, slab_is_full,
 )
 
 cdef enum:
@@ -162,6 +162,26 @@ cdef void cache_serve_fresh(
     hand_out_piece(cache, resource, block)
 
 
+cdef void cache_serve_part(
+    Cache *cache, Resource *resource, uint64_t given, Block *block
+) noexcept nogil:
+    remove_idle(cache, resource)
+    hand_out_whole(resource, block)
+    resource.use = PART
+    resource.given = 0
+    cache.cached -= resource.bytes
+    cache.parts += resource.bytes
+    cache_give_more(cache, resource, given)
+    block.capacity = given
+
+
+cdef void cache_give_more(Cache *cache, Resource *resource, uint64_t given) noexcept nogil:
+    cdef int64_t more = given - resource.given
+    resource.given = given
+    cache.idle -= more
+    cache.parts -= more
+
+
 cdef void cache_free(Cache *cache, Resource *resource, void *start) noexcept nogil:
     cdef uint32_t size_class = resource.size_class
     cdef Resource *retained
@@ -187,6 +207,8 @@ cdef void cache_free(Cache *cache, Resource *resource, void *start) noexcept nog
             make_plain(cache, resource)
         return
     resource.pinned = 0
+    if resource.use == PART:
+        cache_give_more(cache, resource, resource.bytes)    # all of it comes back
     cache_free_whole(cache, resource)
     note_time(cache, resource)
 

@@ -94,6 +94,14 @@ cdef extern Outcome heap_try_alloc_fine(Heaps *heaps, uint64_t n, Block *block) 
 # Where nothing fits: a whole resource of n to `longest` bytes.
 cdef extern Outcome heap_alloc_longer(
     Heaps *heaps, uint64_t n, uint64_t longest, Block *block) noexcept nogil
+# The first `given` bytes of an idle resource that has `least` or more, for what grows step by step;
+# with the heap's lock, one that serves that, or NULL; and `given` bytes of one that is a PART for
+# its caller, EMPTY where it has less.
+cdef extern Outcome heap_take_part(
+    Heaps *heaps, uint64_t given, uint64_t least, Block *block) noexcept nogil
+cdef extern Resource *heap_find_part(
+    const Heap *heap, uint64_t given, uint64_t least) noexcept nogil
+cdef extern Outcome heap_extend(Resource *resource, uint64_t given) noexcept nogil
 cdef extern Outcome heap_try_free(Resource *resource, void *start) noexcept nogil
 # Under Heaps.lock, by who holds all of a resource: it comes back as BOUND, until it is put back.
 cdef inline void heap_put_apart(Heaps *heaps, Resource *resource) noexcept nogil:

@@ -8,11 +8,11 @@ from memlimits._base.sync cimport (
     pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_once, pthread_once_t,
     pthread_setspecific, store_release, take_atomically,
 )
-from memlimits._heap.bins cimport bins_find
+from memlimits._heap.bins cimport bins_find, bins_longest
 from memlimits._heap.cache cimport (
     LARGEST_SLAB_BLOCK, Cache, cache_add, cache_alloc, cache_alloc_whole, cache_capacity,
-    cache_closest, cache_coarse, cache_find, cache_free, cache_free_whole, cache_rise, cache_serve,
-    cache_serve_fresh, class_of,
+    cache_closest, cache_coarse, cache_find, cache_free, cache_free_whole, cache_give_more,
+    cache_rise, cache_serve, cache_serve_fresh, cache_serve_part, class_of,
 )
 from memlimits._heap.lock cimport (
     owned_lock_enter, owned_lock_give, owned_lock_leave, owned_lock_set_owner, owned_lock_take,
@@ -40,6 +40,8 @@ cdef extern from *:
 cdef enum:
     MOST_IN_VAIN = 4096
     FIRST_KEYS = 32     # whose values glibc keeps in the thread itself
+    # Idle behind blocks that grow, in a heap: half of what is left for each. It serves nobody else.
+    MOST_PARTS = 16 << 20
 
 # The size class of a block, by its length in units of 64 bytes, and of 16.
 cdef uint8_t classes[(LARGEST_SLAB_BLOCK >> 6) + 1]
@@ -246,6 +248,42 @@ cdef Outcome heap_alloc_longer(
     cdef Heap *heap = heap_mine(heaps)
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     return serve(heap, bins_find(&heap.cache.bins, n, longest), n, block, within)
+
+
+cdef Resource *heap_find_part(const Heap *heap, uint64_t given, uint64_t least) noexcept nogil:
+    cdef uint64_t room = MOST_PARTS - min(heap.cache.parts, <uint64_t> MOST_PARTS)
+    return bins_longest(&heap.cache.bins, least, given + room // 2)
+
+
+cdef Outcome heap_take_part(
+    Heaps *heaps, uint64_t given, uint64_t least, Block *block
+) noexcept nogil:
+    cdef Heap *heap = heap_mine(heaps)
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cdef Resource *resource = heap_find_part(heap, given, least)
+    cdef Outcome outcome = EMPTY
+    if resource != NULL:
+        outcome = BOUND
+        if heap_borrow(heap, given):
+            outcome = DONE
+            cache_serve_part(&heap.cache, resource, given, block)
+            heap.hits += 1
+    owned_lock_leave(&heap.lock, within)
+    return outcome
+
+
+cdef Outcome heap_extend(Resource *resource, uint64_t given) noexcept nogil:
+    cdef Heap *heap = heap_of(resource)
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cdef Outcome outcome = EMPTY
+    # One that is put apart has another home meanwhile.
+    if resource.taker == NULL and given <= resource.bytes:
+        outcome = BOUND
+        if heap_borrow(heap, given - resource.given):
+            outcome = DONE
+            cache_give_more(&heap.cache, resource, given)
+    owned_lock_leave(&heap.lock, within)
+    return outcome
 
 
 cdef void lend(Heap *heap) noexcept nogil:

@@ -4,7 +4,9 @@ from libc.stdlib cimport abort
 from posix.unistd cimport STDERR_FILENO, write
 
 from memlimits._base.lines cimport Line, put, put_number
-from memlimits._heap.resource cimport DETACHED, IDLE, slab_bound, slab_has_free, slab_place
+from memlimits._heap.resource cimport (
+    DETACHED, IDLE, resource_given, slab_bound, slab_has_free, slab_place,
+)
 
 cdef void put_signed(Line *line, int64_t number) noexcept nogil:
     if number < 0:
@@ -27,7 +29,7 @@ cdef void put_block(Line *line, const char *start, uint64_t n) noexcept nogil:
 cdef void put_what_is_there(
     Line *line, const Resource *resource, const char *address
 ) noexcept nogil:
-    cdef uint64_t n = resource.bytes - resource.shift
+    cdef uint64_t n = resource_given(resource) - resource.shift
     cdef const char *start = resource.base + resource.shift
     cdef bint held = resource.use != IDLE and resource.use != DETACHED
     if resource.block_size:

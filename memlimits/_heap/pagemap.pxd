@@ -41,6 +41,10 @@ cdef inline Resource *pagemap_find(const PageMap *pages, const void *address) no
     cdef void **node = <void **> load_acquire(&pages.root[page >> LEVEL_BITS & (FANOUT - 1)])
     return NULL if node == NULL else <Resource *> load_acquire(&node[page & (FANOUT - 1)])
 
+# Whether one node knows all pages of [base, base + n): if it knows the first, none needs memory.
+cdef inline bint pagemap_in_one_node(const char *base, uint64_t n) noexcept nogil:
+    return (<uint64_t> base ^ (<uint64_t> base + n - 1)) >> (PAGE_BITS + LEVEL_BITS) == 0
+
 # The resource of a block of ours; NULL for any other address that somebody holds, and for NULL.
 cdef inline Resource *pagemap_find_any(
     const PageMap *pages, const void *address

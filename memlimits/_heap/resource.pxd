@@ -12,10 +12,11 @@ cdef extern from *:
     bint unlikely(bint condition) nogil     # keeps what seldom happens out of the way
 
 cdef enum Use:
-    TAKEN       # a caller holds it, or a part of it
+    TAKEN       # a caller holds it, or blocks of it
     IDLE        # in the cache
     DETACHED    # out of the cache for a device call: nobody takes it, and most go back
     RESIZING    # a caller's, while the device makes it longer or shorter: nobody touches it
+    PART        # whole: a caller holds its first bytes, and may get the others, which are idle
 
 cdef enum Wiring:
     OUTSIDE     # in no residency set
@@ -69,6 +70,8 @@ cdef struct Resource:
     void *taker
     uint64_t shift          # of one that is put apart: its block starts so far behind `base`
     uint64_t cleared        # whole, of calloc or rezalloc: so many bytes were asked for
+    # PART: so many bytes its caller holds. Changed for its caller alone, under the heap's lock.
+    uint64_t given
 
 # What a caller holds.
 cdef struct Block:
@@ -83,6 +86,15 @@ cdef extern void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_
 # Frees the descriptor, if it is not NULL, and the buffer, if there is one. Calls the device: not
 # under a lock.
 cdef extern void resource_destroy(Resource *resource) noexcept nogil
+
+# Whether callers hold it, or blocks of it, and the device has nothing to do with it.
+cdef inline bint is_taken(const Resource *resource) noexcept nogil:
+    return resource.use == TAKEN or resource.use == PART
+
+
+cdef inline uint64_t resource_given(const Resource *resource) noexcept nogil:
+    """How many bytes of a whole one its caller holds, for that caller."""
+    return resource.given if resource.use == PART else resource.bytes
 
 # Lists through `previous` and `next`.
 cdef inline void link(Resource **first, Resource *resource) noexcept nogil:

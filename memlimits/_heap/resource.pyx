@@ -46,6 +46,6 @@ cdef bint slab_has_free(const Resource *slab, const void *start) noexcept nogil:
 
 cdef bint resource_lends(const Resource *resource, const void *start) noexcept nogil:
     if resource.block_size == 0:
-        return resource.use == TAKEN and start == resource.base + resource.shift
+        return is_taken(resource) and start == resource.base + resource.shift
     return resource.live > 0 and slab_place(resource, start) < slab_bound(resource) and (
         (<const void **> start)[1] != resource or not slab_has_free(resource, start))

@@ -3,12 +3,12 @@ from libc.stdint cimport uint64_t
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._heap.heap cimport heap_put_apart
 from memlimits._heap.heaps cimport heaps_resume, heaps_stop
-from memlimits._heap.resource cimport INSIDE, OUTSIDE, TAKEN, Resource
+from memlimits._heap.resource cimport INSIDE, OUTSIDE, Resource, is_taken
 from memlimits._residency.plan cimport residency_update
 
 
 cdef inline bint is_used(const Resource *resource) noexcept nogil:
-    return resource.use == TAKEN and (resource.block_size == 0 or resource.live > 0)
+    return is_taken(resource) and (resource.block_size == 0 or resource.live > 0)
 
 
 cdef Resource *pins_find(const Residency *residency, const char *address) noexcept nogil:

@@ -3,7 +3,7 @@ from memlimits._base.sync cimport (
 )
 from memlimits._heap.checks cimport CHECKING, holds
 from memlimits._heap.heaps cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
-from memlimits._heap.resource cimport IDLE, INSIDE, JOINING, LEAVING, OUTSIDE, TAKEN
+from memlimits._heap.resource cimport IDLE, INSIDE, JOINING, LEAVING, OUTSIDE, is_taken
 from memlimits._residency.sets cimport (
     NO_SET, Queue, sets_add, sets_add_queue, sets_attach, sets_close, sets_commit, sets_find_queue,
     sets_init, sets_recheck, sets_remove, sets_remove_queue,
@@ -32,7 +32,7 @@ cdef void residency_close(Residency *residency) noexcept nogil:
 
 cdef inline bint wants_in(const Resource *resource, bint pinned) noexcept nogil:
     return (
-        resource.wiring == OUTSIDE and resource.use == TAKEN
+        resource.wiring == OUTSIDE and is_taken(resource)
         and (resource.pinned > 0) == pinned)
 
 
@@ -40,7 +40,7 @@ cdef inline bint stays(const Resource *resource, bint pinned) noexcept nogil:
     """It is inside and not idle. What is on its way back to the device counts as not asked for."""
     return (
         resource.wiring == INSIDE and resource.use != IDLE
-        and (resource.use == TAKEN and resource.pinned > 0) == pinned)
+        and (is_taken(resource) and resource.pinned > 0) == pinned)
 
 
 cdef inline void mark_leaving(Resource **leaving, Resource *resource) noexcept nogil:

@@ -12,11 +12,11 @@ from libc.string cimport memcpy
 from memlimits._base.sync cimport add_atomically, load_count, store_release
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._engine.controls cimport controls_be_lean, controls_keep_back
-from memlimits._engine.family cimport family_calloc, family_free, family_malloc, family_realloc
+from memlimits._engine.family cimport family_calloc, family_free, family_malloc, family_resize
 from memlimits._engine.refusals cimport refusals_told
 from memlimits._heap.heap cimport heap_free
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
-from memlimits._heap.resource cimport Resource, unlikely
+from memlimits._heap.resource cimport Resource, likely, unlikely
 from memlimits._ledger.queue cimport PYTHON
 from memlimits.adapters._governing cimport Governing, new_governing
 
@@ -148,10 +148,12 @@ cdef void raw_free(void *ctx, void *start) noexcept nogil:
 
 
 cdef void *raw_realloc(void *ctx, void *start, size_t n) noexcept nogil:
+    cdef Resource *resource
     if start == NULL:
         return raw_malloc(ctx, n)
-    if pagemap_find_any(pages, start) != NULL:
-        return told(family_realloc(start, n))
+    resource = pagemap_find_any(pages, start)
+    if likely(resource != NULL):
+        return told(family_resize(resource, start, n))
     if load_count(&open_governings) == 0 or not plain_is_libcs or malloc_usable_size(start) >= n:
         return plain.realloc(ctx, start, n)
     return move(ctx, start, n)
