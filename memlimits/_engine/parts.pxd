@@ -20,5 +20,5 @@ cdef extern bint parts_extend(Core *core, Resource *resource, uint64_t n) noexce
 # there was any, and memory for that.
 cdef extern bint parts_cut(Core *core) noexcept nogil
 # While stopped: the same where growth, with `own` bytes reserved for it, is within the limit then
-# and would not be else.
+# and would not be else; and where more has to go for it than is in the cache.
 cdef extern void parts_make_room(Core *core, uint64_t growth, uint64_t own) noexcept nogil

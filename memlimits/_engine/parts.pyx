@@ -15,8 +15,9 @@ from memlimits._heap.pagemap cimport pagemap_add, pagemap_in_one_node
 from memlimits._heap.resource cimport (
     OUTSIDE, PART, resource_adopt, resource_destroy, resource_new,
 )
-from memlimits._ledger.limits cimport limits_cache_limit, limits_unreserved
-
+from memlimits._ledger.limits cimport (
+    limits_cache_limit, limits_over_untrimmed, limits_unreserved,
+)
 
 cdef bint parts_take(
     Core *core, uint64_t n, uint64_t least, Block *block
@@ -119,5 +120,6 @@ cdef void parts_make_room(Core *core, uint64_t growth, uint64_t own) noexcept no
     cdef uint64_t short_by = saturating_sub(
         core.limits.footprint - core.limits.cache + growth,
         limits_unreserved(&core.limits, growth, own))
-    if 0 < short_by <= count(core):
+    cdef uint64_t over = limits_over_untrimmed(&core.limits, growth, core.takers)
+    if 0 < short_by <= count(core) or over > core.limits.cache:
         parts_cut(core)

@@ -209,6 +209,7 @@ cdef void cache_free(Cache *cache, Resource *resource, void *start) noexcept nog
     resource.pinned = 0
     if resource.use == PART:
         cache_give_more(cache, resource, resource.bytes)    # all of it comes back
+        resource.grew = True
     cache_free_whole(cache, resource)
     note_time(cache, resource)
 

@@ -41,7 +41,9 @@ cdef enum:
     MOST_IN_VAIN = 4096
     FIRST_KEYS = 32     # whose values glibc keeps in the thread itself
     # Idle behind blocks that grow, in a heap: half of what is left for each. It serves nobody else.
-    MOST_PARTS = 16 << 20
+    MOST_PARTS = 32 << 20
+    # And no more than so many times a block, of what others than such blocks may want again.
+    TIMES_GIVEN = 64
 
 # The size class of a block, by its length in units of 64 bytes, and of 16.
 cdef uint8_t classes[(LARGEST_SLAB_BLOCK >> 6) + 1]
@@ -252,7 +254,10 @@ cdef Outcome heap_alloc_longer(
 
 cdef Resource *heap_find_part(const Heap *heap, uint64_t given, uint64_t least) noexcept nogil:
     cdef uint64_t room = MOST_PARTS - min(heap.cache.parts, <uint64_t> MOST_PARTS)
-    return bins_longest(&heap.cache.bins, least, given + room // 2)
+    cdef Resource *resource = bins_longest(&heap.cache.bins, least, given + room // 2)
+    if resource == NULL or resource.grew or resource.bytes <= TIMES_GIVEN * given:
+        return resource
+    return bins_longest(&heap.cache.bins, least, TIMES_GIVEN * given)
 
 
 cdef Outcome heap_take_part(

@@ -56,6 +56,7 @@ cdef struct Resource:
     # a block of it.
     uint32_t pinned
     bint wire_refused       # counted as a wire failure under this wired limit
+    bint grew               # was a PART when it last came back as one
     bint purgeable          # idle, and the system may take its pages
     bint looked_at          # for what of it is untouched, which Limits.untouched has
     bint lingers            # was purgeable, and the system still counts its bytes as available

@@ -159,6 +159,9 @@ cdef extern uint64_t limits_excess(const Limits *limits) noexcept nogil
 # must be returned for it. Threads take from so many heaps.
 cdef extern Verdict limits_judge(
     const Limits *limits, uint64_t n, uint64_t own, uint64_t heaps, uint64_t *trim) noexcept nogil
+# So many idle bytes are in the way of growth by n, limit or not. Threads take from so many heaps.
+cdef extern uint64_t limits_over_untrimmed(
+    const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil
 # What the memory limit leaves to growth by n (UINT64_MAX: by any), of it `own` reserved for it.
 cdef extern uint64_t limits_unreserved(
     const Limits *limits, uint64_t n, uint64_t own) noexcept nogil

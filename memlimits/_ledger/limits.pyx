@@ -142,7 +142,9 @@ cdef uint64_t untrimmed(const Limits *limits, uint64_t highest, uint64_t heaps) 
     return min(limits.trim_limit, highest + spread)
 
 
-cdef uint64_t over_untrimmed(const Limits *limits, uint64_t n, uint64_t heaps) noexcept nogil:
+cdef uint64_t limits_over_untrimmed(
+    const Limits *limits, uint64_t n, uint64_t heaps
+) noexcept nogil:
     cdef uint64_t stays = limits.footprint - limits.returning
     # What is pending and stays is about to be active.
     cdef uint64_t used = limits.active + limits.pending - limits.returning + n
@@ -154,7 +156,7 @@ cdef Verdict limits_judge(
 ) noexcept nogil:
     cdef uint64_t limit = limits_unreserved(limits, n, own)
     cdef uint64_t kept = limits.footprint - limits.cache
-    trim[0] = min(over_untrimmed(limits, n, heaps), limits.cache)
+    trim[0] = min(limits_over_untrimmed(limits, n, heaps), limits.cache)
     if n <= saturating_sub(limit, limits.footprint):
         return FITS
     if n <= saturating_sub(limit, kept):
@@ -175,7 +177,7 @@ cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) n
     if (
         limits.policy != POLICY_GUIDELINE
         or n > saturating_sub(limits_unreserved(limits, n, 0), limits.footprint)
-        or over_untrimmed(limits, n, heaps) == 0
+        or limits_over_untrimmed(limits, n, heaps) == 0
     ):
         return 0
     return 3 * n
