@@ -123,9 +123,9 @@ def main():
         ends = run(chosen(wanted.jobs), options, wanted.share or [0.5, 2], folder)
     if wanted.table:
         print(*table(ends), sep="\n", end="\n\n")
-    print(*sums(ends), sep="\n")
     found = faults(ends)
-    print(*found, sep="\n")
+    print(*sums(ends), *found, sep="\n")
+    print(f"{len(found)} of {len(ends)} runs ended as none may" if found else "all ended well")
     return bool(found)
 
 
