@@ -27,7 +27,7 @@ from memlimits.snapshot import Stats
 
 TYPE_CHECKING = False  # typing's own would cost its import
 if TYPE_CHECKING:
-    from typing import SupportsFloat, SupportsIndex
+    from typing import Any, SupportsFloat, SupportsIndex
 
 __all__ = [
     "Budget",
@@ -433,6 +433,23 @@ def stats(*, reset_peak: bool = False) -> "Stats":
         Unchangeable; its attributes and their units stand in its docstring.
     """
     return Stats(default_allocator().statistics(reset_peak))
+
+
+def closing_stats(pid: int) -> "dict[str, Any] | None":
+    """Return what `stats` does as a program ends, and have nothing refused from then on.
+
+    Parameters
+    ----------
+    pid : int
+        The process that is over; in another, such as a forked child, nothing is done.
+
+    Returns
+    -------
+    dict or None
+        The attributes of `Stats` and ``untouched``, the bytes of the footprint that the program
+        had not touched where the memory limit counts only what is resident, else 0; or None.
+    """
+    return default_allocator().closing_statistics(pid)
 
 
 def latest_refusal() -> MemoryLimitError | None:

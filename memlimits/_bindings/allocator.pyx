@@ -2,6 +2,7 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport UINT64_MAX, uint64_t
+from posix.unistd cimport getpid
 
 from memlimits._base.python cimport ObjectLock, lock_object, unlock_object
 from memlimits._base.sync cimport load_acquire, pthread_atfork, store_release
@@ -10,9 +11,9 @@ from memlimits._device.mlim cimport mlim_device_unread, mlim_error, mlim_process
 from memlimits._engine.controls cimport (
     Snapshot, controls_active, controls_cache_limit, controls_cached, controls_clear_cache,
     controls_latest_refusal, controls_read, controls_read_process, controls_read_sizes,
-    controls_reset_peak, controls_settings, controls_snapshot,
+    controls_reset_peak, controls_set_policy, controls_settings, controls_snapshot,
 )
-from memlimits._engine.core cimport core_close, core_open
+from memlimits._engine.core cimport core_close, core_open, core_resume, core_stop
 from memlimits._engine.decay cimport decay_set_timeout, decay_settings
 from memlimits._engine.fork cimport fork_prepare, fork_resume
 from memlimits._engine.refusals cimport refusals_last
@@ -20,9 +21,11 @@ from memlimits._engine.settings cimport (
     CACHE, COUNT, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
     settings_init, settings_set,
 )
+from memlimits._engine.system_room cimport room_lower_unfaulted
 from memlimits._ledger.limits cimport (
-    BLOCKERS, BUDGET, COUNT_PROCESS, DEFAULT_TIMEOUT, LONGEST_AFTER_REFUSAL, NOTHING, POLICY_WAIT,
-    Limits, Policy, limits_cache_limit, limits_kept_back, limits_slack,
+    BLOCKERS, BUDGET, COUNT_PROCESS, COUNT_RESIDENT, DEFAULT_TIMEOUT, LONGEST_AFTER_REFUSAL,
+    NOTHING, POLICY_GUIDELINE, POLICY_WAIT, Limits, Policy, limits_cache_limit, limits_kept_back,
+    limits_slack,
 )
 from memlimits._ledger.queue cimport Refusal
 from memlimits._residency.sets cimport MOST_SETS
@@ -119,6 +122,22 @@ cdef dict statistics(const Snapshot *snapshot):
     all["commits"] = limits.commits
     all["waited_seconds"] = all.pop("waited_ns") / 1e9
     return all
+
+
+cdef dict with_settings(const Snapshot *snapshot, const mlim_process *process):
+    return {
+        "memory_limit": snapshot.limits.memory_limit,
+        "cache_limit": limits_cache_limit(&snapshot.limits),
+        "wired_limit": snapshot.limits.wired_limit,
+        "policy": policy_named(snapshot.limits.policy, snapshot.limits.wait_timeout),
+        "memory_count": COUNTS[<int> snapshot.limits.count],
+        "idle_timeout": seconds_or_none(snapshot.idle_timeout),
+        **statistics(snapshot),
+        "process_resident": process.resident,
+        "process_files": process.files,
+        "process_swap": process.swap,
+        "process_peak_resident": process.peak_resident,
+    }
 
 
 class Wait(str):
@@ -287,19 +306,30 @@ cdef class Allocator:
         with nogil:
             process = controls_read_process(&self.core)
         controls_snapshot(&self.core, reset_peak, &snapshot)
-        return {
-            "memory_limit": snapshot.limits.memory_limit,
-            "cache_limit": limits_cache_limit(&snapshot.limits),
-            "wired_limit": snapshot.limits.wired_limit,
-            "policy": policy_named(snapshot.limits.policy, snapshot.limits.wait_timeout),
-            "memory_count": COUNTS[<int> snapshot.limits.count],
-            "idle_timeout": seconds_or_none(snapshot.idle_timeout),
-            **statistics(&snapshot),
-            "process_resident": process.resident,
-            "process_files": process.files,
-            "process_swap": process.swap,
-            "process_peak_resident": process.peak_resident,
-        }
+        return with_settings(&snapshot, &process)
+
+    def closing_statistics(self, int pid):
+        """The same at the end of a program, which nothing is refused after; and ``untouched``.
+
+        None, and no more, in a process that is not `pid`. Nothing is allocated before the policy
+        is the guideline: the limit may be passed already. The policy told is the one before.
+        """
+        cdef Snapshot snapshot
+        cdef mlim_process process
+        cdef uint64_t overruns
+        if getpid() != pid:
+            return None
+        with nogil:
+            process = controls_read_process(&self.core)
+            overruns = controls_settings(&self.core).overruns   # a look of our own is none
+            if controls_settings(&self.core).count == COUNT_RESIDENT:
+                core_stop(&self.core)
+                room_lower_unfaulted(&self.core)
+                core_resume(&self.core, False)
+            controls_snapshot(&self.core, False, &snapshot)
+            controls_set_policy(&self.core, POLICY_GUIDELINE, 0)
+        snapshot.limits.overruns = overruns
+        return {**with_settings(&snapshot, &process), "untouched": snapshot.limits.untouched}
 
     cdef int give_memory(self, Layer *layer, limit, str name) except -1:
         layer.memory = as_limit(limit, name)

@@ -25,7 +25,9 @@ Run an unchanged Python program inside memory limits.
 options:
   --memory-limit SIZE   the most memory to hold; strict unless --policy says otherwise
   --count WHAT          what the memory limit is on: "given" to the program, touched or not; of it
-                        what is "resident"; or all that the "process" holds, governed or not
+                        what is "resident"; or all that the "process" holds, governed or not.
+                        "given" unless --govern all makes it "resident". The last two can be passed,
+                        by what is touched after it was given or is not governed
   --cache-limit SIZE    the most memory to keep for reuse
   --wired-limit SIZE    the most memory to keep from being swapped out
   --policy POLICY       at the memory limit: "strict" refuses, "guideline" goes on as long as the

@@ -20,11 +20,24 @@ if TYPE_CHECKING:
 # What is not governed is worth a word from so much on, and as such a part of all that was resident.
 _MUCH = 64 << 20
 _PART = 4
+# A peak above the limit counts from such a part of the limit on.
+_NOISE = 32
 # By the level in force: what would govern more.
 _MORE = {
     "numpy": "--govern python adds Python's objects, --govern all what malloc gives to libraries",
     "python": "--govern all adds what malloc gives to libraries",
     "all": "libraries have it from no malloc",
+}
+# By what the limit counts.
+_COUNTED = {
+    "given": "",
+    "resident": ", on what is resident",
+    "process": ", on what the process holds",
+}
+# Likewise: how it can be passed although nothing beyond it is given.
+_PASSED = {
+    "resident": "the limit counts what is resident, and more was touched after it was given",
+    "process": "the limit counts the process, and what is not governed is not refused",
 }
 
 
@@ -63,15 +76,17 @@ class Report:
         What a handler raises meanwhile is the end of it: the program is over, and its exit status
         stays.
         """
-        if os.getpid() != self._pid:
+        # Nothing before this: what the program holds may be over the limit, and a step be refused.
+        stats = memory.closing_stats(self._pid)
+        if stats is None:
             return
         try:
-            self._write()
+            self._write(stats)
         except (KeyboardInterrupt, SystemExit):
             return
 
-    def _write(self) -> None:
-        values = facts(self._held_before, self.level)
+    def _write(self, stats: "dict[str, Any]") -> None:
+        values = facts(stats, self._held_before, self.level)
         lines = [] if self._quiet else [describe(values)]
         if self._file is not None:
             try:
@@ -86,22 +101,24 @@ def held(stats: "Stats") -> int:
     return stats.process_resident - stats.process_files + stats.process_swap
 
 
-def facts(held_before: int, level: str) -> "dict[str, Any]":
+def facts(stats: "dict[str, Any]", held_before: int, level: str) -> "dict[str, Any]":
     """Return the statistics, the budgets, the newest refusal and what is not governed; in bytes.
 
     Parameters
     ----------
+    stats : dict
+        Of `memory.closing_stats`.
     held_before : int
         What the process had before the program, in bytes.
     level : {"numpy", "python", "all"}
         How much of the program's memory was governed.
     """
-    stats = memory.stats()
     refusal = memory.latest_refusal()
     return {
-        **stats._asdict(),
+        **stats,
         "governed": level,
         "ungoverned_peak": _ungoverned_peak(stats, held_before),
+        "passed_by": _passed_by(stats, held_before, level),
         "budgets": memory.budgets(),
         "last_refusal": None if refusal is None else _numbers(refusal),
         "ungoverned": why_numpy_is_not_governed(),
@@ -110,11 +127,32 @@ def facts(held_before: int, level: str) -> "dict[str, Any]":
     }
 
 
-def _ungoverned_peak(stats: "Stats", held_before: int) -> int:
+def _ungoverned_peak(stats: "dict[str, Any]", held_before: int) -> int:
     """Return about how much the program itself had at its peak that was not governed, in bytes."""
     # Idle memory may have been resident as well.
-    governed = max(stats.peak + stats.peak // 4, stats.footprint)
-    return max(0, stats.process_peak_resident - stats.process_files - held_before - governed)
+    governed = max(stats["peak"] + stats["peak"] // 4, stats["footprint"])
+    return max(0, _held_at_peak(stats) - held_before - governed)
+
+
+def _held_at_peak(stats: "dict[str, Any]") -> int:
+    return max(0, stats["process_peak_resident"] - stats["process_files"])
+
+
+def _passed_by(stats: "dict[str, Any]", held_before: int, level: str) -> int:
+    """Return about how many bytes more than the memory limit there were of what it counts.
+
+    They need no growth: what was given is touched later, and not all of a process is governed.
+    """
+    limit = stats["memory_limit"]
+    touched = seen = 0
+    if stats["memory_count"] == "process":
+        seen = _held_at_peak(stats)
+    elif stats["memory_count"] == "resident":
+        touched = stats["footprint"] - stats["pending"] - stats["untouched"]
+        if level == "all":
+            seen = min(stats["peak"], _held_at_peak(stats) - held_before)
+    # The peak is the process's, of other pages as well: a little more says nothing.
+    return max(0, touched - limit, seen - limit if seen > limit + limit // _NOISE else 0)
 
 
 def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
@@ -128,9 +166,13 @@ def describe(values: "dict[str, Any]") -> str:
     share = 100 * values["hits"] / allocations if allocations else 0
     lines = [
         f"peak: governed {_share(values['peak'], values['process_peak_resident'])}, "
-        f"limit {format_limit(values['memory_limit'])} ({values['policy']}), "
+        f"limit {format_limit(values['memory_limit'])} ({_terms(values)}), "
         f"cache hits {share:.1f}% of {allocations:,} allocations, refusals {values['refusals']:,}"
     ]
+    if values["passed_by"] and values["policy"] != "guideline":
+        lines.append(
+            f"passed by about {format_size(values['passed_by'])}: {_PASSED[values['memory_count']]}"
+        )
     if values["ungoverned_peak"] > max(_MUCH, values["process_peak_resident"] // _PART):
         about = format_size(values["ungoverned_peak"])
         lines.append(f"about {about} were not governed: {_MORE[values['governed']]}")
@@ -174,6 +216,10 @@ def describe(values: "dict[str, Any]") -> str:
         elif refusal["counted"] == "resident":
             lines.append(f"  counted: resident, {format_exact(refusal['untouched'])} less")
     return "\n".join(lines)
+
+
+def _terms(values: "dict[str, Any]") -> str:
+    return f"{values['policy']}{_COUNTED[values['memory_count']]}"
 
 
 def _share(governed: int, resident: int) -> str:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.usefixtures("buffered_streams")
 
 
 KEYS = {"program", "budgets", "last_refusal", "ungoverned", "ungoverned_children"}
+KEYS |= {"untouched", "passed_by"}
 KEYS |= {"ungoverned_objects", "governed", "ungoverned_peak", *memlimits.stats()._asdict()}
 
 NOTHING = "peak: governed 0 B of 0 B resident, limit 200 MiB"
@@ -45,6 +46,7 @@ def values(**changes):
         **dict.fromkeys(KEYS, 0),
         "memory_limit": 200 * MIB,
         "policy": "strict",
+        "memory_count": "given",
         "budgets": [],
         "last_refusal": None,
         "ungoverned": None,
