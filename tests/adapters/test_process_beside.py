@@ -170,7 +170,8 @@ def test_a_limit_of_the_processs_own():
     run(
         """
         memlimits.govern_malloc()
-        resource.setrlimit(resource.RLIMIT_AS, (600 * MIB, 600 * MIB))
+        most = proc("VmSize") + 300 * MIB
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
         malloc = ctypes.CDLL(None).malloc
         malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
         held = 0
