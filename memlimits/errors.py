@@ -225,10 +225,14 @@ def is_refusal(exception: BaseException) -> bool:
     -----
     What C code raises is told by the place in Python's code where that was refused memory; of a
     thread of a library's own, by what it says within a minute. What Python's own code raises is
-    told only as that of the error that it came from. The refusals of the last 32 places
-    and sizes are kept, and each serves one exception, which has it as a note (``__notes__``) from
-    then on. One that was pickled has its note if somebody looked at that before, as process pools
-    do.
+    told only as that of the error that it came from. The refusals of the last 256 places and sizes
+    are kept, and each serves one exception, which has it as a note (``__notes__``) from then on.
+    One that was pickled or copied, or whose traceback was taken off, has its note if somebody
+    looked at that before, as process pools do.
+
+    A program that catches an error and does not look at it leaves its refusal to the next of the
+    same instruction: a MemoryError with another cause may be taken for one then, unless it is
+    NumPy's, which has its size. Nothing of the exception's own class is called.
     """
     # Nothing is taken from it by name: that takes memory, of which there may be none.
     import memlimits

@@ -4,6 +4,8 @@ Of the interpreter's own headers, whose frames no documented function shows with
 made for them.
 """
 
+from libc.stdint cimport uint64_t
+
 cdef extern from *:
     """
     #ifndef Py_BUILD_CORE
@@ -47,5 +49,29 @@ cdef extern from *:
         return _PyFrame_GetCode(frame);
     #endif
     }
+
+    /* Tells a code object from the next one at its address. The code is not to go meanwhile. */
+    static uint64_t code_mark(const void *place)
+    {
+        const PyCodeObject *code = place;
+        if (code == NULL)
+            return 0;
+    #if PY_VERSION_HEX >= 0x030C0000
+        return code->co_version;
+    #else
+        uint64_t mark = (uint64_t)code->co_firstlineno;
+        Py_ssize_t n = PyTuple_GET_SIZE(code->co_names);
+        mark = mark * 1000003 + (uint64_t)Py_SIZE((PyObject *)code);
+        mark = mark * 1000003 + (uint64_t)code->co_stacksize;
+        mark = mark * 1000003 + (uint64_t)PyTuple_GET_SIZE(code->co_consts);
+        for (Py_ssize_t i = 0; i < n; i++) {
+            /* Names are interned, so have been hashed. */
+            PyObject *name = PyTuple_GET_ITEM(code->co_names, i);
+            mark = mark * 1000003 + (uint64_t)((PyASCIIObject *)name)->hash;
+        }
+        return mark;
+    #endif
+    }
     """
     const void *python_place(int *lasti) nogil
+    uint64_t code_mark(const void *place) nogil

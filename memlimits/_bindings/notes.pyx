@@ -2,15 +2,19 @@
 
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport INT64_MAX, uint64_t
+from libc.errno cimport ENOMEM
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
+from memlimits._base.frames cimport code_mark
 from memlimits._base.lines cimport Line
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._bindings.arguments cimport shown
 from memlimits._engine.refusals cimport refusals_claim
 from memlimits._engine.sentence cimport sentence_put, sentence_say_from_now_on
 from memlimits._ledger.queue cimport Refusal
-from memlimits._ledger.traces cimport Place, traces_any
+from memlimits._ledger.traces cimport Clue, MOST_SIZES, Place, traces_any
+
+import sys
 
 from memlimits.errors import MemoryLimitError
 
@@ -122,11 +126,56 @@ cdef extern from "Python.h":
         Py_DECREF(bytes);
         return raises;
     }
+
+    /* A new reference to what the exception has, or NULL: whatever a class of the program's says
+     * instead of it. */
+    static PyObject *args_of(PyObject *error)
+    {
+    #if PY_VERSION_HEX >= 0x030C0000
+        return PyException_GetArgs(error);
+    #else
+        return Py_XNewRef(((PyBaseExceptionObject *)error)->args);
+    #endif
+    }
+
+    static PyObject *members_of(PyObject *error)
+    {
+        if (!PyObject_TypeCheck(error, (PyTypeObject *)PyExc_BaseExceptionGroup))
+            return NULL;
+        return Py_XNewRef(((PyBaseExceptionGroupObject *)error)->excs);
+    }
+
+    static int is_context_shown(PyObject *error)
+    {
+        return !((PyBaseExceptionObject *)error)->suppress_context;
+    }
+
+    /* Whether its very type is one of C's, as all of the interpreter's own are. */
+    static int is_of_builtin_type(PyObject *error)
+    {
+        return !PyType_HasFeature(Py_TYPE(error), Py_TPFLAGS_HEAPTYPE);
+    }
+
+    static int is_of(PyObject *object, PyObject *type)
+    {
+        return PyObject_TypeCheck(object, (PyTypeObject *)type);
+    }
     """
     ctypedef struct PyTracebackObject:
         int tb_lasti
     ctypedef struct PyBaseExceptionObject:
         PyObject *dict
+    PyObject *args_of(PyObject *error)
+    PyObject *members_of(PyObject *error)
+    PyObject *PyException_GetCause(PyObject *error)
+    PyObject *PyException_GetContext(PyObject *error)
+    PyObject *PyException_GetTraceback(PyObject *error)
+    bint is_context_shown(PyObject *error)
+    bint is_of_builtin_type(PyObject *error)
+    bint is_of(PyObject *object, PyObject *type)
+    bint PyExceptionInstance_Check(PyObject *object)
+    object PyObject_GenericGetDict(object error, void *closure)
+    void Py_DECREF "Py_XDECREF"(PyObject *object)
     ctypedef PyObject *(*notes_getter)(PyObject *error) except? NULL
     ctypedef int (*notes_setter)(PyObject *error, PyObject *value) except -1
     int put_into_exceptions(notes_getter find, notes_setter keep) except -1
@@ -140,51 +189,119 @@ cdef Allocator allocator = get_default()
 measure_empty()
 
 cdef enum:
-    MOST_SIZES = 8
     LONGEST_TEXT = 4096
 
 cdef str NOTES = "__notes__"
 cdef str BEGINNING = "memlimits: refused "
 # What errors say that are no MemoryErrors: of C and C++, in small letters.
 cdef tuple WORDS = (
-    "out of memory", "allocat", "insufficient memory", "not enough memory", "bad_alloc",
-    "bad alloc", "resource_exhausted", "no memory", "memory exhausted", "enomem", "malloc",
+    "out of memory", "insufficient memory", "not enough memory", "bad_alloc", "bad alloc",
+    "resource_exhausted", "no memory", "memory exhausted", "enomem",
 )
-# And what lxml says: it has no memory left to note what went wrong.
-cdef str UNKNOWN = "unknown error"
+# Or one of each.
+cdef tuple ASKED = ("allocat", "malloc")
+cdef tuple FAILED = (
+    "unable", "fail", "cannot", "can't", "can not", "could not", "couldn't", "bytes",
+)
+# And what lxml says, which has no memory left to note what went wrong, and the interpreter of a
+# thread.
+cdef tuple BEGINNINGS = ("unknown error", "can't start new thread")
+# Of the types of Python's own those whose errors libraries in C make of it. What looks something
+# up has the program's words in its text.
+cdef tuple MAYBE = (
+    MemoryError, RuntimeError, OSError, SystemError, ValueError, TypeError, BufferError, Exception,
+)
 
 
-# ---- which refusal ----
+# ---- what an exception has ----
+#
+# Of C's structs, and no code of the program's is called: who looks for notes may be a method that
+# its class has in place of one of Python's.
+
+cdef object owned(PyObject *found):
+    """Of a new reference or NULL, which is None."""
+    if found == NULL:
+        return None
+    kept = <object> found
+    Py_DECREF(found)
+    return kept
+
+
+cdef tuple arguments_of(object error):
+    args = owned(args_of(<PyObject *> error))
+    return args if type(args) is tuple else ()
+
 
 cdef str text_of(object error):
-    try:
-        return str(error)[:LONGEST_TEXT]
-    except Exception:
-        return ""
+    """The texts among its arguments."""
+    cdef str text = ""
+    for argument in arguments_of(error):
+        if type(argument) is str:
+            text += (<str> argument)[:LONGEST_TEXT]
+            text += " "
+        if len(text) >= LONGEST_TEXT:
+            break
+    return text
+
+
+cdef bint is_among(str text, tuple words) except -1:
+    for word in words:
+        if <str> word in text:
+            return True
+    return False
 
 
 cdef bint says_so(str text) except -1:
     """Whether it says that there was no memory."""
     text = text.lower()
-    for words in WORDS:
-        if words in text:
+    return is_among(text, WORDS) or is_among(text, ASKED) and is_among(text, FAILED)
+
+
+# ---- which refusal ----
+
+cdef Place place_of_entry(PyTracebackObject *entry) noexcept:
+    cdef Place place
+    place.code = <const void *> code_of_entry(entry)
+    place.mark = code_mark(place.code)
+    place.lasti = entry.tb_lasti
+    return place
+
+
+cdef bint may_be_one(object error) except -1:
+    """Whether errors of its type may be about memory."""
+    cdef tuple args
+    if not is_of_builtin_type(<PyObject *> error):
+        return True
+    if type(error) is OSError:
+        # The system's own, if it is not about a file or whatever else.
+        args = arguments_of(error)
+        return not args or type(args[0]) is not int or args[0] == ENOMEM
+    for kind in MAYBE:
+        if type(error) is kind:
             return True
     return False
 
 
-cdef int sizes_of(object error, str text, uint64_t *sizes) except -1:
-    """The numbers of bytes that it may have been about."""
+cdef int64_t bytes_of_array(tuple args) except -1:
+    """Those that NumPy's own MemoryError is about: it has the array's shape and type. Else 0."""
+    if len(args) != 2 or type(args[0]) is not tuple:
+        return 0
+    numpy = sys.modules.get("numpy")
+    kind = vars(numpy).get("dtype") if type(numpy) is type(sys) else None
+    if not is_of(<PyObject *> kind, <PyObject *> type):
+        return 0
+    if not is_of(<PyObject *> args[1], <PyObject *> kind):
+        return 0
+    size = args[1].itemsize
+    for length in <tuple> args[0]:
+        size = size * length if type(length) is int else 0
+    return size if 0 < size <= INT64_MAX else 0
+
+
+cdef int sizes_in(str text, uint64_t *sizes) except -1:
+    """The numbers of bytes that it may be about."""
     cdef int n = 0
     cdef str digits = ""
-    args = error.args
-    # NumPy's says it in words, and has the array's shape and type.
-    if isinstance(error, MemoryError) and len(args) == 2 and type(args[0]) is tuple:
-        size = getattr(args[1], "itemsize", None)
-        for length in args[0]:
-            size = size * length if type(size) is type(length) is int else None
-        if size is not None and 0 < size <= INT64_MAX:
-            sizes[0] = size
-            return 1
     for character in text + " ":
         if "0" <= character <= "9":
             digits += character
@@ -199,56 +316,65 @@ cdef int sizes_of(object error, str text, uint64_t *sizes) except -1:
 cdef bint find(object error, Refusal *refusal) except -1:
     """The refusal behind an exception that was raised in this process."""
     cdef PyTracebackObject *entry
-    cdef Place place
-    cdef uint64_t sizes[MOST_SIZES]
-    cdef bint recent
-    cdef int n
-    traceback = error.__traceback__
-    if traceback is None:
+    cdef Clue clue
+    cdef str text
+    cdef bint says
+    cdef bint is_memory_error = is_of(<PyObject *> error, <PyObject *> MemoryError)
+    traceback = owned(PyException_GetTraceback(<PyObject *> error))
+    if traceback is None or not may_be_one(error):
         return False
     text = text_of(error)
-    recent = says_so(text)
-    if not (recent or isinstance(error, MemoryError) or text.startswith(UNKNOWN)):
+    says = says_so(text)
+    if not (says or is_memory_error or text.startswith(BEGINNINGS)):
         return False
     entry = innermost_entry(<PyTracebackObject *> <PyObject *> traceback)
-    place.code, place.lasti = <const void *> code_of_entry(entry), entry.tb_lasti
+    clue.place = place_of_entry(entry)
+    clue.sizes[0] = bytes_of_array(arguments_of(error)) if is_memory_error else 0
+    clue.exact = clue.sizes[0] != 0
+    clue.n = 1 if clue.exact else sizes_in(text, clue.sizes)
     # Of a library's own threads, and where it takes its own part out of the traceback, an error of
-    # its C code tells in words, if it is not the system's.
-    recent = recent and not isinstance(error, OSError) and not is_raise(entry)
-    n = sizes_of(error, text, sizes)
-    return refusals_claim(&allocator.core, place, sizes, n, recent, refusal)
+    # its C code tells in words, of a type of its own or one that C++ has.
+    says = says and (
+        not is_of_builtin_type(<PyObject *> error)
+        or type(error) in (MemoryError, RuntimeError, SystemError, Exception)
+    )
+    says = says and not is_of(<PyObject *> error, <PyObject *> OSError) and not is_raise(entry)
+    return refusals_claim(&allocator.core, &clue, says, refusal)
 
 
-cdef object names_of(object error):
+cdef dict names_of(object error):
     """Its own dictionary, or None."""
     cdef PyObject *names = (<PyBaseExceptionObject *> <PyObject *> error).dict
-    return None if names == NULL else <object> names
+    return None if names == NULL else <dict> names
 
 
 cdef bint has_note(object error) except -1:
-    names = names_of(error)
+    cdef dict names = names_of(error)
     notes = None if names is None else names.get(NOTES)
     if isinstance(notes, list):
-        for note in notes:
-            if isinstance(note, str) and note.startswith(BEGINNING):
+        for note in <list> notes:
+            if isinstance(note, str) and (<str> note).startswith(BEGINNING):
                 return True
     return False
+
+
+cdef bint is_told(object error) except -1:
+    """Whether it has its refusal by itself, or by the note."""
+    return is_of(<PyObject *> error, <PyObject *> MemoryLimitError) or has_note(error)
 
 
 cdef bint tell(object error) except -1:
     """Adds the note, if a refusal was behind it that no other exception has."""
     cdef Refusal refusal
     cdef Line line
-    # A MemoryLimitError has the numbers, and one with the note has its refusal.
-    if isinstance(error, MemoryLimitError) or has_note(error) or not find(error, &refusal):
+    if is_told(error) or not find(error, &refusal):
         return False
     line.length = 0
     sentence_put(&line, &refusal)
     note = PyUnicode_DecodeUTF8(line.text, line.length, "replace")
-    names = error.__dict__
-    notes = names.setdefault(NOTES, [])
+    notes = (<dict> PyObject_GenericGetDict(error, NULL)).setdefault(NOTES, [])
     if isinstance(notes, list):
-        notes.append(note)
+        (<list> notes).append(note)
     return True
 
 
@@ -257,6 +383,7 @@ cdef bint tell(object error) except -1:
 cdef PyObject *find_notes(PyObject *error) except? NULL:
     """A new reference, or NULL. What fails for want of memory leaves it without a note of ours."""
     cdef PyObject *notes
+    cdef dict names
     if traces_any(&allocator.core.traces):
         try:
             tell(<object> error)
@@ -273,8 +400,9 @@ cdef PyObject *find_notes(PyObject *error) except? NULL:
 
 cdef int keep_notes(PyObject *error, PyObject *value) except -1:
     """Sets them, or deletes them where the value is NULL. 1: there were none."""
+    cdef dict names
     if value != NULL:
-        (<object> error).__dict__[NOTES] = <object> value
+        (<dict> PyObject_GenericGetDict(<object> error, NULL))[NOTES] = <object> value
         return 0
     names = names_of(<object> error)
     if names is None or NOTES not in names:
@@ -293,25 +421,34 @@ def say_at_once(on):
     sentence_say_from_now_on(on)
 
 
+cdef object source_of(object error):
+    """The exception that it was raised from, or instead of, if it is of that; else None."""
+    cause = owned(PyException_GetCause(<PyObject *> error))
+    if cause is not None or not is_context_shown(<PyObject *> error):
+        return cause
+    if is_of(<PyObject *> error, <PyObject *> MemoryError) or says_so(text_of(error)):
+        return owned(PyException_GetContext(<PyObject *> error))
+    return None
+
+
 def is_refusal(exception):
     """As `memlimits.errors.is_refusal`."""
-    if not isinstance(exception, BaseException):
+    if not PyExceptionInstance_Check(<PyObject *> exception):
         raise TypeError(f"exception must be an exception, not {shown(exception)}")
     seen = {}
     left = [exception]
     while left:
         error = left.pop()
-        if id(error) in seen:
+        # C code may have put anything there.
+        if id(error) in seen or not PyExceptionInstance_Check(<PyObject *> error):
             continue
         seen[id(error)] = error
-        if isinstance(error, MemoryLimitError) or has_note(error) or tell(error):
+        if is_told(error) or tell(error):
             return True
-        if isinstance(error, BaseExceptionGroup):
-            left.extend(error.exceptions)
-        if error.__cause__ is not None:
-            left.append(error.__cause__)
-        elif error.__context__ is not None and not error.__suppress_context__ and (
-            isinstance(error, MemoryError) or says_so(text_of(error))
-        ):
-            left.append(error.__context__)
+        members = owned(members_of(<PyObject *> error))
+        if type(members) is tuple:
+            left.extend(<tuple> members)
+        source = source_of(error)
+        if source is not None:
+            left.append(source)
     return False

@@ -7,7 +7,7 @@ from memlimits._heap.resource cimport unlikely
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport Blocker
 from memlimits._ledger.queue cimport Asker, Refusal, Waiter
-from memlimits._ledger.traces cimport Place
+from memlimits._ledger.traces cimport Clue
 
 # Of n bytes, with the counters of now; returns what blocked.
 cdef extern Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil
@@ -34,5 +34,4 @@ cdef inline void *refusals_told(Core *core, void *start, Asker asker) noexcept n
     return start
 # As traces_claim; `recent`: or a recent one that came from elsewhere.
 cdef extern bint refusals_claim(
-    Core *core, Place place, const uint64_t *sizes, int n, bint recent,
-    Refusal *refusal) noexcept nogil
+    Core *core, const Clue *clue, bint recent, Refusal *refusal) noexcept nogil

@@ -1,7 +1,7 @@
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memcpy, memset, strcpy
 
-from memlimits._base.frames cimport python_place
+from memlimits._base.frames cimport code_mark, python_place
 from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.python cimport attached_thread
 from memlimits._base.sync cimport CLOCK_COARSE, pthread_mutex_lock, pthread_mutex_unlock, time_of
@@ -10,7 +10,7 @@ from memlimits._engine.sentence cimport sentence_say
 from memlimits._ledger.accounts cimport account_blocks
 from memlimits._ledger.limits cimport BUDGET
 from memlimits._ledger.queue cimport ANYONE, C_CODE, MALLOC, refusal_describe
-from memlimits._ledger.traces cimport traces_add, traces_claim, traces_tell
+from memlimits._ledger.traces cimport Clue, Place, traces_add, traces_claim, traces_tell
 
 cdef extern from *:
     """
@@ -37,6 +37,7 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     cdef Place place
     place.lasti = 0
     place.code = python_place(&place.lasti)
+    place.mark = code_mark(place.code)
     refusal.requested = n
     refusal.number = refusals_last().number + 1
     refusal.asker = ANYONE
@@ -128,7 +129,7 @@ cdef void refusals_tell(Core *core, Asker asker) noexcept nogil:
 
 
 cdef bint refusals_claim(
-    Core *core, Place place, const uint64_t *sizes, int n, bint recent, Refusal *refusal
+    Core *core, const Clue *clue, bint recent, Refusal *refusal
 ) noexcept nogil:
     cdef uint64_t since = UINT64_MAX
     cdef uint64_t now = time_of(CLOCK_COARSE)
@@ -136,6 +137,6 @@ cdef bint refusals_claim(
     if recent:
         since = now - min(now, RECENT * <uint64_t> 1000000000)
     pthread_mutex_lock(&core.heaps.lock)
-    claimed = traces_claim(&core.traces, place, sizes, n, since, refusal)
+    claimed = traces_claim(&core.traces, clue, since, refusal)
     pthread_mutex_unlock(&core.heaps.lock)
     return claimed
