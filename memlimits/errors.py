@@ -79,7 +79,12 @@ class MemoryLimitError(MemoryError):
     process : int
         Bytes that the process held, governed or not, where the limit was on that, else 0.
     untouched : int
-        Bytes of the footprint that nobody had touched and the limit was not on, else 0.
+        Bytes of the footprint that nobody had touched, where the limit was on what is resident, and
+        so not on these, or on the process, which they add to where that alone is not too much; else
+        0.
+    kept_back : int
+        Bytes of the limit that were kept back from this request, for the errors that follow a
+        refusal.
     """
 
     requested: int = 0
@@ -96,6 +101,7 @@ class MemoryLimitError(MemoryError):
     counted: str = "given"
     process: int = 0
     untouched: int = 0
+    kept_back: int = 0
 
     def __init__(
         self,
@@ -113,11 +119,12 @@ class MemoryLimitError(MemoryError):
         counted: str = "given",
         process: int = 0,
         untouched: int = 0,
+        kept_back: int = 0,
     ) -> None:
         numbers = (limit, footprint, active, cache, slack)
         of_budget = (budget, budget_limit, budget_active)
         if isinstance(requested, int):
-            of_process = (counted, process, untouched)
+            of_process = (counted, process, untouched, kept_back)
             super().__init__(requested, *numbers, blocked_by, waited, *of_budget, *of_process)
             self.requested = requested
         else:
@@ -128,6 +135,7 @@ class MemoryLimitError(MemoryError):
         self.waited = waited
         self.budget, self.budget_limit, self.budget_active = of_budget
         self.counted, self.process, self.untouched = counted, process, untouched
+        self.kept_back = kept_back
 
     def __str__(self) -> str:
         if self.blocked_by == _UNKNOWN:
@@ -143,9 +151,13 @@ class MemoryLimitError(MemoryError):
         limit = self.limit if self.limit < NO_LIMIT else "none"
         counted = ""
         if self.counted == "process":
-            counted = f", counted: process, which held {self.process}"
+            counted = f", the process held {self.process}"
+            if self.untouched:
+                counted += f", given and not touched yet {self.untouched}"
         elif self.counted == "resident":
-            counted = f", counted: resident, {self.untouched} less"
+            counted = f", not touched and not counted {self.untouched}"
+        if self.kept_back:
+            counted += f", kept back for errors {self.kept_back}"
         return (
             f"cannot allocate {self.requested} bytes{waited}: {why}. "
             f"Limit {limit}, footprint {self.footprint} "

@@ -63,7 +63,8 @@ cdef object refusal_error(Refusal refusal):
         refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9,
         refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
         refusal.budget_limit, refusal.budget_active, COUNTS[<int> refusal.count],
-        refusal.process if refusal.count == COUNT_PROCESS else 0, refusal.untouched)
+        refusal.process if refusal.count == COUNT_PROCESS else 0, refusal.untouched,
+        refusal.kept_back)
 
 
 # Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it

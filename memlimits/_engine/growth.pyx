@@ -163,7 +163,7 @@ cdef bint decide(
         return False
     if blocker[0] == SYSTEM and parts_cut(core):
         return False
-    if not waiter_is_blocked(core, waiter, blocker):
+    if not waiter_is_blocked(core, waiter, growth, blocker):
         limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)
         plan.overrun = limits_reserve(&core.limits, growth, returned) or plan.reading.overruns

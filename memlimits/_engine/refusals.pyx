@@ -51,10 +51,9 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
 cdef Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil:
     cdef Refusal refusal
     memset(&refusal, 0, sizeof(Refusal))
-    refusal.blocked_by = blocker
     mine()
     core_stop(core)
-    refusal_describe(&refusal, &core.limits)
+    refusal_describe(&refusal, &core.limits, n, blocker)
     remember(core, n, &refusal)
     core_resume(core, False)
     return blocker
@@ -79,12 +78,11 @@ cdef bint refusals_add_by_budget(
     cdef Refusal refusal
     cdef const Account *budget
     memset(&refusal, 0, sizeof(Refusal))
-    refusal.blocked_by = BUDGET
     mine()
     core_stop(core)
     budget = account_blocks(account, charge)
     if budget != NULL:
-        refusal_describe(&refusal, &core.limits)
+        refusal_describe(&refusal, &core.limits, n, BUDGET)
         refusal.budget_limit = budget.limit
         refusal.budget_active = budget.active
         strcpy(refusal.budget, budget.name)

@@ -130,9 +130,15 @@ cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
     if refusal.count == COUNT_PROCESS:
         put(line, b", the process holds ")
         put_size(line, refusal.process)
+        if refusal.untouched:
+            put(line, b", given and not touched yet ")
+            put_size(line, refusal.untouched)
     elif refusal.count == COUNT_RESIDENT:
         put(line, b", of it not touched ")
         put_size(line, refusal.untouched)
+    if refusal.kept_back:
+        put(line, b", kept back for errors ")
+        put_size(line, refusal.kept_back)
 
 
 cdef void sentence_say(const Refusal *refusal) noexcept nogil:

@@ -29,9 +29,10 @@ cdef struct WaitHooks:
 cdef extern void waiter_init(Waiter *waiter, uint64_t least, bint holds) noexcept nogil
 # While stopped: whether it may take what there is.
 cdef extern bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil
-# While stopped, in the step in which its room was judged: whether that, or else the queue, blocks
-# it. What does is noted with the counters.
-cdef extern bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil
+# While stopped, in the step in which its room for growth by n was judged: whether that, or else the
+# queue, blocks it. What does is noted with the counters.
+cdef extern bint waiter_is_blocked(
+    Core *core, Waiter *waiter, uint64_t n, Blocker *blocker) noexcept nogil
 # After an attempt that was blocked: waits. False: that is final.
 cdef extern bint waiter_waits(
     Core *core, Waiter *waiter, WaitHooks *hooks, Blocker blocker) noexcept nogil

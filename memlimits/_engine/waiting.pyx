@@ -66,13 +66,14 @@ cdef bint waiter_may_go(Core *core, Waiter *waiter) noexcept nogil:
             or queue_is_stuck(core.queue, waiter, &core.limits)))
 
 
-cdef bint waiter_is_blocked(Core *core, Waiter *waiter, Blocker *blocker) noexcept nogil:
+cdef bint waiter_is_blocked(
+    Core *core, Waiter *waiter, uint64_t n, Blocker *blocker
+) noexcept nogil:
     if blocker[0] == NOTHING and not waiter_may_go(core, waiter):
         blocker[0] = QUEUE
     if blocker[0] == NOTHING:
         return False
-    refusal_describe(&waiter.blocked, &core.limits)
-    waiter.blocked.blocked_by = blocker[0]
+    refusal_describe(&waiter.blocked, &core.limits, n, blocker[0])
     return True
 
 

@@ -29,7 +29,10 @@ cdef struct Refusal:
     uint64_t cache
     uint64_t slack
     uint64_t process        # that the process held, by the last reading; of COUNT_PROCESS only
-    uint64_t untouched      # of the footprint, and not counted: COUNT_RESIDENT
+    # Of the footprint: COUNT_RESIDENT does not count it; COUNT_PROCESS does, besides `process`, and
+    # it is 0 where that alone is too much.
+    uint64_t untouched
+    uint64_t kept_back      # of the limit, from such a request; where that refused it
     uint64_t number         # counts its thread's refusals: tells one from the next
     uint64_t serial         # counts the allocator's
     uint64_t waited         # ns
@@ -60,8 +63,9 @@ cdef struct Waiter:
     Refusal blocked         # its last attempt, as far as it was blocked
     pthread_cond_t turn
 
-# The counters as they are.
-cdef extern void refusal_describe(Refusal *refusal, const Limits *limits) noexcept nogil
+# The counters as they are, when `blocker` refused growth by n.
+cdef extern void refusal_describe(
+    Refusal *refusal, const Limits *limits, uint64_t n, Blocker blocker) noexcept nogil
 
 # Puts one that was looked at in its place. What its thread holds may be what another waits for,
 # which is to wait behind it then: all take their places anew.

@@ -1,7 +1,13 @@
-from memlimits._ledger.limits cimport limits_most_footprint, limits_slack
+from memlimits._ledger.limits cimport (
+    COUNT_PROCESS, LIMIT, RESERVATION, limits_kept_back, limits_least_process_over,
+    limits_most_footprint, limits_slack,
+)
 
 
-cdef void refusal_describe(Refusal *refusal, const Limits *limits) noexcept nogil:
+cdef void refusal_describe(
+    Refusal *refusal, const Limits *limits, uint64_t n, Blocker blocker
+) noexcept nogil:
+    refusal.blocked_by = blocker
     refusal.limit = limits.memory_limit
     refusal.footprint = limits.footprint
     refusal.active = limits.active
@@ -10,7 +16,13 @@ cdef void refusal_describe(Refusal *refusal, const Limits *limits) noexcept nogi
     refusal.policy = limits.policy
     refusal.count = limits.count
     refusal.process = limits.process
-    refusal.untouched = limits.untouched
+    if limits.count != COUNT_PROCESS:
+        refusal.untouched = limits.untouched
+    elif (
+        limits_least_process_over(limits, n, limits.process) <= limits.cache + limits.pending
+    ):
+        refusal.untouched = limits.unfaulted    # else nobody looked, since it decides nothing
+    refusal.kept_back = limits_kept_back(limits, n) if blocker in (LIMIT, RESERVATION) else 0
 
 
 cdef uint64_t held_by_all(const Waiter *queue, const Waiter *newcomer) noexcept nogil:

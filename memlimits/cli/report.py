@@ -156,8 +156,10 @@ def _passed_by(stats: "dict[str, Any]", held_before: int, level: str) -> int:
 
 
 def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
+    names: tuple[str, ...]
     names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
-    return {name: getattr(refusal, name) for name in (*names, "counted", "process", "untouched")}
+    names += ("counted", "process", "untouched", "kept_back")
+    return {name: getattr(refusal, name) for name in names}
 
 
 def describe(values: "dict[str, Any]") -> str:
@@ -212,9 +214,13 @@ def describe(values: "dict[str, Any]") -> str:
             f"cache {format_size(refusal['cache'])}, slack {format_size(refusal['slack'])}",
         ]
         if refusal["counted"] == "process":
-            lines.append(f"  counted: process, which held {format_exact(refusal['process'])}")
+            lines.append(f"  the process held {format_exact(refusal['process'])}")
+            if refusal["untouched"]:
+                lines.append(f"  given and not touched yet {format_exact(refusal['untouched'])}")
         elif refusal["counted"] == "resident":
-            lines.append(f"  counted: resident, {format_exact(refusal['untouched'])} less")
+            lines.append(f"  not touched and not counted {format_exact(refusal['untouched'])}")
+        if refusal["kept_back"]:
+            lines.append(f"  kept back for errors {format_exact(refusal['kept_back'])}")
     return "\n".join(lines)
 
 

@@ -45,7 +45,7 @@ def test_the_report_says_what_the_process_held(run, tmp_path):
     assert 298 * MIB < refusal["process"] <= 302 * MIB
     number = f"{refusal['process']:,}"
     assert f" MiB ({number} bytes)\n".encode() in done.stderr
-    assert re.search(rb"^memlimits:   counted: process, which held ", done.stderr, re.M)
+    assert re.search(rb"^memlimits:   the process held ", done.stderr, re.M)
     assert report["process_peak_resident"] - report["process_files"] < 310 * MIB
 
 
@@ -69,14 +69,14 @@ def test_what_is_resident_may_fit_where_what_was_given_does_not(run, tmp_path):
     assert report["process_peak_resident"] < 300 * MIB
     assert b"MemoryError" in run(PART, "--memory-limit=200MiB", "--count=given", code=1).stderr
     done = run(PART + "numpy.ones(1 << 24)", "--memory-limit=200MiB", "--count=resident", code=1)
-    assert re.search(rb"^memlimits:   counted: resident, 3\d\d.* less$", done.stderr, re.M)
+    assert re.search(rb"^memlimits:   not touched and not counted 3\d\d", done.stderr, re.M)
     assert b", of it not touched 3" in done.stderr
 
 
 def test_by_default_the_limit_is_on_what_was_given(run):
     done = run(HALF, "--memory-limit=300MiB")
     assert 290 <= int(done.stdout) <= 300
-    assert b"counted: " not in done.stderr
+    assert b"touched" not in done.stderr
 
 
 def test_a_variable_stands_for_it(run):
@@ -113,3 +113,37 @@ def test_a_limit_below_what_the_process_holds_by_itself(run, policy):
 def test_a_guideline_goes_on_with_one(run):
     done = run("print(1)", "--memory-limit=2MiB", "--count=process", "--policy=guideline")
     assert done.stdout == b"1\n"
+
+
+FULL = """
+import memlimits
+held = [memlimits.allocate(10 << 20)]  # which nobody touches
+try:
+    while True:
+        held.append(bytearray(b"x") * (1 << 20))
+except MemoryError:
+    error = memlimits.last_refusal()
+    print(error.requested, error.footprint, error.process, error.untouched, error.kept_back)
+    raise
+"""
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("count", ["given", "resident", "process"])
+def test_the_numbers_of_a_refusal_add_up(tmp_path, count):
+    options = "--govern=python", f"--count={count}", "--memory-limit=100MiB"
+    done = runner(tmp_path)(FULL, *options, code=1)
+    requested, footprint, process, untouched, kept_back = map(int, done.stdout.split())
+    counted = {
+        "given": footprint,
+        "resident": footprint - untouched,
+        "process": process + untouched,
+    }[count]
+    assert counted + kept_back <= 100 * MIB < counted + kept_back + requested + MIB // 4
+    assert kept_back == 5 * MIB
+    assert done.stderr.count(b", kept back for errors 5 MiB") == 1
+    assert b"memlimits:   kept back for errors 5 MiB (5,242,880 bytes)\n" in done.stderr
+    if count == "process":
+        assert untouched >= 10 * MIB
+        assert b", given and not touched yet " in done.stderr
+        assert b"memlimits:   given and not touched yet " in done.stderr

@@ -120,14 +120,18 @@ def values(**changes):
                     "slack": 512,
                     "blocked_by": "limit",
                     "counted": "process",
-                    "process": 199 * MIB,
+                    "process": 196 * MIB,
+                    "untouched": MIB,
+                    "kept_back": 2 * MIB,
                 },
             },
             f"{NOTHING} (strict), cache hits 0.0% of 0 allocations, refusals 2\n"
             "last refusal: asked for 1 GiB (1,073,741,824 bytes), blocked by: limit\n"
             "  limit 200 MiB (209,715,200 bytes)\n"
             "  in use 7 MiB (7,340,544 bytes): active 4 MiB, cache 3 MiB, slack 512 B\n"
-            "  counted: process, which held 199 MiB (208,666,624 bytes)",
+            "  the process held 196 MiB (205,520,896 bytes)\n"
+            "  given and not touched yet 1 MiB (1,048,576 bytes)\n"
+            "  kept back for errors 2 MiB (2,097,152 bytes)",
         ),
     ],
 )

@@ -69,7 +69,7 @@ def test_what_is_asked_for_counts_until_it_is_looked_at():
     touch(held[0])
     error = refused(allocator, 32 * MIB)
     assert error.untouched <= MIB
-    assert f"counted: resident, {error.untouched} less. Free" in str(error)
+    assert f", not touched and not counted {error.untouched}. Free" in str(error)
 
 
 def test_what_is_touched_later_can_pass_it_and_is_seen_by_the_next():
