@@ -25,8 +25,9 @@ from memlimits._ledger.accounts cimport (
 )
 from memlimits._ledger.limits cimport (
     limits_add_unfaulted, limits_cache_room, limits_excess, limits_forget, limits_headroom,
-    limits_init, limits_keep_back, limits_needs_look, limits_note, limits_note_peak,
-    limits_note_process, limits_note_sharers, limits_note_sizes, limits_reserve, limits_returned,
+    limits_init, limits_keep_back, limits_needs_look, limits_note, limits_note_evicted,
+    limits_note_peak, limits_note_process, limits_note_sharers, limits_note_sizes,
+    limits_reserve, limits_returned,
 )
 from memlimits._residency.plan cimport residency_close, residency_init, residency_release
 
@@ -172,7 +173,7 @@ cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexc
             break
         core_set_aside(core, resource, &first)
         taken[0] += resource.bytes
-        core.limits.evictions += 1
+        limits_note_evicted(&core.limits, resource.bytes)
     core.limits.evicted += taken[0]
     return first
 

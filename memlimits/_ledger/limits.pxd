@@ -68,7 +68,8 @@ cdef struct Limits:
     uint64_t cache              # idle resources
 
     uint64_t peak               # highest active since the start or the last reset
-    # The same since the start; or, as far as stops have seen it, since the cache was cleared.
+    # The same since the start; or, as far as stops have seen it, since the cache was cleared. While
+    # lean, less what long resources took with them.
     uint64_t highest
     uint64_t wired              # kept resident, or being made so
     uint64_t resources          # how many the device made and has not taken back
@@ -219,6 +220,8 @@ cdef extern void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil
 
 # What all heaps hold, while they stand still: `idle` in all, `cached` of it in idle resources.
 cdef extern void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil
+# While stopped: an idle resource of n bytes is on its way back to the device.
+cdef extern void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil
 # After a block was taken: active may be a new peak.
 cdef extern void limits_note_peak(Limits *limits) noexcept nogil
 

@@ -15,6 +15,9 @@ cdef enum:
     # While lean. Half as much for the first heap: a thread alone gives all back to its own.
     LEAN_PART = 32
     LEAN_SPREAD = 4 << 20
+    # Little of one that is as long may ever be touched: once it is returned, others are not to be
+    # idle in its stead.
+    LEAN_LONG = 32 << 20
 # Left to the program itself, for what it does beside its blocks and when it is refused, and to the
 # kernel for page tables: a part of all that there is.
 cdef enum:
@@ -311,6 +314,12 @@ cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept n
     limits.active = limits.footprint - limits.pending - idle
     limits.cache = cached
     limits.highest = max(limits.highest, limits.active)
+
+
+cdef void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil:
+    limits.evictions += 1
+    if limits.leans and n >= LEAN_LONG:
+        limits.highest = max(saturating_sub(limits.highest, n), limits.active)
 
 
 cdef void limits_note_peak(Limits *limits) noexcept nogil:

@@ -81,6 +81,21 @@ def test_threads_have_more_each():
     """)
 
 
+@pytest.mark.parametrize(
+    ("govern", "cached"),
+    [("memlimits.govern_python()", range(40)), ("contextlib.nullcontext()", range(200, 300))],
+)
+def test_a_long_block_that_was_returned_leaves_others_no_room_to_be_idle(govern, cached):
+    run(f"""
+        with {govern}:
+            memlimits.allocate(200 * MIB).release()
+            for n in range(1, 21):
+                memlimits.allocate(n * MIB).release()
+            assert memlimits.stats().peak >= 200 * MIB
+            assert memlimits.get_cache_memory() // MIB in {cached}
+    """)
+
+
 @pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only")
 def test_for_good_where_malloc_is_governed():
     run(
