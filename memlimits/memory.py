@@ -267,10 +267,11 @@ def set_memory_count(count: str) -> str:
     count : {"given", "resident", "process"}
         ``"given"``, the default: bytes handed out, touched or not, and what is kept for reuse. It
         is exact at every instant. ``"resident"``: of these only what is touched. Before anything is
-        refused idle memory goes back, and a look is taken at the pages, of a millisecond or so for
-        each GiB. What is touched later can pass the limit; when that is seen it counts as an
-        overrun, and what is asked for next is refused. Under the policy ``"guideline"``, which
-        refuses nothing for the limit, it is as ``"given"``. ``"process"``: besides what was given,
+        refused idle memory goes back, and a look is taken at the pages, of up to some tens of
+        milliseconds for each GiB: the more, the more mappings there are. What is touched later can
+        pass the limit; when that is seen it counts as an overrun, and what is asked for next is
+        refused. Under the policy ``"guideline"``, which refuses nothing for the limit, it is as
+        ``"given"``. ``"process"``: besides what was given,
         all that this process holds, whoever allocated it: what is resident, without pages of files,
         which the system can drop, and what is swapped out. With it goes what was given and is not
         touched yet. So memory that is not governed takes from the room, and the next allocation

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable, Sequence
 
+_OWN = ("--version", "--help")
+
 
 def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = None) -> int:
     """Run the ``memlimits`` command.
@@ -31,6 +33,10 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
     if argv is None:
         argv = sys.argv[1:]
     try:
+        if argv and argv[0].startswith("--") and argv[0] not in _OWN:
+            raise CommandError(
+                f"{argv[0]!r}: options follow a command: memlimits run {argv[0]} ..."
+            )
         if argv[:1] == ["run"]:
             from memlimits.cli.run import run
 

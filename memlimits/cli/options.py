@@ -299,6 +299,13 @@ def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     options.timeout = None  # A variable says how long to wait where something waits.
 
 
+def misplaced(options: Options) -> str:
+    """Return an option of ours among the program's words, where none stands before; or ""."""
+    ours = ("--memory-limit", "--cache-limit", "--wired-limit")
+    words = [] if options.given else options.program[1:]
+    return next((word for word in words if word.partition("=")[0] in ours), "")
+
+
 def variables(environ: "Mapping[str, str]") -> "list[str]":
     """Return the variables that stand for options and are set."""
     return [name for name in _VARIABLES.values() if environ.get(name)]

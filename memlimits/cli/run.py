@@ -53,6 +53,8 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
         _restart(wanted, argv, preloading or os.environ)
     for sentence in options.unknown_variables(os.environ):
         say(f"warning: {sentence}")
+    if word := options.misplaced(wanted):
+        say(f"warning: {word} stands behind the program, and is its own: ours stand before it")
     _set_limits(wanted, level)
     file = _open(wanted.report)
     report = Report(wanted.program, file, quiet=wanted.quiet)
@@ -139,10 +141,16 @@ def _set_limits(wanted: "Options", level: str) -> None:
     _refuse_one_that_is_too_low(level)
 
 
+# What the interpreter takes besides until it runs the program.
+_START = 1 << 20
+
+
 def _refuse_one_that_is_too_low(level: str) -> None:
     """Where Python's objects count, or all of the process, the program could not even start."""
     stats = memlimits.stats()
     has = held(stats)
+    if stats.memory_count == "process":
+        has += _START
     # An interpreter has pages of files. Without /proc all that is known is a peak, which may be
     # that of the program that started this one.
     if stats.process_files == 0 or stats.policy == "guideline" or stats.memory_limit > has:
@@ -150,7 +158,7 @@ def _refuse_one_that_is_too_low(level: str) -> None:
     if stats.memory_count == "process":
         raise CommandError(
             f"a memory limit of {format_exact(stats.memory_limit)} that counts the process is "
-            f"below what that holds before the program, {format_exact(has)}"
+            f"below what that holds, and needs, before the program, {format_exact(has)}"
         )
     if level != "numpy":
         raise CommandError(

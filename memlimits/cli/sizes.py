@@ -15,7 +15,7 @@ _IN_BYTES = SIZES | {
     "wired_capacity",
 }
 
-FORM = "512MiB, 2GB, 1.5GiB, 50% (of the memory size), 512M (for MiB), 2097152B or infinity"
+FORM = "512MiB, 2GB, 1.5GiB, 50% (of the memory size), 512M (for MiB), 2097152B, infinity or max"
 
 # The largest signed 64-bit number.
 _MAXIMUM = 2**63 - 1
@@ -84,8 +84,10 @@ def _split(text: str) -> "tuple[str, str, str]":
         length += 1
     whole, point, fraction = text[:length].partition(".")
     unit = text[length:].removeprefix(" ")
+    if len(whole) > _MOST_DIGITS and "." not in fraction:
+        raise _invalid(text, "more than 2**63 - 1 bytes: ")
     if (
-        not 0 < len(whole) <= _MOST_DIGITS
+        not whole
         or len(fraction) > _MOST_DIGITS
         or "." in fraction
         or bool(point) != bool(fraction)

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from memlimits.cli import main
 from support.commands import runner
 from support.units import MIB
 
@@ -92,3 +93,17 @@ def test_memory_that_is_not_governed_passes_a_limit_on_the_process(tmp_path):
     done, report = report_of(tmp_path, source, *options, "--policy=guideline")
     assert report["passed_by"] > 20 * MIB
     assert b"passed" not in done.stderr
+
+
+def test_an_option_before_the_command_says_where_it_goes(capfd):
+    assert main(["--memory-limit", "64MiB", "program.py"]) == 2
+    assert "options follow a command: memlimits run --memory-limit" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--memory-limit", "--memory-limit=64MiB"])
+def test_an_option_behind_the_program_is_told_of_where_none_stands_before(tmp_path, word):
+    done = runner(tmp_path)("pass", args=[word, "64MiB"])
+    line = f"memlimits: warning: {word} stands behind the program, and is its own: ".encode()
+    assert done.stderr.startswith(line)
+    done = runner(tmp_path)("pass", "--cache-limit=64MiB", args=[word, "64MiB"])
+    assert b"warning" not in done.stderr

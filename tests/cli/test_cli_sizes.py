@@ -207,3 +207,10 @@ def test_a_formatted_size_reads_back_as_nearly_the_same(size):
 )
 def test_exact_format(size, text):
     assert format_exact(size) == text
+
+
+@pytest.mark.parametrize("text", ["9" * 20, "1" + "0" * 30 + "MiB", "10000000TiB"])
+def test_what_is_too_large_says_so(text):
+    with pytest.raises(ValueError, match=r"more than 2\*\*63 - 1 bytes") as caught:
+        parse_size(text, int)
+    assert "infinity or max" in str(caught.value)
