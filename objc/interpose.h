@@ -9,10 +9,10 @@
 
 #include <stddef.h>
 
-enum { MEMLIMITS_INTERPOSE_VERSION = 1 };
+enum { MEMLIMITS_INTERPOSE_VERSION = 2 };
 
-/* The core's functions: those of <stdlib.h>. The last two are for its own blocks; its `free` hands
- * others' on. */
+/* The core's functions: those of <stdlib.h>. The last three are for its own blocks; its `free` hands
+ * others' on. `give_back` frees one, too, whose memory goes to the system and to nobody here. */
 typedef struct memlimits_interposed {
     unsigned int version;
     void *(*malloc)(size_t n);
@@ -22,6 +22,7 @@ typedef struct memlimits_interposed {
     int (*is_own)(const void *start);
     void *(*realloc)(void *start, size_t n);
     size_t (*usable_size)(const void *start);
+    void (*give_back)(void *start);
 } memlimits_interposed;
 
 /* What the core calls. Between `begin` and `end`, which nest, this thread's malloc is the C

@@ -2,7 +2,9 @@
  * core takes part they are blocks of it, within its limits and in its counters.
  *
  * Such an allocator maps memory for which no swap is set aside, a MiB and more at a time. It may
- * unmap a part of that: a block goes back when nothing of it is left. All else is the kernel's. */
+ * unmap a part of that, and map something else over it: a block goes back when nothing of it is
+ * left, and then to the system, with whatever it was advised or protected. All else is the
+ * kernel's. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -23,7 +25,9 @@ enum { LEAST = 1 << 20, MOST_MAPS = 4096 };
 typedef struct {
     char *start;
     size_t length;
-    size_t left; /* of it, what was not unmapped yet */
+    char *gone;    /* of each page, whether it was unmapped; NULL: none was */
+    size_t n_gone; /* bytes */
+    bool foreign;  /* something else was mapped over a part */
 } block_map;
 
 /* In no order; those that do not fit in are the kernel's. The core is never called under the lock,
@@ -48,10 +52,25 @@ __attribute__((constructor)) static void follow_forks(void)
     pthread_atfork(lock_maps, unlock_maps, unlock_maps);
 }
 
+static size_t page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
 static size_t whole_pages(size_t n)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    return (n + page - 1) & ~(page - 1);
+    return (n + page_size() - 1) & ~(page_size() - 1);
+}
+
+static bool starts_page(const void *start)
+{
+    return (uintptr_t)start % page_size() == 0;
+}
+
+static void *kernel_mmap(void *start, size_t n, int protection, int more_flags)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | more_flags;
+    return (void *)syscall(SYS_mmap, start, n, protection, flags, -1, 0);
 }
 
 static bool is_an_allocators(size_t n, int protection, int flags)
@@ -66,7 +85,7 @@ static bool note(char *start, size_t n)
     lock_maps();
     bool fits = n_maps < MOST_MAPS;
     if (fits)
-        maps[n_maps++] = (block_map){start, n, n};
+        maps[n_maps++] = (block_map){.start = start, .length = n};
     unlock_maps();
     return fits;
 }
@@ -80,10 +99,52 @@ static void *map_block(const memlimits_interposed *core, size_t n)
         errno = ENOMEM;
         return MAP_FAILED;
     }
-    if (whole_pages((uintptr_t)start) == (uintptr_t)start && note(start, n))
+    if (starts_page(start) && note(start, n))
         return start;
     core->free(start);
     return NULL;
+}
+
+/* Under the lock: which part of a block a range has. */
+static bool intersect(const block_map *map, char **start, char **end)
+{
+    *start = *start > map->start ? *start : map->start;
+    *end = *end < map->start + map->length ? *end : map->start + map->length;
+    return *start < *end;
+}
+
+/* Under the lock: its pages are gone, or there is something again. */
+static void mark(block_map *map, char *start, char *end, bool gone)
+{
+    size_t page = page_size();
+    for (size_t at = (size_t)(start - map->start) / page; start < end; at++, start += page) {
+        map->n_gone += gone && !map->gone[at] ? page : 0;
+        map->n_gone -= !gone && map->gone[at] ? page : 0;
+        map->gone[at] = gone;
+    }
+}
+
+/* Under the lock: what is there now is the program's, until it unmaps that. */
+static void note_foreign(char *start, size_t n)
+{
+    for (block_map *map = maps; map < maps + n_maps; map++) {
+        char *from = start, *to = start + whole_pages(n);
+        if (!intersect(map, &from, &to))
+            continue;
+        map->foreign = true;
+        if (map->gone)
+            mark(map, from, to, false);
+    }
+}
+
+static void *map_over(void *start, size_t n, int protection, int flags, int fd, off_t offset)
+{
+    lock_maps();
+    void *mapped = (void *)syscall(SYS_mmap, start, n, protection, flags, fd, offset);
+    if (mapped != MAP_FAILED)
+        note_foreign(mapped, n);
+    unlock_maps();
+    return mapped;
 }
 
 PUBLIC void *mmap(void *start, size_t n, int protection, int flags, int fd, off_t offset)
@@ -99,6 +160,8 @@ PUBLIC void *mmap(void *start, size_t n, int protection, int flags, int fd, off_
         }
         errno = before;
     }
+    if (core && flags & MAP_FIXED)
+        return map_over(start, n, protection, flags, fd, offset);
     return (void *)syscall(SYS_mmap, start, n, protection, flags, fd, offset);
 }
 
@@ -118,20 +181,41 @@ static block_map *find_first(const char *start, const char *end)
     return first;
 }
 
-/* What the kernel would have: no pages. For whom the block is next, no protection is left over. */
-static int empty(char *start, size_t n)
+/* Under the lock: what the kernel would have, nothing; and nobody else maps anything there. */
+static int take_out(block_map *map, char *start, char *end)
 {
-    if (mprotect(start, n, PROT_READ | PROT_WRITE) != 0)
+    if (start == map->start && end == start + map->length) {
+        map->n_gone = map->length; /* it goes back at once */
+        return 0;
+    }
+    if (!map->gone) {
+        void *gone = kernel_mmap(NULL, map->length / page_size(), PROT_READ | PROT_WRITE, 0);
+        if (gone == MAP_FAILED)
+            return -1;
+        map->gone = gone;
+    }
+    if (kernel_mmap(start, (size_t)(end - start), PROT_NONE, MAP_FIXED) == MAP_FAILED)
         return -1;
-    if (madvise(start, n, MADV_DONTNEED) != 0)
-        memset(start, 0, n); /* it is locked */
+    mark(map, start, end, true);
     return 0;
+}
+
+/* Under the lock: the block that is to go back, once nothing of it is left. */
+static void *forget_if_gone(block_map *map)
+{
+    if (map->n_gone < map->length)
+        return NULL;
+    void *start = map->start;
+    if (map->gone)
+        syscall(SYS_munmap, map->gone, map->length / page_size());
+    *map = maps[--n_maps];
+    return start;
 }
 
 /* Unmaps what is of one block, or before the next one. Returns up to where, NULL if it cannot. */
 static char *unmap_first(const memlimits_interposed *core, char *start, char *end)
 {
-    char *gone = NULL;
+    void *gone = NULL;
     lock_maps();
     block_map *map = find_first(start, end);
     if (!map || map->start > start) {
@@ -139,17 +223,15 @@ static char *unmap_first(const memlimits_interposed *core, char *start, char *en
         if (syscall(SYS_munmap, start, (size_t)(end - start)) != 0)
             end = NULL;
     } else {
-        end = end < map->start + map->length ? end : map->start + map->length;
-        if (empty(start, (size_t)(end - start)) != 0) {
+        intersect(map, &start, &end);
+        if (take_out(map, start, end) != 0)
             end = NULL;
-        } else if ((map->left -= (size_t)(end - start)) == 0) {
-            gone = map->start;
-            *map = maps[--n_maps];
-        }
+        else
+            gone = forget_if_gone(map);
     }
     unlock_maps();
     if (gone)
-        core->free(gone);
+        core->give_back(gone);
     return end;
 }
 
@@ -157,7 +239,7 @@ PUBLIC int munmap(void *start, size_t n)
 {
     const memlimits_interposed *core = memlimits_taking_part();
     size_t whole = whole_pages(n);
-    if (!core || n == 0 || whole < n || whole_pages((uintptr_t)start) != (uintptr_t)start)
+    if (!core || n == 0 || whole < n || !starts_page(start))
         return (int)syscall(SYS_munmap, start, n);
     char *at = start, *end = at + whole;
     while (at && at < end)
@@ -165,12 +247,17 @@ PUBLIC int munmap(void *start, size_t n)
     return at ? 0 : -1;
 }
 
-static bool has_block(const char *start, size_t n)
+typedef enum { KERNELS, WHOLE, MIXED } owner;
+
+/* Under the lock. MIXED: not all of the range is there, or of one block, or as it was given. */
+static owner owner_of(const char *start, size_t n)
 {
-    lock_maps();
-    bool found = find_first(start, start + n) != NULL;
-    unlock_maps();
-    return found;
+    const block_map *map = find_first(start, start + n);
+    if (!map)
+        return KERNELS;
+    const char *end = map->start + map->length;
+    bool within = start >= map->start && n <= (size_t)(end - start);
+    return within && !map->foreign && map->n_gone == 0 ? WHOLE : MIXED;
 }
 
 PUBLIC void *mremap(void *start, size_t n, size_t wanted, int flags, ...)
@@ -179,14 +266,25 @@ PUBLIC void *mremap(void *start, size_t n, size_t wanted, int flags, ...)
     va_start(more, flags);
     void *target = flags & MREMAP_FIXED ? va_arg(more, void *) : NULL;
     va_end(more);
-    if (!memlimits_taking_part() || !has_block(start, n))
+    if (!memlimits_taking_part() || n == 0 || !starts_page(start))
         return (void *)syscall(SYS_mremap, start, n, wanted, flags, target);
-    if (flags != MREMAP_MAYMOVE) {
+    lock_maps();
+    owner has = owner_of(start, n);
+    void *moved = MAP_FAILED;
+    if (has == KERNELS) {
+        moved = (void *)syscall(SYS_mremap, start, n, wanted, flags, target);
+        if (moved != MAP_FAILED)
+            note_foreign(moved, wanted);
+    }
+    unlock_maps();
+    if (has == KERNELS)
+        return moved;
+    if (has == MIXED || flags != MREMAP_MAYMOVE) {
         errno = ENOMEM; /* which callers are prepared for */
         return MAP_FAILED;
     }
     int like = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void *moved = mmap(NULL, wanted, PROT_READ | PROT_WRITE, like, -1, 0);
+    moved = mmap(NULL, wanted, PROT_READ | PROT_WRITE, like, -1, 0);
     if (moved != MAP_FAILED) {
         memcpy(moved, start, n < wanted ? n : wanted);
         munmap(start, n);

@@ -93,6 +93,9 @@ cdef inline Resource *core_free(Core *core, Resource *resource, void *start) noe
     return core_free_slow_path(core, resource, start)
 cdef extern Resource *core_free_slow_path(
     Core *core, Resource *resource, void *start) noexcept nogil
+# The same of a whole resource, which does not stay in the cache.
+cdef extern Resource *core_free_for_good(
+    Core *core, Resource *resource, void *start) noexcept nogil
 # Ends the process unless a caller holds a block that starts at an address, which C code gave to a
 # function of that name.
 cdef extern void core_check(Core *core, const char *function, const void *address) noexcept nogil

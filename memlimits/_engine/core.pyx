@@ -325,12 +325,32 @@ cdef void end_shift(Core *core, Resource *resource) noexcept nogil:
     resource.shift = 0
 
 
-cdef Resource *core_free_slow_path(Core *core, Resource *resource, void *start) noexcept nogil:
+cdef Resource *set_aside_whole(Core *core, Resource *resource) noexcept nogil:
+    """While stopped: one that just became idle."""
+    cdef Resource *detached = NULL
+    if resource.block_size == 0:
+        core_set_aside(core, resource, &detached)
+        limits_reserve(&core.limits, 0, resource.bytes)
+    return detached
+
+
+cdef Resource *detach_after_free(Core *core, Resource *first) noexcept nogil:
+    """While stopped: what the limits do not allow to stay, behind what is detached already."""
+    cdef Resource *detached
+    cdef uint64_t trim = 0
+    limits_keep_back(&core.limits, 0, &trim)
+    detached = core_detach_excess(core)
+    if first == NULL:
+        return detached
+    first.next = detached
+    return first
+
+
+cdef Resource *free_stopped(
+    Core *core, Resource *resource, void *start, bint for_good
+) noexcept nogil:
     cdef Heap *heap
     cdef Resource *detached = NULL
-    cdef uint64_t trim = 0
-    if load_acquire(&resource.charge) != NULL and free_charged(core, resource, start):
-        return NULL
     core_stop(core)
     if not core.heaps.lost and not resource_lends(resource, start):
         misuse_abort(resource, b"free", start)
@@ -342,11 +362,22 @@ cdef Resource *core_free_slow_path(Core *core, Resource *resource, void *start) 
     else:
         cache_free(&heap.cache, resource, start)
         core_note(core)
-        limits_keep_back(&core.limits, 0, &trim)
-        detached = core_detach_excess(core)
+        if for_good:
+            detached = set_aside_whole(core, resource)
+        detached = detach_after_free(core, detached)
     core_wake(core)
     core_resume(core, False)
     return detached
+
+
+cdef Resource *core_free_slow_path(Core *core, Resource *resource, void *start) noexcept nogil:
+    if load_acquire(&resource.charge) != NULL and free_charged(core, resource, start):
+        return NULL
+    return free_stopped(core, resource, start, False)
+
+
+cdef Resource *core_free_for_good(Core *core, Resource *resource, void *start) noexcept nogil:
+    return free_stopped(core, resource, start, True)
 
 
 cdef void core_check(Core *core, const char *function, const void *address) noexcept nogil:

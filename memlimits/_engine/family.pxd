@@ -42,6 +42,8 @@ cdef extern void *family_realloc(void *start, size_t n) noexcept nogil
 cdef extern void *family_aligned_alloc(size_t alignment, size_t n) noexcept nogil
 cdef extern void family_free(void *start) noexcept nogil
 cdef extern void family_free_any(void *start) noexcept nogil
+# Frees a whole resource's block; what was done to its pages is for nobody else to find.
+cdef extern void family_give_back(void *start) noexcept nogil
 cdef extern size_t family_usable_size(const void *start) noexcept nogil
 # realloc for who has found the block's resource.
 cdef extern void *family_resize(Resource *resource, void *start, size_t n) noexcept nogil

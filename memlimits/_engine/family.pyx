@@ -4,8 +4,8 @@ from libc.string cimport memcpy, memset
 
 from memlimits._base.sync cimport load_acquire
 from memlimits._engine.core cimport (
-    core_align, core_check, core_clear, core_find, core_free, core_free_slow_path, core_hit_fine,
-    core_return,
+    core_align, core_check, core_clear, core_find, core_free, core_free_for_good,
+    core_free_slow_path, core_hit_fine, core_return,
 )
 from memlimits._engine.growth cimport growth_miss
 from memlimits._engine.refusals cimport refusals_add
@@ -168,6 +168,12 @@ cdef void family_free_slow_path(void *start) noexcept nogil:
 
 cdef void family_free(void *start) noexcept nogil:
     heap_free(start, pagemap_find(&pages, start))
+
+
+cdef void family_give_back(void *start) noexcept nogil:
+    cdef int before = errno.errno
+    core_return(core, core_free_for_good(core, core_find(core, start), start))
+    errno.errno = before
 
 
 cdef void family_free_others_by(Free others) noexcept nogil:

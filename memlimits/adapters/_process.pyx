@@ -12,7 +12,7 @@ from memlimits._engine.controls cimport controls_be_lean
 from memlimits._engine.core cimport Core
 from memlimits._engine.family cimport (
     Free, family_aligned_alloc, family_calloc, family_free_any, family_free_others_by,
-    family_malloc, family_owner, family_realloc, family_usable_size,
+    family_give_back, family_malloc, family_owner, family_realloc, family_usable_size,
 )
 from memlimits._engine.refusals cimport refusals_told
 from memlimits._heap.heap cimport heap_malloc_fine, heap_noting_needs_malloc
@@ -37,6 +37,7 @@ cdef extern from "interpose.h" nogil:
         int (*is_own)(const void *start) noexcept nogil
         void *(*realloc)(void *start, size_t n) noexcept nogil
         size_t (*usable_size)(const void *start) noexcept nogil
+        void (*give_back)(void *start) noexcept nogil
     ctypedef struct memlimits_interposer:
         OwnStep begin
         OwnStep end
@@ -128,6 +129,7 @@ def take_part():
     table.is_own = is_own
     table.realloc = realloc
     table.usable_size = family_usable_size
+    table.give_back = family_give_back
     # All is to be known before the first block comes back.
     interpose(NULL, &interposer)
     own_interposed(interposer.begin, interposer.end)

@@ -122,6 +122,114 @@ def test_whose_block_it_is_next_finds_no_protection_and_no_bytes():
     """)
 
 
+def test_what_is_gone_is_not_unmapped_again():
+    run("""
+        start = map(4 * MIB)
+        memset(start + MIB, 7, 3 * MIB)
+        for _ in range(4):
+            unmap(start, MIB)
+        unmap(start + MIB // 2, MIB)
+        assert since() == 4
+        assert string_at(start + 3 * MIB // 2, MIB) == bytes([7]) * MIB
+        unmap(start + MIB, MIB)
+        unmap(start, 3 * MIB)
+        assert since() == 4 and string_at(start + 3 * MIB, MIB) == bytes([7]) * MIB
+        unmap(start, 4 * MIB)
+        assert since() == 0
+        # Who touches what is gone is told, and others do not come to lie there.
+        start = map(4 * MIB)
+        unmap(start + MIB, 2 * MIB)
+        assert libc.mremap(start, 4 * MIB, 8 * MIB, MAYMOVE) == FAILED
+        others = [map(MIB, flags=LIKE_JEMALLOC & ~NORESERVE) for _ in range(8)]
+        assert not [other for other in others if start <= other < start + 4 * MIB]
+        child = os.fork()
+        if child == 0:
+            string_at(start + MIB, 1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == signal.SIGSEGV
+    """)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_what_else_was_mapped_over_it_goes_with_it(parts):
+    run(
+        """
+        import tempfile
+        parts = PARTS
+        with tempfile.TemporaryFile() as file:
+            file.write(b"A" * (4 * MIB))
+            file.flush()
+            before = memlimits.get_active_memory()
+            start, fixed = map(4 * MIB), 0x10
+            unmap(start, MIB)
+            length = 4 * MIB // parts
+            for at in range(start, start + 4 * MIB, length):
+                assert libc.mmap(at, length, 3, mmap.MAP_SHARED | fixed, file.fileno(), 0) == at
+            # The part that was gone is there again, and may be unmapped.
+            assert since(before) == 4
+            assert string_at(start, 4 * MIB) == b"A" * (4 * MIB)
+            assert libc.mremap(start, 4 * MIB, 8 * MIB, MAYMOVE) == FAILED
+            for at in range(start, start + 4 * MIB, length):
+                unmap(at, length)
+            assert since(before) == 0
+            blocks = [map(4 * MIB) for _ in range(3)]
+            for block in blocks:
+                assert string_at(block, 4 * MIB) == bytes(4 * MIB)
+                memset(block, ord("B"), 4 * MIB)
+            file.seek(0)
+            assert file.read() == b"A" * (4 * MIB)
+    """.replace("PARTS", str(parts))
+    )
+
+
+def test_what_is_moved_over_it_is_not_unmapped_with_it():
+    run("""
+        libc.mremap.argtypes += [c_void_p]
+        start, fixed = map(4 * MIB), 2
+        other = map(MIB, flags=LIKE_JEMALLOC & ~NORESERVE)
+        memset(other, 7, MIB)
+        unmap(start, 2 * MIB)
+        assert libc.mremap(other, MIB, MIB, MAYMOVE | fixed, start) == start
+        unmap(start + MIB, 3 * MIB)
+        assert since() == 4 and string_at(start, MIB) == bytes([7]) * MIB
+        unmap(start, MIB)
+        assert since() == 0
+    """)
+
+
+def test_whose_memory_it_is_next_finds_no_advice():
+    run("""
+        libc.madvise.argtypes = [c_void_p, c_size_t, c_int]
+        for whole in (True, False):
+            start = map(8 * MIB)
+            assert libc.madvise(start, 8 * MIB, mmap.MADV_DONTFORK) == 0
+            if not whole:
+                unmap(start, MIB)
+            unmap(start, 8 * MIB)
+            block = memlimits.allocate(8 * MIB)
+            memoryview(block)[:] = bytes([1]) * (8 * MIB)
+            child = os.fork()
+            if child == 0:
+                os._exit(memoryview(block)[4 * MIB])
+            assert os.waitpid(child, 0)[1] == 1 << 8
+            del block
+    """)
+
+
+def test_locked_memory_goes_back_unlocked():
+    run("""
+        memlimits.set_wired_limit(64 * MIB)
+        before = proc("VmLck")
+        start = map(4 * MIB)
+        assert proc("VmLck") - before >= 4 * MIB or memory.counters()["wire_failures"]
+        unmap(start, 2 * MIB)
+        unmap(start + 2 * MIB, 2 * MIB)
+        assert since() == 0 and proc("VmLck") - before < MIB
+        memlimits.set_wired_limit(0)
+        assert proc("VmLck") == 0
+    """)
+
+
 def test_what_does_not_fit_is_refused_and_not_had_otherwise():
     run("""
         assert libc.sbrk(4096) != FAILED
