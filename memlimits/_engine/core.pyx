@@ -19,7 +19,7 @@ from memlimits._heap.heaps cimport (
 )
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport pagemap_close, pagemap_init, pagemap_remove, pagemap_set
-from memlimits._heap.resource cimport DETACHED, OUTSIDE, resource_destroy, resource_lends
+from memlimits._heap.resource cimport DETACHED, OUTSIDE, PART, resource_destroy, resource_lends
 from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
@@ -396,7 +396,8 @@ cdef void core_check(Core *core, const char *function, const void *address) noex
 cdef void core_clear(Core *core, const Block *block, uint64_t n) noexcept nogil:
     if block.zeros:
         return
-    if block.resource.block_size == 0 and n >= DISCARD_FROM:
+    # What is idle behind a part may become another's just now.
+    if block.resource.block_size == 0 and block.resource.use != PART and n >= DISCARD_FROM:
         if mlim_buffer_discard(block.resource.buffer, NULL) == MLIM_OK:
             pthread_mutex_lock(&core.heaps.lock)
             limits_add_unfaulted(&core.limits, block.resource.bytes)
