@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "interpose.h"
@@ -194,12 +195,36 @@ PUBLIC const char *memlimits_interpose_other(void)
     return name;
 }
 
+/* The loader's addresses. */
+static uintptr_t loader, loader_end;
+
+static int note_loader(struct dl_phdr_info *info, size_t size, void *base)
+{
+    (void)size;
+    if (info->dlpi_addr != (uintptr_t)base)
+        return 0;
+    for (const ElfW(Phdr) *part = info->dlpi_phdr; part < info->dlpi_phdr + info->dlpi_phnum; part++)
+        if (part->p_type == PT_LOAD && info->dlpi_addr + part->p_vaddr + part->p_memsz > loader_end)
+            loader_end = info->dlpi_addr + part->p_vaddr + part->p_memsz;
+    loader = info->dlpi_addr;
+    return 1;
+}
+
+/* Where a thread's variables of a library are made when it first looks at one, the loader ends the
+ * process if there is no memory for them: what the core refuses it is the C library's. */
+static bool is_loader(const void *caller)
+{
+    return (uintptr_t)caller - loader < loader_end - loader;
+}
+
 PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_interposer *out)
 {
     const memlimits_interposed *none = NULL;
     *out = (memlimits_interposer){begin, end, libc_free};
-    if (!functions)
+    if (!functions) {
+        dl_iterate_phdr(note_loader, (void *)getauxval(AT_BASE));
         return find_libc();
+    }
     if (functions->version != MEMLIMITS_INTERPOSE_VERSION)
         return false;
     return __atomic_compare_exchange_n(&core, &none, functions, false, __ATOMIC_ACQ_REL,
@@ -211,13 +236,19 @@ PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_
 PUBLIC void *malloc(size_t n)
 {
     const memlimits_interposed *functions = memlimits_taking_part();
-    return likely(functions != NULL) ? functions->malloc(n) : libc_malloc(n);
+    void *start = likely(functions != NULL) ? functions->malloc(n) : NULL;
+    if (likely(start != NULL) || (functions && !is_loader(__builtin_return_address(0))))
+        return start;
+    return libc_malloc(n);
 }
 
 PUBLIC void *calloc(size_t count, size_t n)
 {
     const memlimits_interposed *functions = memlimits_taking_part();
-    return likely(functions != NULL) ? functions->calloc(count, n) : libc_calloc(count, n);
+    void *start = likely(functions != NULL) ? functions->calloc(count, n) : NULL;
+    if (likely(start != NULL) || (functions && !is_loader(__builtin_return_address(0))))
+        return start;
+    return libc_calloc(count, n);
 }
 
 /* The core's lock may be this thread's: the block waits for its turn. */
@@ -250,7 +281,7 @@ static void *move(void *start, size_t n)
     return moved;
 }
 
-PUBLIC void *realloc(void *start, size_t n)
+static void *resize(void *start, size_t n)
 {
     const memlimits_interposed *functions = __atomic_load_n(&core, __ATOMIC_ACQUIRE);
     if (!start)
@@ -266,6 +297,17 @@ PUBLIC void *realloc(void *start, size_t n)
     if (owned || is_first(start) || (functions && own == 0 && n > libc_usable_size(start)))
         return move(start, n);
     return find_libc() ? libc.realloc(start, n) : NULL;
+}
+
+PUBLIC void *realloc(void *start, size_t n)
+{
+    void *resized = resize(start, n);
+    if (likely(resized != NULL) || n == 0 || !is_loader(__builtin_return_address(0)))
+        return resized;
+    begin();
+    resized = resize(start, n);
+    end();
+    return resized;
 }
 
 PUBLIC void *reallocarray(void *start, size_t count, size_t n)

@@ -413,6 +413,32 @@ def test_a_process_that_was_started_without_the_library_says_what_to_start_it_wi
     )
 
 
+def test_a_threads_variables_are_there_at_the_limit(tmp_path):
+    # For which the loader asks malloc when the thread first looks at one, and ends the process.
+    library = compiled(
+        tmp_path,
+        "variables",
+        """
+        static __thread char variables[100000];
+        int first(void) { return ++variables[0]; }
+        """,
+    )
+    run(f"""
+        import threading
+        first = CDLL({str(library)!r}).first
+        memlimits.govern_malloc()
+        strict(active())
+        assert malloc(100_000) is None
+        found = [first()]
+        memlimits.set_memory_limit(active() + 10 * MIB)
+        thread = threading.Thread(target=lambda: (
+            strict(active()), found.append(first()), memlimits.set_memory_limit(1 << 40)))
+        thread.start()
+        thread.join()
+        assert found == [1, 1] and first() == 2
+    """)
+
+
 def test_the_public_function_governs_from_then_on():
     run("""
         before = active()
