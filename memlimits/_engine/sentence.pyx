@@ -11,15 +11,22 @@ from memlimits._ledger.queue cimport C_CODE, MALLOC, NUMPY, PYTHON
 cdef extern from *:
     """
     #include <errno.h>
+    #include <poll.h>
     #include <pthread.h>
     #include <signal.h>
     #include <unistd.h>
 
     /* A program may have chosen to die of a broken pipe, but not of ours: a signal that the writing
-     * raised is taken back. */
+     * raised is taken back. Nor may it wait for who reads a pipe, which has room for a line where
+     * it has any. */
     static void write_to_stderr(const char *text, int length)
     {
         int before = errno;
+        struct pollfd room = {STDERR_FILENO, POLLOUT, 0};
+        if (poll(&room, 1, 0) == 0) {
+            errno = before;
+            return;
+        }
         sigset_t broken, masked, pending;
         sigemptyset(&broken);
         sigaddset(&broken, SIGPIPE);

@@ -255,3 +255,26 @@ def test_another_file_in_the_place_of_stderr_stays_as_it_is(tmp_path):
     done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *words], cwd=tmp_path, timeout=60)
     assert done.returncode == 0
     assert (tmp_path / "data").read_bytes() == b""
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only")
+def test_a_refusal_waits_for_nobody_who_reads(tmp_path):
+    source = """
+        import ctypes, fcntl, os
+        read, wrote = os.pipe()
+        size = fcntl.fcntl(wrote, fcntl.F_GETPIPE_SZ)
+        os.write(wrote, bytes(size))
+        os.dup2(wrote, 2)
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        assert libc.malloc(1 << 30) is None
+        assert len(os.read(read, size)) == size
+        assert libc.malloc(1 << 30) is None     # there is room: it is said
+        assert b"memlimits: refused 1 GiB" in os.read(read, size)
+        print("went on", flush=True)
+        os._exit(0)
+    """
+    write(tmp_path / "program.py", textwrap.dedent(source))
+    words = ("--govern=all", "--memory-limit=128MiB", "program.py")
+    done = execute(*RUN, *words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"went on\n"), done.stderr
