@@ -203,7 +203,8 @@ static int note_loader(struct dl_phdr_info *info, size_t size, void *base)
     (void)size;
     if (info->dlpi_addr != (uintptr_t)base)
         return 0;
-    for (const ElfW(Phdr) *part = info->dlpi_phdr; part < info->dlpi_phdr + info->dlpi_phnum; part++)
+    for (const ElfW(Phdr) *part = info->dlpi_phdr; part < info->dlpi_phdr + info->dlpi_phnum;
+         part++)
         if (part->p_type == PT_LOAD && info->dlpi_addr + part->p_vaddr + part->p_memsz > loader_end)
             loader_end = info->dlpi_addr + part->p_vaddr + part->p_memsz;
     loader = info->dlpi_addr;

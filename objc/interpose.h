@@ -11,8 +11,9 @@
 
 enum { MEMLIMITS_INTERPOSE_VERSION = 2 };
 
-/* The core's functions: those of <stdlib.h>. The last three are for its own blocks; its `free` hands
- * others' on. `give_back` frees one, too, whose memory goes to the system and to nobody here. */
+/* The core's functions: those of <stdlib.h>. The last three are for its own blocks; its `free`
+ * hands others' on. `give_back` frees one, too, whose memory goes to the system and to nobody here.
+ */
 typedef struct memlimits_interposed {
     unsigned int version;
     void *(*malloc)(size_t n);

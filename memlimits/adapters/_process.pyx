@@ -92,6 +92,10 @@ def why_malloc_is_not_governed():
     """Say why no core can take part in this process's malloc; None where one can."""
     cdef void *found = dlsym(RTLD_DEFAULT, MEMLIMITS_INTERPOSE_OTHER)
     cdef const char *other
+    if found == NULL and (" " in library() or ":" in library()):
+        return (
+            f"the loader takes the path of {library()!r} for several, for its spaces or colons: "
+            "install memlimits in another folder")
     if found == NULL:
         return "the library that stands in for malloc was not loaded when the process started"
     other = (<memlimits_interpose_other_function> found)()
@@ -195,14 +199,16 @@ def govern_malloc():
     modules.for_notes().put_on()
 
 
+cdef str library():
+    return f"{sys.modules['memlimits'].__path__[0]}/lib/libinterpose.so"
+
+
 cdef str way_out():
-    package = sys.modules["memlimits"]
-    library = f"{package.__path__[0]}/lib/libinterpose.so"
     if not sys.platform.startswith("linux"):
         return "Only Linux has the library for it; govern_python and govern_numpy work without"
     return (
         "Start the program as `memlimits run --govern all PROGRAM`, or with "
-        f"LD_PRELOAD={library} and no other allocator there")
+        f"LD_PRELOAD={library()} and no other allocator there")
 
 
 def governs():

@@ -31,6 +31,8 @@ def preloading(level: str, environ: "Mapping[str, str]") -> "dict[str, str] | No
     library = os.path.join(os.path.dirname(memlimits.__file__), "lib", "libinterpose.so")
     if level != "all" or _KEPT in environ or not os.path.exists(library):
         return None
+    if " " in library or ":" in library:
+        return None  # The loader takes it for several.
     before = environ.get("LD_PRELOAD", "")
     both = f"{before}:{library}" if before else library
     return {**environ, _KEPT: before, "LD_PRELOAD": both}

@@ -130,12 +130,13 @@ def facts(stats: "dict[str, Any]", held_before: int, level: str) -> "dict[str, A
 def _ungoverned_peak(stats: "dict[str, Any]", held_before: int) -> int:
     """Return about how much the program itself had at its peak that was not governed, in bytes."""
     # Idle memory may have been resident as well.
-    governed = max(stats["peak"] + stats["peak"] // 4, stats["footprint"])
+    governed: int = max(stats["peak"] + stats["peak"] // 4, stats["footprint"])
     return max(0, _held_at_peak(stats) - held_before - governed)
 
 
 def _held_at_peak(stats: "dict[str, Any]") -> int:
-    return max(0, stats["process_peak_resident"] - stats["process_files"])
+    held: int = stats["process_peak_resident"] - stats["process_files"]
+    return max(0, held)
 
 
 def _passed_by(stats: "dict[str, Any]", held_before: int, level: str) -> int:
@@ -143,7 +144,7 @@ def _passed_by(stats: "dict[str, Any]", held_before: int, level: str) -> int:
 
     They need no growth: what was given is touched later, and not all of a process is governed.
     """
-    limit = stats["memory_limit"]
+    limit: int = stats["memory_limit"]
     touched = seen = 0
     if stats["memory_count"] == "process":
         seen = _held_at_peak(stats)

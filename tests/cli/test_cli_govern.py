@@ -167,3 +167,17 @@ def test_on_metal_pythons_objects_stay_where_they_are(tmp_path):
     fork = "import os\nif not os.fork(): os._exit(len(str(list(range(10**5)))) % 100)\n"
     fork += "print(os.waitstatus_to_exitcode(os.wait()[1]))"
     assert run(tmp_path, fork).stdout == "90\n"
+
+
+@pytest.mark.host
+def test_a_path_that_the_loader_takes_for_several_is_named(tmp_path):
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    (folder / "memlimits").symlink_to(os.path.dirname(memlimits.__file__))
+    done = run(tmp_path, "print('went on')", "--govern=all", PYTHONPATH=str(folder))
+    assert done.stdout == "went on\n"
+    assert done.stderr.startswith(
+        "memlimits: malloc is not governed: the loader takes the path of "
+        f"'{folder}/memlimits/lib/libinterpose.so' for several, for its spaces or colons: "
+        "install memlimits in another folder; as with --govern python\n"
+    )
