@@ -37,7 +37,7 @@ def _limited():
     memlimits.set_memory_policy("strict")
     memlimits.set_memory_limit(MIB)
     # So many are kept: none of those before.
-    for n in range(32):
+    for n in range(256):
         with contextlib.suppress(MemoryError):
             memlimits.allocate(2 * MIB + n)
 

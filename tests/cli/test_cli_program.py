@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("buffered_streams")
     [
         [],
         ["a", "b c", ""],
-        ["-x", "--memory-limit", "1GiB", "--help", "-m", "json"],
+        ["-x", "--timeout", "1", "--help", "-m", "json"],
         ["--"],
         ["--", "-x", "--", "y"],
         ["-", "-h", "--report=x", "--version"],

@@ -18,6 +18,7 @@ QUIET = {
     **memlimits.stats()._asdict(),
     "budgets": [],
     "last_refusal": None,
+    "passed_by": 0,
     "governed": "numpy",
     "ungoverned_objects": None,
     "ungoverned": None,
