@@ -249,6 +249,7 @@ for way in ways:
 """
 
 
+@pytest.mark.host
 def test_a_refusal_of_a_librarys_own_thread_goes_to_an_error_about_memory(tmp_path):
     write(tmp_path / "program.py", ON_A_THREAD_OF_ITS_OWN)
     done = execute(*RUN, "--memory-limit=256MiB", "program.py", cwd=tmp_path)
