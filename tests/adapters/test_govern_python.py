@@ -261,6 +261,7 @@ def test_it_is_documented():
     assert "Returns" in memlimits.govern_python.__doc__
 
 
+@pymalloc
 def test_objects_go_ahead_of_those_who_wait():
     governed("""
 import threading, time
