@@ -4,15 +4,14 @@
 """
 
 import os
-import threading
 import warnings
-from contextlib import contextmanager
 
 import pytest
 
 import memlimits
 from memlimits import memory
 from support import interposed
+from support.threads import meanwhile
 from support.units import MIB
 
 SHORT, LONG, ALL = (0, 10), (11, 17), (0, 17)  # which of the storm's sizes
@@ -73,31 +72,6 @@ def test_a_limit_holds_and_is_reached(storm, sizes, policy, count):
         assert seen["refused"] > 0 or count == "resident"
         assert count == "resident" or peak <= limit
         assert interposed.active() == before
-
-
-@contextmanager
-def meanwhile(*functions):
-    """Call each on a thread of its own, over and over."""
-    done = threading.Event()
-    failures = []
-
-    def repeat(function):
-        try:
-            while not done.is_set():
-                function()
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [threading.Thread(target=repeat, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failures
 
 
 def changes():

@@ -15,6 +15,7 @@ import pytest
 
 import memlimits
 from memlimits.errors import is_refusal
+from support.errors import error_of
 from support.units import MIB
 
 HELD, LIMIT, MORE = 40 * MIB, 64 * MIB, 50 * MIB
@@ -33,14 +34,6 @@ def held(govern):
 
 def more(n=MORE):
     return np.empty(n, np.uint8)
-
-
-def error_of(function, *args):
-    try:
-        function(*args)
-    except Exception as error:
-        return error
-    raise AssertionError("it raised nothing")
 
 
 def notes(error):

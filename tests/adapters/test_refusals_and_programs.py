@@ -9,6 +9,7 @@ import pytest
 import memlimits
 from memlimits.errors import is_refusal
 from support.commands import RUN, execute, write
+from support.errors import error_of
 from support.units import MIB
 
 LIMIT, MORE = 64 * MIB, 80 * MIB
@@ -28,14 +29,6 @@ def strict(govern):
 
 def more(n=MORE):
     return np.empty(n, np.uint8)
-
-
-def error_of(function, *args):
-    try:
-        function(*args)
-    except Exception as error:
-        return error
-    raise AssertionError("it raised nothing")
 
 
 def is_called(*args):

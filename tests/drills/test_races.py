@@ -6,12 +6,13 @@ the threads' own books are checked all the same.
 
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
 import memlimits
 from memlimits import memory
+from support.threads import meanwhile
 from support.units import MIB
 
 SHORT, LONG, ALL = (0, 10), (11, 17), (0, 17)  # which of the storm's sizes
@@ -33,31 +34,6 @@ def storms(storm, sizes, limit=UNBOUNDED, resizes=False, seconds=SECONDS, mixes=
         assert (seen["spoiled"], seen["over"]) == (0, 0)
         refused += seen["refused"]
     return refused
-
-
-@contextmanager
-def meanwhile(*functions):
-    """Call each on a thread of its own, over and over."""
-    done = threading.Event()
-    failures = []
-
-    def repeat(function):
-        try:
-            while not done.is_set():
-                function()
-        except BaseException as failure:
-            failures.append(failure)
-
-    threads = [threading.Thread(target=repeat, args=(function,)) for function in functions]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failures
 
 
 def set_limits():

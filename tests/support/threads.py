@@ -1,6 +1,7 @@
 """Threads whose failures are the test's."""
 
 import threading
+from contextlib import contextmanager
 
 
 def run_threads(*targets):
@@ -28,3 +29,28 @@ def in_thread(function):
     results = []
     run_threads(lambda: results.append(function()))
     return results[0]
+
+
+@contextmanager
+def meanwhile(*functions):
+    """Call each on a thread of its own, over and over."""
+    done = threading.Event()
+    failures = []
+
+    def repeat(function):
+        try:
+            while not done.is_set():
+                function()
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=repeat, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
