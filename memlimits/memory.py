@@ -271,13 +271,13 @@ def set_memory_count(count: str) -> str:
         milliseconds for each GiB: the more, the more mappings there are. What is touched later can
         pass the limit; when that is seen it counts as an overrun, and what is asked for next is
         refused. Under the policy ``"guideline"``, which refuses nothing for the limit, it is as
-        ``"given"``. ``"process"``: besides what was given,
-        all that this process holds, whoever allocated it: what is resident, without pages of files,
-        which the system can drop, and what is swapped out. With it goes what was given and is not
-        touched yet. So memory that is not governed takes from the room, and the next allocation
-        that does not fit is refused, or does what the policy says. It is read after each 16 MiB of
-        growth, and nearer to the limit after each quarter of the room: what is not governed is not
-        refused, and can pass the limit.
+        ``"given"``. ``"process"``: besides what was given, all that this process holds, whoever
+        allocated it: what is resident, without pages of files, which the system can drop, and what
+        is swapped out. With it goes what was given and is not touched yet. So memory that is not
+        governed takes from the room, and the next growth that does not fit is refused, or does what
+        the policy says; what is idle is handed out again without a look. It is read after each
+        16 MiB of growth, and nearer to the limit after each quarter of the room: what is not
+        governed is not refused, and can pass the limit.
 
     Returns
     -------

@@ -218,6 +218,13 @@ static bool is_loader(const void *caller)
     return (uintptr_t)caller - loader < loader_end - loader;
 }
 
+/* Whether the core, if there is one, gave that to its caller, or refuses it with NULL. */
+static inline bool is_final(const memlimits_interposed *functions, const void *start,
+                            const void *caller)
+{
+    return likely(start != NULL) || (functions && !is_loader(caller));
+}
+
 PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_interposer *out)
 {
     const memlimits_interposed *none = NULL;
@@ -238,18 +245,14 @@ PUBLIC void *malloc(size_t n)
 {
     const memlimits_interposed *functions = memlimits_taking_part();
     void *start = likely(functions != NULL) ? functions->malloc(n) : NULL;
-    if (likely(start != NULL) || (functions && !is_loader(__builtin_return_address(0))))
-        return start;
-    return libc_malloc(n);
+    return is_final(functions, start, __builtin_return_address(0)) ? start : libc_malloc(n);
 }
 
 PUBLIC void *calloc(size_t count, size_t n)
 {
     const memlimits_interposed *functions = memlimits_taking_part();
     void *start = likely(functions != NULL) ? functions->calloc(count, n) : NULL;
-    if (likely(start != NULL) || (functions && !is_loader(__builtin_return_address(0))))
-        return start;
-    return libc_calloc(count, n);
+    return is_final(functions, start, __builtin_return_address(0)) ? start : libc_calloc(count, n);
 }
 
 /* The core's lock may be this thread's: the block waits for its turn. */

@@ -317,19 +317,19 @@ cdef class Allocator:
         """
         cdef Snapshot snapshot
         cdef mlim_process process
-        cdef uint64_t overruns
+        cdef Limits before
         if getpid() != pid:
             return None
         with nogil:
             process = controls_read_process(&self.core)
-            overruns = controls_settings(&self.core).overruns   # a look of our own is none
-            if controls_settings(&self.core).count == COUNT_RESIDENT:
+            before = controls_settings(&self.core)
+            if before.count == COUNT_RESIDENT:
                 core_stop(&self.core)
                 room_lower_unfaulted(&self.core)
                 core_resume(&self.core, False)
             controls_snapshot(&self.core, False, &snapshot)
             controls_set_policy(&self.core, POLICY_GUIDELINE, 0)
-        snapshot.limits.overruns = overruns
+        snapshot.limits.overruns = before.overruns      # a look of our own is none
         return {**with_settings(&snapshot, &process), "untouched": snapshot.limits.untouched}
 
     cdef int give_memory(self, Layer *layer, limit, str name) except -1:
