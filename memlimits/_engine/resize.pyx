@@ -41,24 +41,30 @@ cdef bint can_resize(const Resource *resource, uint64_t bytes) noexcept nogil:
 
 
 cdef bint begin(Core *core, Resource *resource, uint64_t bytes) noexcept nogil:
-    """From now on nobody wires it or looks at its pages. False: it has to stay as it is."""
+    """From now on nobody wires it. False: it has to stay as it is."""
     cdef bint can
     pthread_mutex_lock(&core.heaps.lock)
     can = can_resize(resource, bytes)
     if can:
         resource.given = resource_given(resource)
         resource.use = RESIZING
-        # Who looks just now at what is touched may find something else in its place.
-        core.limits.grown += resource.bytes
-        limits_forget(&core.limits, resource.bytes)
-        resource.looked_at = False
     pthread_mutex_unlock(&core.heaps.lock)
     return can
+
+
+cdef void leave_place(Core *core, Resource *resource) noexcept nogil:
+    """Under the lock. Its pages may be another's from now on: nobody looks at them."""
+    resource.moves = True
+    # Who does just now may find something else in its place.
+    core.limits.grown += resource.bytes
+    limits_forget(&core.limits, resource.bytes)
+    resource.looked_at = False
 
 
 cdef void end(Core *core, Resource *resource) noexcept nogil:
     cdef bint wire
     pthread_mutex_lock(&core.heaps.lock)
+    resource.moves = False
     resource.use = TAKEN if resource.given == resource.bytes else PART
     wire = core.limits.wired_limit > 0
     pthread_mutex_unlock(&core.heaps.lock)
@@ -80,7 +86,7 @@ cdef Resized make_longer(
     cdef void *spare
     pthread_mutex_lock(&core.heaps.lock)
     spare = pagemap_spare(&core.pages)
-    # Its old place may be another's before the lock is had again.
+    leave_place(core, resource)
     pagemap_remove(&core.pages, resource, cache_mapped(core.page_size, resource.bytes))
     pthread_mutex_unlock(&core.heaps.lock)
     if spare != NULL:
@@ -126,6 +132,7 @@ cdef Resized grow(
 cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nogil:
     cdef uint64_t returned = resource.bytes - bytes
     pthread_mutex_lock(&core.heaps.lock)
+    leave_place(core, resource)
     set_length(resource, bytes)
     limits_leave(&core.limits, returned)
     pthread_mutex_unlock(&core.heaps.lock)

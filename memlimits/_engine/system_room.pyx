@@ -14,7 +14,7 @@ from memlimits._engine.core cimport (
     core_stop, core_wait,
 )
 from memlimits._heap.heaps cimport heaps_resume
-from memlimits._heap.resource cimport DETACHED, RESIZING, Resource
+from memlimits._heap.resource cimport DETACHED, Resource
 from memlimits._ledger.limits cimport (
     COUNT_PROCESS, COUNT_RESIDENT, LIMIT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM,
     WAIT, Limits, Verdict, limits_default, limits_extend_credit, limits_judge, limits_kept_back,
@@ -42,11 +42,11 @@ cdef void room_lower_unfaulted(Core *core) noexcept nogil:
         return
     while resource != NULL:
         # What is purgeable promises nothing: using it again is growth. What lingers takes nothing
-        # from the system's figure, as if it were untouched; and what is being resized may lie
+        # from the system's figure, as if it were untouched; and what the device moves may lie
         # elsewhere by then.
         if resource.use != DETACHED and not resource.purgeable:
             held += resource.bytes
-            if not resource.lingers and resource.use != RESIZING:
+            if not resource.lingers and not resource.moves:
                 ranges[count].start = <uintptr_t> resource.base
                 ranges[count].end = <uintptr_t> resource.base + resource.bytes
                 count += 1

@@ -58,6 +58,7 @@ cdef struct Resource:
     bint wire_refused       # counted as a wire failure under this wired limit
     bint grew               # was a PART when it last came back as one
     bint purgeable          # idle, and the system may take its pages
+    bint moves              # RESIZING, and in the device's hands: its pages may be another's
     bint looked_at          # for what of it is untouched, which Limits.untouched has
     bint lingers            # was purgeable, and the system still counts its bytes as available
     Resource *above         # every resource the allocator holds

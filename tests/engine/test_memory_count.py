@@ -243,6 +243,26 @@ def test_it_holds_for_numpy_and_for_what_grows():
     """)
 
 
+def test_what_grows_is_looked_at_itself():
+    """All of it is touched: only what it grows by is more than the process holds."""
+    counting("""
+        import numpy
+        with memlimits.govern_numpy():
+            array = numpy.ones(90 * MIB, dtype="u1")
+            memlimits.set_memory_limit(held() + 100 * MIB)
+            for n in (150 * MIB, 180 * MIB):
+                array.resize(n, refcheck=False)
+                array[:] = 1
+            try:
+                array.resize(200 * MIB, refcheck=False)
+            except MemoryError:
+                assert len(array) == array.sum() == 180 * MIB
+            else:
+                raise AssertionError
+        assert memlimits.stats().refusals == 1
+    """)
+
+
 @pytest.mark.host
 def test_threads_and_what_nobody_governs_stay_within_it_together():
     """Between two readings what is not governed may take a quarter of the room, or 16 MiB."""
