@@ -108,7 +108,7 @@ ALONE = listed("ALONE")
 INTERPOSED = [
     Extension(
         "memlimits.lib.libinterpose",
-        ["objc/interpose.c", "objc/interpose_maps.c"],
+        ["objc/interpose.c", "objc/interpose_maps.c", "objc/interpose_open.c"],
         depends=["setup.py", "objc/interpose.h"],
         extra_compile_args=[*FLAGS, "-fno-builtin"],
         # Who calls one of its functions comes in once, also where another library is before it.

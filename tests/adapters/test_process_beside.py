@@ -61,6 +61,14 @@ def started(*words, program=PROGRAM, preload=LIBRARY, **environment):
     return done
 
 
+def compiled(folder, name, text, *options):
+    folder.mkdir(exist_ok=True)
+    source, library = folder / f"{name}.c", folder / f"lib{name}.so"
+    source.write_text(text)
+    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", library, *options], check=True)
+    return library
+
+
 # ---- other allocators ----
 
 
@@ -224,8 +232,10 @@ def test_a_package_without_the_library(tmp_path):
 
 def test_a_library_with_variables_of_threads_own_is_loaded_late(tmp_path):
     """Threads make room for those when they first use them, by malloc."""
-    source = tmp_path / "tls.c"
-    source.write_text("""
+    library = compiled(
+        tmp_path,
+        "tls",
+        """
         #include <pthread.h>
         #include <stdlib.h>
         #include <string.h>
@@ -248,9 +258,8 @@ def test_a_library_with_variables_of_threads_own_is_loaded_late(tmp_path):
                 pthread_join(threads[i], NULL);
             return large[59999];
         }
-    """)
-    library = tmp_path / "libtls.so"
-    subprocess.run(["cc", "-shared", "-fPIC", source, "-o", library], check=True)
+    """,
+    )
     run(
         f"""
         import _ctypes
@@ -262,6 +271,67 @@ def test_a_library_with_variables_of_threads_own_is_loaded_late(tmp_path):
             assert library.go() == 1
             for thread in threads: thread.join()
             _ctypes.dlclose(library._handle)
+        """,
+        words=("env", f"LD_PRELOAD={LIBRARY}"),
+    )
+
+
+# ---- libraries that are opened ----
+
+
+def test_a_library_that_is_bound_to_its_own_symbols_first(tmp_path):
+    """Its free would be the C library's, which gets what is ours from getline."""
+    library = compiled(
+        tmp_path,
+        "bound",
+        """
+        #define _GNU_SOURCE
+        #include <stdio.h>
+        #include <stdlib.h>
+        long go(void)
+        {
+            char *line = NULL;
+            size_t n = 0;
+            FILE *file = fopen("/proc/self/status", "r");
+            long length = getline(&line, &n, file);
+            fclose(file);
+            free(line);
+            return length;
+        }
+    """,
+    )
+    run(
+        f"""
+        memlimits.govern_malloc()
+        for _ in range(100):
+            library = ctypes.CDLL({str(library)!r}, mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+            assert library.go() > 0
+        """,
+        words=("env", f"LD_PRELOAD={LIBRARY}"),
+    )
+
+
+def test_a_library_opens_what_lies_beside_it(tmp_path):
+    """By its own path to search, which no other library has."""
+    compiled(tmp_path / "beside", "plugin", "int answer(void) { return 42; }")
+    host = compiled(
+        tmp_path,
+        "host",
+        """
+        #include <dlfcn.h>
+        int go(void)
+        {
+            void *plugin = dlopen("libplugin.so", RTLD_NOW);
+            int (*answer)(void) = plugin ? (int (*)(void))dlsym(plugin, "answer") : 0;
+            return answer ? answer() : 0;
+        }
+        """,
+        "-Wl,--enable-new-dtags,-rpath,$ORIGIN/beside",
+    )
+    run(
+        f"""
+        memlimits.govern_malloc()
+        assert ctypes.CDLL({str(host)!r}).go() == 42
         """,
         words=("env", f"LD_PRELOAD={LIBRARY}"),
     )
