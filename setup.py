@@ -108,11 +108,12 @@ ALONE = listed("ALONE")
 INTERPOSED = [
     Extension(
         "memlimits.lib.libinterpose",
-        ["objc/interpose.c", "objc/interpose_maps.c", "objc/interpose_open.c"],
+        sorted(glob("objc/interpose*.c")),
         depends=["setup.py", "objc/interpose.h"],
         extra_compile_args=[*FLAGS, "-fno-builtin"],
-        # Who calls one of its functions comes in once, also where another library is before it.
-        extra_link_args=[*LINK_FLAGS, "-Wl,-Bsymbolic-functions", "-ldl"],
+        # Who calls one of its functions comes in once, also where another library is before it. It
+        # is initialised before all others.
+        extra_link_args=[*LINK_FLAGS, "-Wl,-Bsymbolic-functions", "-Wl,-z,initfirst", "-ldl"],
     )
 ] * (sys.platform == "linux" and DEVICE == "host" and not sanitizers)
 

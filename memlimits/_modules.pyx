@@ -20,8 +20,8 @@ LINKED = (
     "_heap.checks", "_heap.heaps",
     "_ledger.limits", "_ledger.accounts", "_ledger.queue", "_ledger.traces",
     "_residency.sets", "_residency.plan", "_residency.pins",
-    "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.fork",
-    "_engine.settings", "_engine.decay", "_engine.pressure", "_engine.system_room",
+    "_engine.books", "_engine.core", "_engine.parts", "_engine.controls",
+    "_engine.settings", "_engine.fork", "_engine.decay", "_engine.pressure", "_engine.system_room",
     "_engine.waiting", "_engine.sentence", "_engine.refusals", "_engine.growth", "_engine.resize",
     "_engine.reservations", "_engine.charging", "_engine.family",
 )

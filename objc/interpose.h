@@ -9,11 +9,11 @@
 
 #include <stddef.h>
 
-enum { MEMLIMITS_INTERPOSE_VERSION = 2 };
+enum { MEMLIMITS_INTERPOSE_VERSION = 3 };
 
-/* The core's functions: those of <stdlib.h>. The last three are for its own blocks; its `free`
- * hands others' on. `give_back` frees one, too, whose memory goes to the system and to nobody here.
- */
+/* The core's functions: those of <stdlib.h>, of which the last three are for its own blocks; its
+ * `free` hands others' on. `give_back` frees one, too, whose memory goes to the system and to nobody
+ * here. Around a fork the core takes its locks and gives them back. */
 typedef struct memlimits_interposed {
     unsigned int version;
     void *(*malloc)(size_t n);
@@ -24,6 +24,8 @@ typedef struct memlimits_interposed {
     void *(*realloc)(void *start, size_t n);
     size_t (*usable_size)(const void *start);
     void (*give_back)(void *start);
+    void (*before_fork)(void);
+    void (*after_fork)(int child);
 } memlimits_interposed;
 
 /* What the core calls. Between `begin` and `end`, which nest, this thread's malloc is the C
@@ -43,6 +45,9 @@ typedef int (*memlimits_interpose_function)(const memlimits_interposed *function
 
 /* Within the library: the core, where it serves what this thread asks for now. */
 const memlimits_interposed *memlimits_taking_part(void);
+/* And around a fork what guards the mappings. */
+void memlimits_lock_maps(void);
+void memlimits_unlock_maps(void);
 
 /* By these names the library is found in the process. The second says whose malloc a program gets
  * that asks for it: NULL, this library's; else the path of the one that was there before, or no

@@ -37,19 +37,14 @@ static size_t n_maps;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static bool refused;
 
-static void lock_maps(void)
+void memlimits_lock_maps(void)
 {
     pthread_mutex_lock(&lock);
 }
 
-static void unlock_maps(void)
+void memlimits_unlock_maps(void)
 {
     pthread_mutex_unlock(&lock);
-}
-
-__attribute__((constructor)) static void follow_forks(void)
-{
-    pthread_atfork(lock_maps, unlock_maps, unlock_maps);
 }
 
 static size_t page_size(void)
@@ -82,11 +77,11 @@ static bool is_an_allocators(size_t n, int protection, int flags)
 
 static bool note(char *start, size_t n)
 {
-    lock_maps();
+    memlimits_lock_maps();
     bool fits = n_maps < MOST_MAPS;
     if (fits)
         maps[n_maps++] = (block_map){.start = start, .length = n};
-    unlock_maps();
+    memlimits_unlock_maps();
     return fits;
 }
 
@@ -139,11 +134,11 @@ static void note_foreign(char *start, size_t n)
 
 static void *map_over(void *start, size_t n, int protection, int flags, int fd, off_t offset)
 {
-    lock_maps();
+    memlimits_lock_maps();
     void *mapped = (void *)syscall(SYS_mmap, start, n, protection, flags, fd, offset);
     if (mapped != MAP_FAILED)
         note_foreign(mapped, n);
-    unlock_maps();
+    memlimits_unlock_maps();
     return mapped;
 }
 
@@ -216,7 +211,7 @@ static void *forget_if_gone(block_map *map)
 static char *unmap_first(const memlimits_interposed *core, char *start, char *end)
 {
     void *gone = NULL;
-    lock_maps();
+    memlimits_lock_maps();
     block_map *map = find_first(start, end);
     if (!map || map->start > start) {
         end = map ? map->start : end;
@@ -229,7 +224,7 @@ static char *unmap_first(const memlimits_interposed *core, char *start, char *en
         else
             gone = forget_if_gone(map);
     }
-    unlock_maps();
+    memlimits_unlock_maps();
     if (gone)
         core->give_back(gone);
     return end;
@@ -268,7 +263,7 @@ PUBLIC void *mremap(void *start, size_t n, size_t wanted, int flags, ...)
     va_end(more);
     if (!memlimits_taking_part() || n == 0 || !starts_page(start))
         return (void *)syscall(SYS_mremap, start, n, wanted, flags, target);
-    lock_maps();
+    memlimits_lock_maps();
     owner has = owner_of(start, n);
     void *moved = MAP_FAILED;
     if (has == KERNELS) {
@@ -276,7 +271,7 @@ PUBLIC void *mremap(void *start, size_t n, size_t wanted, int flags, ...)
         if (moved != MAP_FAILED)
             note_foreign(moved, wanted);
     }
-    unlock_maps();
+    memlimits_unlock_maps();
     if (has == KERNELS)
         return moved;
     if (has == MIXED || flags != MREMAP_MAYMOVE) {

@@ -5,7 +5,7 @@ from libc.stdint cimport UINT64_MAX, uint64_t
 from posix.unistd cimport getpid
 
 from memlimits._base.python cimport ObjectLock, lock_object, unlock_object
-from memlimits._base.sync cimport load_acquire, pthread_atfork, store_release
+from memlimits._base.sync cimport load_acquire, store_release
 from memlimits._bindings.arguments cimport as_limit, as_nanoseconds, seconds_or_none, shown
 from memlimits._device.mlim cimport mlim_device_unread, mlim_error, mlim_process
 from memlimits._engine.controls cimport (
@@ -15,11 +15,10 @@ from memlimits._engine.controls cimport (
 )
 from memlimits._engine.core cimport core_close, core_open, core_resume, core_stop
 from memlimits._engine.decay cimport decay_set_timeout, decay_settings
-from memlimits._engine.fork cimport fork_prepare, fork_resume
+from memlimits._engine.fork cimport fork_follow
 from memlimits._engine.refusals cimport refusals_last
 from memlimits._engine.settings cimport (
-    CACHE, COUNT, MEMORY, POLICY, WIRED, settings_after_fork, settings_before_fork, settings_close,
-    settings_init, settings_set,
+    CACHE, COUNT, MEMORY, POLICY, WIRED, settings_close, settings_init, settings_set,
 )
 from memlimits._engine.system_room cimport room_lower_unfaulted
 from memlimits._ledger.limits cimport (
@@ -430,7 +429,6 @@ def this_threads_refusal():
 # Set once.
 cdef Allocator the_default = None
 cdef Core *default_core = NULL
-cdef Settings *default_settings = NULL
 
 
 cdef Allocator get_default():
@@ -443,7 +441,7 @@ cdef Allocator get_default():
 
 cdef bint set_default(Allocator allocator) noexcept:
     """The first of those that threads make at once is the one; nothing was taken from others."""
-    global the_default, default_core, default_settings
+    global the_default, default_core
     cdef ObjectLock lock
     cdef bint first
     lock_object(&lock, <PyObject *> POLICIES)
@@ -451,9 +449,8 @@ cdef bint set_default(Allocator allocator) noexcept:
     if first:
         the_default = allocator
         Py_INCREF(allocator)
-        default_settings = &allocator.settings
         store_release(<void **> &default_core, &allocator.core)     # all else is to be seen then
-        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child)
+        fork_follow(default_core, &allocator.settings)
     unlock_object(&lock)
     return first
 
@@ -514,20 +511,3 @@ def get_wired_memory():
     """Return the bytes now kept resident."""
     cdef Core *core = &get_default().core
     return controls_read(core, &core.limits.wired)
-
-
-# ---- around a fork ----
-
-cdef void before_fork() noexcept nogil:
-    settings_before_fork(default_settings)
-    fork_prepare(default_core)
-
-
-cdef void after_fork_in_parent() noexcept nogil:
-    fork_resume(default_core, False)
-    settings_after_fork(default_settings, False)
-
-
-cdef void after_fork_in_child() noexcept nogil:
-    fork_resume(default_core, True)
-    settings_after_fork(default_settings, True)

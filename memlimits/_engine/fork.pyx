@@ -1,9 +1,15 @@
+from libc.stdint cimport int64_t
+
 from memlimits._base.own cimport own_begin, own_end
-from memlimits._base.sync cimport pthread_cond_init, pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._base.sync cimport (
+    load_count, pthread_atfork, pthread_cond_init, pthread_mutex_lock, pthread_mutex_unlock,
+    store_count,
+)
 from memlimits._device.mlim cimport MLIM_OK, mlim_device_usable
 from memlimits._device.readings cimport device_after_fork, device_before_fork
 from memlimits._engine.controls cimport controls_clear_cache
 from memlimits._engine.core cimport core_wait
+from memlimits._engine.settings cimport settings_after_fork, settings_before_fork
 from memlimits._heap.heap cimport heap_self
 from memlimits._heap.heaps cimport (
     heaps_after_fork, heaps_before_fork, heaps_lose, heaps_resume, heaps_stop,
@@ -11,8 +17,14 @@ from memlimits._heap.heaps cimport (
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_forget
 
+cdef Core *core
+cdef Settings *settings
+cdef int64_t others_follow      # changed under the settings' mutex, which a fork holds
 
-cdef void fork_prepare(Core *core) noexcept nogil:
+
+# ---- before and after ----
+
+cdef void take_locks() noexcept nogil:
     # Handlers of others run between this and fork_resume, too.
     own_begin()
     heaps_before_fork()
@@ -29,7 +41,12 @@ cdef void fork_prepare(Core *core) noexcept nogil:
     device_before_fork()
 
 
-cdef void keep_own_waiters(Core *core) noexcept nogil:
+cdef void fork_prepare() noexcept nogil:
+    settings_before_fork(settings)
+    take_locks()
+
+
+cdef void keep_own_waiters() noexcept nogil:
     """Those of the thread that forked, in a signal's handler while it waits; others are gone."""
     cdef Waiter **link = &core.queue
     core.limits.waiting = 0
@@ -41,7 +58,7 @@ cdef void keep_own_waiters(Core *core) noexcept nogil:
             link[0] = link[0].next
 
 
-cdef void fork_resume(Core *core, bint child) noexcept nogil:
+cdef void give_locks(bint child) noexcept nogil:
     device_after_fork(child)
     # It was given to one process.
     core.limits.credit = 0
@@ -53,7 +70,7 @@ cdef void fork_resume(Core *core, bint child) noexcept nogil:
     # The threads that waited are gone, and so is their claim on these.
     pthread_cond_init(&core.settled, NULL)
     core.waiters = 0
-    keep_own_waiters(core)
+    keep_own_waiters()
     residency_forget(&core.residency)
     if mlim_device_usable(core.device, NULL) != MLIM_OK:
         heaps_lose(&core.heaps)
@@ -61,3 +78,45 @@ cdef void fork_resume(Core *core, bint child) noexcept nogil:
     # Idle memory would be copied, page by page, by who uses it first, parent or child: a hit is no
     # growth to anyone else.
     controls_clear_cache(core)
+
+
+cdef void fork_resume(int child) noexcept nogil:
+    give_locks(child)
+    settings_after_fork(settings, child)
+
+
+# ---- who calls them ----
+
+cdef void prepare() noexcept nogil:
+    if load_count(&others_follow):
+        return
+    settings_before_fork(settings)
+    if load_count(&others_follow):
+        settings_after_fork(settings, False)
+    else:
+        take_locks()
+
+
+cdef void resume_parent() noexcept nogil:
+    if not load_count(&others_follow):
+        fork_resume(False)
+
+
+cdef void resume_child() noexcept nogil:
+    if not load_count(&others_follow):
+        fork_resume(True)
+
+
+cdef void fork_follow(Core *followed, Settings *their_settings) noexcept nogil:
+    global core, settings
+    core, settings = followed, their_settings
+    pthread_atfork(prepare, resume_parent, resume_child)
+
+
+cdef void fork_hand_over() noexcept nogil:
+    settings_before_fork(settings)
+
+
+cdef void fork_handed_over(bint others) noexcept nogil:
+    store_count(&others_follow, others)
+    settings_after_fork(settings, False)

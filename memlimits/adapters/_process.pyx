@@ -14,6 +14,9 @@ from memlimits._engine.family cimport (
     Free, family_aligned_alloc, family_calloc, family_free_any, family_free_others_by,
     family_give_back, family_malloc, family_owner, family_realloc, family_usable_size,
 )
+from memlimits._engine.fork cimport (
+    fork_hand_over, fork_handed_over, fork_prepare, fork_resume,
+)
 from memlimits._engine.refusals cimport refusals_told
 from memlimits._heap.heap cimport heap_malloc_fine, heap_noting_needs_malloc
 from memlimits._ledger.queue cimport MALLOC
@@ -38,6 +41,8 @@ cdef extern from "interpose.h" nogil:
         void *(*realloc)(void *start, size_t n) noexcept nogil
         size_t (*usable_size)(const void *start) noexcept nogil
         void (*give_back)(void *start) noexcept nogil
+        void (*before_fork)() noexcept nogil
+        void (*after_fork)(int child) noexcept nogil
     ctypedef struct memlimits_interposer:
         OwnStep begin
         OwnStep end
@@ -134,11 +139,16 @@ def take_part():
     table.realloc = realloc
     table.usable_size = family_usable_size
     table.give_back = family_give_back
+    table.before_fork = fork_prepare
+    table.after_fork = fork_resume
     # All is to be known before the first block comes back.
     interpose(NULL, &interposer)
     own_interposed(interposer.begin, interposer.end)
     family_free_others_by(interposer.free)
+    # It tells of forks, too: this process's handlers came after those of libraries loaded before.
+    fork_hand_over()
     takes_part = interpose(&table, &interposer) != 0
+    fork_handed_over(takes_part)
     if not takes_part:
         return "another memlimits governs malloc in this process"
     controls_be_lean(core, 1)

@@ -3,66 +3,17 @@
 import os
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
+from support.family import compiled, run
 from support.interposed import LIBRARY
-from support.places import TESTS
-from support.process import PRELUDE, execute
+from support.process import execute
 
 pytestmark = [
     pytest.mark.inside,
     pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only"),
 ]
-
-FAMILY = """
-    import errno, sys
-    sys.path.append({tests!r})
-    from ctypes import (
-        CDLL, POINTER, byref, c_char_p, c_int, c_size_t, c_void_p, get_errno, memset, set_errno,
-        string_at,
-    )
-    from memlimits.adapters import _process
-
-    libc = CDLL(None, use_errno=True)
-
-    def function(name, result, *arguments):
-        found = getattr(libc, name)
-        found.restype, found.argtypes = result, arguments
-        return found
-
-    malloc = function("malloc", c_void_p, c_size_t)
-    calloc = function("calloc", c_void_p, c_size_t, c_size_t)
-    realloc = function("realloc", c_void_p, c_void_p, c_size_t)
-    reallocarray = function("reallocarray", c_void_p, c_void_p, c_size_t, c_size_t)
-    free = function("free", None, c_void_p)
-    usable_size = function("malloc_usable_size", c_size_t, c_void_p)
-    posix_memalign = function("posix_memalign", c_int, POINTER(c_void_p), c_size_t, c_size_t)
-    aligned_alloc = function("aligned_alloc", c_void_p, c_size_t, c_size_t)
-    memalign = function("memalign", c_void_p, c_size_t, c_size_t)
-    valloc = function("valloc", c_void_p, c_size_t)
-    pvalloc = function("pvalloc", c_void_p, c_size_t)
-    PAGE = os.sysconf("SC_PAGE_SIZE")
-
-    def active():
-        return memlimits.get_active_memory()
-
-    def strict(limit):
-        memlimits.set_memory_policy("strict")
-        memlimits.set_memory_limit(limit)
-"""
-
-
-def run(script, *options, preload=LIBRARY, **environment):
-    """Run a script with the library preloaded, after the prelude and the family."""
-    parts = [PRELUDE, FAMILY.replace("{tests!r}", repr(str(TESTS))), script]
-    source = "".join(map(textwrap.dedent, parts)) + "\nprint('done', flush=True)\n"
-    environment = {**os.environ, **environment, "LD_PRELOAD": str(preload)}
-    done = execute(source, *options, env=environment)
-    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
-    assert "done\n" in done.stdout
-    return done
 
 
 def test_until_the_core_takes_part_all_is_the_c_librarys():
@@ -268,80 +219,6 @@ def test_what_the_core_reads_meanwhile_does_not_come_back_to_it():
     """)
 
 
-def test_a_fork_amid_allocating_threads():
-    run("""
-        assert _process.take_part() is None
-        over = False
-        def work():
-            while not over:
-                free(malloc(100_000)); free(malloc(100)); free(malloc(3 * MIB))
-        threads = [threading.Thread(target=work) for _ in range(3)]
-        for thread in threads: thread.start()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for _ in range(30):
-                child = os.fork()
-                if child == 0:
-                    blocks = [malloc(1 << i) for i in range(22)]
-                    for block in blocks: free(block)
-                    os._exit(7)
-                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        over = True
-        for thread in threads: thread.join()
-    """)
-
-
-def compiled(folder, name, source, language="c"):
-    """A library of C, or of C++."""
-    library = folder / f"lib{name}.so"
-    words = ["c++", "-std=c++17"] if language == "c++" else ["cc"]
-    words += ["-shared", "-fPIC", "-x", language, "-", "-o", library]
-    subprocess.run(words, input=source, text=True, check=True)
-    return library
-
-
-def test_what_runs_around_a_fork_may_allocate(tmp_path):
-    """Handlers that were registered before ours run while our locks are held."""
-    handlers = compiled(
-        tmp_path,
-        "handlers",
-        """
-        #include <pthread.h>
-        #include <stdlib.h>
-        static void *held[3];
-        static void swap(void)
-        {
-            for (int i = 0; i < 3; i++) {
-                free(held[i]);
-                held[i] = calloc(1, (size_t)1 << (6 + 8 * i));
-            }
-        }
-        __attribute__((constructor)) static void registers(void)
-        {
-            pthread_atfork(swap, swap, swap);
-        }
-        void swap_now(void) { swap(); }
-        """,
-    )
-    run(
-        """
-        assert _process.take_part() is None
-        swap_now = function("swap_now", None)
-        for _ in range(5):
-            swap_now()
-            before = active()
-            child = os.fork()
-            if child == 0:
-                swap_now()
-                os._exit(7)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-            # Theirs came back, and what they took amid the fork is the C library's.
-            assert active() <= before - 4 * MIB
-        """,
-        preload=f"{LIBRARY}:{handlers}",
-    )
-
-
 def test_the_operators_of_cpp_come_to_it(tmp_path):
     library = compiled(
         tmp_path,
@@ -366,7 +243,7 @@ def test_the_operators_of_cpp_come_to_it(tmp_path):
             }
         }
         """,
-        "c++",
+        language="c++",
     )
     run(f"""
         strict(100 * MIB)
