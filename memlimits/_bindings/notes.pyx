@@ -10,7 +10,9 @@ from memlimits._base.lines cimport Line
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._bindings.arguments cimport shown
 from memlimits._engine.refusals cimport refusals_claim
-from memlimits._engine.sentence cimport sentence_put, sentence_say_from_now_on
+from memlimits._engine.sentence cimport (
+    sentence_may_go_to_stderr, sentence_note_stderr, sentence_put, sentence_say_from_now_on,
+)
 from memlimits._ledger.queue cimport Refusal
 from memlimits._ledger.traces cimport Clue, MOST_SIZES, Place, traces_any
 
@@ -419,6 +421,16 @@ def put_on():
 def say_at_once(on):
     """Have what code that knows nothing of us is refused be written to stderr at once, or not."""
     sentence_say_from_now_on(on)
+
+
+def note_stderr():
+    """Have lines go to what descriptor 2 is now, before the program may have another file there."""
+    sentence_note_stderr()
+
+
+def may_go_to_stderr():
+    """Whether lines may go to what descriptor 2 is by now; not into a file that took its place."""
+    return sentence_may_go_to_stderr()
 
 
 cdef object source_of(object error):

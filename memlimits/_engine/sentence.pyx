@@ -1,3 +1,4 @@
+from libc cimport errno
 from libc.stdint cimport int64_t
 
 from memlimits._base.lines cimport put, put_grouped, put_size
@@ -11,22 +12,48 @@ from memlimits._ledger.queue cimport C_CODE, MALLOC, NUMPY, PYTHON
 cdef extern from *:
     """
     #include <errno.h>
+    #include <fcntl.h>
     #include <poll.h>
     #include <pthread.h>
     #include <signal.h>
+    #include <sys/stat.h>
     #include <unistd.h>
+
+    static struct stat first;
+    static int has_first;
+
+    static void note_stderr(void)
+    {
+        has_first = fstat(STDERR_FILENO, &first) == 0;
+    }
+
+    static int are_same(const struct stat *one, const struct stat *other)
+    {
+        return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+    }
+
+    /* The next file that is opened has the number of one that the program closed. It may be data,
+     * and so is what a socket sends: nothing is to be in between. */
+    static int takes_lines(void)
+    {
+        struct stat now, out;
+        if (!has_first || fstat(STDERR_FILENO, &now) != 0)
+            return 1;
+        if (are_same(&now, &first) || (fstat(STDOUT_FILENO, &out) == 0 && are_same(&now, &out)))
+            return 1;
+        if (S_ISREG(now.st_mode))
+            return (fcntl(STDERR_FILENO, F_GETFL) & O_APPEND) != 0;
+        return S_ISCHR(now.st_mode) || S_ISFIFO(now.st_mode);
+    }
 
     /* A program may have chosen to die of a broken pipe, but not of ours: a signal that the writing
      * raised is taken back. Nor may it wait for who reads a pipe, which has room for a line where
      * it has any. */
     static void write_to_stderr(const char *text, int length)
     {
-        int before = errno;
         struct pollfd room = {STDERR_FILENO, POLLOUT, 0};
-        if (poll(&room, 1, 0) == 0) {
-            errno = before;
+        if (poll(&room, 1, 0) == 0)
             return;
-        }
         sigset_t broken, masked, pending;
         sigemptyset(&broken);
         sigaddset(&broken, SIGPIPE);
@@ -43,7 +70,6 @@ cdef extern from *:
             sigwait(&broken, &taken);
         }
         pthread_sigmask(SIG_SETMASK, &masked, NULL);
-        errno = before;
     }
 
     /* When the next line may be written, in ns: each one that is moves it on. */
@@ -61,6 +87,8 @@ cdef extern from *:
         return 1;
     }
     """
+    void note_stderr() nogil
+    bint takes_lines() nogil
     void write_to_stderr(const char *text, int length) nogil
     bint may_write(int64_t now, int64_t each, int64_t most) nogil
 
@@ -148,16 +176,25 @@ cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
         put_size(line, refusal.kept_back)
 
 
+cdef void sentence_note_stderr() noexcept nogil:
+    note_stderr()
+
+
+cdef bint sentence_may_go_to_stderr() noexcept nogil:
+    return takes_lines()
+
+
 cdef void sentence_say(const Refusal *refusal) noexcept nogil:
+    cdef int before = errno.errno
     cdef Line line
-    if load_count(&says) == 0 or not may_write(
+    if load_count(&says) and takes_lines() and may_write(
         <int64_t> time_of(CLOCK_COARSE), SECOND, AT_ONCE * <int64_t> SECOND
     ):
-        return
-    line.length = 0
-    sentence_put(&line, refusal)
-    put(&line, b"\n")
-    write_to_stderr(line.text, line.length)
+        line.length = 0
+        sentence_put(&line, refusal)
+        put(&line, b"\n")
+        write_to_stderr(line.text, line.length)
+    errno.errno = before
 
 
 cdef void sentence_say_from_now_on(bint on) noexcept nogil:

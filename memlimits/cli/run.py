@@ -66,6 +66,7 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     tell_when_asked()
     notes = _modules.for_notes()
     notes.put_on()
+    notes.note_stderr()
     notes.say_at_once(not wanted.quiet and sys.__stderr__ is not None)
     report.level = govern.put_in_force(level)
     memlimits.set_memory_count(wanted.count or _COUNTS[report.level])

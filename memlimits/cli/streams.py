@@ -4,6 +4,8 @@ import os
 import sys
 from _signal import SIG_DFL, SIG_IGN, SIGPIPE, getsignal, signal  # type: ignore[import-not-found]
 
+from memlimits import _modules
+
 
 def flush() -> None:
     """Let out what the program wrote and a buffer still holds."""
@@ -19,8 +21,9 @@ def say(text: str, *, flushed: bool = True) -> None:
     """Write lines to standard error; where that is broken or closed, do nothing.
 
     They go to the file descriptor: text stuck in the buffer of a broken `sys.stderr` would change
-    the exit status, and a program may have put something else there. In a signal handler the
-    streams may be in use, and are not to be flushed.
+    the exit status, and a program may have put something else there. A file that only has the
+    number of standard error, which was closed, gets none. In a signal handler the streams may be
+    in use, and are not to be flushed.
     """
     if sys.__stderr__ is None:  # Closed from the start: descriptor 2 may now be any file.
         return
@@ -31,7 +34,8 @@ def say(text: str, *, flushed: bool = True) -> None:
     deadly = getsignal(SIGPIPE) == SIG_DFL
     if deadly:
         signal(SIGPIPE, SIG_IGN)
-    _write(2, data.encode(errors="backslashreplace"))
+    if _modules.for_notes().may_go_to_stderr():
+        _write(2, data.encode(errors="backslashreplace"))
     if deadly:
         signal(SIGPIPE, SIG_DFL)
 

@@ -82,6 +82,80 @@ def test_nothing_is_written_into_a_file_that_took_the_place_of_standard_error(tm
     assert (tmp_path / "data").read_bytes() == b""
 
 
+# Everything that is said while a program runs and after it: a refusal, the statistics, the report.
+SAYING = """
+import ctypes, os, signal
+from memlimits import _malloc
+
+get = ctypes.pythonapi.PyCapsule_GetPointer
+get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+table = (ctypes.c_void_p * 4).from_address(get(_malloc.functions, b"memlimits.functions"))
+malloc = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)(table[0])
+
+def say():
+    assert malloc(64 << 20) is None
+    os.kill(os.getpid(), signal.SIGUSR1)
+
+def opened(flags=0):
+    return os.open("file", os.O_RDWR | os.O_CREAT | flags)
+
+def has_its_number(descriptor):
+    assert descriptor == 2
+    return descriptor
+
+say()
+os.close(2)
+"""
+SAID = [b"refused 64 MiB (67,108,864 bytes) to C code", b"statistics of process", b"peak: "]
+
+
+def said(text):
+    return [words in text for words in SAID]
+
+
+def saying(run, tmp_path, source):
+    """What was written to standard error, and into the file that the program has there then."""
+    done = run(SAYING + source, "--memory-limit=32MiB", "--policy=strict")
+    assert said(done.stderr)[:2] == [True, True]
+    return said(done.stdout), said((tmp_path / "file").read_bytes())
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("took", ["file", "socket"])
+def test_nothing_is_written_into_what_only_has_the_number_of_standard_error(run, tmp_path, took):
+    source = {
+        "file": "file = has_its_number(opened())\nos.write(2, b'data')\nsay()",
+        "socket": """
+import socket
+opened(os.O_TRUNC)
+os.close(2)
+one, other = socket.socketpair()
+has_its_number(one.fileno())
+other.setblocking(False)
+say()
+one.send(b"data")
+assert other.recv(100) == b"data"
+""",
+    }[took]
+    assert saying(run, tmp_path, source) == ([False] * 3, [False] * 3)
+    if took == "file":
+        assert (tmp_path / "file").read_bytes() == b"data"
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    ("source", "where"),
+    [
+        ("log = has_its_number(opened(os.O_APPEND))\nsay()", 1),
+        ("opened()\nos.dup2(1, 2)\nsay()", 0),
+        ("kept = opened()\nos.dup2(kept, 1)\nos.dup2(kept, 2)\nsay()", 1),
+    ],
+    ids=["a log", "standard output", "a file with standard output"],
+)
+def test_lines_go_where_the_program_has_its_own(run, tmp_path, source, where):
+    assert saying(run, tmp_path, source)[where] == [True] * 3
+
+
 def test_a_program_may_replace_or_close_its_streams(run):
     done = run("import sys, io; sys.stderr = io.StringIO(); sys.stdout = None")
     assert done.stderr.startswith(b"memlimits: peak: ")
