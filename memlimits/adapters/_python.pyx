@@ -81,9 +81,9 @@ cdef enum:
     # What pymalloc cuts from arenas, 512 bytes, and what the debug hooks add to that.
     LONGEST_SMALL = 512 + 64
     # Of the memory limit, for the error that follows a refusal, its traceback, for which Python
-    # imports modules of 3 MiB from 3.13 on, and the report; and before one for those who ask for
-    # little and look at no NULL: five arenas.
-    FOR_ERRORS = 5 << 20
+    # imports modules from 3.13 on, of 3 MiB and on 3.15 of 5, and the report; and before one for
+    # those who ask for little and look at no NULL: seven arenas.
+    FOR_ERRORS = 7 << 20
 
 cdef Allocator allocator = get_default()
 cdef const PageMap *pages = &allocator.core.pages
@@ -316,7 +316,7 @@ def govern_python():
     Where an allocation is refused, Python raises `MemoryError`, and `last_refusal` has the numbers:
     those of the arena, where a small object was the first that did not fit.
 
-    Of the memory limit 5 MiB, but a quarter at most, are kept back until something is refused, so
+    Of the memory limit 7 MiB, but a quarter at most, are kept back until something is refused, so
     that the error can be raised, printed and logged, and again once there is room. Blocks of more
     than 1 MiB never get any of it, and those of 512 KiB and less may have a quarter before.
 
