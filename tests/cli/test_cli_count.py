@@ -147,7 +147,10 @@ def test_the_numbers_of_a_refusal_add_up(tmp_path, count):
         "resident": footprint - untouched,
         "process": process + untouched,
     }[count]
-    assert counted + kept_back <= 100 * MIB < counted + kept_back + requested + MIB // 4
+    # Nobody asks before the process takes what is not governed.
+    beside = MIB // 4 if count == "process" else 0
+    assert counted + kept_back <= 100 * MIB + beside
+    assert counted + kept_back + requested + MIB // 4 > 100 * MIB
     assert kept_back == 7 * MIB
     assert done.stderr.count(b", kept back for errors 7 MiB") == 1
     assert b"memlimits:   kept back for errors 7 MiB (7,340,032 bytes)\n" in done.stderr
