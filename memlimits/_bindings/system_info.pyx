@@ -132,12 +132,13 @@ def candidates(Allocator allocator not None):
         own = reserved_for(&allocator.core, account)
     # What is idle may be what is untouched.
     n = saturating_sub(
-        limits.memory_limit, min(used, saturating_sub(limits.footprint, limits.untouched)))
+        limits.memory_limit - limits_kept_back(&limits, UINT64_MAX),
+        min(used, saturating_sub(limits.footprint, limits.untouched)))
     if limits.count == COUNT_PROCESS:
         n = min(n, saturating_sub(
             limits_process_room(&limits, UINT64_MAX, limits.process) + own + limits.cache, LOOSE))
     found = [("limit", "memory limit", n)]
-    if limits.reserved + limits_kept_back(&limits, UINT64_MAX) > own:
+    if limits.reserved > own:
         found.append((
             "reservation", "reserved for others",
             saturating_sub(limits_unreserved(&limits, UINT64_MAX, own), used)))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import textwrap
 
 import pytest
@@ -210,6 +211,18 @@ def test_the_open_budgets_are_candidates():
         with memlimits.budget("outer", limit=50 * MIB):
             assert budgets() == {"outer": 0}
             assert memlimits.effective_limit().nbytes == 0
+    """)
+
+
+@pytest.mark.skipif("t" in sys.abiflags, reason="objects are mimalloc's: nothing is kept back")
+def test_what_is_kept_back_for_errors_is_the_memory_limits():
+    run_fits("""
+        memlimits.govern_python()
+        memlimits.set_memory_limit(100 * MIB)
+        before = memlimits.get_memory_limit() - memory.counters()["footprint"]
+        told, block = exactly("limit", 128 * 1024)
+        assert 6 * MIB < before - told.nbytes < 8 * MIB, (before, told)
+        assert all(bound.kind != "reservation" for bound in told.candidates), told
     """)
 
 
