@@ -163,6 +163,7 @@ cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noe
     heaps_total(&core.heaps, &totals)
     heaps_survey(&core.heaps, &snapshot.survey)
     snapshot.limits = core.limits
+    snapshot.limits.begins = False      # whoever asks
     pins_survey(&core.residency, &snapshot.limits)
     limits_note(&snapshot.limits, totals.idle, totals.cached)
     if CHECKING:

@@ -10,7 +10,7 @@ from memlimits._engine.books cimport books_check
 from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_remove, cache_serve
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
-    heap_close_all, heap_mine, heap_of, heap_open_all, heap_put_apart, heap_put_back,
+    heap_begins, heap_close_all, heap_mine, heap_of, heap_open_all, heap_put_apart, heap_put_back,
 )
 from memlimits._heap.heaps cimport (
     Totals, heaps_borrow, heaps_headroom, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
@@ -236,6 +236,7 @@ cdef void core_stop(Core *core) noexcept nogil:
     cdef Heap *mine = heap_mine(&core.heaps)
     heaps_stop(&core.heaps)
     core.stopper = mine
+    core.limits.begins = heap_begins(mine)
     core_note(core)
     check_books(core)
 

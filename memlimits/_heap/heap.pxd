@@ -26,6 +26,7 @@ from memlimits._heap.resource cimport Block, Resource
 
 cdef enum:
     LEAST_KEPT = 65536          # of most_kept, while there is a thread
+    FIRST_HITS = 256            # of a thread that begins
 
 cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
@@ -37,6 +38,7 @@ cdef struct Heap:
     int64_t most_cached
     int in_vain                 # times on end that it took back what no other heap had wanted
     uint64_t hits
+    uint64_t hits_before        # those before its thread came
     Heaps *heaps                # NULL once they are closed
     Heap *next                  # of the same allocator
     Heap *next_mine             # of the same thread
@@ -83,6 +85,11 @@ cdef extern void heap_close_all(Heaps *heaps) noexcept nogil
 cdef extern Heap *heap_mine(Heaps *heaps) noexcept nogil
 cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
     return <Heap *> resource.home
+
+# Whether its thread has hardly begun. Nobody has its errors then: who started it may wait until it
+# says that it runs.
+cdef inline bint heap_begins(const Heap *heap) noexcept nogil:
+    return heap != &heap.heaps.shared and heap.hits - heap.hits_before < FIRST_HITS
 
 # From now on this thread takes from another heap. Returns the one before.
 cdef extern Heap *heap_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil

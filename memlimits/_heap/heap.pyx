@@ -124,6 +124,7 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
 cdef void own(Heap *heap) noexcept nogil:
     """It is this thread's. Without an owner every step asks for the lock, as it must when lost."""
     set_most_kept(heap, LEAST_KEPT)
+    heap.hits_before = heap.hits
     if not heap.heaps.lost:
         owned_lock_set_owner(&heap.lock, &mine)
 
@@ -143,6 +144,8 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
     if heap != NULL:
         heap_init(heap, heaps, heaps.shared.cache.page_size)
         own(heap)
+        if heaps.shared.next == NULL:
+            heap.hits_before -= FIRST_HITS      # the thread that memlimits was imported on
         # No headroom, and no room where there is a bound: its first steps ask for a share.
         if heaps.shared.most_cached != INT64_MAX:
             set_most_cached(heap, 0)

@@ -53,6 +53,7 @@ cdef struct Limits:
     # long growth it is kept then, too; and of short growth some needs no refusal.
     uint64_t wanted_back
     uint64_t kept_back
+    bint begins                 # who stopped the heaps is a thread that starts: not from it
     uint64_t wired_limit
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     int64_t leans               # how many ask for little idle memory; 0: growth returns less of it

@@ -103,6 +103,8 @@ cdef uint64_t limits_kept_back(const Limits *limits, uint64_t n) noexcept nogil:
     cdef uint64_t kept = part_of(limits, limits.kept_back)
     if n > LONGEST_AFTER_REFUSAL:
         return part_of(limits, limits.wanted_back)
+    if limits.begins:
+        return 0
     return kept if n > LONGEST_SHORT else kept - kept // SHORT_PART
 
 

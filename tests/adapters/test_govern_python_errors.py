@@ -221,3 +221,20 @@ assert memlimits.stats().refusals == 1 and memlimits.stats().reserved == 0
 """,
         64,
     )
+
+
+@pytest.mark.parametrize("limit", [50, 60])
+def test_threads_are_started_until_one_is_refused(limit):
+    """By who starts it: a thread that is refused before it says that it runs is waited for."""
+    run(
+        """
+import faulthandler, threading, time
+faulthandler.dump_traceback_later(60, exit=True)
+try:
+    while True:
+        threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+except (MemoryError, RuntimeError) as error:
+    assert memlimits.errors.is_refusal(error)
+""",
+        limit,
+    )
