@@ -12,8 +12,8 @@
 enum { MEMLIMITS_INTERPOSE_VERSION = 3 };
 
 /* The core's functions: those of <stdlib.h>, of which the last three are for its own blocks; its
- * `free` hands others' on. `give_back` frees one, too, whose memory goes to the system and to nobody
- * here. Around a fork the core takes its locks and gives them back. */
+ * `free` hands others' on. `give_back` frees one, too, whose memory goes to the system and to
+ * nobody here. Around a fork the core takes its locks and gives them back. */
 typedef struct memlimits_interposed {
     unsigned int version;
     void *(*malloc)(size_t n);

@@ -1,10 +1,10 @@
 /* Mappings of allocators that bring their own pages, such as jemalloc in polars and duckdb: once a
  * core takes part they are blocks of it, within its limits and in its counters.
  *
- * Such an allocator maps memory for which no swap is set aside, a MiB and more at a time. It may
- * unmap a part of that, and map something else over it: a block goes back when nothing of it is
- * left, and then to the system, with whatever it was advised or protected. All else is the
- * kernel's. */
+ * Such an allocator maps memory for which no swap is set aside, a MiB and more at a time, and
+ * less where that is refused. It may unmap a part of that, and map something else over it: a block
+ * goes back when nothing of it is left, and then to the system, with whatever it was advised or
+ * protected. All else is the kernel's. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -20,7 +20,7 @@
 
 #define PUBLIC __attribute__((visibility("default")))
 
-enum { LEAST = 1 << 20, MOST_MAPS = 4096 };
+enum { LEAST = 1 << 20, LEAST_AFTER_REFUSAL = 64 << 10, MOST_MAPS = 4096 };
 
 typedef struct {
     char *start;
@@ -35,7 +35,7 @@ typedef struct {
 static block_map maps[MOST_MAPS];
 static size_t n_maps;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool refused;
+static bool refused; /* the last one that was long enough */
 
 void memlimits_lock_maps(void)
 {
@@ -71,7 +71,9 @@ static void *kernel_mmap(void *start, size_t n, int protection, int more_flags)
 static bool is_an_allocators(size_t n, int protection, int flags)
 {
     const int wanted = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    return n >= LEAST && n <= PTRDIFF_MAX && protection == (PROT_READ | PROT_WRITE) &&
+    /* jemalloc goes on with short ones where it gets no long one. */
+    size_t least = __atomic_load_n(&refused, __ATOMIC_RELAXED) ? LEAST_AFTER_REFUSAL : LEAST;
+    return n >= least && n <= PTRDIFF_MAX && protection == (PROT_READ | PROT_WRITE) &&
            flags == wanted;
 }
 
@@ -94,6 +96,8 @@ static void *map_block(const memlimits_interposed *core, size_t n)
         errno = ENOMEM;
         return MAP_FAILED;
     }
+    if (n >= LEAST)
+        __atomic_store_n(&refused, false, __ATOMIC_RELAXED);
     if (starts_page(start) && note(start, n))
         return start;
     core->free(start);

@@ -247,6 +247,32 @@ def test_what_does_not_fit_is_refused_and_not_had_otherwise():
     """)
 
 
+def test_after_a_refusal_short_ones_count_until_a_long_one_is_had():
+    """Such as jemalloc goes on with, each of which fits where none as long does."""
+    run("""
+        memlimits.set_memory_policy("strict")
+        memlimits.set_memory_limit(64 * MIB)
+        short = [map(MIB // 4) for _ in range(40)]
+        assert since() == 0
+        long = [map(20 * MIB) for _ in range(2)]
+        assert map(30 * MIB) == FAILED
+        more = [map(MIB // 4) for _ in range(20)]
+        assert since() == 45
+        memlimits.set_memory_limit(memlimits.stats().footprint + MIB // 2)
+        assert map(MIB * 15 // 16) == FAILED and get_errno() == errno.ENOMEM
+        memlimits.set_memory_limit(64 * MIB)
+        for start in more:
+            unmap(start, MIB // 4)
+        for start in long:
+            unmap(start, 20 * MIB)
+        assert since() == 0
+        unmap(map(20 * MIB), 20 * MIB)
+        assert libc.sbrk(4096) != FAILED
+        short += [map(MIB // 4) for _ in range(40)]
+        assert since() == 0 and FAILED not in short
+    """)
+
+
 def test_other_mappings_are_the_kernels():
     run("""
         anonymous = mmap.MAP_ANONYMOUS | NORESERVE
