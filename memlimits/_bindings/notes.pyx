@@ -315,14 +315,13 @@ cdef int sizes_in(str text, uint64_t *sizes) except -1:
     return n
 
 
-cdef bint find(object error, Refusal *refusal) except -1:
-    """The refusal behind an exception that was raised in this process."""
+cdef bint find(object error, object traceback, Refusal *refusal) except -1:
+    """The refusal behind an exception that was raised in this process, with that traceback."""
     cdef PyTracebackObject *entry
     cdef Clue clue
     cdef str text
     cdef bint says
     cdef bint is_memory_error = is_of(<PyObject *> error, <PyObject *> MemoryError)
-    traceback = owned(PyException_GetTraceback(<PyObject *> error))
     if traceback is None or not may_be_one(error):
         return False
     text = text_of(error)
@@ -365,11 +364,26 @@ cdef bint is_told(object error) except -1:
     return is_of(<PyObject *> error, <PyObject *> MemoryLimitError) or has_note(error)
 
 
+cdef object traceback_of(object error):
+    return owned(PyException_GetTraceback(<PyObject *> error))
+
+
+cdef object told_by(object error):
+    """The exception that says what happened: of what C code went on with, an error without a
+    traceback, the interpreter makes one that does not say.
+    """
+    if type(error) is SystemError:
+        cause = owned(PyException_GetCause(<PyObject *> error))
+        if is_of(<PyObject *> cause, <PyObject *> MemoryError) and traceback_of(cause) is None:
+            return cause
+    return error
+
+
 cdef bint tell(object error) except -1:
     """Adds the note, if a refusal was behind it that no other exception has."""
     cdef Refusal refusal
     cdef Line line
-    if is_told(error) or not find(error, &refusal):
+    if is_told(error) or not find(told_by(error), traceback_of(error), &refusal):
         return False
     line.length = 0
     sentence_put(&line, &refusal)

@@ -3,10 +3,13 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import importlib.util
 import io
 import logging
 import pickle
+import subprocess
 import sys
+import sysconfig
 import threading
 import traceback
 
@@ -343,3 +346,45 @@ def test_notes_that_are_no_list_stay():
     error = error_of(more)
     error.__dict__["__notes__"] = ("a tuple",)
     assert error.__notes__ == ("a tuple",)
+
+
+WENT_ON = """
+#include <Python.h>
+static PyObject *call(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_XDECREF(PyObject_Call(PyTuple_GET_ITEM(args, 0), PyTuple_GET_ITEM(args, 1), NULL));
+    Py_RETURN_NONE;
+}
+static PyMethodDef methods[] = {{"call", call, METH_VARARGS, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "went_on", "", -1, methods,
+                                        NULL, NULL, NULL, NULL};
+PyMODINIT_FUNC PyInit_went_on(void) { return PyModule_Create(&definition); }
+"""
+
+
+@pytest.mark.skipif("t" in sys.abiflags, reason="the module would turn the GIL on")
+def test_what_c_code_went_on_with_has_the_note(tmp_path):
+    """As OpenCV does: the interpreter says so, from an error that has no traceback."""
+    source, module = tmp_path / "went_on.c", tmp_path / "went_on.so"
+    source.write_text(WENT_ON)
+    include = sysconfig.get_paths()["include"]
+    subprocess.run(["cc", "-shared", "-fPIC", f"-I{include}", source, "-o", module], check=True)
+    spec = importlib.util.spec_from_file_location("went_on", module)
+    went_on = importlib.util.module_from_spec(spec)
+    error = error_of(lambda: went_on.call(np.empty, (MORE, np.uint8)))
+    assert isinstance(error, SystemError)
+    assert error.__cause__.__traceback__ is None
+    [note] = notes(error)
+    assert note.startswith(NOTE)
+    assert is_refusal(error)
+    assert "".join(traceback.format_exception(error)).count(NOTE) == 1
+
+
+def test_what_else_c_code_went_on_with_has_none():
+    error = SystemError("returned a result with an exception set")
+    error.__cause__ = MemoryError()
+    with pytest.raises(SystemError):
+        raise error
+    assert not is_refusal(error)
+    assert notes(error) == notes(error.__cause__) == []
