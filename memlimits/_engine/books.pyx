@@ -1,7 +1,8 @@
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, uint32_t
+from libc.string cimport memset
 
 from memlimits._base.sync cimport count_atomically, load_count
-from memlimits._heap.cache cimport cache_block_size
+from memlimits._heap.cache cimport SIZE_CLASSES, cache_block_size
 from memlimits._heap.checks cimport CHECKING, at_most, heaps_check_lists, holds, same
 from memlimits._heap.heap cimport Heap, headroom_of, heap_of
 from memlimits._heap.heaps cimport Totals, heaps_total
@@ -156,7 +157,10 @@ cdef void compare_heap(
 ) noexcept nogil:
     """A heap's sums, and what those say whose home it is."""
     cdef int64_t idle = 0, cached = 0
-    cdef uint64_t cut = 0, parts = 0
+    cdef uint64_t parts = 0
+    cdef uint32_t cut[SIZE_CLASSES]
+    cdef int size_class
+    memset(cut, 0, sizeof(cut))
     while resource != NULL:
         if is_partly_idle(resource) and (resource.taker or resource.home) == heap:
             parts += resource.bytes - resource.given
@@ -166,14 +170,15 @@ cdef void compare_heap(
                 idle += resource.bytes
                 cached += resource.bytes
             elif resource.block_size:
-                cut += 1
+                cut[resource.size_class] += 1
                 idle += resource.bytes - <uint64_t> resource.live * resource.block_size
                 cached += 0 if resource.live else resource.bytes
         resource = resource.below
     same(heap.cache.parts, parts, b"a heap counts what is idle behind blocks")
     same(heap.cache.idle, idle + <int64_t> parts, b"a heap counts the bytes that are idle in it")
     same(heap.cache.cached, cached, b"a heap counts the bytes in its idle resources")
-    same(heap.cache.carved, cut, b"a heap counts its slabs")
+    for size_class in range(SIZE_CLASSES):
+        same(heap.cache.carved[size_class], cut[size_class], b"a heap counts its slabs by class")
 
 
 cdef void check_resources(

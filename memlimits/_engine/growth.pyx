@@ -24,21 +24,21 @@ from memlimits._engine.waiting cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    LARGEST_SLAB_BLOCK, cache_add, cache_coarse, cache_find_purgeable, cache_growth,
-    cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
+    LARGEST_SLAB_BLOCK, cache_add, cache_coarse, cache_find_purgeable, cache_least_growth,
+    cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
     DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_mine, heap_of, heap_serve_fresh,
 )
-from memlimits._heap.heaps cimport heaps_lock_all, heaps_steal
+from memlimits._heap.heaps cimport heaps_growth, heaps_lock_all, heaps_steal
 from memlimits._heap.pagemap cimport pagemap_add
 from memlimits._heap.resource cimport (
     DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
 )
 from memlimits._ledger.limits cimport (
     DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted, limits_cancel,
-    limits_confirm, limits_easy_growth, limits_keep_back, limits_longest, limits_reserve,
-    limits_set_aside,
+    limits_confirm, limits_easy_growth, limits_keep_back, limits_longest, limits_most_footprint,
+    limits_reserve, limits_set_aside,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_update
@@ -360,6 +360,16 @@ cdef Blocker grow(
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 
+cdef uint64_t comfortable(Core *core, uint64_t n) noexcept nogil:
+    """Bytes to ask the device for, where no limit is in the way."""
+    cdef Heap *mine = heap_mine(&core.heaps)
+    cdef uint64_t growth
+    pthread_mutex_lock(&core.heaps.lock)
+    growth = heaps_growth(mine, n, limits_most_footprint(&core.limits))
+    pthread_mutex_unlock(&core.heaps.lock)
+    return growth
+
+
 cdef Blocker growth_miss(Core *core, uint64_t n, WaitHooks *hooks, Block *block) noexcept nogil:
     cdef uint64_t own = 0
     return growth_miss_with(core, n, &own, hooks, block)
@@ -375,7 +385,7 @@ cdef Blocker growth_miss_with(
     cdef uint64_t waited
     block.resource = NULL
     n = n if hooks.fine else cache_coarse(n)
-    growth, least = cache_growth(core.page_size, n), cache_least_growth(core.page_size, n)
+    growth, least = comfortable(core, n), cache_least_growth(core.page_size, n)
     if core.heaps.lost:
         return refusals_add(core, asked, FORK)
     if least > core_longest(core):

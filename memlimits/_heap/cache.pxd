@@ -30,7 +30,7 @@ cdef struct Cache:
     Bins purgeable_bins             # those whose pages the system may take
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
-    uint64_t carved                 # how many slabs there are
+    uint32_t carved[SIZE_CLASSES]   # how many slabs there are
     uint64_t parts                  # bytes idle behind what callers hold a part of
     uint64_t purgeable              # bytes of those that the system may take
     uint64_t time                   # of the last step at which all heaps stood still: a clock
@@ -56,6 +56,8 @@ cdef extern uint64_t cache_block_size(uint64_t n) noexcept nogil
 # Bytes to ask the device for, to serve n: comfortably, and at the very least.
 cdef extern uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil
 cdef extern uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil
+# Likewise, up to LARGEST_SLAB_BLOCK, for no more than the cache has in slabs of the class already.
+cdef extern uint64_t cache_next_slab(const Cache *cache, uint64_t n) noexcept nogil
 # How much of a resource the page map must know: all of what can be a slab, else its first page.
 cdef extern uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil
 

@@ -7,6 +7,7 @@ from memlimits._heap.resource cimport (
 cdef enum:
     SMALLEST_SLAB = 65536
     BLOCKS_A_SLAB = 8       # at least
+    MOST_DOUBLED = 8        # a page, up to a whole slab
 
 
 cdef inline uint64_t round_up(uint64_t n, uint64_t multiple) noexcept nogil:
@@ -48,6 +49,12 @@ cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil:
     return round_up(n, page_size)
 
 
+cdef uint64_t cache_next_slab(const Cache *cache, uint64_t n) noexcept nogil:
+    cdef uint32_t carved = cache.carved[class_of(n)]
+    return min(cache_growth(cache.page_size, n),
+               cache_least_growth(cache.page_size, n) << min(carved, <uint32_t> MOST_DOUBLED))
+
+
 cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil:
     return n if n <= max_fit(LARGEST_SLAB) else page_size
 
@@ -87,14 +94,18 @@ cdef Resource *find_serving(const Cache *cache, const Bins *bins, uint64_t n) no
     """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
     cdef Resource *resource
     cdef uint64_t growth = cache_growth(cache.page_size, n)
+    cdef uint64_t least, shorter
     if n > LARGEST_SLAB_BLOCK:
         # Its own pages serve it, even where they are more than an eighth longer.
         return bins_find(bins, n, max(max_fit(n), growth))
     resource = bins_find(bins, growth, max_fit(growth))
-    if resource == NULL:
-        # One that was made when a whole slab did not fit.
-        growth = cache_least_growth(cache.page_size, n)
-        resource = bins_find(bins, growth, max_fit(growth))
+    least = shorter = cache_least_growth(cache.page_size, n)
+    while 2 * shorter < SMALLEST_SLAB:
+        shorter *= 2
+    # One that was made when a whole slab did not fit, or was not needed.
+    while resource == NULL and shorter >= least:
+        resource = bins_find(bins, shorter, max_fit(shorter))
+        shorter //= 2
     return resource
 
 
@@ -133,7 +144,7 @@ cdef void carve(Cache *cache, Resource *resource, uint64_t n) noexcept nogil:
     """For blocks of n bytes; it is queued no more, or not yet."""
     cdef uint32_t size_class = class_of(n)
     slab_carve(resource, class_size(size_class), size_class)
-    cache.carved += 1
+    cache.carved[size_class] += 1
     link(&cache.slabs[size_class], resource)
 
 
@@ -221,7 +232,7 @@ cdef void make_plain(Cache *cache, Resource *slab) noexcept nogil:
     slab.block_size = 0
     slab.bound = 0
     slab.zeros = False
-    cache.carved -= 1
+    cache.carved[slab.size_class] -= 1
     add_idle(cache, slab)
     if cache.timed:
         slab.idle_since = since

@@ -52,6 +52,7 @@ ctypedef void *(*SlowMalloc)(uint64_t n) noexcept nogil
 cdef struct Heaps:
     pthread_mutex_t lock        # guards what all heaps share, and the list
     Heap shared                 # for when no other can be had; the first of the list
+    uint64_t threads            # that had a heap at the same time, at most
     # For heap_malloc and heap_free.
     SlowMalloc malloc_slow_path
     void (*free_slow_path)(void *start) noexcept nogil

@@ -149,6 +149,7 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
         # No headroom, and no room where there is a bound: its first steps ask for a share.
         if heaps.shared.most_cached != INT64_MAX:
             set_most_cached(heap, 0)
+        heaps.threads += 1
         heap.next = heaps.shared.next
         # heap_borrow reads it without the lock.
         store_release(<void **> &heaps.shared.next, heap)

@@ -6,8 +6,8 @@ from memlimits._base.sync cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    cache_capacity, cache_find, cache_largest_idle, cache_remove, cache_retire, cache_serve,
-    cache_set_timed,
+    LARGEST_SLAB_BLOCK, SIZE_CLASSES, cache_capacity, cache_find, cache_growth, cache_largest_idle,
+    cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed,
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
@@ -18,6 +18,11 @@ from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
     owned_lock_set_owner, owned_lock_take, owned_lock_wait,
 )
+
+cdef enum:
+    # A slab has its whole length from the first on where it is no more than this part of what a
+    # thread's heap may have, since it may want one of many lengths; else it doubles what is there.
+    SLAB_PART = 64
 
 
 cdef void heaps_stop(Heaps *heaps) noexcept nogil:
@@ -86,9 +91,11 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
 
 cdef void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil:
     cdef const Heap *heap = &heaps.shared
+    cdef int size_class
     memset(survey, 0, sizeof(Survey))
     while heap != NULL:
-        survey.slabs += heap.cache.carved
+        for size_class in range(SIZE_CLASSES):
+            survey.slabs += heap.cache.carved[size_class]
         survey.largest_idle = max(survey.largest_idle, cache_largest_idle(&heap.cache))
         heap = heap.next
 
@@ -157,6 +164,19 @@ cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil:
             heap.hits += 1
     owned_lock_leave(&heap.lock, within)
     return outcome
+
+
+cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil:
+    cdef uint64_t growth = cache_growth(heap.cache.page_size, n)
+    cdef int within
+    if n > LARGEST_SLAB_BLOCK or growth <= most // SLAB_PART // max(
+        heap.heaps.threads, <uint64_t> 1
+    ):
+        return growth
+    within = owned_lock_enter(&heap.lock, heap_self())
+    growth = cache_next_slab(&heap.cache, n)
+    owned_lock_leave(&heap.lock, within)
+    return growth
 
 
 cdef Outcome heaps_steal(

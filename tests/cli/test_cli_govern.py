@@ -181,3 +181,38 @@ def test_a_path_that_the_loader_takes_for_several_is_named(tmp_path):
         f"'{folder}/memlimits/lib/libinterpose.so' for several, for its spaces or colons: "
         "install memlimits in another folder; as with --govern python\n"
     )
+
+
+THREADS = """
+import threading
+import memlimits
+held, more, done = [], threading.Semaphore(0), threading.Event()
+
+def hold():
+    try:
+        held.append(bytearray(b"x") * 3000)
+    finally:
+        more.release()
+    done.wait()
+
+threading.stack_size(128 << 10)
+threads = [threading.Thread(target=hold) for _ in range(300)]
+try:
+    for thread in threads:
+        thread.start()
+        assert more.acquire(timeout=60)
+    assert [block.count(b"x") for block in held] == [3000] * 300
+    stats = memlimits.stats()
+    assert stats.refusals == 0, stats
+    assert 300 * 3000 < stats.footprint
+finally:
+    done.set()
+"""
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("level", ["python", "all"])
+@pytest.mark.skipif(not OBJECTS_COUNT, reason="mimalloc serves objects, and nothing governs that")
+def test_threads_that_hold_little_live_within_a_small_limit(tmp_path, level):
+    options = [f"--govern={level}", "--count=given", "--memory-limit=32MiB"]
+    assert run(tmp_path, THREADS, *options).stdout == ""

@@ -14,7 +14,7 @@ from support.blocks import place, private, strict
 from support.kernel import bytes_wholly_mapped, wholly_mapped
 from support.process import run
 from support.threads import in_thread, run_threads
-from support.units import KIB, MIB
+from support.units import KIB, MIB, PAGE
 
 pytestmark = pytest.mark.inside
 
@@ -73,13 +73,70 @@ def test_memory_idle_in_one_thread_is_there_for_another(threads, n):
 @pytest.mark.core
 def test_small_blocks_idle_in_one_thread_are_there_for_another(threads):
     one, other = threads
-    allocator = strict(64 * KIB)
+    allocator = strict(PAGE)
     keep, idle = one(lambda: [allocate_in(allocator, 1000) for _ in range(2)])
     where = place(idle)
     one(idle.release)
     block = other(allocate_in, allocator, 1000)
     assert place(block) == where
     assert keep.nbytes == 1000
+
+
+@pytest.mark.core
+def test_threads_that_hold_little_take_little_of_a_small_limit():
+    """A thread's first slab of a class has no more than it needs, in whole pages."""
+    count, sizes = 100, (100, 3000, 16 * KIB)
+    allocator = strict(count * (2 * PAGE + 16 * KIB) + 512 * KIB)
+    held, done = [], threading.Event()
+
+    def hold():
+        held.extend([allocate_in(allocator, n) for n in sizes])
+        done.wait(60)
+
+    workers = [threading.Thread(target=hold) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    try:
+        for _ in range(6000):
+            if len(held) == count * len(sizes) or not all(map(threading.Thread.is_alive, workers)):
+                break
+            done.wait(0.01)
+    finally:
+        done.set()
+        for worker in workers:
+            worker.join()
+    assert len(held) == count * len(sizes)
+    assert allocator.counters()["refusals"] == 0
+    assert len({block.ptr for block in held}) == len(held)
+    pages = {address // PAGE for block in held for address in (block.ptr, block.ptr + block.nbytes)}
+    assert len(pages) * PAGE <= allocator.counters()["footprint"] <= allocator.get_memory_limit()
+
+
+@pytest.mark.core
+def test_near_a_small_limit_slabs_double_and_the_shorter_ones_are_used_again():
+    allocator = strict(256 * KIB)
+    held, footprints = [], []
+    for _ in range(48):
+        held.append(allocate_in(allocator, 1024))
+        footprints.append(allocator.counters()["footprint"])
+    used = [(i + 1) * KIB for i in range(48)]
+    assert all(
+        n < taken + PAGE <= 2 * n + 2 * PAGE for n, taken in zip(used, footprints, strict=True)
+    )
+    misses, where = allocator.counters()["misses"], {block.ptr for block in held}
+    while held:
+        held.pop().release()
+    held = [allocate_in(allocator, 1024) for _ in range(48)]
+    assert allocator.counters()["misses"] == misses
+    assert {block.ptr for block in held} <= {p + KIB * i for p in where for i in range(-16, 17)}
+
+
+@pytest.mark.core
+def test_a_slab_is_whole_where_the_limit_is_far():
+    allocator = strict(64 * MIB)
+    block = allocate_in(allocator, 1000)
+    assert allocator.counters()["footprint"] == 64 * KIB
+    assert block.capacity == 1024
 
 
 @pytest.mark.core
