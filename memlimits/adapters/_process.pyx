@@ -168,7 +168,8 @@ def govern_malloc():
 
     Where an allocation is refused, malloc returns NULL: what a library makes of that is its own.
     `memlimits.errors.is_refusal` tells of an exception whether that was behind it. Budgets do not
-    charge any of it, and a thread that holds the GIL does not wait under the ``"wait"`` policy.
+    charge any of it, reservations are not drawn on for it, and a thread that holds the GIL does not
+    wait under the ``"wait"`` policy.
 
     pyarrow allocates by malloc if ``ARROW_DEFAULT_MEMORY_POOL`` is ``system`` at its import.
 

@@ -323,7 +323,8 @@ def govern_python():
     Less is kept idle then, of arrays and buffers, too: growth returns what is above a thirty-second
     of the most that was in use and 2 MiB, and 4 MiB for each further thread.
 
-    Budgets do not charge any of it, and under the ``"wait"`` policy it does not wait.
+    Budgets do not charge any of it, reservations are not drawn on for it, and under the ``"wait"``
+    policy it does not wait. A thread that starts may have what is kept back.
 
     Tools that replace Python's allocators, such as `tracemalloc` and memray, and the hooks of
     ``PYTHONMALLOC=debug`` go on to see each allocation, whichever starts or ends first.
