@@ -203,19 +203,22 @@ def test_what_the_core_reads_meanwhile_does_not_come_back_to_it():
     """Near the limit and without credit each step reads files, which takes memory of malloc's."""
     run("""
         assert _process.take_part() is None
+        ended = []
         def work():
             held = []
-            for i in range(400):
+            for i in range(100):
                 held.append(malloc(MIB + i * PAGE))
                 memlimits.stats()
-                memlimits.get_effective_limit()
+                memlimits.effective_limit()
                 memlimits.trim()
                 if len(held) > 20:
                     free(held.pop(0))
             for block in held: free(block)
+            ended.append(True)
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads: thread.start()
         for thread in threads: thread.join()
+        assert len(ended) == 4
     """)
 
 
