@@ -7,6 +7,7 @@ says where memlimits goes further. All sizes are in bytes. All are safe to call 
 
 from memlimits import _modules  # noqa: F401 - makes the modules below
 from memlimits._bindings.allocator import (
+    at_the_limit,
     default_allocator,
     get_active_memory,
     get_cache_limit,
@@ -355,6 +356,10 @@ def would_fit(nbytes: "SupportsIndex") -> Fit:
     TypeError, ValueError
         `nbytes` is no such integer.
     """
+    return at_the_limit(_fit, nbytes)
+
+
+def _fit(nbytes: "SupportsIndex") -> Fit:
     return Fit(*what_blocks(nbytes))
 
 
@@ -433,7 +438,7 @@ def stats(*, reset_peak: bool = False) -> "Stats":
     Stats
         Unchangeable; its attributes and their units stand in its docstring.
     """
-    return Stats(default_allocator().statistics(reset_peak))
+    return default_allocator().statistics(reset_peak, Stats)
 
 
 def closing_stats(pid: int) -> "dict[str, Any] | None":

@@ -1,5 +1,6 @@
 """What `stats` returns."""
 
+from memlimits._bindings.allocator import at_the_limit
 from memlimits.errors import NO_LIMIT
 
 TYPE_CHECKING = False
@@ -215,10 +216,12 @@ class Stats:
 
     def __repr__(self) -> str:
         """Show one a line, with its unit where that is bytes or seconds."""
-        lines = [
-            f"  {name:<{_WIDTH}}  {_shown(name, value)}" for name, value in self._asdict().items()
-        ]
-        return "\n".join(["Stats", *lines])
+        return at_the_limit(_lines, self.__dict__)
+
+
+def _lines(values: "Mapping[str, Any]") -> str:
+    lines = [f"  {name:<{_WIDTH}}  {_shown(name, value)}" for name, value in values.items()]
+    return "\n".join(["Stats", *lines])
 
 
 _WIDTH = max(map(len, Stats.__annotations__))

@@ -7,7 +7,7 @@ All sizes are in bytes.
 from _thread import allocate_lock, get_ident, start_new_thread
 from posix import register_at_fork
 
-from memlimits._bindings.allocator import default_allocator
+from memlimits._bindings.allocator import at_the_limit, default_allocator
 from memlimits._bindings.system_info import candidates as _candidates
 from memlimits._bindings.system_info import get_pressure_trim as _get_pressure_trim
 from memlimits._bindings.system_info import interval as _interval
@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import NamedTuple, Self, SupportsFloat, SupportsIndex
+
+    from memlimits._bindings.allocator import Allocator
 else:
 
     class NamedTuple(tuple):
@@ -124,7 +126,11 @@ def effective_limit() -> EffectiveLimit:
     DeviceError
         In a forked child of a process that uses Metal.
     """
-    found = _candidates(default_allocator())
+    return at_the_limit(_effective_limit, default_allocator())
+
+
+def _effective_limit(allocator: "Allocator") -> EffectiveLimit:
+    found = _candidates(allocator)
     ordered = sorted((Candidate(*bound) for bound in found), key=lambda bound: bound.nbytes)
     least = ordered[0]
     return EffectiveLimit(least.nbytes, least.kind, least.name, tuple(ordered))

@@ -15,6 +15,13 @@ cdef extern void own_end() noexcept nogil
 cdef extern void *own_calloc(uint64_t count, uint64_t n) noexcept nogil
 cdef extern void *own_lines(uint64_t n) noexcept nogil
 
-# Once, by who interposes.
+# Around what is made for a program that asks how things stand: at the limit there may be nothing
+# left to tell it with. Until the end Python's objects, too, come from where they came from before
+# they were governed; of a few KB. Not under a lock.
+cdef extern void own_objects_begin() noexcept nogil
+cdef extern void own_objects_end() noexcept nogil
+
+# Once, by who interposes, and by who governs Python's objects.
 ctypedef void (*OwnStep)() noexcept nogil
 cdef extern void own_interposed(OwnStep begin, OwnStep end) noexcept nogil
+cdef extern void own_objects_governed(OwnStep begin, OwnStep end) noexcept nogil

@@ -7,7 +7,7 @@ cdef extern from "<stdlib.h>" nogil:
 cdef enum:
     LINE = 64       # of the processor's cache
 
-cdef OwnStep begin, end
+cdef OwnStep begin, end, objects_begin, objects_end
 
 
 cdef void own_interposed(OwnStep begin_, OwnStep end_) noexcept nogil:
@@ -23,6 +23,23 @@ cdef void own_begin() noexcept nogil:
 cdef void own_end() noexcept nogil:
     if end != NULL:
         end()
+
+
+cdef void own_objects_governed(OwnStep begin_, OwnStep end_) noexcept nogil:
+    global objects_begin, objects_end
+    objects_begin, objects_end = begin_, end_
+
+
+cdef void own_objects_begin() noexcept nogil:
+    own_begin()
+    if objects_begin != NULL:
+        objects_begin()
+
+
+cdef void own_objects_end() noexcept nogil:
+    if objects_end != NULL:
+        objects_end()
+    own_end()
 
 
 cdef void *own_calloc(uint64_t count, uint64_t n) noexcept nogil:

@@ -4,6 +4,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport UINT64_MAX, uint64_t
 from posix.unistd cimport getpid
 
+from memlimits._base.own cimport own_objects_begin, own_objects_end
 from memlimits._base.python cimport ObjectLock, lock_object, unlock_object
 from memlimits._base.sync cimport load_acquire, store_release
 from memlimits._bindings.arguments cimport as_limit, as_nanoseconds, seconds_or_none, shown
@@ -144,6 +145,15 @@ class Wait(str):
     """The policy "wait", with its ``timeout`` in seconds."""
 
 
+cdef object to_int(uint64_t value):
+    """What was in force before. The call must not fail once that has changed."""
+    own_objects_begin()
+    try:
+        return value
+    finally:
+        own_objects_end()
+
+
 cdef object policy_named(Policy policy, uint64_t timeout):
     name = POLICIES[<int> policy]
     if policy == POLICY_WAIT:
@@ -195,7 +205,7 @@ cdef class Allocator:
         self.give_memory(&layer, limit, "limit")
         with nogil:
             layer = settings_set(&self.settings, &layer)
-        return layer.memory
+        return to_int(layer.memory)
 
     def get_memory_limit(self):
         return controls_read(&self.core, &self.core.limits.memory_limit)
@@ -205,7 +215,7 @@ cdef class Allocator:
         self.give_cache(&layer, limit, "limit")
         with nogil:
             layer = settings_set(&self.settings, &layer)
-        return layer.memory if layer.cache_follows else layer.cache
+        return to_int(layer.memory if layer.cache_follows else layer.cache)
 
     def get_cache_limit(self):
         return controls_cache_limit(&self.core)
@@ -217,7 +227,7 @@ cdef class Allocator:
         with nogil:
             layer = settings_set(&self.settings, &layer)
         self.report_wire_failures()
-        return layer.wired
+        return to_int(layer.wired)
 
     def get_wired_limit(self):
         return controls_read(&self.core, &self.core.limits.wired_limit)
@@ -242,10 +252,14 @@ cdef class Allocator:
 
     def set_memory_policy(self, policy, timeout=None):
         cdef Layer layer = no_limits
-        self.give_policy(&layer, policy, timeout)
-        with nogil:
-            layer = settings_set(&self.settings, &layer)
-        return policy_named(layer.policy, layer.timeout)
+        own_objects_begin()
+        try:
+            self.give_policy(&layer, policy, timeout)
+            with nogil:
+                layer = settings_set(&self.settings, &layer)
+            return policy_named(layer.policy, layer.timeout)
+        finally:
+            own_objects_end()
 
     def get_memory_policy(self):
         cdef Limits limits = controls_settings(&self.core)
@@ -253,10 +267,14 @@ cdef class Allocator:
 
     def set_memory_count(self, count):
         cdef Layer layer = no_limits
-        self.give_count(&layer, count)
-        with nogil:
-            layer = settings_set(&self.settings, &layer)
-        return COUNTS[<int> layer.count]
+        own_objects_begin()
+        try:
+            self.give_count(&layer, count)
+            with nogil:
+                layer = settings_set(&self.settings, &layer)
+            return COUNTS[<int> layer.count]
+        finally:
+            own_objects_end()
 
     def get_memory_count(self):
         return COUNTS[<int> controls_settings(&self.core).count]
@@ -284,11 +302,19 @@ cdef class Allocator:
         with nogil:
             controls_read_sizes(&self.core)
         self.report_unread()
-        return self.device.info()
+        own_objects_begin()
+        try:
+            return self.device.info()
+        finally:
+            own_objects_end()
 
     def latest_refusal(self):
         """The last refusal of any thread as a MemoryLimitError, not raised, or None."""
-        return refusal_error(controls_latest_refusal(&self.core))
+        own_objects_begin()
+        try:
+            return refusal_error(controls_latest_refusal(&self.core))
+        finally:
+            own_objects_end()
 
     def counters(self):
         """One consistent snapshot of every counter: sizes in bytes, the others counts."""
@@ -296,8 +322,8 @@ cdef class Allocator:
         controls_snapshot(&self.core, False, &snapshot)
         return counters(&snapshot)
 
-    def statistics(self, reset_peak):
-        """The same with the limits, the policy and what the process holds.
+    def statistics(self, reset_peak, made_of=dict):
+        """What `made_of` makes of them, the limits, the policy and what the process holds.
 
         The peak is reset in the same step, or not.
         """
@@ -306,7 +332,11 @@ cdef class Allocator:
         with nogil:
             process = controls_read_process(&self.core)
         controls_snapshot(&self.core, reset_peak, &snapshot)
-        return with_settings(&snapshot, &process)
+        own_objects_begin()
+        try:
+            return made_of(with_settings(&snapshot, &process))
+        finally:
+            own_objects_end()
 
     def closing_statistics(self, int pid):
         """The same at the end of a program, which nothing is refused after; and ``untouched``.
@@ -423,7 +453,20 @@ cdef class Allocator:
 
 def this_threads_refusal():
     """This thread's last refusal as a MemoryLimitError, not raised, or None."""
-    return refusal_error(refusals_last())
+    own_objects_begin()
+    try:
+        return refusal_error(refusals_last())
+    finally:
+        own_objects_end()
+
+
+def at_the_limit(call, what):
+    """Call it, and have what is made of Python's objects be there where nothing more is given."""
+    own_objects_begin()
+    try:
+        return call(what)
+    finally:
+        own_objects_end()
 
 
 # Set once.

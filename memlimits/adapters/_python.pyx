@@ -9,10 +9,13 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
+from memlimits._base.own cimport own_objects_governed
 from memlimits._base.sync cimport add_atomically, load_count, store_release
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._engine.controls cimport controls_be_lean, controls_keep_back
-from memlimits._engine.family cimport family_calloc, family_free, family_malloc, family_resize
+from memlimits._engine.family cimport (
+    family_calloc, family_free, family_malloc, family_resize, family_usable_size,
+)
 from memlimits._engine.refusals cimport refusals_told
 from memlimits._heap.heap cimport heap_free
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
@@ -67,11 +70,13 @@ cdef extern from *:
     }
 
     static _Thread_local int arena_refused;     /* since this thread's last small request of RAW */
+    static _Thread_local int aside;             /* how deep it is in what is not to be governed */
     """
     size_t malloc_usable_size(void *start) nogil
     const char *file_of(const void *address)
     bint in_one_file(const void *one, const void *other)
     bint arena_refused
+    int aside
 
 cdef enum:
     DOMAINS = 3
@@ -89,7 +94,7 @@ cdef Allocator allocator = get_default()
 cdef const PageMap *pages = &allocator.core.pages
 
 cdef int64_t open_governings = 0        # changed atomically
-cdef int64_t arenas_refused = 0         # threads whose `arena_refused` is set; changed atomically
+cdef int64_t apart = 0      # threads whose `arena_refused` is set, and depths; changed atomically
 # What was there before, once ours stand in their place.
 cdef PyMemAllocatorEx plain
 cdef PyObjectArenaAllocator plain_arenas
@@ -105,7 +110,7 @@ cdef void note_refused_arena() noexcept nogil:
     global arena_refused
     if not arena_refused:
         arena_refused = True
-        add_atomically(&arenas_refused, 1)
+        add_atomically(&apart, 1)
 
 
 cdef bint is_for_refused_arena(size_t n) noexcept nogil:
@@ -113,8 +118,32 @@ cdef bint is_for_refused_arena(size_t n) noexcept nogil:
     if n > LONGEST_SMALL or not arena_refused:
         return False
     arena_refused = False
-    add_atomically(&arenas_refused, -1)
+    add_atomically(&apart, -1)
     return True
+
+
+# ---- what is not governed ----
+
+# Ended before it was begun on a thread where what governs came in between.
+cdef void aside_begin() noexcept nogil:
+    global aside
+    aside += 1
+    add_atomically(&apart, 1)
+
+
+cdef void aside_end() noexcept nogil:
+    global aside
+    if aside:
+        aside -= 1
+        add_atomically(&apart, -1)
+
+
+cdef void *move_aside(void *ctx, void *start, size_t n) noexcept nogil:
+    cdef void *new = plain.malloc(ctx, n)
+    if new != NULL:
+        memcpy(new, start, min(n, family_usable_size(start)))
+        family_free(start)
+    return new
 
 
 # ---- what CPython calls ----
@@ -124,16 +153,22 @@ cdef inline void *told(void *start) noexcept nogil:
 
 
 cdef void *raw_malloc(void *ctx, size_t n) noexcept nogil:
-    if unlikely(load_count(&arenas_refused) != 0) and is_for_refused_arena(n):
-        return NULL
+    if unlikely(load_count(&apart) != 0):
+        if aside:
+            return plain.malloc(ctx, n)
+        if is_for_refused_arena(n):
+            return NULL
     if load_count(&open_governings) == 0:
         return plain.malloc(ctx, n)
     return told(family_malloc(n))
 
 
 cdef void *raw_calloc(void *ctx, size_t count, size_t n) noexcept nogil:
-    if unlikely(load_count(&arenas_refused) != 0) and is_for_refused_arena(count * n):
-        return NULL
+    if unlikely(load_count(&apart) != 0):
+        if aside:
+            return plain.calloc(ctx, count, n)
+        if is_for_refused_arena(count * n):
+            return NULL
     if load_count(&open_governings) == 0:
         return plain.calloc(ctx, count, n)
     return told(family_calloc(count, n))
@@ -152,6 +187,8 @@ cdef void *raw_realloc(void *ctx, void *start, size_t n) noexcept nogil:
     if start == NULL:
         return raw_malloc(ctx, n)
     resource = pagemap_find_any(pages, start)
+    if unlikely(load_count(&apart) != 0) and aside:
+        return plain.realloc(ctx, start, n) if resource == NULL else move_aside(ctx, start, n)
     if likely(resource != NULL):
         return told(family_resize(resource, start, n))
     if load_count(&open_governings) == 0 or not plain_is_libcs or malloc_usable_size(start) >= n:
@@ -172,6 +209,9 @@ cdef void *arena_alloc(void *ctx, size_t n) noexcept nogil:
     cdef void *start
     if load_count(&open_governings) == 0:
         return plain_arenas.alloc(ctx, n)
+    # pymalloc asks RAW for each small object then: no arena is to be left to the program.
+    if aside and n >= LEAST_ARENA:
+        return NULL
     start = told(family_malloc(n))
     if start == NULL and n >= LEAST_ARENA:
         note_refused_arena()
@@ -353,6 +393,7 @@ def govern_python():
         if not placed:
             place_all()
             placed = True
+            own_objects_governed(aside_begin, aside_end)
     sys.modules["memlimits._modules"].for_notes().put_on()
     governing = new_governing(&open_governings, 1)
     governing.closed = after_one_closed

@@ -5,9 +5,11 @@ For that a part of the memory limit is kept back, and given way at a refusal.
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
+import memlimits
 from support.cgroup import inside, kills, needs_groups, nested, set_limit
 from support.process import execute
 from support.units import MIB
@@ -20,6 +22,8 @@ pytestmark = [
         sys.version_info[:3] == (3, 15, 0), reason="Python 3.15.0 may crash after a MemoryError"
     ),
 ]
+
+LIBRARY = Path(memlimits.__file__).parent / "lib" / "libinterpose.so"
 
 # From 3.13 on Python imports modules to print a traceback, of 3 MiB: more than a quarter of 8 MiB,
 # which is what is kept back.
@@ -238,3 +242,94 @@ except (MemoryError, RuntimeError) as error:
 """,
         limit,
     )
+
+
+# ---- what a handler of the error asks ----
+
+AT_THE_LIMIT = """
+import ctypes, gc, mmap
+LIMIT = memlimits.get_memory_limit()
+before = memlimits.stats()
+calls = [
+    memlimits.stats,
+    lambda: repr(before),
+    memlimits.last_refusal,
+    memlimits.clear_cache,
+    memlimits.trim,
+    memlimits.effective_limit,
+    memlimits.device_info,
+    memlimits.get_memory_policy,
+    lambda: memlimits.would_fit(5),
+    lambda: memlimits.set_memory_limit(LIMIT),
+    lambda: memlimits.set_cache_limit(None),
+    lambda: memlimits.set_memory_policy("strict"),
+    lambda: memlimits.set_memory_count(COUNT),
+]
+for call in calls:
+    call()      # modules of the first time
+results, errors = [None] * len(calls), [None] * len(calls)
+numbers = list(range(len(calls)))
+sizes = [MIB >> i for i in range(20)]
+chain = None
+
+def exhaust():
+    # Down to the smallest object of each size.
+    global chain
+    for n in sizes:
+        try:
+            while True:
+                chain = b"x" * n, chain
+        except MemoryError:
+            pass
+
+def call_all():
+    for i in numbers:
+        exhaust()
+        try:
+            results[i] = calls[i]()
+        except MemoryError as error:
+            errors[i] = error
+    exhaust()
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * mmap.PAGESIZE
+
+gc.disable()
+other = mmap.mmap(-1, 2 * LIMIT)
+if COUNT == "process":
+    # What is not governed has passed the limit.
+    memlimits.set_memory_count(COUNT)
+    ctypes.memset((ctypes.c_char * len(other)).from_buffer(other), 1, len(other))
+call_all()
+for _ in range(200):
+    results[0] = memlimits.stats()
+peak = results[0].peak
+while chain is not None:
+    chain = chain[1]
+memlimits.set_memory_limit(1 << 40)
+assert errors == [None] * len(calls), errors
+assert peak <= LIMIT
+assert results[0].refusals > 0 and results[1].startswith("Stats\\n")
+assert results[2].limit == LIMIT and results[9] == LIMIT
+assert results[0].refusals_by_limit >= results[0].refusals > before.refusals
+# Nothing of what was made so is left once it is dropped.
+was = resident()
+for _ in range(1000):
+    results[0] = memlimits.stats()
+assert resident() - was < MIB
+print("done")
+"""
+
+
+@pytest.mark.parametrize("count", ["given", "process"])
+@pytest.mark.parametrize("level", ["python", "all"])
+def test_how_things_stand_is_told_where_nothing_more_is_given(level, count):
+    if level == "all" and not LIBRARY.exists():
+        pytest.skip("malloc is interposed on Linux's host only")
+    script = f"COUNT = {count!r}\n" + AT_THE_LIMIT
+    words = ()
+    if level == "all":
+        script = "memlimits.govern_malloc()\n" + script
+        words = ("env", f"LD_PRELOAD={LIBRARY}")
+    assert run(script, 24, words=words).stdout == "done\n"
