@@ -100,9 +100,14 @@ static void end(void)
     }
 }
 
+const memlimits_interposed *memlimits_core(void)
+{
+    return __atomic_load_n(&core, __ATOMIC_ACQUIRE);
+}
+
 const memlimits_interposed *memlimits_taking_part(void)
 {
-    const memlimits_interposed *functions = __atomic_load_n(&core, __ATOMIC_ACQUIRE);
+    const memlimits_interposed *functions = memlimits_core();
     return likely(functions != NULL) && likely(own == 0) ? functions : NULL;
 }
 
@@ -184,7 +189,7 @@ PUBLIC const char *memlimits_interpose_other(void)
     void (*frees)(void *start);
     *(void **)&called = dlsym(RTLD_DEFAULT, "malloc");
     *(void **)&frees = dlsym(RTLD_DEFAULT, "free");
-    if (__atomic_load_n(&core, __ATOMIC_ACQUIRE))
+    if (memlimits_core())
         return NULL;
     unsigned long before = served;
     frees(called(1));
@@ -264,7 +269,7 @@ static void keep(void *start)
 
 PUBLIC void free(void *start)
 {
-    const memlimits_interposed *functions = __atomic_load_n(&core, __ATOMIC_ACQUIRE);
+    const memlimits_interposed *functions = memlimits_core();
     if (likely(functions != NULL) && likely(own == 0))
         functions->free(start);
     else if (functions && functions->is_own(start))
@@ -287,7 +292,7 @@ static void *move(void *start, size_t n)
 
 static void *resize(void *start, size_t n)
 {
-    const memlimits_interposed *functions = __atomic_load_n(&core, __ATOMIC_ACQUIRE);
+    const memlimits_interposed *functions = memlimits_core();
     if (!start)
         return malloc(n);
     if (n == 0) {
@@ -372,7 +377,7 @@ PUBLIC void *pvalloc(size_t n)
 
 PUBLIC size_t malloc_usable_size(void *start)
 {
-    const memlimits_interposed *functions = __atomic_load_n(&core, __ATOMIC_ACQUIRE);
+    const memlimits_interposed *functions = memlimits_core();
     if (!start)
         return 0;
     return functions && functions->is_own(start) ? functions->usable_size(start)

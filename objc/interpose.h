@@ -43,7 +43,9 @@ typedef struct memlimits_interposer {
 typedef int (*memlimits_interpose_function)(const memlimits_interposed *functions,
                                             memlimits_interposer *out);
 
-/* Within the library: the core, where it serves what this thread asks for now. */
+/* Within the library: the core, once one takes part; and the same, where it serves what this thread
+ * asks for now. */
+const memlimits_interposed *memlimits_core(void);
 const memlimits_interposed *memlimits_taking_part(void);
 /* And around a fork what guards the mappings. */
 void memlimits_lock_maps(void);

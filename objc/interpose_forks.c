@@ -14,7 +14,7 @@ static __thread const memlimits_interposed *held __attribute__((tls_model("initi
 
 static void prepare(void)
 {
-    held = memlimits_taking_part();
+    held = memlimits_core();
     if (held)
         held->before_fork();
     memlimits_lock_maps();

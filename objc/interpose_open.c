@@ -15,5 +15,5 @@ __attribute__((visibility("default"))) void *dlopen(const char *path, int mode)
         *(void **)&next = dlsym(RTLD_NEXT, "dlopen");
         __atomic_store_n(&libc_dlopen, next, __ATOMIC_RELAXED);
     }
-    return next(path, memlimits_taking_part() ? mode & ~RTLD_DEEPBIND : mode);
+    return next(path, memlimits_core() ? mode & ~RTLD_DEEPBIND : mode);
 }

@@ -34,6 +34,34 @@ def test_a_fork_amid_allocating_threads():
     """)
 
 
+def test_a_fork_by_who_is_aside_from_the_core():
+    """Such as a finalizer, amid what we make for ourselves: its locks are taken all the same."""
+    run("""
+        class Steps(ctypes.Structure):
+            _fields_ = [(name, ctypes.CFUNCTYPE(None)) for name in ("begin", "end", "free")]
+        assert _process.take_part() is None
+        steps, over = Steps(), False
+        assert ctypes.CDLL(None).memlimits_interpose(None, ctypes.byref(steps))
+        def work():
+            while not over:
+                free(malloc(3 * MIB)); free(malloc(100_000))
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads: thread.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(60):
+                steps.begin()
+                child = os.fork()
+                steps.end()
+                if child == 0:
+                    for i in range(23): free(malloc(1 << i))
+                    os._exit(7)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        over = True
+        for thread in threads: thread.join()
+    """)
+
+
 # Initialised before all others, so that its handlers run while our locks are held.
 FIRST = "-Wl,-z,initfirst"
 
