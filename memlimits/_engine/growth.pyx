@@ -24,8 +24,8 @@ from memlimits._engine.waiting cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    LARGEST_SLAB_BLOCK, cache_add, cache_coarse, cache_find_purgeable, cache_least_growth,
-    cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
+    LARGEST_SLAB_BLOCK, cache_add, cache_coarse, cache_find_purgeable, cache_growth,
+    cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
     DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_mine, heap_of, heap_serve_fresh,
@@ -364,6 +364,8 @@ cdef uint64_t comfortable(Core *core, uint64_t n) noexcept nogil:
     """Bytes to ask the device for, where no limit is in the way."""
     cdef Heap *mine = heap_mine(&core.heaps)
     cdef uint64_t growth
+    if n > LARGEST_SLAB_BLOCK:
+        return cache_growth(core.page_size, n)
     pthread_mutex_lock(&core.heaps.lock)
     growth = heaps_growth(mine, n, limits_most_footprint(&core.limits))
     pthread_mutex_unlock(&core.heaps.lock)

@@ -6,7 +6,7 @@ from memlimits._base.sync cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    LARGEST_SLAB_BLOCK, SIZE_CLASSES, cache_capacity, cache_find, cache_growth, cache_largest_idle,
+    SIZE_CLASSES, cache_capacity, cache_find, cache_growth, cache_largest_idle,
     cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed,
 )
 from memlimits._heap.checks cimport heaps_check
@@ -169,9 +169,7 @@ cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil:
 cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil:
     cdef uint64_t growth = cache_growth(heap.cache.page_size, n)
     cdef int within
-    if n > LARGEST_SLAB_BLOCK or growth <= most // SLAB_PART // max(
-        heap.heaps.threads, <uint64_t> 1
-    ):
+    if growth <= most // SLAB_PART // max(heap.heaps.threads, <uint64_t> 1):
         return growth
     within = owned_lock_enter(&heap.lock, heap_self())
     growth = cache_next_slab(&heap.cache, n)
