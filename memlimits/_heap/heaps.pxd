@@ -48,8 +48,8 @@ cdef extern void heaps_keep_least(Heaps *heaps) noexcept nogil
 # n bytes from this thread's heap, where spare headroom of its own or of others pays for them.
 cdef extern Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil
 
-# Under Heaps.lock: bytes to ask the device for, to serve n bytes in `heap` from a slab, where all may
-# hold `most`.
+# Under Heaps.lock: bytes to ask the device for, to serve n bytes in `heap` from a slab, where all
+# may hold `most`.
 cdef extern uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil
 
 # Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it; from a

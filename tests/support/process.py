@@ -26,6 +26,14 @@ PRELUDE = """
 
     MIB = 1 << 20
 
+    def thread_failed(error, tell=threading.excepthook):
+        # Nobody looks at a thread's end: it is the program's.
+        tell(error)
+        sys.stderr.flush()
+        os._exit(9)
+
+    threading.excepthook = thread_failed
+
     def proc(key, file="/proc/self/status"):
         with open(file) as text:
             return int(text.read().split(key + ":")[1].split()[0]) * 1024
