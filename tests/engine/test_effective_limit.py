@@ -214,6 +214,7 @@ def test_the_open_budgets_are_candidates():
     """)
 
 
+@pytest.mark.host
 @pytest.mark.skipif("t" in sys.abiflags, reason="objects are mimalloc's: nothing is kept back")
 def test_what_is_kept_back_for_errors_is_the_memory_limits():
     run_fits("""

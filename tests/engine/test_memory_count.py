@@ -243,6 +243,7 @@ def test_it_holds_for_numpy_and_for_what_grows():
     """)
 
 
+@pytest.mark.host
 def test_what_grows_is_looked_at_itself():
     """All of it is touched: only what it grows by is more than the process holds."""
     counting("""
