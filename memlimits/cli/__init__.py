@@ -58,7 +58,7 @@ def _parse(argv: "Sequence[str]") -> "Namespace":
     import memlimits
 
     parser = argparse.ArgumentParser(
-        prog="memlimits", description="Memory limits for arrays.", allow_abbrev=False
+        prog="memlimits", description="Memory limits for Python programs.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"memlimits {memlimits.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
