@@ -11,7 +11,7 @@ from memlimits._heap.cache cimport (
 from memlimits._heap.heap cimport (
     BOUND, DONE, Heap, Outcome, heap_extend, heap_find_part, heap_take_part,
 )
-from memlimits._heap.pagemap cimport pagemap_add, pagemap_in_one_node
+from memlimits._heap.pagemap cimport pagemap_add, pagemap_reach
 from memlimits._heap.resource cimport (
     OUTSIDE, PART, resource_adopt, resource_destroy, resource_new,
 )
@@ -60,22 +60,26 @@ cdef bint parts_extend(Core *core, Resource *resource, uint64_t n) noexcept nogi
 # ---- where a limit is in the way ----
 
 cdef bint can_cut(const Core *core, const Resource *resource) noexcept nogil:
-    # Nobody looks for what is being wired, nor is its buffer to change. Another node of the page
-    # map might not be to be had.
+    # Nobody looks for what is being wired, nor is its buffer to change.
     return (
         resource.use == PART and resource.given < resource.bytes
         and resource.wiring == OUTSIDE and resource.taker == NULL
-        and pagemap_in_one_node(resource.base, resource.bytes)
         and core.limits.cache + resource.bytes - resource.given <= limits_cache_limit(&core.limits))
 
 
 cdef bint cut(Core *core, Resource *resource) noexcept nogil:
     cdef Cache *cache = <Cache *> resource.home
     cdef uint64_t n = resource.bytes - resource.given
+    cdef uint64_t mapped = cache_mapped(core.page_size, resource.given)
+    cdef uint64_t rest_mapped = cache_mapped(core.page_size, n)
     cdef Resource *rest = resource_new()
     cdef mlim_buffer *buffer = NULL
     cdef mlim_status status = MLIM_NO_MEMORY
-    if rest != NULL:
+    # Once it is split it stays so: what can fail comes first.
+    if (
+        rest != NULL and pagemap_reach(&core.pages, resource.base, mapped)
+        and pagemap_reach(&core.pages, resource.base + resource.given, rest_mapped)
+    ):
         own_begin()
         status = mlim_buffer_split(resource.buffer, resource.given, &buffer, NULL)
         own_end()
@@ -90,8 +94,8 @@ cdef bint cut(Core *core, Resource *resource) noexcept nogil:
     resource.bytes = resource.given
     resource.bin = bin_of(resource.bytes)
     # What is short is found by each of its pages.
-    pagemap_add(&core.pages, resource, cache_mapped(core.page_size, resource.bytes), NULL)
-    pagemap_add(&core.pages, rest, cache_mapped(core.page_size, n), NULL)
+    pagemap_add(&core.pages, resource, mapped, NULL)
+    pagemap_add(&core.pages, rest, rest_mapped, NULL)
     core_hold(core, rest)
     cache_add(cache, rest)
     core_note(core)

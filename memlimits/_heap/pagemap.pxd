@@ -30,6 +30,9 @@ cdef extern int pagemap_add(
     PageMap *pages, Resource *resource, uint64_t n, void *spare) noexcept nogil
 # A node to spare. NULL without memory.
 cdef extern void *pagemap_spare(PageMap *pages) noexcept nogil
+# Makes the nodes of the first and the last byte of [base, base + n): what then is added there, and is
+# no longer than a node reaches, cannot fail. False without memory.
+cdef extern bint pagemap_reach(PageMap *pages, const char *base, uint64_t n) noexcept nogil
 cdef extern void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
 # The page of one address finds a resource, or none with NULL. -1 without memory; never with NULL.
 cdef extern int pagemap_set(
@@ -40,10 +43,6 @@ cdef inline Resource *pagemap_find(const PageMap *pages, const void *address) no
     cdef uint64_t page = <uint64_t> address >> PAGE_BITS
     cdef void **node = <void **> load_acquire(&pages.root[page >> LEVEL_BITS & (FANOUT - 1)])
     return NULL if node == NULL else <Resource *> load_acquire(&node[page & (FANOUT - 1)])
-
-# Whether one node knows all pages of [base, base + n): if it knows the first, none needs memory.
-cdef inline bint pagemap_in_one_node(const char *base, uint64_t n) noexcept nogil:
-    return (<uint64_t> base ^ (<uint64_t> base + n - 1)) >> (PAGE_BITS + LEVEL_BITS) == 0
 
 # The resource of a block of ours; NULL for any other address that somebody holds, and for NULL.
 cdef inline Resource *pagemap_find_any(

@@ -57,6 +57,11 @@ cdef int pagemap_add(
     return 0
 
 
+cdef bint pagemap_reach(PageMap *pages, const char *base, uint64_t n) noexcept nogil:
+    cdef uint64_t start = <uint64_t> base
+    return entry(pages, start, True) != NULL and entry(pages, start + n - 1, True) != NULL
+
+
 cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
     cdef uint64_t page
     for page in range(n >> PAGE_BITS):

@@ -177,11 +177,18 @@ def test_a_short_block_gets_a_long_one_only_where_such_a_block_had_it(blocks):
     assert blocks.resize(short, 80 * KIB) == idle
 
 
-def test_what_is_behind_a_block_goes_back_where_growth_has_to_return_idle_memory():
+@pytest.mark.parametrize("spans", [False, True])
+def test_what_is_behind_a_block_goes_back_where_growth_has_to_return_idle_memory(spans):
+    """Also where the page map has two nodes for it, of 1 GiB each."""
     run(f"""
         sys.path.append({str(TESTS)!r})
         from support.functions import holds, malloc, free, realloc, write
-        idle, block = malloc(15 * MIB), malloc(300 << 10)
+        others = {{malloc(15 * MIB) for _ in range(70)}}
+        idle = next(b for b in others if ((b ^ b + 15 * MIB - 1) >> 30 != 0) == {spans})
+        for address in others - {{idle}}:
+            free(address)
+        memlimits.clear_cache()
+        block = malloc(300 << 10)
         write(block, 300 << 10)
         free(idle)
         block = realloc(block, 400 << 10)
