@@ -126,8 +126,12 @@ cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept 
 
 
 cdef uint64_t most_kept(const Limits *limits) noexcept nogil:
-    """The footprint that nothing idle has to go for: with what nobody has touched besides."""
-    return saturating_add(limits_unreserved(limits, UINT64_MAX, 0), limits.untouched)
+    """The footprint that nothing idle has to go for: with what nobody has touched besides.
+
+    Short blocks may have some of what is kept back, and what they leave stays: else a slab that
+    comes and goes would each time.
+    """
+    return saturating_add(limits_unreserved(limits, 0, 0), limits.untouched)
 
 
 cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:

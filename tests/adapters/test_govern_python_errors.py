@@ -82,6 +82,24 @@ except MemoryError:
     )
 
 
+def test_what_comes_and_goes_is_kept_where_only_short_blocks_may_have_more():
+    """They may have a quarter of the 7 MiB. What is idle there serves the next, and is not returned."""
+    run(
+        """
+held = []
+while memlimits.stats().footprint < 57 * MIB + MIB // 8:
+    held.append(bytes(100 << 10))
+before = memlimits.stats()
+for n in range(1000):
+    bytes(3000)
+after = memlimits.stats()
+assert 57 * MIB < after.footprint < 59 * MIB and after.refusals == 0
+assert after.misses - before.misses < 10, (before, after)
+""",
+        limit=64,
+    )
+
+
 @pytest.mark.parametrize("limit", LIMITS)
 def test_an_error_that_is_caught_and_logged(limit):
     """Again and again: what is kept back is kept again once there is room."""
@@ -229,16 +247,25 @@ assert memlimits.stats().refusals == 1 and memlimits.stats().reserved == 0
 
 @pytest.mark.parametrize("limit", [50, 60])
 def test_threads_are_started_until_one_is_refused(limit):
-    """By who starts it: a thread that is refused before it says that it runs is waited for."""
+    """By who starts it, who asks for less, so a thread that starts has what is kept back.
+
+    One that is refused before it says that it runs is waited for.
+    """
     run(
         """
 import faulthandler, threading, time
-faulthandler.dump_traceback_later(60, exit=True)
+faulthandler.dump_traceback_later(30, exit=True)
+held = []
+# Beside the 7 MiB there is no room for a slab then, nor for an arena.
+while memlimits.stats().footprint < memlimits.get_memory_limit() - 5 * MIB - 320 * 1024:
+    held.append(bytes(20 << 10))
+started = 0
 try:
     while True:
         threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+        started += 1
 except (MemoryError, RuntimeError) as error:
-    assert memlimits.errors.is_refusal(error)
+    assert started and memlimits.errors.is_refusal(error)
 """,
         limit,
     )
