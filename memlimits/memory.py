@@ -213,7 +213,8 @@ def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> st
         ``"guideline"``, the default and what MLX documents: it is given as long as the system has
         the memory. ``"strict"``: it is refused. ``"wait"``: it waits, without the GIL, until others
         have freed enough, and is refused when the time is up. Whatever the policy, memory that the
-        system does not have is refused; under ``"wait"`` that waits, too.
+        system does not have is refused; under ``"wait"`` that waits, too. Python's objects under
+        `govern_python` cannot wait, since that keeps the GIL.
     timeout : float, optional
         Seconds that a request waits under ``"wait"``, from 0 to 1e9; by default 60, or what
         `policy` has brought along.

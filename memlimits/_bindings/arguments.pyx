@@ -37,7 +37,7 @@ cdef uint64_t as_limit(object value, str name) except? 0:
     cdef int overflow = 0
     cdef int64_t number
     if not PyLong_CheckExact(value):
-        value = as_integer(value, name, "in bytes")
+        value = as_integer(value, name, "in bytes, from 2**63 on for none")
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow > 0 and value <= UINT64_MAX:
         return value

@@ -65,12 +65,16 @@ def what_is_meant_by(name: str) -> str:
     """Return a line on what may be meant by a script that does not exist, or nothing."""
     if name.startswith("python"):
         return f"\nLeave {name!r} out: its options and the program follow `memlimits run` directly"
-    if not name.isidentifier():
-        return ""
-    spec = PathFinder.find_spec(name, None)
+    spec = PathFinder.find_spec(name, None) if name.isidentifier() else None
     if spec is not None and spec.submodule_search_locations is not None:
         spec = PathFinder.find_spec(f"{name}.__main__", spec.submodule_search_locations)
-    return "" if spec is None else f"\nTo run the module: memlimits run -m {name}"
+    if spec is not None:
+        return f"\nTo run the module: memlimits run -m {name}"
+    if os.sep not in name and any(
+        os.access(os.path.join(place, name), os.X_OK) for place in os.get_exec_path()
+    ):
+        return f"\n{name!r} is a command, and what runs here is Python: a script, -m or -c"
+    return ""
 
 
 def start(program: Program, adopt: "Callable[[], object]") -> None:
