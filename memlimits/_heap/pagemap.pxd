@@ -30,8 +30,8 @@ cdef extern int pagemap_add(
     PageMap *pages, Resource *resource, uint64_t n, void *spare) noexcept nogil
 # A node to spare. NULL without memory.
 cdef extern void *pagemap_spare(PageMap *pages) noexcept nogil
-# Makes the nodes of the first and the last byte of [base, base + n): what then is added there, and is
-# no longer than a node reaches, cannot fail. False without memory.
+# Makes the nodes of the first and the last byte of [base, base + n): what then is added there, and
+# is no longer than a node reaches, cannot fail. False without memory.
 cdef extern bint pagemap_reach(PageMap *pages, const char *base, uint64_t n) noexcept nogil
 cdef extern void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
 # The page of one address finds a resource, or none with NULL. -1 without memory; never with NULL.

@@ -83,7 +83,7 @@ except MemoryError:
 
 
 def test_what_comes_and_goes_is_kept_where_only_short_blocks_may_have_more():
-    """They may have a quarter of the 7 MiB. What is idle there serves the next, and is not returned."""
+    """They may have a quarter of the 7 MiB. What is idle there serves the next."""
     run(
         """
 held = []

@@ -370,7 +370,8 @@ def test_an_option_that_the_interpreter_refuses(run):
         ("nonesuch", "No such file or directory\n"),
         ("nonesuch.py", "No such file or directory\n"),
         ("./pytest", "No such file or directory\n"),
-        ("sh", "\nmemlimits: 'sh' is a command, and what runs here is Python: a script, -m or -c\n"),
+        ("sh", "\nmemlimits: 'sh' is a command, and what runs here is Python: a script, -m or "
+               "-c\n"),
         ("python3", "\nmemlimits: Leave 'python3' out: its options and the program follow "
                     "`memlimits run` directly\n"),
     ],
