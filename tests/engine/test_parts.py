@@ -183,7 +183,8 @@ def test_what_is_behind_a_block_goes_back_where_growth_has_to_return_idle_memory
     run(f"""
         sys.path.append({str(TESTS)!r})
         from support.functions import holds, malloc, free, realloc, write
-        others = {{malloc(15 * MIB) for _ in range(70)}}
+        # Where one node ends beside a block, the next ends within one.
+        others = {{malloc(15 * MIB) for _ in range(140)}}
         idle = next(b for b in others if ((b ^ b + 15 * MIB - 1) >> 30 != 0) == {spans})
         for address in others - {{idle}}:
             free(address)
