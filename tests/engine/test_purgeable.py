@@ -26,12 +26,13 @@ SIZE = 8 * MIB
 def purgeable_bytes(block):
     """By the stand-in for Metal, or by the kernel in the block's mapping.
 
-    The kernel takes note of a batch of pages at a time: a last few may be missing.
+    The kernel takes note of a batch of pages at a time, of up to 31 on each processor that the
+    thread ran on: a last few may be missing.
     """
     if stand_in():
         return block[1] if is_purgeable_at(block[0]) else 0
     found = lazily_free(block[0])
-    return block[1] if block[1] - 128 * KIB <= found < block[1] else found
+    return block[1] if block[1] - 512 * KIB <= found < block[1] else found
 
 
 def held(places):
