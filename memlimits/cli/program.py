@@ -70,9 +70,9 @@ def what_is_meant_by(name: str) -> str:
         spec = PathFinder.find_spec(f"{name}.__main__", spec.submodule_search_locations)
     if spec is not None:
         return f"\nTo run the module: memlimits run -m {name}"
-    if os.sep not in name and any(
-        os.access(os.path.join(place, name), os.X_OK) for place in os.get_exec_path()
-    ):
+    import shutil  # what a program that is found does without
+
+    if shutil.which(name) is not None:
         return f"\n{name!r} is a command, and what runs here is Python: a script, -m or -c"
     return ""
 
