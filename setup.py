@@ -24,6 +24,7 @@ from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.modified import newer_group
 
 OLDEST_MACOS = "13.3"
@@ -247,6 +248,28 @@ class BuildExtensions(build_ext):
         super().build_extension(linked)
 
 
+class BuildPython(build_py):
+    """Puts what Python runs as it starts beside the package, where Python looks for that."""
+
+    def run(self):
+        super().run()
+        # The sources stay where they are then, and only what is written to the latter is installed.
+        folder = self.get_finalized_command("install").install_lib if self.editable_mode else None
+        for path in hooks():
+            self.copy_file(path, os.path.join(folder or self.build_lib, os.path.basename(path)))
+
+    def get_source_files(self):
+        return [*super().get_source_files(), *sorted(glob("hook/*"))]
+
+
+def hooks():
+    """The files of hook/ for this version. From 3.15 on Python runs a .start in a .pth's place."""
+    names = ["_memlimits_start.py", "memlimits.pth"]
+    if sys.version_info >= (3, 15):
+        names.append("memlimits.start")
+    return [f"hook/{name}" for name in names]
+
+
 Options.warning_errors = True
 
 setup(
@@ -255,6 +278,6 @@ setup(
         *map(extension, ALONE),
         *INTERPOSED,
     ],
-    cmdclass={"build_ext": BuildExtensions},
+    cmdclass={"build_ext": BuildExtensions, "build_py": BuildPython},
     options={"build": {"build_base": VARIANT}},
 )

@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from memlimits.adapters._numpy import empty, govern_numpy, zeros
     from memlimits.adapters._process import govern_malloc
     from memlimits.adapters._python import govern_python
+    from memlimits.adapters.children import govern_children
 
 __version__ = "0.1.0"
 
@@ -140,6 +141,7 @@ __all__ = [
     "get_pressure_trim",
     "get_wired_limit",
     "get_wired_memory",
+    "govern_children",
     "govern_malloc",
     "govern_numpy",
     "govern_python",
@@ -189,6 +191,11 @@ def __getattr__(name: str) -> object:
             if module.startswith(f"{name}."):
                 setattr(room, module.rpartition(".")[2], sys.modules[f"memlimits.{module}"])
         return room
+    if name == "govern_children":
+        from memlimits.adapters import children
+
+        globals()[name] = children.govern_children
+        return globals()[name]
     if name == "govern_malloc":
         globals()[name] = _modules.for_process().govern_malloc
         return globals()[name]

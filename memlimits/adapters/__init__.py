@@ -1,9 +1,10 @@
-"""Other libraries' memory.
+"""Other libraries' memory, and other processes'.
 
 `_numpy` is the C side of NumPy's handler, and arrays that own memlimits' memory: made over NumPy
 when `govern_numpy`, `empty` or `zeros` is first used. `_python` stands in the place of CPython's
-allocators; `_governing` is what ends either. Nothing here but `_numpy` imports a library that the
-program has not imported, and nothing in the rooms below names an adapter.
+allocators; `_governing` is what ends either. `children` has Pythons that are started from here
+govern themselves. Nothing here but `_numpy` imports a library that the program has not imported,
+and nothing in the rooms below names an adapter.
 """
 
 import sys

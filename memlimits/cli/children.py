@@ -1,7 +1,9 @@
-"""What can be told of child processes when the program has ended."""
+"""What can be told of Pythons below this one when the program has ended."""
 
 import os
 import sys
+
+from memlimits.adapters import children
 
 # Each is imported when the first process is started that way.
 _STARTED_ANEW = (
@@ -14,13 +16,68 @@ _STARTED_ANEW = (
 def why_children_are_not_governed() -> "str | None":
     """Say that Pythons were not governed which were started below this one, or may have been.
 
-    A forked child is governed. None where no other has run, as far as can be told: a child that
-    took next to no time, or runs on, is not seen.
+    None where no other has run, as far as can be told: of what has ended nothing is known but that
+    it took time, and what was started by a child that has ended is not known to be below.
     """
-    if any(name.endswith(_STARTED_ANEW) for name in sys.modules):
-        return "worker processes were started anew (spawn, forkserver, loky), not governed"
+    count = len(without_memlimits())
+    if count:
+        processes = "process" if count == 1 else "processes"
+        return f"{count} Python {processes} below ran without memlimits at the end, not governed"
+    anew = any(name.endswith(_STARTED_ANEW) for name in sys.modules)
+    if anew and not children.hook_is_there():
+        return (
+            "worker processes were started anew (spawn, forkserver, loky), not governed: memlimits "
+            "is not installed where Python looks for it when it starts"
+        )
     times = os.times()
     # Without this one a program can but fork, or use os.system and the like.
-    if "_posixsubprocess" in sys.modules and times.children_user + times.children_system > 0:
-        return "child processes ran: a Python among them that was not forked was not governed"
+    started = "_posixsubprocess" in sys.modules and not anew
+    if started and times.children_user + times.children_system > 0:
+        return "child processes ran: a Python among them without memlimits was not governed"
     return None
+
+
+def without_memlimits() -> "list[int]":
+    """Return the live processes below this one that are Pythons and have not loaded memlimits."""
+    return [pid for pid in _below(os.getpid()) if _is_python_without_memlimits(pid)]
+
+
+def _below(pid: int) -> "list[int]":
+    by_parent: dict[int, list[int]] = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    for name in names:
+        if name.isdigit():
+            # The fields after the command's name, which may have anything in it: state, parent.
+            fields = _read(f"/proc/{name}/stat").rpartition(b")")[2].split()
+            if len(fields) > 1 and fields[0] != b"Z":
+                by_parent.setdefault(int(fields[1]), []).append(int(name))
+    found: list[int] = []
+    left = [pid]
+    while left:
+        below = by_parent.get(left.pop(), [])
+        found += below
+        left += below
+    return found
+
+
+def _is_python_without_memlimits(pid: int) -> bool:
+    try:
+        name = os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+    except OSError:  # It is gone, or another user's.
+        return False
+    files = _read(f"/proc/{pid}/maps")
+    # A program that embeds Python has it as a library.
+    python = name.startswith("python") or b"/libpython" in files
+    return python and b"/memlimits/_modules." not in files
+
+
+def _read(path: str) -> bytes:
+    """Return what a file has; nothing where its process is gone, or another user's."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""

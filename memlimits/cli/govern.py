@@ -1,9 +1,10 @@
-"""How much of a program's memory ``memlimits run`` governs."""
+"""How much of a program's memory ``memlimits run`` governs, or what starts below it."""
 
 import os
 
 import memlimits
 from memlimits import _modules
+from memlimits.adapters import children
 from memlimits.cli import _imports
 from memlimits.cli.streams import say
 
@@ -11,10 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Each governs what those before it do, and more.
-LEVELS = ("numpy", "python", "all")
-# What the program finds in LD_PRELOAD, while the command starts itself anew with more there.
-_KEPT = "_MEMLIMITS_LD_PRELOAD"
+# Set while the command starts itself anew with more in LD_PRELOAD: the loader may look at none.
+_STARTED_ANEW = "_MEMLIMITS_STARTED_ANEW"
 
 
 def default() -> str:
@@ -28,21 +27,16 @@ def preloading(level: str, environ: "Mapping[str, str]") -> "dict[str, str] | No
 
     None where it need not, or was asked to already.
     """
-    library = os.path.join(os.path.dirname(memlimits.__file__), "lib", "libinterpose.so")
-    if level != "all" or _KEPT in environ or not os.path.exists(library):
+    if level != "all" or _STARTED_ANEW in environ or children.is_preloaded(environ):
         return None
-    if " " in library or ":" in library:
-        return None  # The loader takes it for several.
-    before = environ.get("LD_PRELOAD", "")
-    both = f"{before}:{library}" if before else library
-    return {**environ, _KEPT: before, "LD_PRELOAD": both}
+    anew = dict(environ)
+    children.preload(anew)
+    return {**anew, _STARTED_ANEW: "1"} if children.is_preloaded(anew) else None
 
 
 def put_in_force(level: str) -> str:
-    """Have as much be governed from now on, for good; return what is.
-
-    The variables of the environment are the program's then.
-    """
+    """Have as much be governed from now on, for good; return what is."""
+    os.environ.pop(_STARTED_ANEW, None)
     if level == "all":
         level = _govern_malloc()
     if level != "numpy" and not _govern_python():
@@ -53,7 +47,6 @@ def put_in_force(level: str) -> str:
 
 
 def _govern_malloc() -> str:
-    _restore(os.environ)
     why_not = _modules.for_process().take_part()
     if why_not is not None:
         say(f"malloc is not governed: {why_not}; as with --govern python")
@@ -61,15 +54,6 @@ def _govern_malloc() -> str:
     # Its own allocators go past malloc.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     return "all"
-
-
-def _restore(environ: "os._Environ[str]") -> None:
-    """Let the program, and what it starts, find what the user had put there."""
-    before = environ.pop(_KEPT, None)
-    if before:
-        environ["LD_PRELOAD"] = before
-    elif before is not None:
-        environ.pop("LD_PRELOAD", None)
 
 
 def _govern_python() -> bool:

@@ -4,8 +4,9 @@ import sys
 
 from memlimits import memory
 from memlimits._bindings.allocator import COUNTS, POLICIES
-from memlimits.cli.govern import LEVELS
+from memlimits.adapters.children import LEVELS, VARIABLE
 from memlimits.cli.sizes import FORM, parse_size
+from memlimits.errors import NO_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -299,6 +300,38 @@ def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     options.timeout = None  # A variable says how long to wait where something waits.
 
 
+def inherit(options: Options, settings: "Mapping[str, Any]") -> None:
+    """Have what is not given be as it is for the process above, whose children are governed.
+
+    Parameters
+    ----------
+    settings : mapping of str to object
+        What `memlimits.adapters.children.read` returns.
+    """
+    # Each of these has a default that goes by the one before.
+    policy = {} if options.memory_limit is not None else settings
+    count = {} if options.govern is not None else settings
+    waits = (options.policy or policy.get("policy")) == "wait" and options.policy is None
+    for name, value in (
+        ("count", count.get("count")),
+        ("policy", policy.get("policy")),
+        ("timeout", settings.get("timeout") if waits else None),
+        ("memory_limit", settings.get("memory_limit")),
+        ("cache_limit", settings.get("cache_limit")),
+        ("govern", settings.get("level")),
+    ):
+        if value is None or getattr(options, name) is not None:
+            continue
+        setattr(options, name, value)
+        options.ours.append(f"--{name.replace('_', '-')}={_as_written(value)}")
+
+
+def _as_written(value: object) -> str:
+    if not isinstance(value, int):
+        return str(value)
+    return "infinity" if value >= NO_LIMIT else f"{value}B"
+
+
 def misplaced(options: Options) -> str:
     """Return an option of ours among the program's words, where none stands before; or ""."""
     ours = ("--memory-limit", "--cache-limit", "--wired-limit")
@@ -317,7 +350,7 @@ def unknown_variables(environ: "Mapping[str, str]") -> "list[str]":
     unknown = [
         name
         for name in environ
-        if name.startswith("MEMLIMITS_") and name not in names and name not in _OF_THE_BUILD
+        if name.startswith("MEMLIMITS_") and name not in (*names, *_OF_THE_BUILD, VARIABLE)
     ]
     if not unknown:
         return []

@@ -7,6 +7,7 @@ from _frozen_importlib import BuiltinImporter
 from _frozen_importlib_external import PathFinder
 
 from memlimits.cli import _start
+from memlimits.cli.modules import let_go_of_modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def adopt(program: Program, orig_argv: "list[str]", known: "frozenset[str]") -> 
     if program.path0 is not None:
         sys.path.insert(0, program.path0)
     _clear_main()
-    _let_go_of_modules(known)
+    let_go_of_modules(known)
 
 
 def _working_directory() -> "str | None":
@@ -173,18 +174,3 @@ def _clear_main() -> None:
     if sys.version_info < (3, 14):
         names["__annotations__"] = {}
     names["__builtins__"] = builtins
-
-
-def _let_go_of_modules(known: "frozenset[str]") -> None:
-    """Forget what the command imported, so that the program gets its own modules of such names.
-
-    The library stays: there is one allocator a process.
-    """
-    for name in sys.modules.keys() - known:
-        stays = name.startswith(_LIBRARY) and not name.startswith("memlimits.cli")
-        if not stays and name not in sys.builtin_module_names:
-            del sys.modules[name]
-
-
-# And what Cython's modules share.
-_LIBRARY = ("memlimits", "_cython_", "cython_runtime")

@@ -6,6 +6,7 @@ import sys
 
 import memlimits
 from memlimits import _modules
+from memlimits.adapters import children
 from memlimits.cli import govern, options, program
 from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
@@ -47,10 +48,14 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
         raise CommandError(str(error)) from None
     except options.UsageError as error:
         options.fail(str(error))
+    # Where a command above this one governs it: what it says comes in the place of that.
+    if children.inherited is not None:
+        options.inherit(wanted, children.inherited)
     level = wanted.govern or govern.default()
-    preloading = govern.preloading(level, os.environ)
-    if wanted.python or preloading:
-        _restart(wanted, argv, preloading or os.environ)
+    environ = {name: text for name, text in os.environ.items() if name != children.VARIABLE}
+    preloading = govern.preloading(level, environ)
+    if wanted.python or preloading or children.inherited is not None:
+        _restart(wanted, argv, preloading or environ)
     for sentence in options.unknown_variables(os.environ):
         say(f"warning: {sentence}")
     if word := options.misplaced(wanted):
@@ -70,6 +75,9 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     notes.say_at_once(not wanted.quiet and sys.__stderr__ is not None)
     report.level = govern.put_in_force(level)
     memlimits.set_memory_count(wanted.count or _COUNTS[report.level])
+    if report.level != "all":
+        children.preload_no_more(os.environ)
+    children.pass_on(report.level, quiet=wanted.quiet)
     orig_argv = [*_interpreters_words(argv), *wanted.program]
     program.start(found, lambda: program.adopt(found, orig_argv, known))
 

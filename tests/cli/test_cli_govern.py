@@ -83,8 +83,11 @@ def test_what_malloc_is_refused_is_null_and_said_at_once(tmp_path):
 def test_the_program_finds_its_environment_and_words_as_they_were(tmp_path):
     show = """
         import os, sys
-        print({name: value for name, value in os.environ.items() if "MEMLIMITS" in name})
-        print(os.environ.get("LD_PRELOAD"), sys.argv, sys.flags.optimize, __name__, __debug__)
+        ours = {name: value for name, value in os.environ.items() if "MEMLIMITS" in name}
+        level = ours.pop("MEMLIMITS_CHILDREN").rpartition("level=")[2]
+        preloaded = os.environ.get("LD_PRELOAD", "None").rpartition("/")[2]
+        print(ours, level, preloaded)
+        print(sys.argv, sys.flags.optimize, __name__, __debug__)
         print(os.environ.get("ARROW_DEFAULT_MEMORY_POOL"))
         """
     environment = {name: value for name, value in os.environ.items() if "MEMLIMITS" not in name}
@@ -94,8 +97,8 @@ def test_the_program_finds_its_environment_and_words_as_they_were(tmp_path):
                 cwd=tmp_path, env=environment).stdout.decode().splitlines()
         for level in ("python", "all")
     ]  # fmt: skip
-    assert outputs[0][:2] == outputs[1][:2]
-    assert outputs[0][1].startswith("None ['program.py', '--govern', 'x', ''] 1 __main__ False")
+    assert [lines[0] for lines in outputs] == ["{} python None", "{} all libinterpose.so"]
+    assert outputs[0][1] == outputs[1][1] == "['program.py', '--govern', 'x', ''] 1 __main__ False"
     assert [lines[2] for lines in outputs] == ["None", "system"]
 
 
@@ -106,7 +109,10 @@ def test_what_a_user_preloads_stays_for_what_the_program_starts(tmp_path):
     done = run(
         tmp_path, show, "--govern=all", LD_PRELOAD=libm, ARROW_DEFAULT_MEMORY_POOL="mimalloc"
     )
-    assert done.stdout == f"{libm} mimalloc\n"
+    preloaded, pool = done.stdout.split()
+    assert preloaded.startswith(f"{libm}:/")
+    assert preloaded.endswith("/memlimits/lib/libinterpose.so")
+    assert pool == "mimalloc"
 
 
 @pytest.mark.host
@@ -117,7 +123,7 @@ def test_where_malloc_cannot_be_governed_that_is_said_and_the_rest_is(tmp_path):
         OBJECTS + "; print('went on')",
         "--govern=all",
         "--report=report.json",
-        _MEMLIMITS_LD_PRELOAD="",
+        _MEMLIMITS_STARTED_ANEW="1",
     )
     assert done.stdout == "went on\n"
     assert done.stderr.startswith(

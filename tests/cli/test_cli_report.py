@@ -17,6 +17,7 @@ import pytest
 
 import memlimits
 from memlimits.cli.report import describe
+from support.children import needs_installed
 from support.commands import runner
 from support.units import MIB
 
@@ -349,8 +350,13 @@ def test_devices(run, tmp_path):
     assert done.stderr.endswith(b"full: No space left on device\n")
 
 
-ANEW = b"worker processes were started anew (spawn, forkserver, loky), not governed\n"
-RAN = b"child processes ran: a Python among them that was not forked was not governed\n"
+ANEW = (
+    b"worker processes were started anew (spawn, forkserver, loky), not governed: memlimits is not "
+    b"installed where Python looks for it when it starts\n"
+)
+RAN = b"child processes ran: a Python among them without memlimits was not governed\n"
+# As a memlimits that is imported from a folder has it.
+NOT_INSTALLED = "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
 POOL = """
 import multiprocessing
 def work(n):
@@ -368,14 +374,15 @@ subprocess.run([sys.executable, "-c", "sum(range(10**6))"], check=True)
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        (POOL.format(how="spawn"), ANEW),
-        (POOL.format(how="forkserver"), ANEW),
+        pytest.param(POOL.format(how="spawn"), None, marks=needs_installed),
+        (NOT_INSTALLED + POOL.format(how="spawn"), ANEW),
+        (NOT_INSTALLED + POOL.format(how="forkserver"), ANEW),
         (POOL.format(how="fork"), None),
         (CHILD, RAN),
         ("import subprocess; subprocess.__name__", None),
         ("import os\nif os.fork() == 0:\n    sum(range(10**6))\nelse:\n    os.wait()", None),
     ],
-    ids=["spawn", "forkserver", "fork", "child", "none", "bare fork"],
+    ids=["governed", "spawn", "forkserver", "fork", "child", "none", "bare fork"],
 )
 def test_children_that_were_not_governed_are_told_of(run, tmp_path, source, line):
     done = run(source, "--report=report.json")

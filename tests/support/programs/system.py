@@ -104,11 +104,16 @@ PROGRAMS: dict[str, Program | str | bytes] = {
         print(threading.main_thread().ident == _thread.get_ident(), _thread._count())
         """,
     "context": "import contextvars; print(list(contextvars.copy_context().items()))",
-    "environment": "import os; print(sorted(os.environ.items()))",
+    # But for the variable by which Pythons below are governed.
+    "environment": """
+        import os
+        print(sorted(pair for pair in os.environ.items() if pair[0] != "MEMLIMITS_CHILDREN"))
+        """,
     "environment of a child": """
         import os, subprocess, sys
         code = "import os, sys; print(sorted(os.environ), sys.orig_argv[1:])"
-        subprocess.run([sys.executable, "-c", code])
+        environ = {name: os.environ[name] for name in os.environ if name != "MEMLIMITS_CHILDREN"}
+        subprocess.run([sys.executable, "-c", code], env=environ)
         subprocess.run(["sh", "-c", "echo $0 $#; umask; ulimit -n"])
         """,
     "process": """
