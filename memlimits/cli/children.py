@@ -21,8 +21,8 @@ def why_children_are_not_governed() -> "str | None":
     """
     count = len(without_memlimits())
     if count:
-        processes = "process" if count == 1 else "processes"
-        return f"{count} Python {processes} below ran without memlimits at the end, not governed"
+        below = "process below was" if count == 1 else "processes below were"
+        return f"{count} Python {below} not governed at the end: memlimits was not loaded there"
     anew = any(name.endswith(_STARTED_ANEW) for name in sys.modules)
     if anew and not children.hook_is_there():
         return (

@@ -21,7 +21,7 @@ usage: memlimits run [options] script.py [ARGS...]
 """
 
 HELP = f"""{USAGE}
-Run an unchanged Python program inside memory limits.
+Run an unchanged Python program inside memory limits. Each Python that it starts has the same.
 
 options:
   --memory-limit SIZE   the most memory to hold; strict unless --policy says otherwise
