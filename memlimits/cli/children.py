@@ -19,16 +19,16 @@ def why_children_are_not_governed() -> "str | None":
     None where no other has run, as far as can be told: of what has ended nothing is known but that
     it took time, and what was started by a child that has ended is not known to be below.
     """
-    count = len(without_memlimits())
-    if count:
-        below = "process below was" if count == 1 else "processes below were"
-        return f"{count} Python {below} not governed at the end: memlimits was not loaded there"
     anew = any(name.endswith(_STARTED_ANEW) for name in sys.modules)
     if anew and not children.hook_is_there():
         return (
             "worker processes were started anew (spawn, forkserver, loky), not governed: memlimits "
             "is not installed where Python looks for it when it starts"
         )
+    count = len(without_memlimits())
+    if count:
+        below = "process below was" if count == 1 else "processes below were"
+        return f"{count} Python {below} not governed at the end: memlimits was not loaded there"
     times = os.times()
     # Without this one a program can but fork, or use os.system and the like.
     started = "_posixsubprocess" in sys.modules and not anew
