@@ -85,8 +85,9 @@ if MACOS:
     os.environ.setdefault("MACOSX_DEPLOYMENT_TARGET", deployment_target())
 
 LIBMLIM = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m"))
+LIBMLIM += ["objc/shared.c"]
 # All sources are compiled anew with these.
-DEPENDS = ["setup.py", "objc/mlim.h", f"objc/{DEVICE}.h", "objc/interpose.h"]
+DEPENDS = ["setup.py", "objc/mlim.h", "objc/shared.h", f"objc/{DEVICE}.h", "objc/interpose.h"]
 DEPENDS += ["memlimits/include/memlimits.h"]
 # The C that Cython writes is for any Python, device and compiler.
 GENERATED = "build/cython-lines" if ASSERTIONS else "build/cython"

@@ -18,9 +18,10 @@ LINKED = (
     "_base.own", "_device.readings",
     "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.heap",
     "_heap.checks", "_heap.heaps",
-    "_ledger.limits", "_ledger.accounts", "_ledger.queue", "_ledger.traces",
+    "_ledger.limits", "_ledger.accounts", "_ledger.queue", "_ledger.traces", "_ledger.pool",
+    "_ledger.share",
     "_residency.sets", "_residency.plan", "_residency.pins",
-    "_engine.books", "_engine.core", "_engine.parts", "_engine.controls",
+    "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.members",
     "_engine.settings", "_engine.fork", "_engine.decay", "_engine.pressure", "_engine.system_room",
     "_engine.waiting", "_engine.sentence", "_engine.refusals", "_engine.growth", "_engine.resize",
     "_engine.reservations", "_engine.charging", "_engine.family",
@@ -35,7 +36,7 @@ MADE = (
 # Made when they are first used: what makes the default allocator, and what needs Metal, NumPy or an
 # exception.
 FIRST_USED = (
-    "_bindings.metal", "_bindings.notes", "_malloc",
+    "_bindings.metal", "_bindings.notes", "_bindings.pools", "_malloc",
     "adapters._governing", "adapters._process", "adapters._numpy", "adapters._python",
 )
 # In files of their own.
@@ -104,6 +105,12 @@ def for_metal():
 def for_notes():
     """Return `memlimits._bindings.notes`."""
     return make_once("_bindings.notes")
+
+
+def for_pools():
+    """Return `memlimits._bindings.pools`."""
+    for_c()
+    return make_once("_bindings.pools")
 
 
 def for_process():

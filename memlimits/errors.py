@@ -16,6 +16,7 @@ WHY = {
     "budget": "its budget does not allow it",
     "reservation": "the room within the memory limit is reserved for others",
     "queue": "other threads wait for memory, and come first",
+    "pool": "the limit for all processes of the pool together does not allow it",
 }
 
 _WAY_OUT = {
@@ -27,6 +28,7 @@ _WAY_OUT = {
     "budget": "Free something that was allocated in it, or open it with a higher limit.",
     "reservation": "Free something, raise the limit with set_memory_limit(), or reserve less.",
     "queue": "Free something, or wait longer: set_memory_policy('wait', timeout=...).",
+    "pool": "Free something, here or in another of them, or run fewer at a time.",
     "fork": "Start processes with the 'spawn' method, multiprocessing.set_start_method('spawn').",
 }
 
@@ -54,7 +56,7 @@ class MemoryLimitError(MemoryError):
     requested : int
         Bytes asked for.
     limit : int
-        The memory limit at that moment, in bytes.
+        The memory limit at that moment, or the pool's if that refused, in bytes.
     footprint : int
         Bytes held from the device or being asked of it.
     active : int
@@ -66,8 +68,9 @@ class MemoryLimitError(MemoryError):
     blocked_by : str
         What refused: ``"limit"``, ``"system"``, ``"device"``, ``"max_buffer_length"``,
         ``"resources"``, ``"budget"``, ``"reservation"`` or ``"queue"``: there was room, but others
-        had waited for memory longer; ``"fork"``, which only `last_refusal` tells: `allocate` raises
-        `DeviceError` then; or ``"unknown"`` where it was made from a text.
+        had waited for memory longer; ``"pool"``: all its processes together; ``"fork"``, which only
+        `last_refusal` tells: `allocate` raises `DeviceError` then; or ``"unknown"`` where it was
+        made from a text.
     waited : float
         Seconds that the request waited for others to free memory, under the policy ``"wait"``.
     budget : str or None
@@ -85,6 +88,8 @@ class MemoryLimitError(MemoryError):
     kept_back : int
         Bytes of the limit that were kept back from this request, for the errors that follow a
         refusal.
+    others : int
+        Bytes that the other processes of the pool used, where that refused, else 0.
     """
 
     requested: int = 0
@@ -102,6 +107,7 @@ class MemoryLimitError(MemoryError):
     process: int = 0
     untouched: int = 0
     kept_back: int = 0
+    others: int = 0
 
     def __init__(
         self,
@@ -120,12 +126,14 @@ class MemoryLimitError(MemoryError):
         process: int = 0,
         untouched: int = 0,
         kept_back: int = 0,
+        others: int = 0,
     ) -> None:
         numbers = (limit, footprint, active, cache, slack)
         of_budget = (budget, budget_limit, budget_active)
         if isinstance(requested, int):
             of_process = (counted, process, untouched, kept_back)
-            super().__init__(requested, *numbers, blocked_by, waited, *of_budget, *of_process)
+            of_others = (*of_process, others)
+            super().__init__(requested, *numbers, blocked_by, waited, *of_budget, *of_others)
             self.requested = requested
         else:
             super().__init__(requested)
@@ -136,6 +144,7 @@ class MemoryLimitError(MemoryError):
         self.budget, self.budget_limit, self.budget_active = of_budget
         self.counted, self.process, self.untouched = counted, process, untouched
         self.kept_back = kept_back
+        self.others = others
 
     def __str__(self) -> str:
         if self.blocked_by == _UNKNOWN:
@@ -158,6 +167,8 @@ class MemoryLimitError(MemoryError):
             counted = f", not touched and not counted {self.untouched}"
         if self.kept_back:
             counted += f", kept back for errors {self.kept_back}"
+        if self.blocked_by == "pool":
+            counted += f", other processes {self.others}"
         return (
             f"cannot allocate {self.requested} bytes{waited}: {why}. "
             f"Limit {limit}, footprint {self.footprint} "

@@ -100,7 +100,7 @@ class Stats:
         Allocations refused.
     refusals_by_limit, refusals_by_system, refusals_by_device, refusals_by_max_buffer_length : int
     refusals_by_resources, refusals_by_fork, refusals_by_budget, refusals_by_reservation : int
-    refusals_by_queue : int
+    refusals_by_queue, refusals_by_pool : int
         The same by what refused, as in `MemoryLimitError.blocked_by`.
     wires, wire_failures : int
         Resources that became resident, and that could not although the limit allows it; one counts
@@ -174,6 +174,7 @@ class Stats:
     refusals_by_budget: int
     refusals_by_reservation: int
     refusals_by_queue: int
+    refusals_by_pool: int
     wires: int
     wire_failures: int
     commits: int

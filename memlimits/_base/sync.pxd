@@ -140,3 +140,49 @@ cdef extern from *:
     # Takes `least` and up to half of what is more; all, where there is less.
     int64_t take_atomically(int64_t *from_, int64_t least) nogil
     void store_release(void **place, void *value) nogil
+
+
+# Words that other processes see, too. All who look see what was done in one order.
+cdef extern from *:
+    """
+    /* A test has processes end or stop here. */
+    #ifndef MEMLIMITS_BEFORE_WORD
+    #define MEMLIMITS_BEFORE_WORD
+    #endif
+
+    static inline uint64_t load_word(const uint64_t *word)
+    {
+        MEMLIMITS_BEFORE_WORD
+        return __atomic_load_n(word, __ATOMIC_SEQ_CST);
+    }
+
+    static inline void store_word(uint64_t *word, uint64_t value)
+    {
+        MEMLIMITS_BEFORE_WORD
+        __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+    }
+
+    static inline uint64_t exchange_word(uint64_t *word, uint64_t value)
+    {
+        MEMLIMITS_BEFORE_WORD
+        return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
+    }
+
+    static inline uint64_t add_word(uint64_t *word, uint64_t n)
+    {
+        MEMLIMITS_BEFORE_WORD
+        return __atomic_fetch_add(word, n, __ATOMIC_SEQ_CST);
+    }
+
+    static inline int replace_word(uint64_t *word, uint64_t was, uint64_t value)
+    {
+        MEMLIMITS_BEFORE_WORD
+        return __atomic_compare_exchange_n(word, &was, value, 0, __ATOMIC_SEQ_CST,
+                                           __ATOMIC_SEQ_CST);
+    }
+    """
+    uint64_t load_word(const uint64_t *word) nogil
+    void store_word(uint64_t *word, uint64_t value) nogil
+    uint64_t exchange_word(uint64_t *word, uint64_t value) nogil
+    uint64_t add_word(uint64_t *word, uint64_t n) nogil     # what it was
+    bint replace_word(uint64_t *word, uint64_t was, uint64_t value) nogil

@@ -64,7 +64,7 @@ cdef object refusal_error(Refusal refusal):
         refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
         refusal.budget_limit, refusal.budget_active, COUNTS[<int> refusal.count],
         refusal.process if refusal.count == COUNT_PROCESS else 0, refusal.untouched,
-        refusal.kept_back)
+        refusal.kept_back, refusal.others)
 
 
 # Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it

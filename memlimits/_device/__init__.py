@@ -5,5 +5,5 @@ or makes it purgeable, calls it, and holds none of the heaps' locks. `readings` 
 read the system's files, under the lock that a fork takes: nobody else calls those of `mlim`. The
 turn that a process takes in a control group (`mlim_device_claim`) is kept from a fork by
 `Core.claims`. `device` is the device as Python sees it, the one place where a status becomes an
-exception.
+exception. `shared` is objc/shared.h: a file that processes map together, which is of no device.
 """

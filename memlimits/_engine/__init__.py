@@ -8,11 +8,11 @@ others, for which `sentence` has the words. `resize` makes blocks longer and sho
 pages, `parts` gives what grows step by step room to grow into, `charging` takes blocks on an
 account, `reservations` keep room for what is not asked for yet. `family` is malloc and what belongs
 to it for code that knows nothing of us. `controls` set limits and read counters, `settings` decide
-between setters and open scopes; `decay` and `pressure` give idle memory back; `fork` is the core
-around a fork. `books` sees, in debug and sanitizer builds, whether what is counted is what there
-is.
+between setters and open scopes; `decay` and `pressure` give idle memory back; `members` is the
+process as a member of a pool, with those of others that ended; `fork` is the core around a fork.
+`books` sees, in debug and sanitizer builds, whether what is counted is what there is.
 
-`Settings.mutex` comes first, then the heaps' `owners`, `Residency.mutex`, `Heaps.lock`, the heaps'
-own. "Stopped" means that all of the last are held: counters are exact then. No Python runs under
-any; a caller with the GIL gives it up around what calls the device.
+That of `members` comes first, then `Settings.mutex`, the heaps' `owners`, `Residency.mutex`,
+`Heaps.lock`, the heaps' own. "Stopped" means that all of the last are held: counters are exact
+then. No Python runs under any; a caller with the GIL gives it up around what calls the device.
 """

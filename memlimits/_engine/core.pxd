@@ -20,6 +20,7 @@ from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource
 from memlimits._ledger.accounts cimport Accounts
 from memlimits._ledger.limits cimport Limits
+from memlimits._ledger.pool cimport Pool
 from memlimits._ledger.queue cimport Refusal, Waiter
 from memlimits._ledger.traces cimport Traces
 from memlimits._residency.plan cimport Residency
@@ -40,6 +41,7 @@ cdef struct Core:
     Waiter *queue               # for memory, the next to be served first
     uint64_t wakes              # counts what may let a waiter go on
     Limits limits
+    Pool pool                   # of processes; what others write is atomic
     Accounts accounts
     uint64_t max_buffer_length  # by the last reading; for core_longest
     mlim_process process        # likewise
@@ -123,6 +125,8 @@ cdef inline void check_books(const Core *core) noexcept nogil:
 
 # For growth and decay. Under the lock: a resource is the core's from now on.
 cdef extern void core_hold(Core *core, Resource *resource) noexcept nogil
+# Under the lock: it is not its parent's any more, as it is to be returned, or was resized.
+cdef extern void core_disinherit(Core *core, Resource *resource) noexcept nogil
 # While stopped: takes the oldest idle resources, `enough` bytes of them or all there are, out of
 # the cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
 cdef extern Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil
@@ -136,6 +140,8 @@ cdef extern Resource *core_detach_excess(Core *core) noexcept nogil
 cdef extern void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
 # Under the lock: memory came free, or a limit changed: wakes the next of the queue.
 cdef extern void core_wake(Core *core) noexcept nogil
+# Under the lock: likewise of another process, whose turn it is.
+cdef extern void core_wake_others(Core *core) noexcept nogil
 # Under the lock: wakes whoever waits for pending to fall. While stopped: waits for that.
 cdef extern void core_settle(Core *core) noexcept nogil
 cdef extern void core_wait(Core *core) noexcept nogil

@@ -2,10 +2,12 @@ from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._base.sync cimport (
-    load_acquire, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init,
+    CLOCK_COARSE, load_acquire, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init,
     pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, store_count,
+    time_of,
 )
 from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_discard
+from memlimits._device.shared cimport mlim_shared_wake
 from memlimits._engine.books cimport books_check
 from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_remove, cache_serve
 from memlimits._heap.checks cimport at_most, same
@@ -29,6 +31,8 @@ from memlimits._ledger.limits cimport (
     limits_note_peak, limits_note_process, limits_note_sharers, limits_note_sizes,
     limits_reserve, limits_returned,
 )
+from memlimits._ledger.pool cimport PoolMember, pool_anyone_waits, pool_next
+from memlimits._ledger.share cimport share_reserve, share_settle, share_tell
 from memlimits._residency.plan cimport residency_close, residency_init, residency_release
 
 cdef enum:
@@ -106,6 +110,13 @@ cdef void let_go(Core *core, Resource *resource) noexcept nogil:
     if resource.below != NULL:
         resource.below.above = resource.above
     core.limits.resources -= 1
+    core_disinherit(core, resource)
+
+
+cdef void core_disinherit(Core *core, Resource *resource) noexcept nogil:
+    if resource.inherited:
+        resource.inherited = False
+        core.limits.inherited -= min(resource.bytes, core.limits.inherited)
 
 
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil:
@@ -144,8 +155,19 @@ cdef void core_wake(Core *core) noexcept nogil:
         pthread_cond_signal(&core.queue.turn)
 
 
+cdef void core_wake_others(Core *core) noexcept nogil:
+    cdef uint64_t now = time_of(CLOCK_COARSE)
+    cdef PoolMember *next = NULL
+    if pool_anyone_waits(&core.pool, now):
+        next = pool_next(&core.pool, now)
+    if next != NULL and next != core.pool.mine:
+        mlim_shared_wake(&next.bell)
+
+
 cdef void core_settle(Core *core) noexcept nogil:
     core_wake(core)
+    if share_settle(&core.limits, &core.pool):
+        core_wake_others(core)
     if core.waiters:
         pthread_cond_broadcast(&core.settled)
 
@@ -237,6 +259,8 @@ cdef void core_stop(Core *core) noexcept nogil:
     heaps_stop(&core.heaps)
     core.stopper = mine
     core.limits.begins = heap_begins(mine)
+    if core.pool.mine != NULL:
+        core.limits.others_wait = pool_anyone_waits(&core.pool, time_of(CLOCK_COARSE))
     core_note(core)
     check_books(core)
 
@@ -245,6 +269,7 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
     core_note(core)
     if took:
         limits_note_peak(&core.limits)
+    share_tell(&core.limits, &core.pool)
     heaps_share(&core.heaps, core.stopper, core.takers, limits_headroom(&core.limits),
                 limits_cache_room(&core.limits))
     check_books(core)
@@ -287,6 +312,8 @@ cdef bint discharge(Core *core, Resource *resource, void *start) noexcept nogil:
             heap_put_back(resource)
         reserved = account_discharge(account, n)
         core.limits.reserved += reserved
+        if reserved:
+            share_reserve(&core.limits, &core.pool)
         account_release(&core.accounts, account)
         # Who waits may wait for this.
         core_wake(core)

@@ -9,6 +9,7 @@ from memlimits._device.mlim cimport MLIM_OK, mlim_device_usable
 from memlimits._device.readings cimport device_after_fork, device_before_fork
 from memlimits._engine.controls cimport controls_clear_cache
 from memlimits._engine.core cimport core_wait
+from memlimits._engine.members cimport members_after_fork, members_before_fork
 from memlimits._engine.settings cimport settings_after_fork, settings_before_fork
 from memlimits._heap.heap cimport heap_self
 from memlimits._heap.heaps cimport (
@@ -16,6 +17,9 @@ from memlimits._heap.heaps cimport (
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_forget
+
+cdef enum:
+    WORTH_RETURNING = 1 << 20
 
 cdef Core *core
 cdef Settings *settings
@@ -42,6 +46,7 @@ cdef void take_locks() noexcept nogil:
 
 
 cdef void fork_prepare() noexcept nogil:
+    members_before_fork()
     settings_before_fork(settings)
     take_locks()
 
@@ -83,6 +88,10 @@ cdef void give_locks(bint child) noexcept nogil:
 cdef void fork_resume(int child) noexcept nogil:
     give_locks(child)
     settings_after_fork(settings, child)
+    members_after_fork(child)
+    if not child and core.pool.mine != NULL and core.limits.cache >= WORTH_RETURNING:
+        # Until a slow step starts its thread anew this process does not hear who wants that.
+        controls_clear_cache(core)
 
 
 # ---- who calls them ----
@@ -90,9 +99,11 @@ cdef void fork_resume(int child) noexcept nogil:
 cdef void prepare() noexcept nogil:
     if load_count(&others_follow):
         return
+    members_before_fork()
     settings_before_fork(settings)
     if load_count(&others_follow):
         settings_after_fork(settings, False)
+        members_after_fork(False)
     else:
         take_locks()
 

@@ -13,6 +13,7 @@ from memlimits._engine.core cimport (
     core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
+from memlimits._engine.members cimport members_found, members_seek, members_step
 from memlimits._engine.parts cimport parts_cut, parts_make_room
 from memlimits._engine.pressure cimport pressure_step
 from memlimits._engine.refusals cimport refusals_add, refusals_add_waiter
@@ -36,11 +37,12 @@ from memlimits._heap.resource cimport (
     DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
 )
 from memlimits._ledger.limits cimport (
-    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted, limits_cancel,
-    limits_confirm, limits_easy_growth, limits_keep_back, limits_longest, limits_most_footprint,
-    limits_reserve, limits_set_aside,
+    DEVICE, FORK, LENGTH, NOTHING, POOL, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
+    limits_cancel, limits_confirm, limits_easy_growth, limits_keep_back, limits_longest,
+    limits_most_footprint, limits_reserve, limits_set_aside,
 )
 from memlimits._ledger.queue cimport Waiter
+from memlimits._ledger.share cimport share_draw, share_take
 from memlimits._residency.plan cimport residency_update
 
 cdef enum:
@@ -138,11 +140,13 @@ cdef bint reserve_easily(
     """Growth for which other heaps need not stop; they keep what they have. Else `max_instead`."""
     cdef bint easy
     pthread_mutex_lock(&core.heaps.lock)
+    share_draw(&core.limits, &core.pool, growth, 0)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
-    if easy:
+    if easy and share_take(&core.limits, &core.pool, growth, 0):
         limits_reserve(&core.limits, growth, 0)
     else:
+        easy = False
         longest[0] = max_instead(core, n)
     pthread_mutex_unlock(&core.heaps.lock)
     return easy
@@ -158,12 +162,15 @@ cdef bint decide(
 ) noexcept nogil:
     """The last look and the reservation in one step."""
     cdef uint64_t trim, returned
+    share_draw(&core.limits, &core.pool, growth, waiter.own)
     parts_make_room(core, growth, waiter.own)
     if not room_look(core, growth, waiter.own, &plan.reading, &trim, blocker):
         return False
     if blocker[0] == SYSTEM and parts_cut(core):
         return False
     if not waiter_is_blocked(core, waiter, growth, blocker):
+        if not share_take(&core.limits, &core.pool, growth - min(growth, trim), waiter.own):
+            return False
         limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)
         plan.overrun = limits_reserve(&core.limits, growth, returned) or plan.reading.overruns
@@ -233,6 +240,7 @@ cdef Blocker growth_reserve(
     overrun[0] = False
     memset(reading, 0, sizeof(Reading))
     decay_step(core, AGED_A_STEP)
+    members_step(core)
     if reserve_easily(core, 0, growth[0], &_longest):
         return NOTHING
     growth[0] = least
@@ -243,8 +251,11 @@ cdef Blocker growth_reserve(
         blocker = reserve_growth(core, least, &waiter, &plan)
         if blocker != NOTHING:
             room_end(core, &plan.reading)
+        if blocker == POOL and members_seek(core, &waiter, least, hooks.never_waits):
+            continue
         if blocker == NOTHING or not waiter_waits(core, &waiter, hooks, blocker):
             break
+    members_found(core, &waiter)
     waited = waiter_leave(core, &waiter)
     if blocker != NOTHING:
         return refusals_add_waiter(core, n, blocker, &waiter, waited)
@@ -395,6 +406,7 @@ cdef Blocker growth_miss_with(
     if least > core_longest(core):
         return refusals_add(core, asked, LENGTH)
     decay_step(core, AGED_A_STEP)
+    members_step(core)
     growth = growth if growth <= core_longest(core) else least
     waiter_init(&waiter, least, hooks.keeps)
     waiter.own, waiter.heap, waiter.passes = own[0], hooks.heap, hooks.never_waits
@@ -403,8 +415,11 @@ cdef Blocker growth_miss_with(
         if blocker != NOTHING and least < growth:
             # Where a whole slab does not fit, a page may.
             blocker = grow(core, n, least, &waiter, block)
+        if blocker == POOL and members_seek(core, &waiter, least, hooks.never_waits):
+            continue
         if blocker == NOTHING or not waiter_waits(core, &waiter, hooks, blocker):
             break
+    members_found(core, &waiter)
     waited = waiter_leave(core, &waiter)
     own[0] = waiter.own
     pressure_step(core)

@@ -89,6 +89,7 @@ cdef bint cut(Core *core, Resource *resource) noexcept nogil:
     resource_adopt(rest, buffer, n)
     rest.zeros = False
     rest.lingers, rest.looked_at = resource.lingers, resource.looked_at
+    rest.inherited = resource.inherited
     cache.idle -= n
     cache.parts -= n
     resource.bytes = resource.given

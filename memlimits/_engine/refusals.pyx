@@ -4,7 +4,9 @@ from libc.string cimport memcpy, memset, strcpy
 from memlimits._base.frames cimport code_mark, python_place
 from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.python cimport attached_thread
-from memlimits._base.sync cimport CLOCK_COARSE, pthread_mutex_lock, pthread_mutex_unlock, time_of
+from memlimits._base.sync cimport (
+    CLOCK_COARSE, add_word, pthread_mutex_lock, pthread_mutex_unlock, time_of,
+)
 from memlimits._engine.core cimport core_resume, core_stop
 from memlimits._engine.sentence cimport sentence_say
 from memlimits._ledger.accounts cimport account_blocks
@@ -44,6 +46,9 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     refusal.serial = traces_add(&core.traces, refusal, place, time_of(CLOCK_COARSE))
     core.limits.refusals[<int> refusal.blocked_by] += 1
     core.limits.kept_back = 0
+    if core.pool.mine != NULL:
+        add_word(&core.pool.mine.refusals, 1)
+        add_word(&core.pool.header.refusals, 1)
     core.latest = refusal[0]
     memcpy(mine(), refusal, sizeof(Refusal))
 

@@ -19,6 +19,7 @@ from memlimits._ledger.accounts cimport (
 )
 from memlimits._ledger.limits cimport FORK, LENGTH, NOTHING, QUEUE, Limits, limits_unreserved
 from memlimits._ledger.queue cimport Waiter
+from memlimits._ledger.share cimport share_draw, share_take
 
 
 cdef Blocker reservations_would_fit(
@@ -42,6 +43,7 @@ cdef Blocker reservations_would_fit(
     waiter.own = own
     while True:
         blocker = NOTHING
+        share_draw(&core.limits, &core.pool, growth, own)
         parts_make_room(core, growth, own)
         if growth_could_hit(core, n, account != NULL) or (
             room_look(core, growth, own, &reading, &_trim, &blocker)
@@ -61,6 +63,7 @@ cdef bint set_within_room(
     cdef Limits *limits = &core.limits
     cdef uint64_t n = account_reservation_costs(account, reservation)
     cdef uint64_t trim
+    share_draw(&core.limits, &core.pool, n, 0)
     parts_make_room(core, n, 0)
     if not room_look(core, n, 0, reading, &trim, blocker):
         return False
@@ -70,6 +73,8 @@ cdef bint set_within_room(
         # A guideline lets others pass; but what is not within the limit cannot be kept for anyone.
         blocker[0] = room_ends_at(limits, n)
     if not waiter_is_blocked(core, waiter, n, blocker):
+        if not share_take(&core.limits, &core.pool, n, 0):
+            return False
         account_set_reservation(account, reservation, limits)
         limits.credit = 0       # it was given without regard to this
         detached[0] = core_detach(core, trim)

@@ -35,7 +35,7 @@ cdef bint may_resize(const Core *core, const Resource *resource, uint64_t bytes)
 cdef bint can_resize(const Resource *resource, uint64_t bytes) noexcept nogil:
     """Under the lock. A part has another way to grow, up to its end, and is not made shorter."""
     return (
-        resource.wiring == OUTSIDE and not resource.lingers
+        resource.wiring == OUTSIDE and not resource.lingers and not resource.inherited
         and (resource.use != PART or resource.bytes < bytes and resource.taker == NULL)
         and not resource.bytes < HUGE_ABOVE < bytes)
 

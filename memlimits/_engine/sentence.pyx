@@ -5,7 +5,7 @@ from memlimits._base.lines cimport put, put_grouped, put_size
 from memlimits._base.sync cimport CLOCK_COARSE, load_count, store_count, time_of
 from memlimits._ledger.limits cimport (
     BUDGET, COUNT_PROCESS, COUNT_RESIDENT, DEVICE, FORK, LENGTH, LIMIT, POLICY_GUIDELINE,
-    POLICY_STRICT, QUEUE, RESERVATION, RESOURCES, SYSTEM, Blocker,
+    POLICY_STRICT, POOL, QUEUE, RESERVATION, RESOURCES, SYSTEM, Blocker,
 )
 from memlimits._ledger.queue cimport C_CODE, MALLOC, NUMPY, PYTHON
 
@@ -124,6 +124,8 @@ cdef const char *why(Blocker blocker) noexcept nogil:
         return b"the rest is reserved for others"
     if blocker == QUEUE:
         return b"other threads wait for memory, and come first"
+    if blocker == POOL:
+        return b"the limit for all processes of the pool together does not allow it"
     return b""
 
 
@@ -162,6 +164,9 @@ cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
     put_limit(line, refusal)
     put(line, b", in use ")
     put_size(line, refusal.active + refusal.cache + refusal.slack)
+    if refusal.blocked_by == POOL:
+        put(line, b", by other processes ")
+        put_size(line, refusal.others)
     if refusal.count == COUNT_PROCESS:
         put(line, b", the process holds ")
         put_size(line, refusal.process)

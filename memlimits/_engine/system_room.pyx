@@ -16,10 +16,10 @@ from memlimits._engine.core cimport (
 from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, Resource
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, COUNT_RESIDENT, LIMIT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM,
-    WAIT, Limits, Verdict, limits_default, limits_extend_credit, limits_judge, limits_kept_back,
-    limits_least_process_over, limits_lower_unfaulted, limits_note_untouched, limits_process_over,
-    limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
+    COUNT_PROCESS, COUNT_RESIDENT, LIMIT, NOTHING, POLICY_GUIDELINE, POOL, REFUSE, RESERVATION,
+    SYSTEM, WAIT, Limits, Verdict, limits_bound, limits_default, limits_extend_credit, limits_judge,
+    limits_kept_back, limits_least_process_over, limits_lower_unfaulted, limits_note_untouched,
+    limits_process_over, limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
 )
 
 cdef enum:
@@ -197,15 +197,19 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
 
 cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
     cdef uint64_t kept = limits.footprint - limits.cache
-    cdef uint64_t limit = limits.memory_limit - limits_kept_back(limits, growth)
-    return RESERVATION if saturating_sub(kept + growth, limits.untouched) <= limit else LIMIT
+    cdef uint64_t limit = saturating_sub(limits_bound(limits), limits_kept_back(limits, growth))
+    if saturating_sub(kept + growth, limits.untouched) <= limit:
+        return RESERVATION
+    return POOL if limits.share < limits.memory_limit else LIMIT
 
 
 cdef Blocker process_ends_at(const Core *core, uint64_t own, const Reading *reading) noexcept nogil:
     """Which of the two, likewise, where the limit counts what the process holds."""
     cdef const Limits *limits = &core.limits
     cdef uint64_t over = reading.over - limits.cache - limits.pending
-    return RESERVATION if over <= saturating_sub(limits.reserved, own) else LIMIT
+    if over <= saturating_sub(limits.reserved, own):
+        return RESERVATION
+    return POOL if limits.share < limits.memory_limit else LIMIT
 
 
 cdef bint lacks(

@@ -2,14 +2,16 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC
 
 from memlimits._base.sync cimport (
-    pthread_cond_destroy, pthread_mutex_lock, pthread_mutex_unlock, steady_cond_init,
+    add_word, pthread_cond_destroy, pthread_mutex_lock, pthread_mutex_unlock, steady_cond_init,
     steady_cond_wait, time_of,
 )
 from memlimits._engine.core cimport core_resume, core_stop, core_wake
 from memlimits._heap.heap cimport Heap, heap_of, heap_self, heap_swap_mine
 from memlimits._heap.resource cimport RESIZING, Resource, is_taken, resource_given
 from memlimits._ledger.accounts cimport account_took
-from memlimits._ledger.limits cimport LIMIT, NOTHING, POLICY_WAIT, QUEUE, RESERVATION, SYSTEM
+from memlimits._ledger.limits cimport (
+    LIMIT, NOTHING, POLICY_WAIT, POOL, QUEUE, RESERVATION, SYSTEM,
+)
 from memlimits._ledger.queue cimport queue_is_stuck, queue_join, queue_leave, refusal_describe
 
 cdef enum:
@@ -88,6 +90,9 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
     waiter.seen = core.wakes
     core.limits.waiting += 1
     core.limits.waits += 1
+    if core.pool.mine != NULL:
+        add_word(&core.pool.mine.waits, 1)
+        add_word(&core.pool.header.waits, 1)
     core_resume(core, False)
 
 
@@ -101,6 +106,8 @@ cdef uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil:
         queue_leave(&core.queue, waiter)
         core.limits.waiting -= 1
         core.limits.waited += waited
+        if core.pool.mine != NULL:
+            add_word(&core.pool.mine.waited, waited)
         core_wake(core)
         core_resume(core, False)
     pthread_cond_destroy(&waiter.turn)
@@ -123,7 +130,9 @@ cdef uint64_t timeout_now(Core *core, const Waiter *waiter) noexcept nogil:
     """In ns; 0 where the policy is not to wait, or where no wait can help."""
     cdef uint64_t timeout = 0
     pthread_mutex_lock(&core.heaps.lock)
-    if core.limits.policy == POLICY_WAIT and waiter.least <= core.limits.memory_limit:
+    if core.limits.policy == POLICY_WAIT and (
+        waiter.least <= min(core.limits.memory_limit, core.limits.pool_limit)
+    ):
         timeout = core.limits.wait_timeout
     pthread_mutex_unlock(&core.heaps.lock)
     return timeout
@@ -170,7 +179,7 @@ cdef bint waiter_waits(
     Core *core, Waiter *waiter, WaitHooks *hooks, Blocker blocker
 ) noexcept nogil:
     cdef uint64_t now
-    if blocker not in (LIMIT, SYSTEM, RESERVATION, QUEUE) or waiter.stage == LAST:
+    if blocker not in (LIMIT, SYSTEM, RESERVATION, QUEUE, POOL) or waiter.stage == LAST:
         return False
     if waiter.stage == ARRIVED:
         return begin(core, waiter, hooks)

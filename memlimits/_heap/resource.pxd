@@ -60,6 +60,7 @@ cdef struct Resource:
     bint purgeable          # idle, and the system may take its pages
     bint moves              # RESIZING, and in the device's hands: its pages may be another's
     bint looked_at          # for what of it is untouched, which Limits.untouched has
+    bint inherited          # by this forked child: it is its parent's, too
     bint lingers            # was purgeable, and the system still counts its bytes as available
     Resource *above         # every resource the allocator holds
     Resource *below

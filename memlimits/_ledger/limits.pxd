@@ -37,9 +37,10 @@ cdef enum Blocker:
     BUDGET
     RESERVATION
     QUEUE       # others wait for memory, and come first
+    POOL        # all members of the pool together
 
 cdef enum:
-    BLOCKERS = QUEUE + 1    # how many there are: an array's length for any Cython
+    BLOCKERS = POOL + 1    # how many there are: an array's length for any Cython
 
 cdef struct Limits:
     uint64_t memory_limit
@@ -54,6 +55,14 @@ cdef struct Limits:
     uint64_t wanted_back
     uint64_t kept_back
     bint begins                 # who stopped the heaps is a thread that starts: not from it
+    # What the pool of processes allows, in bytes, and none where there is no pool: what this one may
+    # count; all of them; each, if all had as much. And what a forked child counts for nothing.
+    uint64_t share
+    uint64_t pool_limit
+    uint64_t fair_share
+    uint64_t inherited
+    uint64_t others_used        # by its other members, when last looked at
+    bint others_wait            # of the pool: nothing is to stay idle
     uint64_t wired_limit
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     int64_t leans               # how many ask for little idle memory; 0: growth returns less of it
@@ -167,7 +176,12 @@ cdef extern uint64_t limits_over_untrimmed(
 # What the memory limit leaves to growth by n (UINT64_MAX: by any), of it `own` reserved for it.
 cdef extern uint64_t limits_unreserved(
     const Limits *limits, uint64_t n, uint64_t own) noexcept nogil
-# What of it is kept back from growth by n.
+# What bounds it now: the memory limit, or what the pool gave.
+cdef extern uint64_t limits_bound(const Limits *limits) noexcept nogil
+# What counts after growth by n.
+cdef extern uint64_t limits_counted(const Limits *limits, uint64_t n) noexcept nogil
+# What of it is kept back from growth by n; and what is to be, of whatever growth.
+cdef extern uint64_t limits_wanted_back(const Limits *limits) noexcept nogil
 cdef extern uint64_t limits_kept_back(const Limits *limits, uint64_t n) noexcept nogil
 # While stopped: keeps it back again if there is room for twice as much, after growth by n, once
 # `trim` bytes of the cache are returned; more of them, where it takes that.

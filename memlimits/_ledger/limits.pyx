@@ -34,6 +34,7 @@ cdef enum:
 cdef void limits_init(Limits *limits) noexcept nogil:
     limits.memory_follows = True
     limits.memory_limit = limits_default(limits)
+    limits.share = limits.pool_limit = limits.fair_share = UINT64_MAX
     limits.trim_limit = UINT64_MAX
     limits.cache_follows = True
     limits.wait_timeout = <uint64_t> DEFAULT_TIMEOUT * 1000000000
@@ -92,11 +93,25 @@ cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil:
 
 cdef uint64_t limits_unreserved(const Limits *limits, uint64_t n, uint64_t own) noexcept nogil:
     cdef uint64_t others = saturating_sub(limits.reserved, own)
-    return saturating_sub(limits.memory_limit, others + limits_kept_back(limits, n))
+    return saturating_sub(limits_bound(limits), others + limits_kept_back(limits, n))
+
+
+cdef uint64_t limits_bound(const Limits *limits) noexcept nogil:
+    return min(limits.memory_limit, limits.share)
+
+
+cdef uint64_t limits_counted(const Limits *limits, uint64_t n) noexcept nogil:
+    if limits.count == COUNT_PROCESS:
+        return limits.process + limits.unfaulted + n
+    return saturating_sub(limits.footprint + n, limits.untouched)
 
 
 cdef uint64_t part_of(const Limits *limits, uint64_t kept) noexcept nogil:
-    return min(kept, limits.memory_limit // KEPT_BACK_PART)
+    return min(kept, min(limits.memory_limit, limits.fair_share) // KEPT_BACK_PART)
+
+
+cdef uint64_t limits_wanted_back(const Limits *limits) noexcept nogil:
+    return part_of(limits, limits.wanted_back)
 
 
 cdef uint64_t limits_kept_back(const Limits *limits, uint64_t n) noexcept nogil:
@@ -115,7 +130,9 @@ cdef bint is_owed(const Limits *limits) noexcept nogil:
 
 cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept nogil:
     cdef uint64_t wanted = part_of(limits, limits.wanted_back)
-    cdef uint64_t limit = saturating_sub(limits_most_footprint(limits), limits.reserved)
+    cdef uint64_t limit = saturating_sub(
+        min(limits_most_footprint(limits), saturating_add(limits.share, limits.untouched)),
+        limits.reserved)
     cdef uint64_t most = min(
         limit, saturating_add(limits.footprint, limits_room(limits, 0, limits.assured)))
     cdef uint64_t counted = limits.footprint + n + wanted
@@ -138,6 +155,8 @@ cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
     cdef uint64_t over_cache = saturating_sub(limits.cache, limits_cache_limit(limits))
     cdef uint64_t stays = limits.footprint - limits.returning
     cdef uint64_t over_memory = saturating_sub(stays, most_kept(limits))
+    if limits.others_wait:
+        return limits.cache
     return max(over_cache, min(over_memory, limits.cache))
 
 
@@ -220,11 +239,12 @@ cdef uint64_t limits_least_process_over(
 
 
 cdef uint64_t limits_most_footprint(const Limits *limits) noexcept nogil:
+    cdef uint64_t limit = min(limits.memory_limit, limits.pool_limit)
     if limits.count != COUNT_PROCESS:
-        return saturating_add(limits.memory_limit, limits.untouched)
+        return saturating_add(limit, limits.untouched)
     # What is not of the footprint is others'.
     return saturating_sub(
-        limits.memory_limit,
+        limit,
         saturating_sub(limits.process + limits.unfaulted, limits.footprint))
 
 
@@ -340,7 +360,7 @@ cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
 
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
     cdef uint64_t limit = most_kept(limits)
-    if limits.waiting or is_owed(limits):
+    if limits.waiting or limits.others_wait or is_owed(limits):
         return 0
     if limits.footprint <= min(limit, limits_cache_limit(limits)):
         return INT64_MAX

@@ -33,6 +33,7 @@ cdef struct Refusal:
     # it is 0 where that alone is too much.
     uint64_t untouched
     uint64_t kept_back      # of the limit, from such a request; where that refused it
+    uint64_t others         # that other processes used; where the pool refused it
     uint64_t number         # counts its thread's refusals: tells one from the next
     uint64_t serial         # counts the allocator's
     uint64_t waited         # ns
@@ -60,6 +61,13 @@ cdef struct Waiter:
     uint64_t since          # ns
     uint64_t deadline
     uint64_t seen           # Core.wakes at its last attempt
+    # In the pool of processes: its place there, and when it first sought room, last looked for who
+    # ended, last asked for idle memory (ns); and whether all had answered then.
+    uint64_t ticket
+    uint64_t sought
+    uint64_t buried
+    uint64_t asked
+    bint answered
     Refusal blocked         # its last attempt, as far as it was blocked
     pthread_cond_t turn
 

@@ -1,5 +1,5 @@
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, LIMIT, RESERVATION, limits_kept_back, limits_least_process_over,
+    COUNT_PROCESS, LIMIT, POOL, RESERVATION, limits_kept_back, limits_least_process_over,
     limits_most_footprint, limits_slack,
 )
 
@@ -8,7 +8,7 @@ cdef void refusal_describe(
     Refusal *refusal, const Limits *limits, uint64_t n, Blocker blocker
 ) noexcept nogil:
     refusal.blocked_by = blocker
-    refusal.limit = limits.memory_limit
+    refusal.limit = limits.pool_limit if blocker == POOL else limits.memory_limit
     refusal.footprint = limits.footprint
     refusal.active = limits.active
     refusal.cache = limits.cache
@@ -22,7 +22,10 @@ cdef void refusal_describe(
         limits_least_process_over(limits, n, limits.process) <= limits.cache + limits.pending
     ):
         refusal.untouched = limits.unfaulted    # else nobody looked, since it decides nothing
-    refusal.kept_back = limits_kept_back(limits, n) if blocker in (LIMIT, RESERVATION) else 0
+    refusal.kept_back = 0
+    if blocker in (LIMIT, RESERVATION, POOL):
+        refusal.kept_back = limits_kept_back(limits, n)
+    refusal.others = limits.others_used if blocker == POOL else 0
 
 
 cdef uint64_t held_by_all(const Waiter *queue, const Waiter *newcomer) noexcept nogil:

@@ -159,7 +159,7 @@ def _passed_by(stats: "dict[str, Any]", held_before: int, level: str) -> int:
 def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
     names: tuple[str, ...]
     names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
-    names += ("counted", "process", "untouched", "kept_back")
+    names += ("counted", "process", "untouched", "kept_back", "others")
     return {name: getattr(refusal, name) for name in names}
 
 
@@ -222,6 +222,8 @@ def describe(values: "dict[str, Any]") -> str:
             lines.append(f"  not touched and not counted {format_exact(refusal['untouched'])}")
         if refusal["kept_back"]:
             lines.append(f"  kept back for errors {format_exact(refusal['kept_back'])}")
+        if refusal["blocked_by"] == "pool":
+            lines.append(f"  other processes {format_exact(refusal['others'])}")
     return "\n".join(lines)
 
 

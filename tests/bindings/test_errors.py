@@ -26,6 +26,7 @@ WAYS_OUT = {
     "device": ["map", "ulimit -v"],
     "max_buffer_length": ["max_buffer_length", "smaller"],
     "resources": ["resource_limit", "fewer"],
+    "pool": ["all processes", "fewer at a time"],
     "fork": ["Metal", "forked child", "set_start_method('spawn')"],
 }
 blocked = pytest.mark.parametrize("blocked_by", WAYS_OUT)
@@ -45,7 +46,7 @@ def test_a_refusal_carries_its_numbers(blocked_by):
     error = refusal(blocked_by)
     assert facts(error) == {**NUMBERS, "blocked_by": blocked_by}
     assert isinstance(error, MemoryError)
-    assert error.args == (*NUMBERS.values(), blocked_by, 0.0, None, 0, 0, "given", 0, 0, 0)
+    assert error.args == (*NUMBERS.values(), blocked_by, 0.0, None, 0, 0, "given", 0, 0, 0, 0)
 
 
 @blocked

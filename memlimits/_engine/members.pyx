@@ -1,0 +1,465 @@
+from libc.stdint cimport UINT64_MAX, uint32_t
+from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME
+
+from memlimits._base.own cimport own_begin, own_end
+from memlimits._base.sync cimport (
+    add_word, load_word, pthread_mutex_init, pthread_mutex_lock,
+    pthread_mutex_t, pthread_mutex_unlock, replace_word, store_word, time_of,
+)
+from memlimits._device.shared cimport (
+    mlim_identity, mlim_identity_of_self, mlim_shared_close, mlim_shared_command,
+    mlim_shared_is_mapped_by, mlim_shared_is_taken, mlim_shared_leave, mlim_shared_take,
+    mlim_shared_wait, mlim_shared_wake, mlim_shared_words,
+)
+from memlimits._engine.core cimport (
+    core_detach, core_resume, core_return, core_stop, core_wake, core_wake_others,
+)
+from memlimits._engine.parts cimport parts_cut
+from memlimits._heap.resource cimport Resource
+from memlimits._ledger.limits cimport POLICY_WAIT
+from memlimits._ledger.pool cimport (
+    LEFT, POOL_SLOTS, VANISHED, Pool, PoolMember, PoolSums, pool_ask, pool_attach, pool_bury, pool_bytes,
+    pool_draw, pool_end, pool_force, pool_guarantee, pool_sums, pool_take, pool_ticket, pool_units,
+    pool_used, pool_wait, pool_wait_no_more,
+)
+from memlimits._ledger.share cimport share_draw, share_none, share_settle_closely, share_wanted
+
+cdef extern from *:
+    """
+    #include <errno.h>
+    #include <pthread.h>
+    #include <signal.h>
+    #include <stdlib.h>
+
+    static pthread_mutex_t members = PTHREAD_MUTEX_INITIALIZER;
+
+    /* A thread that takes no signals and little room. */
+    static int start_listener(pthread_t *thread, void *(*function)(void *))
+    {
+        pthread_attr_t attributes;
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_attr_init(&attributes);
+        pthread_attr_setstacksize(&attributes, 256 << 10);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        int result = pthread_create(thread, &attributes, function, NULL);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        pthread_attr_destroy(&attributes);
+        return result == 0;
+    }
+    """
+    ctypedef unsigned long pthread_t
+    pthread_mutex_t members
+    bint start_listener(pthread_t *thread, void *(*function)(void *) noexcept nogil) nogil
+    int pthread_join(pthread_t thread, void **result) nogil
+    int atexit(void (*function)() noexcept nogil) nogil
+
+cdef enum:
+    # A process with less has nothing to give that is worth a thread.
+    WORTH_A_THREAD = 4 << 20
+    A_MOMENT = 100000000    # ns that a request waits for idle memory of others, in all
+    LOOK_EVERY = 20000000
+    ASK_EVERY = 250000000
+    SECOND = 1000000000
+
+cdef Core *core
+cdef mlim_shared *file
+cdef pthread_t listener
+cdef bint listens, ends     # the listener runs; it is to end. Guarded by `members`
+cdef bint leaves            # at exit
+cdef uint64_t its_least, its_most, its_priority
+
+
+cdef uint64_t slot_of(const Pool *pool, const PoolMember *member) noexcept nogil:
+    return member - pool.members
+
+
+# ---- those that ended ----
+
+cdef bint is_gone(mlim_shared *shared, const PoolMember *member) noexcept nogil:
+    """With the lock of its slot: whether who was there is."""
+    cdef mlim_identity who
+    who.pid, who.started, who.space = member.pid, member.started, member.space
+    # One that closed all files it found has lost its lock, and lives.
+    return not mlim_shared_is_mapped_by(shared, &who)
+
+
+cdef bint bury(mlim_shared *shared, Pool *pool, PoolMember *member) noexcept nogil:
+    """The lock of the slot keeps others out of it meanwhile."""
+    cdef uint64_t slot = slot_of(pool, member)
+    cdef bint gone = False
+    if mlim_shared_is_taken(shared, slot) or not mlim_shared_take(shared, slot):
+        return False
+    if load_word(&member.pid) and is_gone(shared, member):
+        pool_bury(pool, member, VANISHED)
+        gone = True
+    mlim_shared_leave(shared, slot)
+    return gone
+
+
+cdef uint64_t members_bury_ended(mlim_shared *shared, Pool *pool) noexcept nogil:
+    cdef PoolMember *member = pool.members
+    cdef PoolMember *behind = pool_end(pool)
+    cdef uint64_t buried = 0
+    while member < behind:
+        if member != pool.mine and load_word(&member.pid):
+            buried += bury(shared, pool, member)
+        member += 1
+    return buried
+
+
+# ---- coming and going ----
+
+cdef void move_in(PoolMember *member) noexcept nogil:
+    """Under `members`, with the lock of the slot, which is nobody's."""
+    cdef mlim_identity self
+    cdef uint64_t highest = load_word(&core.pool.header.highest)
+    mlim_identity_of_self(&self)
+    memset(member, 0, sizeof(PoolMember))
+    member.started, member.space = self.started, self.space
+    member.most = pool_units(&core.pool, its_most) if its_most != UINT64_MAX else UINT64_MAX
+    member.priority = its_priority
+    member.joined = time_of(CLOCK_REALTIME)
+    mlim_shared_command(member.command, sizeof(member.command))
+    store_word(&member.pid, self.pid)
+    while highest <= slot_of(&core.pool, member) and not replace_word(
+        &core.pool.header.highest, highest, slot_of(&core.pool, member) + 1
+    ):
+        highest = load_word(&core.pool.header.highest)
+
+
+cdef PoolMember *take_slot() noexcept nogil:
+    """Under `members`."""
+    cdef PoolMember *member = core.pool.members
+    cdef PoolMember *behind = member + POOL_SLOTS
+    while member < behind:
+        if load_word(&member.pid) == 0 and mlim_shared_take(file, slot_of(&core.pool, member)):
+            if load_word(&member.pid) == 0:
+                move_in(member)
+                return member
+            mlim_shared_leave(file, slot_of(&core.pool, member))
+        member += 1
+    return NULL
+
+
+cdef Joined become_member(bint forced) noexcept nogil:
+    """Under `members`."""
+    cdef PoolMember *mine = take_slot()
+    cdef Joined joined = JOINED
+    cdef uint64_t want
+    if mine == NULL and members_bury_ended(file, &core.pool):
+        mine = take_slot()
+    if mine == NULL:
+        return NO_SLOT
+    core_stop(core)
+    core.pool.mine = mine
+    want = share_wanted(&core.limits, &core.pool, 0, 0)
+    if not pool_guarantee(&core.pool, pool_units(&core.pool, its_least)) or not (
+        pool_draw(&core.pool, want, 0) and pool_take(&core.pool, want)
+    ):
+        joined = NO_ROOM
+    if joined == NO_ROOM and forced:
+        pool_force(&core.pool, want)
+        joined = JOINED
+    if joined == JOINED:
+        share_draw(&core.limits, &core.pool, 0, 0)
+    else:
+        pool_bury(&core.pool, mine, LEFT)
+        core.pool.mine = NULL
+    core_resume(core, False)
+    if joined != JOINED:
+        mlim_shared_leave(file, slot_of(&core.pool, mine))
+    return joined
+
+
+cdef void move_out() noexcept nogil:
+    """Under `members`: no member any more, nor is a forked child one."""
+    cdef PoolMember *mine
+    core_stop(core)
+    mine = core.pool.mine
+    if mine != NULL:
+        pool_bury(&core.pool, mine, LEFT)
+    core.pool.header = NULL
+    share_none(&core.limits, &core.pool)
+    core_wake(core)
+    core_resume(core, False)
+
+
+cdef void leave_at_exit() noexcept nogil:
+    own_begin()
+    pthread_mutex_lock(&members)
+    # The file stays mapped, for the thread that listens: it does until the process is gone.
+    if file != NULL:
+        move_out()
+    pthread_mutex_unlock(&members)
+    own_end()
+
+
+cdef Joined members_join(
+    Core *joining, mlim_shared *shared, uint64_t least, uint64_t most, uint64_t priority,
+    bint forced
+) noexcept nogil:
+    global core, file, its_least, its_most, its_priority, leaves
+    cdef Joined joined = IS_MEMBER
+    own_begin()
+    pthread_mutex_lock(&members)
+    if file == NULL:
+        core, file = joining, shared
+        its_least, its_most, its_priority = least, most, priority
+        pool_attach(&core.pool, mlim_shared_words(shared))
+        joined = become_member(forced)
+        if joined == JOINED and not leaves:
+            leaves = atexit(leave_at_exit) == 0
+        if joined != JOINED:
+            core.pool.header = NULL
+            core, file = NULL, NULL
+    pthread_mutex_unlock(&members)
+    own_end()
+    return joined
+
+
+cdef void end_listener() noexcept nogil:
+    """Under `members`, which it drops."""
+    global listens, ends
+    if not listens:
+        return
+    ends = True
+    mlim_shared_wake(&core.pool.mine.bell)
+    pthread_mutex_unlock(&members)
+    pthread_join(listener, NULL)
+    pthread_mutex_lock(&members)
+    listens = ends = False
+
+
+cdef bint members_leave(Core *_core) noexcept nogil:
+    global file
+    cdef bint was
+    own_begin()
+    pthread_mutex_lock(&members)
+    was = file != NULL
+    if was:
+        end_listener()
+        move_out()
+        mlim_shared_close(file)     # and its locks with it
+        file = NULL
+    pthread_mutex_unlock(&members)
+    own_end()
+    return was
+
+
+cdef mlim_shared *members_borrow() noexcept nogil:
+    own_begin()
+    pthread_mutex_lock(&members)
+    return file
+
+
+cdef void members_give_back() noexcept nogil:
+    pthread_mutex_unlock(&members)
+    own_end()
+
+
+# ---- hearing of others ----
+
+cdef void answer() noexcept nogil:
+    """Gives idle memory back that others asked for."""
+    cdef Resource *detached
+    cdef Resource *resource
+    cdef uint64_t n, returned = 0
+    if core.pool.mine == NULL:
+        return
+    n = load_word(&core.pool.mine.asked)
+    if n:
+        core_stop(core)
+        parts_cut(core)
+        detached = core_detach(core, n)
+        core_resume(core, False)
+        resource = detached
+        while resource != NULL:
+            returned += resource.bytes
+            resource = resource.next
+        core_return(core, detached)
+        core_stop(core)
+        if core.pool.mine != NULL:
+            share_settle_closely(&core.limits, &core.pool)
+            store_word(&core.pool.mine.returned, core.pool.mine.returned + returned)
+            add_word(&core.pool.header.moved, returned)
+            store_word(&core.pool.mine.asked, 0)
+            core_wake_others(core)
+        core_resume(core, False)
+
+
+cdef void *listen(void *_nothing) noexcept nogil:
+    cdef uint32_t *bell = &core.pool.mine.bell
+    cdef uint32_t heard = bell[0] - 1
+    own_begin()
+    while not ends:
+        if heard == bell[0]:
+            mlim_shared_wait(bell, heard, <uint64_t> 60 * SECOND)
+        heard = bell[0]
+        if ends:
+            break
+        answer()
+        # What others gave back may be what a thread here waits for; and what is freed from now on
+        # goes back, while others wait.
+        core_stop(core)
+        core_wake(core)
+        core_resume(core, False)
+    own_end()
+    return NULL
+
+
+cdef void begin_to_listen() noexcept nogil:
+    """Under `members`."""
+    global listens
+    if not listens and core.pool.mine != NULL and start_listener(&listener, listen):
+        listens = True
+        core.pool.mine.listens = True
+
+
+cdef void members_step_in_pool(Core *_core) noexcept nogil:
+    if core == NULL or (
+        core.pool.mine != NULL and (listens or core.limits.footprint < WORTH_A_THREAD)
+        and core.pool.mine.asked == 0
+    ):
+        return
+    own_begin()
+    pthread_mutex_lock(&members)
+    if file != NULL and core.pool.mine == NULL:
+        become_member(True)
+    if core.pool.mine != NULL and core.limits.footprint >= WORTH_A_THREAD:
+        begin_to_listen()
+    pthread_mutex_unlock(&members)
+    answer()
+    own_end()
+
+
+cdef bint ask_all(uint64_t n) noexcept nogil:
+    """Whether anybody was asked who may have something."""
+    cdef PoolMember *member = core.pool.members
+    cdef PoolMember *behind = pool_end(&core.pool)
+    cdef bint any = False
+    while member < behind:
+        if member != core.pool.mine and load_word(&member.pid) and pool_used(member):
+            pool_ask(member, n)
+            mlim_shared_wake(&member.bell)
+            any = any or member.listens
+        member += 1
+    return any
+
+
+cdef bint all_answered() noexcept nogil:
+    cdef PoolMember *member = core.pool.members
+    cdef PoolMember *behind = pool_end(&core.pool)
+    while member < behind:
+        if member != core.pool.mine and load_word(&member.pid) and member.listens and (
+            load_word(&member.asked)
+        ):
+            return False
+        member += 1
+    return True
+
+
+cdef void look_for_ended(Waiter *waiter, uint64_t now, bint *any) noexcept nogil:
+    if now - waiter.buried < LOOK_EVERY:
+        return
+    waiter.buried = now
+    own_begin()
+    pthread_mutex_lock(&members)
+    if file != NULL:
+        begin_to_listen()
+        any[0] = members_bury_ended(file, &core.pool) > 0
+    pthread_mutex_unlock(&members)
+    own_end()
+
+
+cdef void take_place(Waiter *waiter, uint64_t n, uint64_t now) noexcept nogil:
+    """Others of this process that wait do it behind the first."""
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.pool.mine != NULL and core.queue in (NULL, waiter):
+        pool_wait(&core.pool, waiter.ticket, pool_units(&core.pool, n), waiter.sought, now)
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef bint ask_and_wait(Waiter *waiter, uint64_t n, uint64_t now, bint again) noexcept nogil:
+    """Whether something may have come of it."""
+    cdef uint32_t heard = core.pool.mine.bell
+    if waiter.asked == 0:
+        waiter.asked = now
+        if not ask_all(n):
+            return again
+    elif waiter.answered:
+        return again
+    if not all_answered():
+        mlim_shared_wait(&core.pool.mine.bell, heard, 1000000)
+    waiter.answered = all_answered()
+    return True
+
+
+cdef bint others_could_help(uint64_t n) noexcept nogil:
+    cdef PoolSums sums
+    pool_sums(&core.pool, &sums)
+    return pool_bytes(&core.pool, sums.used) >= n
+
+
+cdef bint members_seek(Core *_core, Waiter *waiter, uint64_t n, bint never_queues) noexcept nogil:
+    cdef uint64_t now = time_of(CLOCK_MONOTONIC)
+    cdef bint again = False
+    cdef bint waits = core != NULL and core.limits.policy == POLICY_WAIT
+    if core == NULL or core.pool.mine == NULL:
+        return False
+    if waiter.sought == 0:
+        waiter.sought = now
+        waiter.ticket = pool_ticket(&core.pool)
+    look_for_ended(waiter, now, &again)
+    take_place(waiter, n, now)
+    if not waits:
+        return now - waiter.sought < A_MOMENT and ask_and_wait(waiter, n, now, again)
+    if now - waiter.asked > ASK_EVERY:
+        waiter.asked = now
+        ask_all(n)
+    if again or not never_queues:
+        return again
+    # Threads of this process cannot help, since this one keeps what they need. Other processes can.
+    if now - waiter.sought > core.limits.wait_timeout or not others_could_help(n):
+        return False
+    mlim_shared_wait(&core.pool.mine.bell, core.pool.mine.bell, LOOK_EVERY)
+    return True
+
+
+cdef void members_found(Core *_core, Waiter *waiter) noexcept nogil:
+    if waiter.sought == 0:
+        return
+    waiter.sought = 0
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.pool.mine != NULL and core.queue in (NULL, waiter):
+        pool_wait_no_more(&core.pool)
+        core_wake_others(core)
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
+# ---- forks ----
+
+cdef void members_before_fork() noexcept nogil:
+    pthread_mutex_lock(&members)
+    # Python warns of a fork of several threads, and would count this one.
+    end_listener()
+
+
+cdef void members_after_fork(bint child) noexcept nogil:
+    global listens, ends
+    cdef Resource *resource
+    if not child:
+        pthread_mutex_unlock(&members)
+        return
+    pthread_mutex_init(&members, NULL)
+    listens = ends = False
+    if core == NULL or core.pool.header == NULL:
+        return
+    # The child counts nothing until it grows, and is no member until then.
+    resource = core.resources
+    while resource != NULL:
+        resource.inherited = True
+        resource = resource.below
+    core.limits.inherited = core.limits.footprint
+    share_none(&core.limits, &core.pool)

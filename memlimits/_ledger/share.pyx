@@ -1,0 +1,125 @@
+from libc.stdint cimport UINT64_MAX
+from posix.time cimport CLOCK_MONOTONIC
+
+from memlimits._base.arithmetic cimport saturating_add, saturating_sub
+from memlimits._base.sync cimport add_word, store_word, time_of
+from memlimits._ledger.limits cimport (
+    COUNT_GIVEN, POLICY_GUIDELINE, POLICY_WAIT, limits_counted, limits_kept_back, limits_wanted_back,
+)
+from memlimits._ledger.pool cimport (
+    PoolSums, pool_bytes, pool_draw, pool_force, pool_held,
+    pool_is_turn, pool_limit, pool_settle, pool_sums, pool_take, pool_units, pool_used,
+)
+
+cdef enum:
+    AHEAD = 16 << 20        # bytes that are held beyond what is used, where there is enough
+
+
+cdef uint64_t counted(
+    const Limits *limits, const Pool *pool, uint64_t n, uint64_t kept, uint64_t own
+) noexcept nogil:
+    """In units."""
+    cdef uint64_t others = saturating_sub(limits.reserved, own)
+    cdef uint64_t own_bytes = saturating_sub(limits_counted(limits, n), limits.inherited)
+    return pool_units(pool, own_bytes + others + kept)
+
+
+cdef uint64_t share_wanted(
+    const Limits *limits, const Pool *pool, uint64_t n, uint64_t own
+) noexcept nogil:
+    return counted(limits, pool, n, limits_kept_back(limits, n), own)
+
+
+cdef void note(Limits *limits, Pool *pool) noexcept nogil:
+    limits.share = saturating_add(
+        pool_bytes(pool, pool_held(pool.mine)), limits.inherited)
+
+
+cdef void note_pool(Limits *limits, Pool *pool) noexcept nogil:
+    cdef PoolSums sums
+    pool_sums(pool, &sums)
+    limits.pool_limit = pool_limit(pool)
+    limits.others_used = pool_bytes(pool, sums.used)
+    limits.fair_share = limits.pool_limit // (sums.members + 1)
+
+
+cdef void share_draw(Limits *limits, Pool *pool, uint64_t n, uint64_t own) noexcept nogil:
+    cdef uint64_t want, wanted, needs, now
+    if pool.mine == NULL:
+        return
+    want = share_wanted(limits, pool, n, own)
+    if pool_held(pool.mine) < want:
+        note_pool(limits, pool)
+        now = time_of(CLOCK_MONOTONIC)
+        needs = saturating_sub(want, pool_used(pool.mine))
+        if limits.policy != POLICY_WAIT or pool_is_turn(pool, needs, now):
+            wanted = counted(limits, pool, n, limits_wanted_back(limits), own)
+            # What is to be kept back for errors besides, if there is that much.
+            if wanted <= want or not pool_draw(pool, wanted, AHEAD >> pool.shift):
+                pool_draw(pool, want, AHEAD >> pool.shift)
+    note(limits, pool)
+
+
+cdef bint share_take(Limits *limits, Pool *pool, uint64_t n, uint64_t own) noexcept nogil:
+    cdef uint64_t want
+    if pool.mine == NULL:
+        return True
+    want = share_wanted(limits, pool, n, own)
+    if pool_take(pool, want):
+        return True
+    if limits.policy != POLICY_GUIDELINE:
+        return False
+    if pool_force(pool, want):
+        add_word(&pool.header.overruns, 1)
+        add_word(&pool.mine.overruns, 1)
+    note(limits, pool)
+    return True
+
+
+cdef bint settle(Limits *limits, Pool *pool, uint64_t ahead) noexcept nogil:
+    cdef uint64_t least
+    cdef bint given
+    if pool.mine == NULL:
+        return False
+    least = counted(limits, pool, 0, 0, limits.reserved)
+    if limits.count != COUNT_GIVEN and pool_used(pool.mine) < least:
+        pool_force(pool, least)     # what was given is touched only now
+    given = pool_settle(
+        pool, counted(limits, pool, 0, limits_wanted_back(limits), 0), ahead >> pool.shift)
+    if given:
+        note(limits, pool)
+    return given
+
+
+cdef void share_reserve(Limits *limits, Pool *pool) noexcept nogil:
+    if pool.mine != NULL:
+        pool_take(pool, counted(limits, pool, 0, 0, 0))
+        note(limits, pool)
+
+
+cdef bint share_settle(Limits *limits, Pool *pool) noexcept nogil:
+    return settle(limits, pool, 0 if limits.others_wait else <uint64_t> 2 * AHEAD)
+
+
+cdef bint share_settle_closely(Limits *limits, Pool *pool) noexcept nogil:
+    return settle(limits, pool, 0)
+
+
+cdef void share_tell(const Limits *limits, Pool *pool) noexcept nogil:
+    if pool.mine == NULL:
+        return
+    store_word(&pool.mine.active, limits.active)
+    store_word(&pool.mine.cached, limits.cache)
+    store_word(&pool.mine.wired, limits.wired)
+    store_word(&pool.mine.inherited, limits.inherited)
+    store_word(&pool.mine.peak, max(pool.mine.peak, limits.footprint))
+
+
+cdef void share_none(Limits *limits, Pool *pool) noexcept nogil:
+    pool.mine = NULL
+    if pool.header == NULL:
+        limits.share = limits.pool_limit = limits.fair_share = UINT64_MAX
+    else:
+        limits.share = limits.inherited
+        limits.pool_limit = pool_limit(pool)
+    limits.others_wait = False
