@@ -105,10 +105,12 @@ from memlimits.system import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from memlimits import metal as metal
+    from memlimits import pools as pools
     from memlimits.adapters._numpy import empty, govern_numpy, zeros
     from memlimits.adapters._process import govern_malloc
     from memlimits.adapters._python import govern_python
     from memlimits.adapters.children import govern_children
+    from memlimits.pools import join
 
 __version__ = "0.1.0"
 
@@ -145,6 +147,7 @@ __all__ = [
     "govern_malloc",
     "govern_numpy",
     "govern_python",
+    "join",
     "last_refusal",
     "limits",
     "reserve",
@@ -185,6 +188,10 @@ def __getattr__(name: str) -> object:
         import memlimits.metal
 
         return memlimits.metal
+    if name in ("join", "pools"):
+        import memlimits.pools
+
+        return memlimits.pools if name == "pools" else memlimits.pools.join
     if name in ("_bindings", "_device"):  # their modules are there: this is for who looks inside
         room = __import__(f"memlimits.{name}", fromlist=["*"])
         for module in _modules.MADE:
@@ -212,7 +219,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "metal"} - {"TYPE_CHECKING", "sys"})
+    return sorted({*globals(), *__all__, "metal", "pools"} - {"TYPE_CHECKING", "sys"})
 
 
 _warn_if_untested()

@@ -240,7 +240,7 @@ cdef Blocker growth_reserve(
     overrun[0] = False
     memset(reading, 0, sizeof(Reading))
     decay_step(core, AGED_A_STEP)
-    members_step(core)
+    members_step(core, growth[0])
     if reserve_easily(core, 0, growth[0], &_longest):
         return NOTHING
     growth[0] = least
@@ -406,7 +406,7 @@ cdef Blocker growth_miss_with(
     if least > core_longest(core):
         return refusals_add(core, asked, LENGTH)
     decay_step(core, AGED_A_STEP)
-    members_step(core)
+    members_step(core, growth)
     growth = growth if growth <= core_longest(core) else least
     waiter_init(&waiter, least, hooks.keeps)
     waiter.own, waiter.heap, waiter.passes = own[0], hooks.heap, hooks.never_waits

@@ -31,12 +31,12 @@ cdef extern bint members_leave(Core *core) noexcept nogil
 cdef extern mlim_shared *members_borrow() noexcept nogil
 cdef extern void members_give_back() noexcept nogil
 
-# At a slow step, without a lock: a forked child joins, what others asked for goes back, and a
-# thread listens from now on.
-cdef inline void members_step(Core *core) noexcept nogil:
+# Before growth by about n, without a lock: a forked child joins, what others asked for goes back,
+# and a thread listens from now on.
+cdef inline void members_step(Core *core, uint64_t n) noexcept nogil:
     if core.pool.header != NULL:
-        members_step_in_pool(core)
-cdef extern void members_step_in_pool(Core *core) noexcept nogil
+        members_step_in_pool(core, n)
+cdef extern void members_step_in_pool(Core *core, uint64_t n) noexcept nogil
 # The pool had no room for a request of n bytes: buries who ended, asks for idle memory and waits a
 # moment for it. Under the policy to wait it leaves that to the caller, unless that `never_queues`,
 # since other threads here need what it keeps. Whether to try again. And once it is over.

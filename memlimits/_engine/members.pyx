@@ -317,9 +317,9 @@ cdef void begin_to_listen() noexcept nogil:
         core.pool.mine.listens = True
 
 
-cdef void members_step_in_pool(Core *_core) noexcept nogil:
+cdef void members_step_in_pool(Core *_core, uint64_t n) noexcept nogil:
     if core == NULL or (
-        core.pool.mine != NULL and (listens or core.limits.footprint < WORTH_A_THREAD)
+        core.pool.mine != NULL and (listens or core.limits.footprint + n < WORTH_A_THREAD)
         and core.pool.mine.asked == 0
     ):
         return
@@ -327,25 +327,34 @@ cdef void members_step_in_pool(Core *_core) noexcept nogil:
     pthread_mutex_lock(&members)
     if file != NULL and core.pool.mine == NULL:
         become_member(True)
-    if core.pool.mine != NULL and core.limits.footprint >= WORTH_A_THREAD:
+    if core.limits.footprint + n >= WORTH_A_THREAD:
         begin_to_listen()
     pthread_mutex_unlock(&members)
     answer()
     own_end()
 
 
-cdef bint ask_all(uint64_t n) noexcept nogil:
-    """Whether anybody was asked who may have something."""
+cdef bint may_be_asked(const PoolMember *member) noexcept nogil:
+    return member != core.pool.mine and load_word(&member.pid) != 0 and pool_used(member) > 0
+
+
+cdef bint ask_next(Waiter *waiter, uint64_t n) noexcept nogil:
+    """Asks those of the least priority that were not asked yet, if there are any."""
     cdef PoolMember *member = core.pool.members
     cdef PoolMember *behind = pool_end(&core.pool)
-    cdef bint any = False
+    cdef uint64_t least = UINT64_MAX
     while member < behind:
-        if member != core.pool.mine and load_word(&member.pid) and pool_used(member):
+        if may_be_asked(member) and member.priority >= waiter.level:
+            least = min(least, member.priority)
+        member += 1
+    member = core.pool.members
+    while member < behind and least != UINT64_MAX:
+        if may_be_asked(member) and member.priority == least:
             pool_ask(member, n)
             mlim_shared_wake(&member.bell)
-            any = any or member.listens
         member += 1
-    return any
+    waiter.level = least + (least != UINT64_MAX)
+    return least != UINT64_MAX
 
 
 cdef bint all_answered() noexcept nogil:
@@ -381,18 +390,13 @@ cdef void take_place(Waiter *waiter, uint64_t n, uint64_t now) noexcept nogil:
     pthread_mutex_unlock(&core.heaps.lock)
 
 
-cdef bint ask_and_wait(Waiter *waiter, uint64_t n, uint64_t now, bint again) noexcept nogil:
+cdef bint ask_and_wait(Waiter *waiter, uint64_t n, bint again) noexcept nogil:
     """Whether something may have come of it."""
     cdef uint32_t heard = core.pool.mine.bell
-    if waiter.asked == 0:
-        waiter.asked = now
-        if not ask_all(n):
-            return again
-    elif waiter.answered:
+    if all_answered() and not ask_next(waiter, n):
         return again
     if not all_answered():
         mlim_shared_wait(&core.pool.mine.bell, heard, 1000000)
-    waiter.answered = all_answered()
     return True
 
 
@@ -414,10 +418,11 @@ cdef bint members_seek(Core *_core, Waiter *waiter, uint64_t n, bint never_queue
     look_for_ended(waiter, now, &again)
     take_place(waiter, n, now)
     if not waits:
-        return now - waiter.sought < A_MOMENT and ask_and_wait(waiter, n, now, again)
+        return now - waiter.sought < A_MOMENT and ask_and_wait(waiter, n, again)
     if now - waiter.asked > ASK_EVERY:
-        waiter.asked = now
-        ask_all(n)
+        waiter.asked, waiter.level = now, 0
+    if all_answered():
+        ask_next(waiter, n)
     if again or not never_queues:
         return again
     # Threads of this process cannot help, since this one keeps what they need. Other processes can.

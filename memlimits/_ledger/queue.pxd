@@ -61,13 +61,13 @@ cdef struct Waiter:
     uint64_t since          # ns
     uint64_t deadline
     uint64_t seen           # Core.wakes at its last attempt
-    # In the pool of processes: its place there, and when it first sought room, last looked for who
-    # ended, last asked for idle memory (ns); and whether all had answered then.
+    # In the pool of processes: its place there; when it first sought room, last looked for who
+    # ended, began to ask for idle memory (ns); and of which priority those are who are asked next.
     uint64_t ticket
     uint64_t sought
     uint64_t buried
     uint64_t asked
-    bint answered
+    uint64_t level
     Refusal blocked         # its last attempt, as far as it was blocked
     pthread_cond_t turn
 

@@ -1,0 +1,394 @@
+"""Pools: budgets that processes share.
+
+The processes of a pool may know nothing of each other. Together they never hold more than its
+limit: the sum of what they count, whatever their own limits allow, is within it at every instant
+as long as none of them has the policy ``"guideline"``. Each has its own limits besides. A pool is a
+file that its members map; it lasts until it is removed, or the machine is started anew.
+"""
+
+import os
+import re
+import stat
+import tempfile
+
+from memlimits import _modules
+from memlimits.memory import stats
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Self
+
+__all__ = ["Membership", "create", "get", "join", "names", "remove", "set_limit"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_LONGEST = 63
+_SUFFIX = ".pool"
+_NOBODY_ELSE = 0o600
+_EVERYBODY = 0o666
+
+
+# ---- where the files are ----
+
+
+def _folders() -> "list[str]":
+    """Where pools of this user may be, the preferred first."""
+    chosen = os.environ.get("MEMLIMITS_POOLS")
+    if chosen:
+        return [chosen]
+    user = f"memlimits-{os.geteuid()}"
+    folders = [f"/dev/shm/{user}"]
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        folders.append(f"{runtime}/memlimits")
+    folders.append(f"{tempfile.gettempdir()}/{user}")
+    return folders
+
+
+def _is_ours(folder: str) -> bool:
+    """Whether nobody but this user, and root, can put a file there."""
+    try:
+        facts = os.lstat(folder)
+    except OSError:
+        return False
+    safe = facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022
+    return stat.S_ISDIR(facts.st_mode) and safe
+
+
+def _is_chosen(folder: str) -> bool:
+    return folder == os.environ.get("MEMLIMITS_POOLS")
+
+
+def folder_for_new(everybody: bool = False) -> str:
+    """Return a directory for a new pool's file, which is made if it has to be.
+
+    Raises
+    ------
+    OSError
+        There is none in which files can be made.
+    """
+    failures = []
+    for folder in _folders():
+        try:
+            os.makedirs(os.path.dirname(folder), exist_ok=True)
+            if not os.path.isdir(folder):
+                os.mkdir(folder, 0o700)
+            if everybody and os.lstat(folder).st_uid == os.geteuid():
+                os.chmod(folder, 0o755)
+        except OSError as error:
+            failures.append(f"{folder}: {error.strerror}")
+            continue
+        if not (_is_ours(folder) or _is_chosen(folder)):
+            failures.append(f"{folder}: others can write there")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            failures.append(f"{folder}: not writable")
+        else:
+            return folder
+    raise OSError(
+        "there is no place for what processes share: "
+        + "; ".join(failures)
+        + ". Set MEMLIMITS_POOLS to a directory that all of them can write"
+    )
+
+
+def _all_folders() -> "list[str]":
+    """Where a pool that is there may be: root's, too, which root may have made for everybody."""
+    folders = _folders()
+    if not os.environ.get("MEMLIMITS_POOLS"):
+        folders.append("/dev/shm/memlimits-0")
+    return list(dict.fromkeys(folders))
+
+
+def _checked(name: object) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a pool's name must be a str, not {name!r}")
+    if len(name) > _LONGEST:
+        raise ValueError(f"a pool's name has at most {_LONGEST} characters, not {len(name)}")
+    if not _NAME.match(name):
+        raise ValueError(
+            f"invalid pool name {name!r}: write letters, digits, '.', '_' and '-', a letter or a "
+            "digit first"
+        )
+    return name
+
+
+def _path(name: str) -> str:
+    for folder in _all_folders():
+        path = f"{folder}/{name}{_SUFFIX}"
+        if os.path.lexists(path) and (_is_ours(folder) or _is_chosen(folder)):
+            return path
+    raise LookupError(
+        f"there is no pool {name!r}: memlimits pool create {name} --limit SIZE makes it, or "
+        "join(..., limit=...)"
+    )
+
+
+def _checked_limit(limit: object) -> int:
+    if isinstance(limit, bool) or not hasattr(limit, "__index__"):
+        raise TypeError(f"limit must be an integer, in bytes, not {limit!r}")
+    number: int = limit.__index__()
+    if not 1 << 20 <= number < 1 << 62:
+        raise ValueError(f"limit must be from 2**20 to 2**62 - 1 bytes, not {number}")
+    return number
+
+
+# ---- public ----
+
+
+def create(name: str, limit: int, *, everybody: bool = False) -> None:
+    """Make a pool.
+
+    Parameters
+    ----------
+    name : str
+        Letters, digits, ``.``, ``_`` and ``-``, 63 at most.
+    limit : int
+        Bytes that its members may hold together.
+    everybody : bool
+        Whether processes of other users may join. They can then also damage it.
+
+    Raises
+    ------
+    ValueError
+        There is a pool of the name, or an argument is not as it has to be.
+    OSError
+        There is no place for it: see ``MEMLIMITS_POOLS`` in the error.
+
+    Examples
+    --------
+    >>> memlimits.pools.create("gpu0", 64 << 30)  # doctest: +SKIP
+    """
+    name, limit = _checked(name), _checked_limit(limit)
+    pools = _modules.for_pools()
+    path = f"{folder_for_new(everybody)}/{name}{_SUFFIX}"
+    try:
+        pools.create(path, name, limit, _EVERYBODY if everybody else _NOBODY_ELSE)
+    except FileExistsError:
+        raise ValueError(
+            f"there is a pool {name!r} already, of {pools.read(path)['limit']} bytes: set_limit() "
+            "changes that, remove() removes it"
+        ) from None
+
+
+def names() -> "list[str]":
+    """Return the names of the pools that this user may see, sorted."""
+    found = set()
+    for folder in _all_folders():
+        if _is_ours(folder) or _is_chosen(folder):
+            found.update(entry for entry in os.listdir(folder) if entry.endswith(_SUFFIX))
+    plain = (entry.removesuffix(_SUFFIX) for entry in found)
+    return sorted(name for name in plain if _NAME.match(name))
+
+
+def get(name: str) -> "dict[str, Any]":
+    """Return what a pool and its members hold, in bytes.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    dict
+        ``limit``; ``peak``, the most in use at once as far as growth has seen it; ``refusals``,
+        ``waits``, ``overruns``, counts over all members that there were; ``moved``, idle bytes that
+        were given back for others; ``ended`` and ``vanished``, members that ended, and those of
+        them that did not leave, since they were killed or ended by `os._exit`; and ``members``, one
+        dict each: ``pid``, ``command``, ``used``, ``held`` (with what it drew ahead, which others
+        get when they need it), ``minimum``, ``maximum``, ``priority``, ``active``, ``cached``,
+        ``wired``, ``waiting_since`` (seconds of `time.monotonic`, or None), ``waiting_for``, ...
+
+    Raises
+    ------
+    LookupError
+        There is no such pool.
+    OSError
+        Its file is damaged, or another user's.
+    """
+    facts: dict[str, Any] = _modules.for_pools().read(_path(_checked(name)))
+    return facts
+
+
+def set_limit(name: str, limit: int) -> int:
+    """Set what a pool's members may hold together, in bytes; return the previous limit.
+
+    What they hold above it they keep, but for idle memory; they do not grow until there is room.
+
+    Raises
+    ------
+    LookupError, ValueError, OSError
+        As for `get` and `create`.
+    """
+    path = _path(_checked(name))
+    before: int = _modules.for_pools().set_limit(path, _checked_limit(limit))
+    return before
+
+
+def remove(name: str) -> None:
+    """Remove a pool.
+
+    Raises
+    ------
+    LookupError
+        There is no such pool.
+    ValueError
+        It has members.
+    """
+    path = _path(_checked(name))
+    try:
+        members = _modules.for_pools().read(path)["members"]
+    except OSError:
+        members = []  # Nobody can join what is damaged.
+    if members:
+        raise ValueError(
+            f"pool {name!r} has members: "
+            + ", ".join(f"{member['pid']} ({member['command']})" for member in members[:5])
+        )
+    os.unlink(path)
+
+
+class Membership:
+    """This process's place in a pool. Made by `join`; a context manager that leaves.
+
+    Attributes
+    ----------
+    name : str
+        The pool's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def leave(self) -> None:
+        """Leave the pool. What the process holds counts nowhere from then on.
+
+        Raises
+        ------
+        RuntimeError
+            The process is no member.
+        """
+        if not _modules.for_pools().leave():
+            raise RuntimeError(f"this process is not in pool {self.name!r} any more")
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self,
+        kind: "type[BaseException] | None",
+        error: "BaseException | None",
+        traceback: "TracebackType | None",
+    ) -> None:
+        self.leave()
+
+    def __repr__(self) -> str:
+        return f"<memlimits.pools.Membership of {self.name!r}>"
+
+
+def join(
+    name: str,
+    *,
+    limit: "int | None" = None,
+    minimum: int = 0,
+    maximum: "int | None" = None,
+    priority: int = 0,
+) -> Membership:
+    """Have this process share a budget with others of the machine.
+
+    What it counts against its memory limit, as `set_memory_count` says, counts in the pool, too:
+    what it holds already, and what it will hold. What does not fit there is refused, or waits, by
+    its own policy; a forked child becomes a member of its own when it first grows, and counts what
+    it has from its parent only once it writes over it.
+
+    Parameters
+    ----------
+    name : str
+    limit : int, optional
+        Bytes for all members together. The pool is made if there is none of the name.
+    minimum : int
+        Bytes that this process can always have, whatever others hold.
+    maximum : int, optional
+        The most bytes it may hold in the pool.
+    priority : int
+        Idle memory of members with a lower priority is asked back first.
+
+    Returns
+    -------
+    Membership
+        To `leave` with; a context manager.
+
+    Raises
+    ------
+    LookupError
+        There is no such pool, and no limit to make one with.
+    ValueError
+        The pool has another limit; what the process holds, or the minimum, does not fit.
+    RuntimeError
+        The process is a member of a pool already.
+    OSError
+        The file cannot be used.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.join("docs", limit=1 << 30):
+    ...     block = memlimits.allocate(1 << 20)
+    ...     memlimits.pools.get("docs")["members"][0]["active"]
+    1048576
+    >>> memlimits.pools.remove("docs")
+    """
+    name = _checked(name)
+    least, most, rank = _amounts(minimum, maximum, priority)
+    if limit is not None:
+        _make_if_missing(name, _checked_limit(limit))
+    path = _path(name)
+    pools = _modules.for_pools()
+    how = pools.join(path, least, most, rank)
+    if how == "is member":
+        raise RuntimeError("this process is a member of a pool already: leave() that first")
+    if how == "no slot":
+        raise ValueError(f"pool {name!r} has as many members as it can have")
+    if how == "no room":
+        _refuse(name, pools.read(path), least)
+    return Membership(name)
+
+
+def _amounts(minimum: object, maximum: object, priority: object) -> "tuple[int, int, int]":
+    numbers = {"minimum": minimum, "maximum": maximum, "priority": priority}
+    for key, value in numbers.items():
+        if value is None and key == "maximum":
+            continue
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(f"{key} must be an integer, not {value!r}")
+        if not 0 <= value.__index__() < 1 << 62:
+            raise ValueError(f"{key} must be from 0 to 2**62 - 1, not {value!r}")
+    least: int = minimum.__index__()  # type: ignore[attr-defined]
+    most: int = (1 << 64) - 1 if maximum is None else maximum.__index__()  # type: ignore[attr-defined]
+    rank: int = priority.__index__()  # type: ignore[attr-defined]
+    if most < least:
+        raise ValueError(f"maximum {most} is below minimum {least}")
+    return least, most, rank
+
+
+def _make_if_missing(name: str, limit: int) -> None:
+    try:
+        path = _path(name)
+    except LookupError:
+        try:
+            return create(name, limit)
+        except ValueError:  # Another process has made it just now.
+            path = _path(name)
+    facts = _modules.for_pools().read(path)
+    if facts["limit"] != limit // facts["unit"] * facts["unit"]:
+        raise ValueError(
+            f"pool {name!r} has a limit of {facts['limit']} bytes, not {limit}: join it without a "
+            "limit, or change that with memlimits.pools.set_limit()"
+        )
+
+
+def _refuse(name: str, facts: "dict[str, Any]", minimum: int) -> None:
+    taken = sum(max(member["held"], member["minimum"]) for member in facts["members"])
+    held = stats().footprint
+    raise ValueError(
+        f"pool {name!r} has no room for this process: limit {facts['limit']}, others "
+        f"{taken}, held here {held}, minimum {minimum} bytes"
+    )

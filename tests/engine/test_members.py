@@ -1,0 +1,309 @@
+"""Processes in one pool: what they hold together, and what becomes of what they held."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+import memlimits
+from support.members import MIB, members
+from support.patience import until
+
+LIMIT = 64 * MIB
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture
+def pool(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMLIMITS_POOLS", str(tmp_path))
+    memlimits.pools.create("p", LIMIT)
+    return tmp_path
+
+
+def facts(pid=None):
+    found = memlimits.pools.get("p")
+    return found if pid is None else next(m for m in found["members"] if m["pid"] == pid)
+
+
+def test_together_they_hold_no_more_than_the_limit(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        assert one.ask("take(40 * MIB)") == "ok"
+        assert other.ask("take(40 * MIB)") == "pool"
+        assert other.ask("take(24 * MIB)") == "ok"
+        assert [m["active"] for m in facts()["members"]] == [40 * MIB, 24 * MIB]
+        assert facts()["refusals"] == facts(other.pid)["refusals"] == 1
+
+
+def test_a_refusal_says_what_the_others_use(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        other.ask("take(40 * MIB)")
+        last = "memlimits.last_refusal()"
+        assert other.ask(f"{last}.others") == 40 * MIB
+        assert other.ask(f"{last}.limit") == LIMIT
+        assert "all processes of the pool" in other.ask(f"str({last})")
+
+
+def test_what_is_drawn_ahead_is_given_to_who_needs_it(pool):
+    with members(pool, 3) as processes:
+        for member in processes:
+            member.join()
+            assert member.ask("take(4096)") == "ok"
+        used = [m["used"] for m in facts()["members"]]
+        assert all(m["held"] > m["used"] for m in facts()["members"])
+        # To the last page.
+        assert processes[0].ask(f"take({LIMIT - sum(used)})") == "ok"
+        assert processes[1].ask("take(MIB)") == "pool"
+
+
+def test_idle_memory_of_a_process_that_sleeps_goes_to_who_needs_it(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        one.ask("blocks.clear()")
+        assert one.ask("memlimits.get_cache_memory()") == 40 * MIB
+        one.tell("time.sleep(0.5)")
+        assert other.ask("take(60 * MIB)") == "ok"
+        one.hear()
+        assert one.ask("memlimits.get_cache_memory()") == 0
+        assert facts()["moved"] == facts(one.pid)["returned"] == 40 * MIB
+
+
+def test_idle_memory_of_little_priority_goes_first(pool):
+    with members(pool, 3) as (low, high, asker):
+        low.join(priority=1)
+        high.join(priority=2)
+        asker.join()
+        for member in (low, high):
+            member.ask("take(20 * MIB)")
+            member.ask("blocks.clear()")
+        assert asker.ask("take(40 * MIB)") == "ok"
+        assert facts(low.pid)["returned"] == 20 * MIB
+        assert facts(high.pid)["returned"] == 0
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_who_is_killed_gives_its_room_back(pool, end):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        os.kill(one.pid, end)
+        one.process.wait()
+        assert other.ask("take(60 * MIB)") == "ok"
+        assert (facts()["ended"], facts()["vanished"]) == (1, 1)
+
+
+def test_who_ends_as_programs_do_has_left(pool):
+    with members(pool, 1) as (one,):
+        one.join()
+        one.ask("take(40 * MIB)")
+        one.process.communicate()
+        assert facts()["members"] == []
+        assert (facts()["ended"], facts()["vanished"]) == (1, 0)
+
+
+def test_a_stopped_process_holds_up_nobody(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(20 * MIB)")
+        os.kill(one.pid, signal.SIGSTOP)
+        assert other.ask("take(44 * MIB)") == "ok"
+        assert other.ask("take(4096)") == "pool"
+
+
+def test_one_that_replaced_itself_gives_its_room_back(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        one.tell("os.execv('/bin/sleep', ['sleep', '100'])")
+        until(lambda: os.readlink(f"/proc/{one.pid}/exe").endswith(("sleep", "coreutils")))
+        assert other.ask("take(60 * MIB)") == "ok"
+
+
+def test_one_that_closed_all_files_is_alive(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        one.ask("os.closerange(3, 4096)")
+        assert other.ask("take(40 * MIB)") == "pool"
+        assert one.ask("take(20 * MIB)") == "ok"
+
+
+def test_a_forked_child_counts_what_it_takes_itself(pool):
+    program = """[pid := os.fork(), pid or (print(repr([take(16 * MIB), take(16 * MIB)]),
+        flush=True), os._exit(0)), os.waitpid(pid, 0)] and None"""
+    with members(pool, 1) as (one,):
+        one.join()
+        one.ask("take(40 * MIB)")
+        assert one.ask(re.sub(r"\s+", " ", program)) == ["ok", "pool"]
+        one.hear()
+        # What the child had is there again.
+        assert one.ask("take(20 * MIB)") == "ok"
+
+
+def test_under_wait_a_process_waits_for_others(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join(policy="wait", timeout=60)
+        one.ask("take(40 * MIB)")
+        other.tell("take(40 * MIB)")
+        until(lambda: facts()["waits"] == 1)
+        assert facts(other.pid)["waiting_for"] == 40 * MIB
+        one.ask("blocks.clear()")
+        assert other.hear() == "ok"
+        assert facts(other.pid)["waiting_since"] is None
+
+
+def test_who_waits_is_served_in_order_of_arrival(pool):
+    with members(pool, 4) as (holder, *others):
+        holder.join()
+        holder.ask("take(60 * MIB)")
+        for member in others:
+            member.join(policy="wait", timeout=60)
+            member.tell("take(40 * MIB)")
+            until(lambda member=member: facts(member.pid)["waiting_for"] > 0)
+        holder.ask("blocks.clear()")
+        for member in others:
+            assert member.hear() == "ok"
+            waiting = [m["pid"] for m in facts()["members"] if m["waiting_for"]]
+            assert member.pid not in waiting
+            member.ask("blocks.clear()")
+
+
+def test_one_that_can_be_served_passes_one_that_cannot(pool):
+    """The first holds what the second would have to give back, and waits for it."""
+    with members(pool, 2) as (large, small):
+        for member in (large, small):
+            member.join(policy="wait", timeout=60)
+            assert member.ask("take(24 * MIB)") == "ok"
+        large.tell("take(40 * MIB)")
+        until(lambda: facts(large.pid)["waiting_for"] > 0)
+        assert small.ask("take(8 * MIB)") == "ok"
+        small.ask("blocks.clear()")
+        assert large.hear() == "ok"
+
+
+def test_a_wait_ends_with_its_timeout(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join(policy="wait", timeout=0.2)
+        one.ask("take(60 * MIB)")
+        assert other.ask("take(40 * MIB)") == "pool"
+        assert other.ask("memlimits.last_refusal().waited") >= 0.2
+
+
+def test_a_killed_process_is_what_another_waits_for(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join(policy="wait", timeout=60)
+        one.ask("take(60 * MIB)")
+        other.tell("take(40 * MIB)")
+        until(lambda: facts(other.pid)["waiting_for"] > 0)
+        one.process.kill()
+        before = time.monotonic()
+        assert other.hear() == "ok"
+        assert time.monotonic() - before < 30
+
+
+def test_under_guideline_overruns_are_counted(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join(policy="guideline")
+        one.ask("take(60 * MIB)")
+        assert other.ask("take(40 * MIB)") == "ok"
+        assert facts()["overruns"] == facts(other.pid)["overruns"] == 1
+        assert one.ask("take(5 * MIB)") == "pool"
+
+
+def test_a_minimum_is_always_there(pool):
+    with members(pool, 2) as (one, other):
+        one.join(minimum=20 * MIB)
+        other.join()
+        assert other.ask("take(50 * MIB)") == "pool"
+        assert other.ask("take(44 * MIB)") == "ok"
+        assert one.ask("take(20 * MIB)") == "ok"
+
+
+def test_a_maximum_is_the_most(pool):
+    with members(pool, 1) as (one,):
+        one.join(maximum=20 * MIB)
+        assert one.ask("take(21 * MIB)") == "pool"
+        assert one.ask("take(20 * MIB)") == "ok"
+
+
+def test_what_is_held_before_counts(pool):
+    with members(pool, 2) as (one, other):
+        one.ask("take(40 * MIB)")
+        one.join()
+        other.join()
+        assert other.ask("take(40 * MIB)") == "pool"
+
+
+def test_what_is_held_and_does_not_fit_keeps_out(pool):
+    with members(pool, 1) as (one,):
+        one.ask("take(66 * MIB)")
+        answer = one.ask("memlimits.join('p')")
+        assert re.search(rf"ValueError: pool 'p' has no room.*{LIMIT}.*{66 * MIB}", answer)
+        assert one.ask("take(40 * MIB)") == "ok"
+        assert facts()["members"] == []
+
+
+def test_who_left_is_bound_by_its_own_limits_only(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        other.ask("take(10 * MIB)")
+        other.ask("memlimits.pools.Membership('p').leave()")
+        assert other.ask("take(60 * MIB)") == "ok"
+        assert one.ask("take(24 * MIB)") == "ok"
+        assert "not in pool" in other.ask("memlimits.pools.Membership('p').leave()")
+
+
+def test_a_lowered_limit_takes_idle_memory(pool):
+    with members(pool, 1) as (one,):
+        one.join()
+        one.ask("take(40 * MIB)")
+        one.ask("take(10 * MIB)")
+        one.ask("blocks.pop(0) and None")
+        memlimits.pools.set_limit("p", 16 * MIB)
+        until(lambda: facts(one.pid)["used"] == 10 * MIB)
+        assert one.ask("take(7 * MIB)") == "pool"
+        assert one.ask("take(6 * MIB)") == "ok"
+
+
+def test_reservations_are_room_of_the_pool(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("globals().update(r=memlimits.reserve(30 * MIB)) or r.__enter__()")
+        assert other.ask("take(40 * MIB)") == "pool"
+        assert one.ask("take(30 * MIB)") == "ok"
+        assert other.ask("take(34 * MIB)") == "ok"
+
+
+def test_what_the_process_counts_is_what_its_slot_says(pool):
+    """Random steps of all kinds; each page is counted once, and none for good."""
+    program = "[take(n * MIB) for n in (1, 3, 9)] and blocks.pop(0) and None"
+    with members(pool, 3) as processes:
+        for member in processes:
+            member.join()
+        for _ in range(4):
+            for member in processes:
+                member.ask(program)
+                used = member.ask("memory.stats().footprint")
+                assert facts(member.pid)["used"] == used
+        for member in processes:
+            member.ask("blocks.clear() or memlimits.clear_cache()")
+            assert facts(member.pid)["used"] == 0

@@ -1,0 +1,81 @@
+"""Processes in one pool, that do what a test tells them, line by line."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager
+
+MIB = 1 << 20
+
+_PROGRAM = """
+    import os, sys, time
+    import memlimits
+    from memlimits import memory
+
+    MIB = 1 << 20
+    blocks = []
+    PLAIN = int, float, str, list, dict, type(None)
+
+    def take(n):
+        try:
+            blocks.append(memlimits.allocate(n))
+        except memlimits.MemoryLimitError as error:
+            return error.blocked_by
+        return "ok"
+
+    for line in sys.stdin:
+        try:
+            answer = eval(line)
+        except BaseException as error:
+            answer = f"{type(error).__name__}: {error}"
+        print(repr(answer if isinstance(answer, PLAIN) else repr(answer)), flush=True)
+"""
+
+
+class Member:
+    """A process with `blocks`, a list, and `take(n)`, which returns "ok" or what refused."""
+
+    def __init__(self, folder):
+        environ = {**os.environ, "MEMLIMITS_POOLS": str(folder)}
+        words = [sys.executable, "-c", textwrap.dedent(_PROGRAM)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(words, text=True, env=environ, **pipes)
+        self.pid = self.process.pid
+
+    def tell(self, expression):
+        """Have an expression evaluated, without waiting for it."""
+        self.process.stdin.write(expression + "\n")
+        self.process.stdin.flush()
+
+    def hear(self):
+        """What came of the first that was not heard of."""
+        return eval(self.process.stdout.readline())
+
+    def ask(self, expression):
+        self.tell(expression)
+        return self.hear()
+
+    def join(self, *, policy="strict", timeout=None, **options):
+        """Join the pool "p"."""
+        words = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        timeout = "" if timeout is None else f", {timeout}"
+        self.ask(f"memlimits.set_memory_policy({policy!r}{timeout})")
+        answer = self.ask(f"memlimits.join('p', {words})")
+        assert "Membership" in str(answer), answer
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def members(folder, count):
+    """So many of them, which are no more afterwards."""
+    made = [Member(folder) for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for member in made:
+            member.end()
