@@ -146,7 +146,7 @@ cdef dict member_facts(const Pool *pool, const PoolMember *member):
         "wired": member.wired,
         "inherited": member.inherited,
         "peak": member.peak,
-        "waiting_since": member.since if member.ticket else None,
+        "waiting_since": member.since / 1e9 if member.ticket else None,
         "waiting_for": pool_bytes(pool, member.needs) if member.ticket else 0,
         "refusals": member.refusals,
         "waits": member.waits,

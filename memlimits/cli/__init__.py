@@ -42,9 +42,15 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
 
             run(argv[1:], known)
         else:
-            from memlimits.cli.info import info
+            wanted = _parse(argv)
+            if wanted.command == "pool":
+                from memlimits.cli.pool import pool
 
-            info(as_json=_parse(argv).json)
+                pool(wanted)
+            else:
+                from memlimits.cli.info import info
+
+                info(as_json=wanted.json)
     except CommandError as error:
         say(str(error))
         return 2
@@ -70,4 +76,13 @@ def _parse(argv: "Sequence[str]") -> "Namespace":
         allow_abbrev=False,
     )
     info.add_argument("--json", action="store_true", help="as JSON; sizes are in bytes")
+    from memlimits.cli.pool import add_commands
+
+    pool = commands.add_parser(
+        "pool",
+        help="make, show, change and remove budgets that processes share",
+        description="Budgets that processes share: pools.",
+        allow_abbrev=False,
+    )
+    add_commands(pool)
     return parser.parse_args(argv)
