@@ -246,6 +246,73 @@ def remove(name: str) -> None:
     os.unlink(path)
 
 
+# ---- of one tree of processes ----
+
+_TREE = ".tree"
+
+
+def make_for_tree(limit: int) -> str:
+    """Make the pool of the processes of one program, and join it; return its path.
+
+    Raises
+    ------
+    OSError
+        There is no place for it.
+    """
+    pools = _modules.for_pools()
+    folder = folder_for_new()
+    _sweep(folder)
+    path = f"{folder}/{os.getpid()}-{os.urandom(6).hex()}{_TREE}"
+    pools.create(path, "", limit, _NOBODY_ELSE)
+    join_tree(path)
+    return path
+
+
+def join_tree(path: str) -> None:
+    """Become a member of a tree's pool; what is held already counts there, even if it is too much.
+
+    Raises
+    ------
+    OSError
+        It is gone, or cannot be used.
+    """
+    how = _modules.for_pools().join(path, 0, (1 << 64) - 1, 0, True)
+    if how == "no slot":
+        raise OSError("the pool of the program's processes has as many members as it can have")
+
+
+def leave_tree(path: str, pid: int) -> None:
+    """Remove the pool of a tree if this process made it; others of it that go on keep theirs."""
+    if not os.path.basename(path).startswith(f"{pid}-"):
+        return
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def _sweep(folder: str) -> None:
+    """Remove what trees left whose last process was killed."""
+    for entry in os.listdir(folder):
+        if not entry.endswith(_TREE) or not entry.partition("-")[0].isdigit():
+            continue
+        try:
+            # Where its first process lives it may not have joined yet.
+            os.kill(int(entry.partition("-")[0]), 0)
+        except ProcessLookupError:
+            _remove_if_empty(f"{folder}/{entry}")
+        except OSError:
+            continue
+
+
+def _remove_if_empty(path: str) -> None:
+    try:
+        if not _modules.for_pools().read(path)["members"]:
+            os.unlink(path)
+    except OSError:
+        return
+
+
 class Membership:
     """This process's place in a pool. Made by `join`; a context manager that leaves.
 
@@ -350,6 +417,12 @@ def join(
     if how == "no room":
         _refuse(name, pools.read(path), least)
     return Membership(name)
+
+
+def join_by_name(name: str) -> str:
+    """Join, and return the path of the pool's file."""
+    join(name)
+    return _path(name)
 
 
 def _amounts(minimum: object, maximum: object, priority: object) -> "tuple[int, int, int]":

@@ -140,7 +140,7 @@ cdef bint reserve_easily(
     """Growth for which other heaps need not stop; they keep what they have. Else `max_instead`."""
     cdef bint easy
     pthread_mutex_lock(&core.heaps.lock)
-    share_draw(&core.limits, &core.pool, growth, 0)
+    share_draw(&core.limits, &core.pool, growth, 0, False)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
     if easy and share_take(&core.limits, &core.pool, growth, 0):
@@ -162,7 +162,7 @@ cdef bint decide(
 ) noexcept nogil:
     """The last look and the reservation in one step."""
     cdef uint64_t trim, returned
-    share_draw(&core.limits, &core.pool, growth, waiter.own)
+    share_draw(&core.limits, &core.pool, growth, waiter.own, waiter.passes)
     parts_make_room(core, growth, waiter.own)
     if not room_look(core, growth, waiter.own, &plan.reading, &trim, blocker):
         return False

@@ -17,7 +17,7 @@ from memlimits._engine.core cimport (
 )
 from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.resource cimport Resource
-from memlimits._ledger.limits cimport POLICY_WAIT
+from memlimits._ledger.limits cimport LONGEST_AFTER_REFUSAL, POLICY_WAIT
 from memlimits._ledger.pool cimport (
     LEFT, POOL_SLOTS, VANISHED, Pool, PoolMember, PoolSums, pool_ask, pool_attach, pool_bury, pool_bytes,
     pool_draw, pool_end, pool_force, pool_guarantee, pool_sums, pool_take, pool_ticket, pool_units,
@@ -129,6 +129,20 @@ cdef void move_in(PoolMember *member) noexcept nogil:
         highest = load_word(&core.pool.header.highest)
 
 
+cdef void bury_earlier_self() noexcept nogil:
+    """Under `members`: this process was a member before it replaced its program (exec)."""
+    cdef PoolMember *member = core.pool.members
+    cdef PoolMember *behind = pool_end(&core.pool)
+    cdef mlim_identity self
+    mlim_identity_of_self(&self)
+    while member < behind:
+        if member != core.pool.mine and load_word(&member.pid) == self.pid and (
+            member.started == self.started and member.space == self.space
+        ):
+            pool_bury(&core.pool, member, LEFT)
+        member += 1
+
+
 cdef PoolMember *take_slot() noexcept nogil:
     """Under `members`."""
     cdef PoolMember *member = core.pool.members
@@ -145,9 +159,11 @@ cdef PoolMember *take_slot() noexcept nogil:
 
 cdef Joined become_member(bint forced) noexcept nogil:
     """Under `members`."""
-    cdef PoolMember *mine = take_slot()
+    cdef PoolMember *mine
     cdef Joined joined = JOINED
     cdef uint64_t want
+    bury_earlier_self()
+    mine = take_slot()
     if mine == NULL and members_bury_ended(file, &core.pool):
         mine = take_slot()
     if mine == NULL:
@@ -163,7 +179,7 @@ cdef Joined become_member(bint forced) noexcept nogil:
         pool_force(&core.pool, want)
         joined = JOINED
     if joined == JOINED:
-        share_draw(&core.limits, &core.pool, 0, 0)
+        share_draw(&core.limits, &core.pool, 0, 0, True)
     else:
         pool_bury(&core.pool, mine, LEFT)
         core.pool.mine = NULL
@@ -400,6 +416,16 @@ cdef bint ask_and_wait(Waiter *waiter, uint64_t n, bint again) noexcept nogil:
     return True
 
 
+cdef bint give_way() noexcept nogil:
+    """What is kept back for errors is for what cannot wait, too. Whether there was any."""
+    cdef bint any
+    core_stop(core)
+    any = core.limits.kept_back > 0
+    core.limits.kept_back = 0
+    core_resume(core, False)
+    return any
+
+
 cdef bint others_could_help(uint64_t n) noexcept nogil:
     cdef PoolSums sums
     pool_sums(&core.pool, &sums)
@@ -425,6 +451,8 @@ cdef bint members_seek(Core *_core, Waiter *waiter, uint64_t n, bint never_queue
         ask_next(waiter, n)
     if again or not never_queues:
         return again
+    if n <= LONGEST_AFTER_REFUSAL and give_way():
+        return True
     # Threads of this process cannot help, since this one keeps what they need. Other processes can.
     if now - waiter.sought > core.limits.wait_timeout or not others_could_help(n):
         return False

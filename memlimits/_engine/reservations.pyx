@@ -43,7 +43,7 @@ cdef Blocker reservations_would_fit(
     waiter.own = own
     while True:
         blocker = NOTHING
-        share_draw(&core.limits, &core.pool, growth, own)
+        share_draw(&core.limits, &core.pool, growth, own, False)
         parts_make_room(core, growth, own)
         if growth_could_hit(core, n, account != NULL) or (
             room_look(core, growth, own, &reading, &_trim, &blocker)
@@ -63,7 +63,7 @@ cdef bint set_within_room(
     cdef Limits *limits = &core.limits
     cdef uint64_t n = account_reservation_costs(account, reservation)
     cdef uint64_t trim
-    share_draw(&core.limits, &core.pool, n, 0)
+    share_draw(&core.limits, &core.pool, n, 0, False)
     parts_make_room(core, n, 0)
     if not room_look(core, n, 0, reading, &trim, blocker):
         return False

@@ -16,8 +16,8 @@ from memlimits._engine.core cimport (
 from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, Resource
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, COUNT_RESIDENT, LIMIT, NOTHING, POLICY_GUIDELINE, POOL, REFUSE, RESERVATION,
-    SYSTEM, WAIT, Limits, Verdict, limits_bound, limits_default, limits_extend_credit, limits_judge,
+    COUNT_PROCESS, COUNT_RESIDENT, LIMIT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION,
+    SYSTEM, WAIT, Limits, Verdict, limits_blocker, limits_bound, limits_default, limits_extend_credit, limits_judge,
     limits_kept_back, limits_least_process_over, limits_lower_unfaulted, limits_note_untouched,
     limits_process_over, limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
 )
@@ -200,7 +200,7 @@ cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
     cdef uint64_t limit = saturating_sub(limits_bound(limits), limits_kept_back(limits, growth))
     if saturating_sub(kept + growth, limits.untouched) <= limit:
         return RESERVATION
-    return POOL if limits.share < limits.memory_limit else LIMIT
+    return limits_blocker(limits)
 
 
 cdef Blocker process_ends_at(const Core *core, uint64_t own, const Reading *reading) noexcept nogil:
@@ -209,7 +209,7 @@ cdef Blocker process_ends_at(const Core *core, uint64_t own, const Reading *read
     cdef uint64_t over = reading.over - limits.cache - limits.pending
     if over <= saturating_sub(limits.reserved, own):
         return RESERVATION
-    return POOL if limits.share < limits.memory_limit else LIMIT
+    return limits_blocker(limits)
 
 
 cdef bint lacks(

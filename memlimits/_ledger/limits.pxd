@@ -178,6 +178,8 @@ cdef extern uint64_t limits_unreserved(
     const Limits *limits, uint64_t n, uint64_t own) noexcept nogil
 # What bounds it now: the memory limit, or what the pool gave.
 cdef extern uint64_t limits_bound(const Limits *limits) noexcept nogil
+# Which of the two is in the way, where one is.
+cdef extern Blocker limits_blocker(const Limits *limits) noexcept nogil
 # What counts after growth by n.
 cdef extern uint64_t limits_counted(const Limits *limits, uint64_t n) noexcept nogil
 # What of it is kept back from growth by n; and what is to be, of whatever growth.

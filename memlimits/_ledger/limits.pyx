@@ -24,6 +24,9 @@ cdef enum:
     MARGIN_PART = 64
     LEAST_MARGIN = 2 << 20
     MOST_MARGIN = 32 << 20
+# One that is lower than the memory limit by no more than this is the same limit, in whole units.
+cdef enum:
+    SMALL = 1 << 16
 # Of the memory limit this part is kept back for what follows a refusal, at most. Of that this part
 # is for short growth before there is one: who asks for so little may not look at NULL.
 cdef enum:
@@ -98,6 +101,12 @@ cdef uint64_t limits_unreserved(const Limits *limits, uint64_t n, uint64_t own) 
 
 cdef uint64_t limits_bound(const Limits *limits) noexcept nogil:
     return min(limits.memory_limit, limits.share)
+
+
+cdef Blocker limits_blocker(const Limits *limits) noexcept nogil:
+    cdef bint is_tighter = saturating_add(limits.pool_limit, SMALL) < limits.memory_limit
+    cdef bint is_shared = limits.share < limits.memory_limit and limits.others_used > 0
+    return POOL if is_tighter or is_shared else LIMIT
 
 
 cdef uint64_t limits_counted(const Limits *limits, uint64_t n) noexcept nogil:

@@ -273,27 +273,38 @@ cdef uint64_t used_by_waiting(const Pool *pool, uint64_t now) noexcept nogil:
     return used
 
 
-cdef inline bint comes_before(
-    bint stuck, uint64_t ticket, bint other_stuck, uint64_t other_ticket
+cdef inline int rank(
+    uint64_t used, uint64_t needs, uint64_t used_by_all, uint64_t limit
 ) noexcept nogil:
-    return ticket < other_ticket if stuck == other_stuck else other_stuck
+    if saturating_add(used_by_all, needs) > limit:
+        return 2
+    return needs > used
+
+
+cdef inline bint comes_before(
+    int one, uint64_t ticket, int other, uint64_t other_ticket
+) noexcept nogil:
+    return ticket < other_ticket if one == other else one < other
+
+
+cdef int rank_of(const PoolMember *member, uint64_t used_by_all, uint64_t limit) noexcept nogil:
+    return rank(pool_used(member), load_word(&member.needs), used_by_all, limit)
 
 
 cdef bint pool_is_turn(const Pool *pool, uint64_t needs, uint64_t now) noexcept nogil:
     cdef const PoolMember *member = pool.members
     cdef const PoolMember *behind = pool_end(pool)
     cdef uint64_t limit, used, ticket
-    cdef bint stuck
+    cdef int mine
     if not pool_anyone_waits(pool, now):
         return True
     limit = load_word(&pool.header.limit)
     used = used_by_waiting(pool, now)
     ticket = load_word(&pool.mine.ticket) or UINT64_MAX
-    stuck = used + needs > limit
+    mine = rank(pool_used(pool.mine), needs, used, limit)
     while member < behind:
         if member != pool.mine and is_waiting(member, now) and comes_before(
-            saturating_add(used, load_word(&member.needs)) > limit, load_word(&member.ticket),
-            stuck, ticket
+            rank_of(member, used, limit), load_word(&member.ticket), mine, ticket
         ):
             return False
         member += 1
@@ -306,14 +317,14 @@ cdef PoolMember *pool_next(const Pool *pool, uint64_t now) noexcept nogil:
     cdef PoolMember *first = NULL
     cdef uint64_t limit = load_word(&pool.header.limit)
     cdef uint64_t used = used_by_waiting(pool, now)
-    cdef bint stuck, first_stuck = False
+    cdef int its, first_rank = 0
     while member < behind:
         if is_waiting(member, now):
-            stuck = saturating_add(used, load_word(&member.needs)) > limit
+            its = rank_of(member, used, limit)
             if first == NULL or comes_before(
-                stuck, load_word(&member.ticket), first_stuck, load_word(&first.ticket)
+                its, load_word(&member.ticket), first_rank, load_word(&first.ticket)
             ):
-                first, first_stuck = member, stuck
+                first, first_rank = member, its
         member += 1
     return first
 

@@ -43,7 +43,9 @@ cdef void note_pool(Limits *limits, Pool *pool) noexcept nogil:
     limits.fair_share = limits.pool_limit // (sums.members + 1)
 
 
-cdef void share_draw(Limits *limits, Pool *pool, uint64_t n, uint64_t own) noexcept nogil:
+cdef void share_draw(
+    Limits *limits, Pool *pool, uint64_t n, uint64_t own, bint passes
+) noexcept nogil:
     cdef uint64_t want, wanted, needs, now
     if pool.mine == NULL:
         return
@@ -52,7 +54,7 @@ cdef void share_draw(Limits *limits, Pool *pool, uint64_t n, uint64_t own) noexc
         note_pool(limits, pool)
         now = time_of(CLOCK_MONOTONIC)
         needs = saturating_sub(want, pool_used(pool.mine))
-        if limits.policy != POLICY_WAIT or pool_is_turn(pool, needs, now):
+        if passes or limits.policy != POLICY_WAIT or pool_is_turn(pool, needs, now):
             wanted = counted(limits, pool, n, limits_wanted_back(limits), own)
             # What is to be kept back for errors besides, if there is that much.
             if wanted <= want or not pool_draw(pool, wanted, AHEAD >> pool.shift):

@@ -91,7 +91,7 @@ def hook_is_there() -> bool:
     return any(os.path.exists(os.path.join(folder, name)) for folder in sys.path for name in _HOOKS)
 
 
-def pass_on(level: str, *, quiet: bool = False) -> None:
+def pass_on(level: str, *, quiet: bool = False, pool: "str | None" = None) -> None:
     """Put the settings as they are now into the environment, for what is started from here on.
 
     Parameters
@@ -100,6 +100,8 @@ def pass_on(level: str, *, quiet: bool = False) -> None:
         How much of a child's memory is governed.
     quiet : bool
         Write no refusals of C code to standard error there.
+    pool : str, optional
+        The file of the pool that they are to join.
     """
     limit = memlimits.get_memory_limit()
     policy = memlimits.get_memory_policy()
@@ -114,6 +116,8 @@ def pass_on(level: str, *, quiet: bool = False) -> None:
     settings["level"] = level
     if quiet:
         settings["quiet"] = "1"
+    if pool is not None:
+        settings["pool"] = pool.replace("%", "%25").replace(";", "%3B")
     os.environ[VARIABLE] = ";".join(f"{key}={value}" for key, value in settings.items())
     if level == "all":
         preload(os.environ)
@@ -200,6 +204,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _path(text: str) -> str:
+    if not os.path.isabs(text):
+        raise ValueError
+    return text.replace("%3B", ";").replace("%25", "%")
+
+
 def _one_of(words: "tuple[str, ...]") -> "tuple[Callable[[str], str], str]":
     def reader(text: str) -> str:
         if text not in words:
@@ -217,4 +227,5 @@ _READERS: "dict[str, tuple[Callable[[str], Any], str]]" = {
     "count": _one_of(tuple(COUNTS)),
     "level": _one_of(LEVELS),
     "quiet": _one_of(("0", "1")),
+    "pool": (_path, "the path of a file"),
 }

@@ -54,3 +54,12 @@ def _apply(settings: "dict[str, Any]") -> None:
     if "policy" in settings:
         waits = settings["policy"] == "wait"
         memlimits.set_memory_policy(settings["policy"], settings.get("timeout") if waits else None)
+    if "pool" in settings:
+        _join(settings["pool"])
+
+
+def _join(path: str) -> None:
+    try:
+        memlimits.pools.join_tree(path)
+    except OSError as error:
+        say(f"this process has the limits for itself alone: {error}")

@@ -24,7 +24,10 @@ HELP = f"""{USAGE}
 Run an unchanged Python program inside memory limits. Each Python that it starts has the same.
 
 options:
-  --memory-limit SIZE   the most memory to hold; strict unless --policy says otherwise
+  --memory-limit SIZE   the most memory to hold, for all processes of the program together; strict
+                        unless --policy says otherwise
+  --per-process         the memory limit is each process's own
+  --pool NAME           all processes of the program join this pool (memlimits pool create)
   --count WHAT          what the memory limit is on: "given" to the program, touched or not; of it
                         what is "resident"; or all that the "process" holds, governed or not.
                         "given" unless --govern all makes it "resident". The last two can be passed,
@@ -32,7 +35,7 @@ options:
   --cache-limit SIZE    the most memory to keep for reuse
   --wired-limit SIZE    the most memory to keep from being swapped out
   --policy POLICY       at the memory limit: "strict" refuses, "guideline" goes on as long as the
-                        system has memory, "wait" waits for other threads to free some
+                        system has memory, "wait" waits for others to free some
   --timeout S           seconds to wait with --policy wait; 60 unless given
   --govern LEVEL        what counts: "numpy", arrays; "python", Python's objects, too; "all",
                         whatever malloc gives to any library; "python" unless given
@@ -43,7 +46,7 @@ options:
 SIZE is {FORM}.
 Variables stand for options that are not given: MEMLIMITS_MEMORY_LIMIT, MEMLIMITS_CACHE_LIMIT,
 MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_COUNT, MEMLIMITS_TIMEOUT, MEMLIMITS_GOVERN,
-MEMLIMITS_REPORT, MEMLIMITS_QUIET (1).
+MEMLIMITS_REPORT, MEMLIMITS_POOL, MEMLIMITS_PER_PROCESS (1), MEMLIMITS_QUIET (1).
 Python's own options before the program (-X, -W, -O, -u, -B, -I, ...) are passed on to it.
 The script may also be a directory or a zip file with a __main__.py inside.
 Everything after it, or after the module or the code, is the program's own.
@@ -58,6 +61,7 @@ _OF_THE_BUILD = (
     "MEMLIMITS_SANITIZE",
     "MEMLIMITS_WERROR",
 )
+_FOLDER = "MEMLIMITS_POOLS"
 _FLAGS_OF_PYTHONS = frozenset("bBdEiIOPqRsSuv")
 
 
@@ -83,7 +87,9 @@ class Options:
         How much of the program's memory.
     report : str or None
         A file's name.
-    quiet : bool
+    pool : str or None
+        Its name.
+    per_process, quiet : bool
     python : list of str
         Options for the interpreter.
     ours : list of str
@@ -101,6 +107,8 @@ class Options:
     timeout: "float | None" = None
     govern: "str | None" = None
     report: "str | None" = None
+    pool: "str | None" = None
+    per_process = False
     quiet = False
 
     def __init__(self) -> None:
@@ -173,11 +181,12 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--timeout": _seconds,
     "--govern": _level,
     "--report": _file,
+    "--pool": str,
 }
-_WITHOUT_VALUE = ("--quiet", "--help")
+_WITHOUT_VALUE = ("--per-process", "--quiet", "--help")
 _VARIABLES = {
     option: f"MEMLIMITS_{option[2:].replace('-', '_').upper()}"
-    for option in (*_WITH_VALUE, "--quiet")
+    for option in (*_WITH_VALUE, "--per-process", "--quiet")
 }
 
 
@@ -224,8 +233,8 @@ def _read_words(options: Options, words: "list[str]") -> "list[str]":
         elif word in ("-h", "--help"):
             sys.stdout.write(HELP)
             raise SystemExit(0)
-        elif word == "--quiet":
-            options.quiet = True
+        elif word in ("--per-process", "--quiet"):
+            setattr(options, word[2:].replace("-", "_"), True)
             options.given.add(word)
             options.ours.append(word)
         elif not word.startswith("--") or name == "--check-hash-based-pycs":
@@ -282,7 +291,7 @@ def _unknown(word: str) -> str:
 
 
 def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
-    readers = {**_WITH_VALUE, "--quiet": _yes}
+    readers = {**_WITH_VALUE, "--per-process": _yes, "--quiet": _yes}
     for name, reader in readers.items():
         attribute = name[2:].replace("-", "_")
         variable = _VARIABLES[name]
@@ -350,7 +359,7 @@ def unknown_variables(environ: "Mapping[str, str]") -> "list[str]":
     unknown = [
         name
         for name in environ
-        if name.startswith("MEMLIMITS_") and name not in (*names, *_OF_THE_BUILD, VARIABLE)
+        if name.startswith("MEMLIMITS_") and name not in (*names, *_OF_THE_BUILD, VARIABLE, _FOLDER)
     ]
     if not unknown:
         return []

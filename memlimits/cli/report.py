@@ -2,7 +2,7 @@
 
 import os
 
-from memlimits import _modules, memory
+from memlimits import _modules, memory, pools
 from memlimits.adapters import why_numpy_is_not_governed
 from memlimits.cli.children import why_children_are_not_governed
 from memlimits.cli.sizes import format_exact, format_limit, format_size, show
@@ -52,6 +52,8 @@ class Report:
         Where the JSON goes.
     quiet : bool
         Give no text.
+    pool : str, optional
+        The file of the pool that the program's processes share.
 
     It is made when the program is about to start: what the process holds by then is not the
     program's.
@@ -62,11 +64,19 @@ class Report:
         How much of the program's memory is governed; to be set.
     """
 
-    def __init__(self, program: "Sequence[str]", file: "JSONFile | None", *, quiet: bool) -> None:
+    def __init__(
+        self,
+        program: "Sequence[str]",
+        file: "JSONFile | None",
+        *,
+        quiet: bool,
+        pool: "str | None" = None,
+    ) -> None:
         self._held_before = held(memory.stats())
         self._program = list(program)
         self._file = file
         self._quiet = quiet
+        self._pool = pool
         self._pid = os.getpid()
         self.level = "numpy"
 
@@ -86,7 +96,7 @@ class Report:
             return
 
     def _write(self, stats: "dict[str, Any]") -> None:
-        values = facts(stats, self._held_before, self.level)
+        values = facts(stats, self._held_before, self.level, self._pool)
         lines = [] if self._quiet else [describe(values)]
         if self._file is not None:
             try:
@@ -94,6 +104,19 @@ class Report:
             except OSError as error:
                 lines.append(f"cannot write the report to {self._file.path}: {error.strerror}")
         say("\n".join(lines))
+        if self._pool is not None and self._pool.endswith(".tree"):
+            pools.leave_tree(self._pool, self._pid)
+
+
+def processes(path: "str | None") -> "dict[str, Any] | None":
+    """Return what a pool says of its members, of those that ended, too; None without one."""
+    if path is None:
+        return None
+    try:
+        found: dict[str, Any] = _modules.for_pools().read(path, True)
+    except (MemoryError, OSError):
+        return None
+    return found
 
 
 def held(stats: "Stats") -> int:
@@ -101,7 +124,9 @@ def held(stats: "Stats") -> int:
     return stats.process_resident - stats.process_files + stats.process_swap
 
 
-def facts(stats: "dict[str, Any]", held_before: int, level: str) -> "dict[str, Any]":
+def facts(
+    stats: "dict[str, Any]", held_before: int, level: str, pool: "str | None" = None
+) -> "dict[str, Any]":
     """Return the statistics, the budgets, the newest refusal and what is not governed; in bytes.
 
     Parameters
@@ -112,6 +137,8 @@ def facts(stats: "dict[str, Any]", held_before: int, level: str) -> "dict[str, A
         What the process had before the program, in bytes.
     level : {"numpy", "python", "all"}
         How much of the program's memory was governed.
+    pool : str, optional
+        The file of the pool that its processes share.
     """
     refusal = memory.latest_refusal()
     return {
@@ -124,6 +151,7 @@ def facts(stats: "dict[str, Any]", held_before: int, level: str) -> "dict[str, A
         "ungoverned": why_numpy_is_not_governed(),
         "ungoverned_objects": None if level == "numpy" else _modules.for_python().ungoverned(),
         "ungoverned_children": why_children_are_not_governed(),
+        "processes": processes(pool),
     }
 
 
@@ -196,6 +224,7 @@ def describe(values: "dict[str, Any]") -> str:
             f"asked to be wired and not wired: {format_size(values['unwired_requested'])} "
             f"of {format_size(values['wired_requested'])}"
         )
+    lines += _describe_processes(values["processes"])
     if values["waits"]:
         lines.append(
             f"allocations that waited: {values['waits']:,}, {values['waited_seconds']:.3g} s in all"
@@ -225,6 +254,36 @@ def describe(values: "dict[str, Any]") -> str:
         if refusal["blocked_by"] == "pool":
             lines.append(f"  other processes {format_exact(refusal['others'])}")
     return "\n".join(lines)
+
+
+_SHOWN = 5  # processes of those that ended without their exit handlers
+
+
+def _describe_processes(pool: "dict[str, Any] | None") -> "list[str]":
+    """What is worth saying of a program's processes, if there were several."""
+    if pool is None or len(pool["members"]) + len(pool["ended_members"]) < 2:
+        return []
+    count = len(pool["members"]) + pool["ended"]
+    what = f"pool {pool['name']}" if pool["name"] else "all processes"
+    lines = [
+        f"{what}: peak {format_size(pool['peak'])} of {format_limit(pool['limit'])} together, "
+        f"{count} processes, refusals {pool['refusals']:,}, waits {pool['waits']:,}"
+    ]
+    if pool["overruns"]:
+        lines.append(f"  allocations over the limit together: {pool['overruns']:,}")
+    if pool["moved"]:
+        lines.append(f"  idle memory that went to others: {format_size(pool['moved'])}")
+    refused = [
+        member
+        for member in (*pool["members"], *pool["ended_members"])
+        if member["refusals"] and member["pid"] != os.getpid()
+    ]
+    lines += [
+        f"  refused {member['refusals']:,} times: process {member['pid']} ({member['command']}), "
+        f"peak {format_size(member['peak'])}"
+        for member in refused[:_SHOWN]
+    ]
+    return lines
 
 
 def _terms(values: "dict[str, Any]") -> str:

@@ -5,7 +5,7 @@ import os
 import sys
 
 import memlimits
-from memlimits import _modules
+from memlimits import _modules, pools
 from memlimits.adapters import children
 from memlimits.cli import govern, options, program
 from memlimits.cli.errors import CommandError
@@ -55,14 +55,15 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     environ = {name: text for name, text in os.environ.items() if name != children.VARIABLE}
     preloading = govern.preloading(level, environ)
     if wanted.python or preloading or children.inherited is not None:
-        _restart(wanted, argv, preloading or environ)
+        _restart(wanted, argv, {**(preloading or environ), **_above()})
     for sentence in options.unknown_variables(os.environ):
         say(f"warning: {sentence}")
     if word := options.misplaced(wanted):
         say(f"warning: {word} stands behind the program, and is its own: ours stand before it")
     _set_limits(wanted, level)
+    pool = _join(wanted, os.environ.pop(_ABOVE, None))
     file = _open(wanted.report)
-    report = Report(wanted.program, file, quiet=wanted.quiet)
+    report = Report(wanted.program, file, quiet=wanted.quiet, pool=pool)
     found = _find(wanted.program)
     if file is not None:
         _clear(file)
@@ -77,9 +78,42 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     memlimits.set_memory_count(wanted.count or _COUNTS[report.level])
     if report.level != "all":
         children.preload_no_more(os.environ)
-    children.pass_on(report.level, quiet=wanted.quiet)
+    children.pass_on(report.level, quiet=wanted.quiet, pool=pool)
     orig_argv = [*_interpreters_words(argv), *wanted.program]
     program.start(found, lambda: program.adopt(found, orig_argv, known))
+
+
+# The pool of a command above this one, while this one starts the interpreter anew.
+_ABOVE = "_MEMLIMITS_POOL"
+
+
+def _above() -> "dict[str, str]":
+    pool = (children.inherited or {}).get("pool")
+    return {} if pool is None else {_ABOVE: pool}
+
+
+def _join(wanted: "Options", above: "str | None") -> "str | None":
+    """Have the limit be one for all processes below; return the path of their pool, if any.
+
+    Below another command its pool stays the one, and the limit is each process's own.
+    """
+    try:
+        if above is not None:
+            pools.join_tree(above)
+            return above
+        if wanted.pool is not None:
+            return pools.join_by_name(wanted.pool)
+        limit = memlimits.get_memory_limit()
+        if wanted.memory_limit is None or wanted.per_process or limit >= NO_LIMIT:
+            return None
+        return pools.make_for_tree(limit)
+    except (LookupError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    except OSError as error:
+        if wanted.pool is not None and above is None:
+            raise CommandError(str(error)) from None
+        say(f"warning: the memory limit is each process's own: {error}")
+        return None
 
 
 def _known_up_to_site() -> "frozenset[str]":

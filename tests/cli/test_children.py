@@ -176,7 +176,7 @@ def test_what_malloc_is_refused_in_a_child_is_said_unless_nothing_is_to_be(run, 
 
 def test_keys_of_another_version_and_an_empty_variable_say_nothing(tmp_path):
     write(tmp_path / "telling.py", TELL)
-    for text, limit in (("pool=/there;new=;memory_limit=314572800", 300), ("", None)):
+    for text, limit in (("later=/there;new=;memory_limit=314572800", 300), ("", None)):
         done = subprocess.run(
             [sys.executable, "-c", "import telling; print(telling.tell())"],
             cwd=tmp_path,

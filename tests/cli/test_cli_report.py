@@ -24,7 +24,7 @@ from support.units import MIB
 pytestmark = pytest.mark.usefixtures("buffered_streams")
 
 
-KEYS = {"program", "budgets", "last_refusal", "ungoverned", "ungoverned_children"}
+KEYS = {"program", "budgets", "last_refusal", "ungoverned", "ungoverned_children", "processes"}
 KEYS |= {"untouched", "passed_by"}
 KEYS |= {"ungoverned_objects", "governed", "ungoverned_peak", *memlimits.stats()._asdict()}
 
@@ -52,6 +52,7 @@ def values(**changes):
         "last_refusal": None,
         "ungoverned": None,
         "ungoverned_children": None,
+        "processes": None,
         **changes,
     }
 

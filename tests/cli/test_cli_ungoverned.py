@@ -23,6 +23,7 @@ QUIET = {
     "ungoverned_objects": None,
     "ungoverned": None,
     "ungoverned_children": None,
+    "processes": None,
 }
 
 

@@ -80,7 +80,7 @@ ARGUMENTS = {
 FUNCTIONS = {name: f"memlimits.{name}{ARGUMENTS.get(name, '()')}" for name in memlimits.__all__}
 NUMPYS = ("empty", "zeros", "govern_numpy")
 # It has a module of its own: only programs that start others need it, and that takes descriptors.
-OPENS = ("govern_children",)
+OPENS = ("govern_children", "join")
 OTHERS = {
     "refusal": "memlimits.allocate(1 << 50)",
     "wired": "memlimits.allocate(1 << 20, wired=True)",
