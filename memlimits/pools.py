@@ -171,7 +171,7 @@ def create(name: str, limit: int, *, everybody: bool = False) -> None:
 
 def names() -> "list[str]":
     """Return the names of the pools that this user may see, sorted."""
-    found = set()
+    found: set[str] = set()
     for folder in _all_folders():
         if _is_ours(folder) or _is_chosen(folder):
             found.update(entry for entry in os.listdir(folder) if entry.endswith(_SUFFIX))
@@ -447,9 +447,11 @@ def _make_if_missing(name: str, limit: int) -> None:
         path = _path(name)
     except LookupError:
         try:
-            return create(name, limit)
-        except ValueError:  # Another process has made it just now.
-            path = _path(name)
+            create(name, limit)
+        except ValueError as error:
+            if "already" not in str(error):
+                raise
+        path = _path(name)
     facts = _modules.for_pools().read(path)
     if facts["limit"] != limit // facts["unit"] * facts["unit"]:
         raise ValueError(

@@ -42,10 +42,10 @@ static mlim_status fail(mlim_error *error, mlim_status status, int code, const c
 
 static mlim_status status_of(int code)
 {
-    return code == EEXIST                   ? MLIM_UNSUPPORTED
-           : code == ENOENT                 ? MLIM_NO_DEVICE
+    return code == EEXIST                     ? MLIM_UNSUPPORTED
+           : code == ENOENT                   ? MLIM_NO_DEVICE
            : code == ENOMEM || code == ENOSPC ? MLIM_NO_MEMORY
-                                            : MLIM_UNKNOWN;
+                                              : MLIM_UNKNOWN;
 }
 
 static mlim_status fail_by_errno(mlim_error *error, const char *what)
@@ -197,8 +197,7 @@ bool mlim_shared_is(const mlim_shared *shared, const char *path)
 
 static int lock(mlim_shared *shared, int command, short type, uint64_t part, struct flock *out)
 {
-    *out = (struct flock){
-        .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)part, .l_len = 1};
+    *out = (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)part, .l_len = 1};
     int result;
     do
         result = fcntl(shared->fd, command, out);

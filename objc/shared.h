@@ -30,9 +30,9 @@ typedef struct mlim_identity {
 mlim_status mlim_shared_create(const char *path, mode_t mode, size_t size, const void *head,
                                size_t head_size, mlim_error *error);
 
-/* Maps a file of exactly so many bytes, which must be an ordinary one, and belong to this user or to
- * root. Not one that this process has open already (mlim_shared_is): to close one of the two gives
- * up the locks of both. */
+/* Maps a file of exactly so many bytes, which must be an ordinary one, and belong to this user or
+ * to root. Not one that this process has open already (mlim_shared_is): to close one of the two
+ * gives up the locks of both. */
 mlim_status mlim_shared_open(const char *path, size_t size, mlim_shared **out, mlim_error *error);
 void mlim_shared_close(mlim_shared *shared);
 void *mlim_shared_words(const mlim_shared *shared);
