@@ -26,8 +26,8 @@ cdef extern Joined members_join(
     bint forced) noexcept nogil
 # False: it is no member.
 cdef extern bint members_leave(Core *core) noexcept nogil
-# The file, for who reads it, until it is given back, which is to be done in any case; NULL where the
-# process is no member.
+# The file, for who reads it, until it is given back, which is to be done in any case; NULL where
+# the process is no member.
 cdef extern mlim_shared *members_borrow() noexcept nogil
 cdef extern void members_give_back() noexcept nogil
 

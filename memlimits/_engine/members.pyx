@@ -19,9 +19,9 @@ from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport LONGEST_AFTER_REFUSAL, POLICY_WAIT
 from memlimits._ledger.pool cimport (
-    LEFT, POOL_SLOTS, VANISHED, Pool, PoolMember, PoolSums, pool_ask, pool_attach, pool_bury, pool_bytes,
-    pool_draw, pool_end, pool_force, pool_guarantee, pool_sums, pool_take, pool_ticket, pool_units,
-    pool_used, pool_wait, pool_wait_no_more,
+    LEFT, POOL_SLOTS, VANISHED, Pool, PoolMember, PoolSums, pool_ask, pool_attach, pool_bury,
+    pool_bytes, pool_draw, pool_end, pool_force, pool_guarantee, pool_sums, pool_take, pool_ticket,
+    pool_units, pool_used, pool_wait, pool_wait_no_more,
 )
 from memlimits._ledger.share cimport share_draw, share_none, share_settle_closely, share_wanted
 

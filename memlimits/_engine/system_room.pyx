@@ -16,10 +16,11 @@ from memlimits._engine.core cimport (
 from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, Resource
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, COUNT_RESIDENT, LIMIT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION,
-    SYSTEM, WAIT, Limits, Verdict, limits_blocker, limits_bound, limits_default, limits_extend_credit, limits_judge,
-    limits_kept_back, limits_least_process_over, limits_lower_unfaulted, limits_note_untouched,
-    limits_process_over, limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
+    COUNT_PROCESS, COUNT_RESIDENT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM, WAIT,
+    Limits, Verdict, limits_blocker, limits_bound, limits_default, limits_extend_credit,
+    limits_judge, limits_kept_back, limits_least_process_over, limits_lower_unfaulted,
+    limits_note_untouched, limits_process_over, limits_process_room, limits_room, limits_unclaimed,
+    limits_unreserved,
 )
 
 cdef enum:

@@ -55,7 +55,7 @@ cdef struct Limits:
     uint64_t wanted_back
     uint64_t kept_back
     bint begins                 # who stopped the heaps is a thread that starts: not from it
-    # What the pool of processes allows, in bytes, and none where there is no pool: what this one may
+    # What the pool of processes allows, in bytes; UINT64_MAX where there is none: what this one may
     # count; all of them; each, if all had as much. And what a forked child counts for nothing.
     uint64_t share
     uint64_t pool_limit

@@ -135,10 +135,10 @@ cdef extern bint pool_settle(Pool *pool, uint64_t used, uint64_t ahead) noexcept
 # It is guaranteed so many units, from now on. False: there are not enough.
 cdef extern bint pool_guarantee(Pool *pool, uint64_t least) noexcept nogil
 
-# Whether a request of `needs` units, which waits or is new, comes before those of all others. Whoever
-# uses as much as it needs comes first: what others wait for it may be about to give back. Those come
-# last that cannot be served while all who wait keep what they use. Of each kind it is by arrival. Who
-# did not look for long is passed over.
+# Whether a request of `needs` units, which waits or is new, comes before those of all others.
+# Whoever uses as much as it needs comes first: what others wait for it may be about to give back.
+# Those come last that cannot be served while all who wait keep what they use. Of each kind it is by
+# arrival. Who did not look for long is passed over.
 cdef extern bint pool_is_turn(const Pool *pool, uint64_t needs, uint64_t now) noexcept nogil
 cdef extern uint64_t pool_ticket(Pool *pool) noexcept nogil
 cdef extern void pool_wait(

@@ -13,8 +13,8 @@ from memlimits._ledger.pool cimport Pool
 # Units that the process is to hold for growth by n, of which `own` bytes are reserved for it.
 cdef extern uint64_t share_wanted(
     const Limits *limits, const Pool *pool, uint64_t n, uint64_t own) noexcept nogil
-# Has it hold them, if there are so many and it is its turn, or it `passes` those who wait; and notes
-# what it holds.
+# Has it hold them, if there are so many and it is its turn, or it `passes` those who wait; and
+# notes what it holds.
 cdef extern void share_draw(
     Limits *limits, Pool *pool, uint64_t n, uint64_t own, bint passes) noexcept nogil
 # Uses them; in any case, where growth is not refused. False: it holds less by now.

@@ -4,7 +4,8 @@ from posix.time cimport CLOCK_MONOTONIC
 from memlimits._base.arithmetic cimport saturating_add, saturating_sub
 from memlimits._base.sync cimport add_word, store_word, time_of
 from memlimits._ledger.limits cimport (
-    COUNT_GIVEN, POLICY_GUIDELINE, POLICY_WAIT, limits_counted, limits_kept_back, limits_wanted_back,
+    COUNT_GIVEN, POLICY_GUIDELINE, POLICY_WAIT, limits_counted, limits_kept_back,
+    limits_wanted_back,
 )
 from memlimits._ledger.pool cimport (
     PoolSums, pool_bytes, pool_draw, pool_force, pool_held,

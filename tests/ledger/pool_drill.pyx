@@ -47,7 +47,7 @@ cdef extern from *:
 
     static struct books *books;
     static uint64_t state;
-    static int64_t until_end;   /* accesses to words until this process ends itself; 0: it does not */
+    static int64_t until_end;   /* accesses to words until this process ends itself; 0: never */
 
     static uint64_t next_random(void)
     {
@@ -114,8 +114,6 @@ cdef extern from *:
         nanosleep(&time, NULL);
     }
     """
-    struct Line "struct books":
-        pass
     uint64_t state
     int64_t until_end
     uint64_t next_random() nogil
