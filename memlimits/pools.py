@@ -322,6 +322,8 @@ class Membership:
         The pool's.
     """
 
+    name: str = ""
+
     def __init__(self, name: str) -> None:
         self.name = name
 

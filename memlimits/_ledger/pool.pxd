@@ -57,7 +57,16 @@ cdef struct PoolMember:
     uint64_t waited         # ns
     uint64_t overruns
     uint64_t returned       # idle bytes that it gave back for others
-    uint64_t _spare[7]
+    # What it may need yet, in units: the most it used; the longest growth; the least it used when it
+    # grew by much, which is what stays; and whether it has been back from the most since then, as a
+    # worker is between two tasks.
+    uint64_t most_used
+    uint64_t longest
+    uint64_t stays
+    uint64_t was_back
+    uint64_t grew           # ns, as `seen`: when it last grew by much
+    uint64_t wants          # units that it is about to use, if that is safe
+    uint64_t _spare[1]
     char command[LONGEST_COMMAND + 1]
 
 # A member that ended.
@@ -141,6 +150,12 @@ cdef extern bint pool_guarantee(Pool *pool, uint64_t least) noexcept nogil
 # arrival. Who did not look for long is passed over.
 cdef extern bint pool_is_turn(const Pool *pool, uint64_t needs, uint64_t now) noexcept nogil
 cdef extern uint64_t pool_ticket(Pool *pool) noexcept nogil
+# It wants to grow by so many units, which is much, until it has or says otherwise: whether those who
+# grew of late, and could be served what they may need yet before that, can be served after it: one
+# after the other, each once those before it have given back what they have. Else processes could
+# wait for each other that each hold a part. Of two who say at once what they want one is told no.
+cdef extern bint pool_want(Pool *pool, uint64_t n, uint64_t now) noexcept nogil
+cdef extern void pool_want_no_more(Pool *pool) noexcept nogil
 cdef extern void pool_wait(
     Pool *pool, uint64_t ticket, uint64_t needs, uint64_t since, uint64_t now) noexcept nogil
 cdef extern void pool_wait_no_more(Pool *pool) noexcept nogil

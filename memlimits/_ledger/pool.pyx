@@ -1,4 +1,4 @@
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport UINT64_MAX, uint32_t
 from libc.string cimport memcmp, memcpy, memset, strncpy
 from posix.time cimport CLOCK_REALTIME
 
@@ -15,6 +15,7 @@ cdef enum:
     # Passed over after so many ns: it is stopped, or starved. It looks every 20 ms.
     ABSENT = 1000000000
     YIELDS = 100            # for a draft of a member that comes first
+    OF_LATE = 2000000000    # ns: who did not grow for so long is not about to
 
 cdef extern from *:
     """
@@ -210,6 +211,7 @@ cdef bint pool_take(Pool *pool, uint64_t want) noexcept nogil:
         if used_of(was) >= want or replace_word(
             &pool.mine.word, was, word_of(want, held_of(was))
         ):
+            note_use(pool, want)
             return True
         was = load_word(&pool.mine.word)
     return False
@@ -237,6 +239,7 @@ cdef bint pool_settle(Pool *pool, uint64_t used, uint64_t ahead) noexcept nogil:
         now = min(used_of(was), used)
         now = word_of(now, min(held_of(was), now + ahead))
         if was == now or replace_word(&pool.mine.word, was, now):
+            note_use(pool, used_of(now))
             return was != now
 
 
@@ -327,6 +330,112 @@ cdef PoolMember *pool_next(const Pool *pool, uint64_t now) noexcept nogil:
                 first, first_rank = member, its
         member += 1
     return first
+
+
+# ---- safety ----
+
+cdef inline uint64_t wanted_by(const PoolMember *member) noexcept nogil:
+    return min(load_word(&member.wants), MOST_UNITS)
+
+
+# Those who count, packed, with what each may need yet, and what it gives back when it is done.
+cdef struct Holders:
+    uint32_t count
+    uint32_t needs[POOL_SLOTS + 1]
+    uint32_t gives[POOL_SLOTS + 1]
+
+
+cdef void add_holder(Holders *holders, const PoolMember *member) noexcept nogil:
+    """With what it is about to use.
+
+    One that was back is taken to need what it needed then. Another one as much as twice its longest:
+    an array, and a second one to put what comes of it.
+    """
+    cdef uint64_t used = pool_used(member) + wanted_by(member)
+    cdef uint64_t stays = min(load_word(&member.stays), used)
+    cdef uint64_t most = load_word(&member.most_used)
+    if not load_word(&member.was_back):
+        most = max(most, saturating_add(stays, 2 * min(load_word(&member.longest), MOST_UNITS)))
+    holders.needs[holders.count] = <uint32_t> min(saturating_sub(most, used), MOST_UNITS)
+    holders.gives[holders.count] = <uint32_t> (used - stays)
+    holders.count += 1
+
+
+cdef uint32_t served(Holders *holders, uint64_t room) noexcept nogil:
+    """How many can be served in some order. They are no more in the list then."""
+    cdef uint32_t before = holders.count, i = 0
+    while i < holders.count:
+        if holders.needs[i] <= room:
+            room += holders.gives[i]
+            holders.count -= 1
+            holders.needs[i] = holders.needs[holders.count]
+            holders.gives[i] = holders.gives[holders.count]
+            i = 0
+        else:
+            i += 1
+    return before - holders.count
+
+
+cdef void list_holders(const Pool *pool, uint64_t now, Holders *holders) noexcept nogil:
+    """But for this one."""
+    cdef const PoolMember *member = pool.members
+    cdef const PoolMember *behind = pool_end(pool)
+    holders.count = 0
+    while member < behind:
+        if member != pool.mine and load_word(&member.pid) and load_word(&member.longest) and (
+            is_waiting(member, now) or saturating_sub(now, load_word(&member.grew)) < OF_LATE
+        ):
+            add_holder(holders, member)
+        member += 1
+
+
+cdef uint64_t room_beside_all(const Pool *pool) noexcept nogil:
+    """With what they want."""
+    cdef const PoolMember *member = pool.members
+    cdef const PoolMember *behind = pool_end(pool)
+    cdef uint64_t room = load_word(&pool.header.limit)
+    while member < behind:
+        room = saturating_sub(
+            room, max(pool_used(member), least_of(member)) + wanted_by(member))
+        member += 1
+    return room
+
+
+cdef bint pool_want(Pool *pool, uint64_t n, uint64_t now) noexcept nogil:
+    cdef Holders holders
+    cdef uint64_t room
+    cdef uint32_t before
+    cdef uint64_t used = pool_used(pool.mine)
+    if pool.mine.longest == 0 or used < pool.mine.stays:
+        store_word(&pool.mine.stays, used)
+    store_word(&pool.mine.longest, max(pool.mine.longest, n))
+    store_word(&pool.mine.grew, now)
+    store_word(&pool.mine.wants, n)
+    list_holders(pool, now, &holders)
+    if holders.count == 0:
+        return True
+    room = room_beside_all(pool)
+    before = served(&holders, room + n)
+    list_holders(pool, now, &holders)
+    add_holder(&holders, pool.mine)
+    # Whoever holds much already is not kept from going on by what it might need after this.
+    if served(&holders, room) + (used > load_word(&pool.mine.stays)) > before:
+        return True
+    store_word(&pool.mine.wants, 0)
+    return False
+
+
+cdef void pool_want_no_more(Pool *pool) noexcept nogil:
+    if pool.mine != NULL and load_word(&pool.mine.wants):
+        store_word(&pool.mine.wants, 0)
+
+
+cdef void note_use(Pool *pool, uint64_t used) noexcept nogil:
+    cdef uint64_t most = pool.mine.most_used
+    if used > most:
+        store_word(&pool.mine.most_used, used)
+    elif pool.mine.longest and used + pool.mine.longest <= most:
+        store_word(&pool.mine.was_back, True)
 
 
 cdef uint64_t pool_ticket(Pool *pool) noexcept nogil:

@@ -8,12 +8,13 @@ from memlimits._ledger.limits cimport (
     limits_wanted_back,
 )
 from memlimits._ledger.pool cimport (
-    PoolSums, pool_bytes, pool_draw, pool_force, pool_held,
-    pool_is_turn, pool_limit, pool_settle, pool_sums, pool_take, pool_units, pool_used,
+    PoolSums, pool_bytes, pool_draw, pool_force, pool_held, pool_is_turn, pool_limit, pool_settle,
+    pool_sums, pool_take, pool_units, pool_used, pool_want, pool_want_no_more,
 )
 
 cdef enum:
     AHEAD = 16 << 20        # bytes that are held beyond what is used, where there is enough
+    LONG = 4 << 20          # growth by less is not what processes wait for each other for
 
 
 cdef uint64_t counted(
@@ -44,6 +45,15 @@ cdef void note_pool(Limits *limits, Pool *pool) noexcept nogil:
     limits.fair_share = limits.pool_limit // (sums.members + 1)
 
 
+cdef bint may_draw(Pool *pool, uint64_t needs, uint64_t now) noexcept nogil:
+    """Under the policy to wait."""
+    if not pool_is_turn(pool, needs, now):
+        return False
+    if pool_bytes(pool, needs) < <uint64_t> LONG:
+        return True
+    return pool_want(pool, needs, now)
+
+
 cdef void share_draw(
     Limits *limits, Pool *pool, uint64_t n, uint64_t own, bint passes
 ) noexcept nogil:
@@ -55,7 +65,7 @@ cdef void share_draw(
         note_pool(limits, pool)
         now = time_of(CLOCK_MONOTONIC)
         needs = saturating_sub(want, pool_used(pool.mine))
-        if passes or limits.policy != POLICY_WAIT or pool_is_turn(pool, needs, now):
+        if passes or limits.policy != POLICY_WAIT or may_draw(pool, needs, now):
             wanted = counted(limits, pool, n, limits_wanted_back(limits), own)
             # What is to be kept back for errors besides, if there is that much.
             if wanted <= want or not pool_draw(pool, wanted, AHEAD >> pool.shift):
@@ -69,6 +79,7 @@ cdef bint share_take(Limits *limits, Pool *pool, uint64_t n, uint64_t own) noexc
         return True
     want = share_wanted(limits, pool, n, own)
     if pool_take(pool, want):
+        pool_want_no_more(pool)
         return True
     if limits.policy != POLICY_GUIDELINE:
         return False
@@ -111,6 +122,7 @@ cdef bint share_settle_closely(Limits *limits, Pool *pool) noexcept nogil:
 cdef void share_tell(const Limits *limits, Pool *pool) noexcept nogil:
     if pool.mine == NULL:
         return
+    pool_want_no_more(pool)
     store_word(&pool.mine.active, limits.active)
     store_word(&pool.mine.cached, limits.cache)
     store_word(&pool.mine.wired, limits.wired)

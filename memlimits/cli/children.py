@@ -13,8 +13,13 @@ _STARTED_ANEW = (
 )
 
 
-def why_children_are_not_governed() -> "str | None":
+def why_children_are_not_governed(*, others: bool = False) -> "str | None":
     """Say that Pythons were not governed which were started below this one, or may have been.
+
+    Parameters
+    ----------
+    others : bool
+        Whether others of the program's processes are known to have been governed.
 
     None where no other has run, as far as can be told: of what has ended nothing is known but that
     it took time, and what was started by a child that has ended is not known to be below.
@@ -31,7 +36,7 @@ def why_children_are_not_governed() -> "str | None":
         return f"{count} Python {below} not governed at the end: memlimits was not loaded there"
     times = os.times()
     # Without this one a program can but fork, or use os.system and the like.
-    started = "_posixsubprocess" in sys.modules and not anew
+    started = "_posixsubprocess" in sys.modules and not anew and not others
     if started and times.children_user + times.children_system > 0:
         return "child processes ran: a Python among them without memlimits was not governed"
     return None

@@ -119,6 +119,11 @@ def processes(path: "str | None") -> "dict[str, Any] | None":
     return found
 
 
+def _count(pool: "dict[str, Any] | None") -> int:
+    """Return how many processes there were in a pool."""
+    return 0 if pool is None else len(pool["members"]) + pool["ended"]
+
+
 def held(stats: "Stats") -> int:
     """Return what the process has and the system cannot drop, in bytes."""
     return stats.process_resident - stats.process_files + stats.process_swap
@@ -141,6 +146,7 @@ def facts(
         The file of the pool that its processes share.
     """
     refusal = memory.latest_refusal()
+    together = processes(pool)
     return {
         **stats,
         "governed": level,
@@ -150,8 +156,8 @@ def facts(
         "last_refusal": None if refusal is None else _numbers(refusal),
         "ungoverned": why_numpy_is_not_governed(),
         "ungoverned_objects": None if level == "numpy" else _modules.for_python().ungoverned(),
-        "ungoverned_children": why_children_are_not_governed(),
-        "processes": processes(pool),
+        "ungoverned_children": why_children_are_not_governed(others=_count(together) > 1),
+        "processes": together,
     }
 
 
@@ -261,9 +267,9 @@ _SHOWN = 5  # processes of those that ended without their exit handlers
 
 def _describe_processes(pool: "dict[str, Any] | None") -> "list[str]":
     """What is worth saying of a program's processes, if there were several."""
-    if pool is None or len(pool["members"]) + len(pool["ended_members"]) < 2:
+    count = _count(pool)
+    if pool is None or count < 2:
         return []
-    count = len(pool["members"]) + pool["ended"]
     what = f"pool {pool['name']}" if pool["name"] else "all processes"
     lines = [
         f"{what}: peak {format_size(pool['peak'])} of {format_limit(pool['limit'])} together, "

@@ -194,6 +194,22 @@ def test_one_that_can_be_served_passes_one_that_cannot(pool):
         assert large.hear() == "ok"
 
 
+def test_nobody_begins_with_what_others_need_to_end(pool):
+    """Three that hold a part each would wait for each other for the rest."""
+    with members(pool, 3) as (one, other, late):
+        for member in (one, other, late):
+            member.join(policy="wait", timeout=60)
+        assert one.ask("take(20 * MIB)") == other.ask("take(20 * MIB)") == "ok"
+        late.tell("take(20 * MIB)")
+        until(lambda: facts()["waits"] or facts(late.pid)["active"])
+        if facts(late.pid)["active"]:
+            pytest.skip("so late that the others did not grow for long")
+        for member in (one, other):
+            assert member.ask("take(20 * MIB)") == "ok"
+            member.ask("blocks.clear()")
+        assert late.hear() == "ok"
+
+
 def test_a_wait_ends_with_its_timeout(pool):
     with members(pool, 2) as (one, other):
         one.join()

@@ -4,8 +4,6 @@ import pytest
 
 from support import pool_drill
 
-pytestmark = pytest.mark.inside
-
 
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory):
