@@ -12,7 +12,7 @@ import stat
 import tempfile
 
 from memlimits import _modules
-from memlimits.memory import stats
+from memlimits.memory import device_info, stats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,19 +122,27 @@ def _path(name: str) -> str:
     )
 
 
-def _checked_limit(limit: object) -> int:
+def _checked_limit(limit: object, name: str = "limit") -> int:
     if isinstance(limit, bool) or not hasattr(limit, "__index__"):
-        raise TypeError(f"limit must be an integer, in bytes, not {limit!r}")
+        raise TypeError(f"{name} must be an integer, in bytes, not {limit!r}")
     number: int = limit.__index__()
     if not 1 << 20 <= number < 1 << 62:
-        raise ValueError(f"limit must be from 2**20 to 2**62 - 1 bytes, not {number}")
+        raise ValueError(f"{name} must be from 2**20 to 2**62 - 1 bytes, not {number}")
     return number
+
+
+def _recommended() -> int:
+    recommended = device_info()["max_recommended_working_set_size"]
+    assert isinstance(recommended, int)
+    return recommended
 
 
 # ---- public ----
 
 
-def create(name: str, limit: int, *, everybody: bool = False) -> None:
+def create(
+    name: str, limit: int, *, wired_limit: "int | None" = None, everybody: bool = False
+) -> None:
     """Make a pool.
 
     Parameters
@@ -143,6 +151,9 @@ def create(name: str, limit: int, *, everybody: bool = False) -> None:
         Letters, digits, ``.``, ``_`` and ``-``, 63 at most.
     limit : int
         Bytes that its members may hold together.
+    wired_limit : int, optional
+        Bytes that they may wire together; by default what the system recommends for one
+        (``device_info()["max_recommended_working_set_size"]``).
     everybody : bool
         Whether processes of other users may join. They can then also damage it.
 
@@ -160,8 +171,9 @@ def create(name: str, limit: int, *, everybody: bool = False) -> None:
     name, limit = _checked(name), _checked_limit(limit)
     pools = _modules.for_pools()
     path = f"{folder_for_new(everybody)}/{name}{_SUFFIX}"
+    wired = _recommended() if wired_limit is None else _checked_limit(wired_limit, "wired_limit")
     try:
-        pools.create(path, name, limit, _EVERYBODY if everybody else _NOBODY_ELSE)
+        pools.create(path, name, limit, _EVERYBODY if everybody else _NOBODY_ELSE, wired)
     except FileExistsError:
         raise ValueError(
             f"there is a pool {name!r} already, of {pools.read(path)['limit']} bytes: set_limit() "
@@ -263,7 +275,7 @@ def make_for_tree(limit: int) -> str:
     folder = folder_for_new()
     _sweep(folder)
     path = f"{folder}/{os.getpid()}-{os.urandom(6).hex()}{_TREE}"
-    pools.create(path, "", limit, _NOBODY_ELSE)
+    pools.create(path, "", limit, _NOBODY_ELSE, _recommended())
     join_tree(path)
     return path
 

@@ -1,7 +1,9 @@
 from os import PathLike
 from typing import Any
 
-def create(path: str | bytes | PathLike[str], name: str, limit: int, mode: int) -> None: ...
+def create(
+    path: str | bytes | PathLike[str], name: str, limit: int, mode: int, wired_limit: int = ...
+) -> None: ...
 def join(
     path: str | bytes | PathLike[str],
     least: int = 0,

@@ -37,7 +37,9 @@ cdef object error_of(mlim_status status, const mlim_error *error):
     return OSError(error.code, text) if error.code else OSError(text)
 
 
-def create(path, str name, uint64_t limit, unsigned int mode):
+def create(
+    path, str name, uint64_t limit, unsigned int mode, uint64_t wired_limit=UINT64_MAX
+):
     """Make the file of a pool.
 
     Parameters
@@ -50,6 +52,8 @@ def create(path, str name, uint64_t limit, unsigned int mode):
         In bytes.
     mode : int
         The file's: who may read it, and who may join.
+    wired_limit : int
+        Bytes that its members may wire together.
     """
     cdef PoolHeader header
     cdef mlim_error error
@@ -60,7 +64,7 @@ def create(path, str name, uint64_t limit, unsigned int mode):
     cdef Core *core = &get_default().core
     if len(called) > LONGEST_POOL_NAME:
         raise ValueError(f"a pool's name has at most {LONGEST_POOL_NAME} bytes, not {len(called)}")
-    pool_make_header(&header, called, limit, core.page_size)
+    pool_make_header(&header, called, limit, core.page_size, wired_limit)
     with nogil:
         status = mlim_shared_create(at, mode, pool_size(), &header, sizeof(header), &error)
     if status != MLIM_OK:

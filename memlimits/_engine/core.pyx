@@ -57,7 +57,7 @@ cdef int core_open(
     core_note_process(core, &facts.process)
     limits_init(&core.limits)
     residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.heaps,
-                   &core.limits, &core.resources)
+                   &core.limits, &core.pool, &core.resources)
     return 0
 
 

@@ -21,7 +21,7 @@ from memlimits._ledger.limits cimport LONGEST_AFTER_REFUSAL, POLICY_WAIT
 from memlimits._ledger.pool cimport (
     LEFT, POOL_SLOTS, VANISHED, Pool, PoolMember, PoolSums, pool_ask, pool_attach, pool_bury,
     pool_bytes, pool_draw, pool_end, pool_force, pool_guarantee, pool_sums, pool_take, pool_ticket,
-    pool_units, pool_used, pool_wait, pool_wait_no_more,
+    pool_units, pool_used, pool_wait, pool_wait_no_more, pool_wire,
 )
 from memlimits._ledger.share cimport share_draw, share_none, share_settle_closely, share_wanted
 
@@ -170,6 +170,7 @@ cdef Joined become_member(bint forced) noexcept nogil:
         return NO_SLOT
     core_stop(core)
     core.pool.mine = mine
+    pool_wire(&core.pool, core.limits.wired, 0)
     want = share_wanted(&core.limits, &core.pool, 0, 0)
     if not pool_guarantee(&core.pool, pool_units(&core.pool, its_least)) or not (
         pool_draw(&core.pool, want, 0) and pool_take(&core.pool, want)

@@ -118,7 +118,8 @@ cdef struct PoolSums:
 
 cdef extern uint64_t pool_size() noexcept nogil
 cdef extern void pool_make_header(
-    PoolHeader *header, const char *name, uint64_t limit, uint64_t unit) noexcept nogil
+    PoolHeader *header, const char *name, uint64_t limit, uint64_t unit,
+    uint64_t wired_limit) noexcept nogil
 # Whether the first bytes of a file are those of a pool that is understood here. Says why not.
 cdef extern const char *pool_why_not(const PoolHeader *header) noexcept nogil
 cdef extern void pool_attach(Pool *pool, void *words) noexcept nogil
@@ -141,6 +142,8 @@ cdef extern bint pool_take(Pool *pool, uint64_t want) noexcept nogil
 cdef extern bint pool_force(Pool *pool, uint64_t want) noexcept nogil
 # It uses no more than so many, and holds `ahead` more at most. Whether others gain by that.
 cdef extern bint pool_settle(Pool *pool, uint64_t used, uint64_t ahead) noexcept nogil
+# It wires so many bytes more, of what all may wire together. False: there are not so many left.
+cdef extern bint pool_wire(Pool *pool, uint64_t wired, uint64_t more) noexcept nogil
 # It is guaranteed so many units, from now on. False: there are not enough.
 cdef extern bint pool_guarantee(Pool *pool, uint64_t least) noexcept nogil
 

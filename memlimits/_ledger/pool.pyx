@@ -37,7 +37,7 @@ cdef uint64_t pool_size() noexcept nogil:
 
 
 cdef void pool_make_header(
-    PoolHeader *header, const char *name, uint64_t limit, uint64_t unit
+    PoolHeader *header, const char *name, uint64_t limit, uint64_t unit, uint64_t wired_limit
 ) noexcept nogil:
     memset(header, 0, sizeof(PoolHeader))
     memcpy(header.magic, MAGIC, sizeof(header.magic))
@@ -48,7 +48,7 @@ cdef void pool_make_header(
     while limit // unit > MOST_UNITS // 4:
         unit *= 2
     header.unit, header.limit = unit, limit // unit
-    header.wired_limit = UINT64_MAX
+    header.wired_limit = wired_limit
     header.made = time_of(CLOCK_REALTIME)
     header.named = name[0] != 0
     strncpy(header.name, name, LONGEST_POOL_NAME)
@@ -241,6 +241,20 @@ cdef bint pool_settle(Pool *pool, uint64_t used, uint64_t ahead) noexcept nogil:
         if was == now or replace_word(&pool.mine.word, was, now):
             note_use(pool, used_of(now))
             return was != now
+
+
+cdef bint pool_wire(Pool *pool, uint64_t wired, uint64_t more) noexcept nogil:
+    cdef const PoolMember *member = pool.members
+    cdef const PoolMember *behind = pool_end(pool)
+    cdef uint64_t sum = 0
+    store_word(&pool.mine.wired, wired + more)
+    while member < behind:
+        sum = saturating_add(sum, load_word(&member.wired))
+        member += 1
+    if more == 0 or sum <= load_word(&pool.header.wired_limit):
+        return True
+    store_word(&pool.mine.wired, wired)
+    return False
 
 
 cdef bint pool_guarantee(Pool *pool, uint64_t least) noexcept nogil:
@@ -485,6 +499,7 @@ cdef void pool_bury(Pool *pool, PoolMember *member, Ending ending) noexcept nogi
     store_word(&member.ticket, 0)
     exchange_word(&member.word, 0)
     store_word(&member.least, 0)
+    store_word(&member.wired, 0)
     store_word(&member.asked, 0)
     if pid:
         store_word(&member.pid, 0)

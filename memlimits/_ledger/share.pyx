@@ -125,7 +125,6 @@ cdef void share_tell(const Limits *limits, Pool *pool) noexcept nogil:
     pool_want_no_more(pool)
     store_word(&pool.mine.active, limits.active)
     store_word(&pool.mine.cached, limits.cache)
-    store_word(&pool.mine.wired, limits.wired)
     store_word(&pool.mine.inherited, limits.inherited)
     store_word(&pool.mine.peak, max(pool.mine.peak, limits.footprint))
 

@@ -12,6 +12,7 @@ from memlimits._device.mlim cimport mlim_device, mlim_queue
 from memlimits._heap.heap cimport Heaps
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport Limits
+from memlimits._ledger.pool cimport Pool
 from memlimits._residency.sets cimport ResidencySets
 
 cdef enum Attached:
@@ -26,13 +27,14 @@ cdef struct Residency:
     # Capacity, or less once the system refused. Changed under the mutex and the lock.
     uint64_t allowed
     # The allocator's.
-    Heaps *heaps                # whose lock guards the two below
+    Heaps *heaps                # whose lock guards the three below
     Limits *limits
+    Pool *pool
     Resource **resources        # the newest of all it holds
 
 cdef extern void residency_init(
     Residency *residency, mlim_device *device, uint64_t capacity, uint64_t cap,
-    Heaps *heaps, Limits *limits, Resource **resources) noexcept nogil
+    Heaps *heaps, Limits *limits, Pool *pool, Resource **resources) noexcept nogil
 cdef extern void residency_close(Residency *residency) noexcept nogil
 
 # Brings what is wired in line with the wired limit. First out with what is too much, with what is

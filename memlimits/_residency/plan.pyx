@@ -4,6 +4,7 @@ from memlimits._base.sync cimport (
 from memlimits._heap.checks cimport CHECKING, holds
 from memlimits._heap.heaps cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
 from memlimits._heap.resource cimport IDLE, INSIDE, JOINING, LEAVING, OUTSIDE, is_taken
+from memlimits._ledger.pool cimport pool_wire
 from memlimits._residency.sets cimport (
     NO_SET, Queue, sets_add, sets_add_queue, sets_attach, sets_close, sets_commit, sets_find_queue,
     sets_init, sets_recheck, sets_remove, sets_remove_queue,
@@ -12,13 +13,14 @@ from memlimits._residency.sets cimport (
 
 cdef void residency_init(
     Residency *residency, mlim_device *device, uint64_t capacity, uint64_t cap,
-    Heaps *heaps, Limits *limits, Resource **resources
+    Heaps *heaps, Limits *limits, Pool *pool, Resource **resources
 ) noexcept nogil:
     sets_init(&residency.sets, device, cap)
     residency.capacity = capacity
     residency.allowed = capacity
     residency.heaps = heaps
     residency.limits = limits
+    residency.pool = pool
     residency.resources = resources
     pthread_mutex_init(&residency.mutex, NULL)
 
@@ -127,7 +129,10 @@ cdef inline void join_if_it_fits(
     cdef Limits *limits = residency.limits
     if limits.wired + resource.bytes > limits.wired_limit:
         return
-    if limits.wired + resource.bytes > allowed:
+    if limits.wired + resource.bytes > allowed or (
+        residency.pool.mine != NULL
+        and not pool_wire(residency.pool, limits.wired, resource.bytes)
+    ):
         count_refusal(limits, resource)
         return
     limits.wired += resource.bytes
@@ -162,6 +167,12 @@ cdef Resource *plan_additions(
         pinned = False
 
 
+cdef inline void tell_others(Residency *residency) noexcept nogil:
+    """Under the lock: what is wired in this process is less by now."""
+    if residency.pool.mine != NULL:
+        pool_wire(residency.pool, residency.limits.wired, 0)
+
+
 cdef inline void check_wired(const Limits *limits) noexcept nogil:
     if CHECKING:
         holds(limits.wired <= limits.wired_limit, b"wired is within the wired limit",
@@ -184,6 +195,7 @@ cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
         leaving.wiring = OUTSIDE
         residency.limits.wired -= leaving.bytes
         leaving = leaving.next_wiring
+    tell_others(residency)
     check_wired(residency.limits)
     pthread_mutex_unlock(&residency.heaps.lock)
 
@@ -215,6 +227,7 @@ cdef bint put_in(Residency *residency, Resource *joining) noexcept nogil:
             residency.limits.wires += 1
             joining.wiring = INSIDE
         joining = joining.next_wiring
+    tell_others(residency)
     if not complete:
         # The system gives no more than this. Nothing beyond is tried until the limit is set again.
         residency.allowed = residency.limits.wired

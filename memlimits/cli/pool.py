@@ -1,11 +1,11 @@
 """``memlimits pool``: budgets that processes share."""
 
 import sys
-import time
 
 from memlimits import memory, pools
 from memlimits.cli.errors import CommandError
-from memlimits.cli.sizes import format_size, parse_size
+from memlimits.cli.members import describe_pool
+from memlimits.cli.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ def add_commands(parser: "ArgumentParser") -> None:
     create = add("create", "Make a pool")
     create.add_argument("name", metavar="NAME")
     create.add_argument("--limit", required=True, metavar="SIZE", help="for all members together")
+    create.add_argument(
+        "--wired-limit",
+        metavar="SIZE",
+        help="of what they wire; what the system recommends for one unless given",
+    )
     create.add_argument(
         "--everybody",
         action="store_true",
@@ -47,7 +52,10 @@ def pool(wanted: "Namespace") -> None:
     """
     try:
         if wanted.action == "create":
-            pools.create(wanted.name, _size(wanted.limit), everybody=wanted.everybody)
+            wired = None if wanted.wired_limit is None else _size(wanted.wired_limit)
+            pools.create(
+                wanted.name, _size(wanted.limit), wired_limit=wired, everybody=wanted.everybody
+            )
         elif wanted.action == "set":
             pools.set_limit(wanted.name, _size(wanted.limit))
         elif wanted.action == "remove":
@@ -77,36 +85,4 @@ def _show(found: "list[dict[str, Any]]", *, as_json: bool) -> None:
     if not found:
         sys.stdout.write("no pools\n")
     for facts in found:
-        sys.stdout.write("\n".join(describe(facts)) + "\n")
-
-
-_COLUMNS = ("pid", "active", "cached", "wired", "held", "waiting", "command")
-
-
-def describe(facts: "dict[str, Any]") -> "list[str]":
-    """Return lines on a pool and its members, for people."""
-    members = facts["members"]
-    used = sum(member["used"] for member in members)
-    ended = f", {facts['ended']} ended" if facts["ended"] else ""
-    lines = [
-        f"{facts['name']}: in use {format_size(used)} of {format_size(facts['limit'])}, peak "
-        f"{format_size(facts['peak'])}; {len(members)} members{ended}; refusals "
-        f"{facts['refusals']}, waits {facts['waits']}, moved {format_size(facts['moved'])}"
-    ]
-    if not members:
-        return lines
-    rows = [_COLUMNS, *map(_row, members)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        lines.append("  " + "  ".join([*cells, row[-1]]))
-    return lines
-
-
-def _row(member: "dict[str, Any]") -> "tuple[str, ...]":
-    waiting = "-"
-    if member["waiting_since"] is not None:
-        seconds = max(0.0, time.monotonic() - member["waiting_since"])
-        waiting = f"{format_size(member['waiting_for'])} since {seconds:.1f} s"
-    sizes = (format_size(member[key]) for key in ("active", "cached", "wired", "held"))
-    return str(member["pid"]), *sizes, waiting, member["command"]
+        sys.stdout.write("\n".join(describe_pool(facts)) + "\n")

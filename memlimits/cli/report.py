@@ -5,6 +5,7 @@ import os
 from memlimits import _modules, memory, pools
 from memlimits.adapters import why_numpy_is_not_governed
 from memlimits.cli.children import why_children_are_not_governed
+from memlimits.cli.members import describe_pool
 from memlimits.cli.sizes import format_exact, format_limit, format_size, show
 from memlimits.cli.streams import say
 
@@ -262,7 +263,20 @@ def describe(values: "dict[str, Any]") -> str:
     return "\n".join(lines)
 
 
-_SHOWN = 5  # processes of those that ended without their exit handlers
+_SHOWN = 5  # processes, of each kind that is named
+
+
+def _killed(pool: "dict[str, Any]") -> "list[dict[str, Any]]":
+    """Return those that ended amid something, the largest first.
+
+    A worker of multiprocessing's ends by `os._exit` when it is done, and holds little then.
+    """
+    found = [
+        member
+        for member in pool["ended_members"]
+        if member["ending"] == "vanished" and member["used"] > _MUCH // 2
+    ]
+    return sorted(found, key=lambda member: -member["used"])
 
 
 def _describe_processes(pool: "dict[str, Any] | None") -> "list[str]":
@@ -279,6 +293,11 @@ def _describe_processes(pool: "dict[str, Any] | None") -> "list[str]":
         lines.append(f"  allocations over the limit together: {pool['overruns']:,}")
     if pool["moved"]:
         lines.append(f"  idle memory that went to others: {format_size(pool['moved'])}")
+    lines += [
+        f"  ended without its exit handlers, holding {format_size(member['used'])}: process "
+        f"{member['pid']} ({member['command']})"
+        for member in _killed(pool)[:_SHOWN]
+    ]
     refused = [
         member
         for member in (*pool["members"], *pool["ended_members"])
@@ -303,11 +322,13 @@ def _share(governed: int, resident: int) -> str:
     return f"{format_size(governed)} of {format_size(resident)} resident"
 
 
-def statistics() -> str:
-    """Return the statistics of a program that runs, for people."""
+def statistics(pool: "str | None" = None) -> str:
+    """Return the statistics of a program that runs, and of its other processes, for people."""
     values = memory.stats()._asdict()
     width = max(map(len, values))
     lines = [f"statistics of process {os.getpid()}"]
-    return "\n".join(
-        lines + [f"  {key:<{width}}  {show(key, value)}" for key, value in values.items()]
-    )
+    lines += [f"  {key:<{width}}  {show(key, value)}" for key, value in values.items()]
+    together = processes(pool)
+    if together is not None and _count(together) > 1:
+        lines += describe_pool({**together, "name": together["name"] or "all processes"})
+    return "\n".join(lines)

@@ -69,7 +69,7 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
         _clear(file)
     # Last in, first out: every atexit callback of the program runs before the report.
     atexit.register(report.write)
-    tell_when_asked()
+    tell_when_asked(pool)
     notes = _modules.for_notes()
     notes.put_on()
     notes.note_stderr()

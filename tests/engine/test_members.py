@@ -323,3 +323,18 @@ def test_what_the_process_counts_is_what_its_slot_says(pool):
         for member in processes:
             member.ask("blocks.clear() or memlimits.clear_cache()")
             assert facts(member.pid)["used"] == 0
+
+
+def test_what_they_wire_is_within_what_all_may(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMLIMITS_POOLS", str(tmp_path))
+    memlimits.pools.create("p", LIMIT, wired_limit=3 * MIB)
+    wire = "blocks.append(memlimits.allocate(2 * MIB)) or memlimits.get_wired_memory()"
+    with members(tmp_path, 2) as (one, other):
+        for member in (one, other):
+            member.join()
+            member.ask("memlimits.set_wired_limit(3 * MIB)")
+        assert one.ask(wire) == 2 * MIB
+        assert other.ask(wire) == 0
+        assert [m["wired"] for m in facts()["members"]] == [2 * MIB, 0]
+        one.ask("blocks.clear() or memlimits.clear_cache()")
+        assert other.ask(wire) == 2 * MIB

@@ -16,7 +16,7 @@ from support.places import ROOT
 
 BLOCKS = {
     page: re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
-    for page in ("README.md", "docs/containers.md")
+    for page in ("README.md", "docs/containers.md", "docs/processes.md", "docs/servers.md")
 }
 
 
@@ -31,6 +31,7 @@ def commands():
     parts = [
         part
         for page in BLOCKS
+        if page != "docs/servers.md"
         for block in blocks("console", page)
         for part in block.split("$ ")[1:]
     ]
@@ -43,10 +44,13 @@ def test_every_block_is_of_a_kind_that_is_tested():
     assert languages == {
         "README.md": {"console", "cython", "pycon", "python", "sh"},
         "docs/containers.md": {"console", "pycon"},
+        "docs/processes.md": {"console"},
+        # Its commands are those of tests/cli/test_cli_pool.py.
+        "docs/servers.md": {"sh", "pycon"},
     }
 
 
-@pytest.mark.parametrize("page", BLOCKS)
+@pytest.mark.parametrize("page", [page for page in BLOCKS if page != "docs/processes.md"])
 def test_tour(page, tmp_path):
     tour = tmp_path / "tour.txt"
     # Objects that are never governed without the GIL are not refused there.

@@ -298,7 +298,7 @@ def drill(str path, int members, int64_t limit, uint64_t operations=0, uint64_t 
     cdef uint64_t killed = 0
     assert members <= MOST
     open_books()
-    pool_make_header(&header, b"", limit * 4096, 4096)
+    pool_make_header(&header, b"", limit * 4096, 4096, UINT64_MAX)
     assert mlim_shared_create(
         at, 0o600, pool_size(), &header, sizeof(header), NULL) == MLIM_OK
     assert mlim_shared_open(at, pool_size(), &shared, NULL) == MLIM_OK
