@@ -57,9 +57,9 @@ cdef struct PoolMember:
     uint64_t waited         # ns
     uint64_t overruns
     uint64_t returned       # idle bytes that it gave back for others
-    # What it may need yet, in units: the most it used; the longest growth; the least it used when it
-    # grew by much, which is what stays; and whether it has been back from the most since then, as a
-    # worker is between two tasks.
+    # What it may need yet, in units: the most it used; the longest growth; the least it used when
+    # it grew by much, which is what stays; and whether it has been back from the most since then,
+    # as a worker is between two tasks.
     uint64_t most_used
     uint64_t longest
     uint64_t stays
@@ -153,10 +153,10 @@ cdef extern bint pool_guarantee(Pool *pool, uint64_t least) noexcept nogil
 # arrival. Who did not look for long is passed over.
 cdef extern bint pool_is_turn(const Pool *pool, uint64_t needs, uint64_t now) noexcept nogil
 cdef extern uint64_t pool_ticket(Pool *pool) noexcept nogil
-# It wants to grow by so many units, which is much, until it has or says otherwise: whether those who
-# grew of late, and could be served what they may need yet before that, can be served after it: one
-# after the other, each once those before it have given back what they have. Else processes could
-# wait for each other that each hold a part. Of two who say at once what they want one is told no.
+# It wants to grow by so many units, which is much, until it has or says otherwise: whether those
+# who grew of late, and could be served what they may need yet before that, can be served after it:
+# one after the other, each once those before it have given back what they have. Else processes
+# could wait for each other that each hold a part. Of two who want too much at once one is told no.
 cdef extern bint pool_want(Pool *pool, uint64_t n, uint64_t now) noexcept nogil
 cdef extern void pool_want_no_more(Pool *pool) noexcept nogil
 cdef extern void pool_wait(

@@ -362,8 +362,8 @@ cdef struct Holders:
 cdef void add_holder(Holders *holders, const PoolMember *member) noexcept nogil:
     """With what it is about to use.
 
-    One that was back is taken to need what it needed then. Another one as much as twice its longest:
-    an array, and a second one to put what comes of it.
+    One that was back is taken to need what it needed then. Another one as much as twice its
+    longest: an array, and a second one to put what comes of it.
     """
     cdef uint64_t used = pool_used(member) + wanted_by(member)
     cdef uint64_t stays = min(load_word(&member.stays), used)

@@ -1,0 +1,217 @@
+"""The files of pools: what is checked of them, who may use them, and what is refused."""
+
+import os
+import random
+import re
+import stat
+
+import pytest
+
+import memlimits
+from support.members import MIB, members
+from support.process import run
+
+pytestmark = [pytest.mark.host, pytest.mark.inside]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMLIMITS_POOLS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def file(folder):
+    memlimits.pools.create("p", 64 * MIB)
+    return folder / "p.pool"
+
+
+def spoil(file, offset, data):
+    with open(file, "r+b") as opened:
+        opened.seek(offset)
+        opened.write(data)
+
+
+@pytest.mark.parametrize(
+    ("offset", "data", "why"),
+    [
+        (0, b"another", "it is no pool of memlimits"),
+        (8, b"\xff", "it was made by another version of memlimits"),
+        (16, b"\xff\xff", "it is damaged"),
+        (40, bytes(8), "it is damaged"),
+        (40, b"\x03", "it is damaged"),
+    ],
+)
+def test_a_damaged_file_is_refused(file, offset, data, why):
+    spoil(file, offset, data)
+    for step in (memlimits.pools.get, memlimits.join):
+        with pytest.raises(OSError, match=why):
+            step("p")
+    memlimits.pools.remove("p")
+
+
+@pytest.mark.parametrize("change", [-1, 1, -4096])
+def test_a_file_of_another_length_is_refused(file, change):
+    os.truncate(file, file.stat().st_size + change)
+    with pytest.raises(OSError, match=r"p\.pool: it has another length"):
+        memlimits.join("p")
+
+
+def test_what_is_no_file_is_refused(folder, file):
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match=re.escape(str(file))):
+        memlimits.join("p")
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(OSError, match="it is no ordinary file"):
+        memlimits.join("p")
+
+
+def test_nobody_else_may_read_it_unless_that_is_said(folder):
+    memlimits.pools.create("mine", MIB)
+    memlimits.pools.create("ours", MIB, everybody=True)
+    modes = [stat.S_IMODE((folder / f"{name}.pool").stat().st_mode) for name in ("mine", "ours")]
+    assert modes == [0o600, 0o666]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="it takes root to be two users")
+def test_two_users(tmp_path):
+    """Another user's is refused; root's serves all, if root made it for all."""
+    run(f"""
+        os.environ["MEMLIMITS_POOLS"] = folder = {str(tmp_path)!r}
+        os.chmod(folder, 0o777)
+        parent = os.path.dirname(folder)
+        while parent != "/":
+            os.chmod(parent, os.stat(parent).st_mode | 0o055)
+            parent = os.path.dirname(parent)
+        memlimits.pools.create("mine", 64 * MIB)
+        memlimits.pools.create("all", 64 * MIB, everybody=True)
+        memlimits.pools.create("given", 64 * MIB, everybody=True)
+        os.chown(folder + "/given.pool", 1234, 1234)
+        as_nobody()
+        for name, why in (("mine", "Permission denied"), ("given", "belongs to another user")):
+            try:
+                memlimits.join(name)
+            except OSError as error:
+                assert why in str(error), error
+            else:
+                raise AssertionError(name)
+        with memlimits.join("all"):
+            block = memlimits.allocate(MIB)
+            (member,) = memlimits.pools.get("all")["members"]
+            assert member["active"] == MIB
+    """)
+
+
+def test_whatever_stands_in_the_words_no_member_is_harmed(file, folder):
+    """It may be refused, and go on; what it holds is its own."""
+    chance = random.Random(7)
+    size = file.stat().st_size
+    with members(folder, 2) as processes:
+        for member in processes:
+            member.join()
+            assert member.ask("take(MIB)") == "ok"
+        for step in range(150):
+            # What is behind the head's first words, which are not read again.
+            offset = chance.randrange(200, size if step % 2 else 8192)
+            data = chance.choice([b"\xff" * 8, bytes(8), chance.randbytes(64)])
+            spoil(file, offset, data[: size - offset])
+            for member in processes:
+                assert member.ask("take(MIB)") in ("ok", "pool", "limit")
+                assert member.ask("len(blocks) > 8 and blocks.clear()") in (None, False)
+        for member in processes:
+            assert member.ask("memlimits.pools.Membership('p').leave()") is None
+            assert member.ask("blocks.clear() or memlimits.clear_cache()") is None
+            assert member.ask("take(70 * MIB)") == "ok"
+            assert member.ask("memory.stats().footprint") >= 70 * MIB
+
+
+def test_there_may_be_no_place(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MEMLIMITS_POOLS", str(tmp_path / "file" / "below"))
+    with pytest.raises(OSError, match=r"there is no place .*file/below: .*Set MEMLIMITS_POOLS"):
+        memlimits.join("p", limit=MIB)
+
+
+def test_where_shared_memory_is_missing_another_place_is_found(monkeypatch, tmp_path):
+    monkeypatch.delenv("MEMLIMITS_POOLS", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid())
+    folders = memlimits.pools._folders()
+    assert folders[:2] == [f"/dev/shm/memlimits-{os.geteuid()}", f"{tmp_path}/memlimits"]
+
+
+def test_a_folder_that_others_can_write_is_not_used(monkeypatch, tmp_path):
+    """They could put their own file in the place of ours."""
+    monkeypatch.delenv("MEMLIMITS_POOLS", raising=False)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    theirs.chmod(0o777)
+    monkeypatch.setattr(memlimits.pools, "_folders", lambda: [str(theirs)])
+    with pytest.raises(OSError, match="others can write there"):
+        memlimits.pools.create("p", MIB)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"limit": -1}, ValueError, "limit must be from"),
+        ({"limit": True}, TypeError, "limit must be an integer, in bytes, not True"),
+        ({"limit": 1.5}, TypeError, "limit must be an integer, in bytes, not 1.5"),
+        ({"limit": 1 << 62}, ValueError, "limit must be from"),
+        ({"limit": MIB, "minimum": -1}, ValueError, "minimum must be from 0"),
+        ({"limit": MIB, "minimum": "1"}, TypeError, "minimum must be an integer, not '1'"),
+        ({"limit": MIB, "minimum": 2, "maximum": 1}, ValueError, "maximum 1 is below minimum 2"),
+        ({"limit": MIB, "priority": None}, TypeError, "priority must be an integer"),
+    ],
+)
+def test_bad_arguments(folder, arguments, error, text):
+    with pytest.raises(error, match=re.escape(text)):
+        memlimits.join("p", **arguments)
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("", ValueError), ("a/b", ValueError), ("..", ValueError), ("a" * 64, ValueError),
+     ("a\0", ValueError), ("a\n", ValueError), ("ä", ValueError), (b"a", TypeError),
+     (None, TypeError)],
+)  # fmt: skip
+def test_bad_names(folder, name, error):
+    for step in (memlimits.join, memlimits.pools.get, memlimits.pools.remove):
+        with pytest.raises(error, match=r"pool's name|pool name"):
+            step(name)
+    with pytest.raises(error):
+        memlimits.pools.create(name, MIB)
+    assert os.listdir(folder) == []
+
+
+def test_a_process_is_in_one_pool(folder, file):
+    with members(folder, 1) as (one,):
+        one.join()
+        answer = one.ask("memlimits.join('p')")
+        assert answer.startswith("RuntimeError: this process is a member of a pool already")
+
+
+def test_one_with_another_limit_is_refused_with_both(folder, file):
+    with pytest.raises(ValueError, match=rf"limit of {64 * MIB} bytes, not {MIB}: "):
+        memlimits.join("p", limit=MIB)
+
+
+def test_a_minimum_that_does_not_fit_is_refused_with_the_numbers(folder, file):
+    with members(folder, 1) as (one,):
+        one.join(minimum=40 * MIB)
+        with pytest.raises(ValueError, match=rf"limit {64 * MIB}, others {40 * MIB}.*{30 * MIB}"):
+            memlimits.join("p", minimum=30 * MIB)
+
+
+def test_whoever_reads_the_pool_that_it_is_in_stays_a_member(folder, file):
+    """Closing a file gives up the locks of all that are open of it."""
+    with members(folder, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        assert one.ask("len(memlimits.pools.get('p')['members'])") == 2
+        assert other.ask("take(40 * MIB)") == "pool"
+        assert len(memlimits.pools.get("p")["members"]) == 2

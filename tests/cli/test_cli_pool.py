@@ -1,0 +1,83 @@
+"""`memlimits pool`, and programs that run in one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from support.children import environment
+from support.commands import execute
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture
+def environ(tmp_path):
+    (tmp_path / "pools").mkdir()
+    return environment(tmp_path, MEMLIMITS_POOLS=str(tmp_path / "pools"))
+
+
+@pytest.fixture
+def pool(environ, tmp_path):
+    def run(*words):
+        return execute("-m", "memlimits", "pool", *words, env=environ, cwd=tmp_path)
+
+    return run
+
+
+def test_a_pool_from_its_beginning_to_its_end(pool, environ, tmp_path):
+    assert pool("list").stdout == b"no pools\n"
+    assert pool("create", "gpu0", "--limit", "256MiB").returncode == 0
+    assert pool("set", "gpu0", "--limit", "128MiB").returncode == 0
+    (facts,) = json.loads(pool("list", "--json").stdout)
+    assert (facts["name"], facts["limit"], facts["members"]) == ("gpu0", 128 << 20, [])
+    program = "import memlimits, sys; block = memlimits.allocate(50 << 20); print(); input()"
+    words = [sys.executable, "-m", "memlimits", "run", "--pool", "gpu0", "--quiet", "-c", program]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, env=environ, cwd=tmp_path, **pipes) as process:
+        process.stdout.readline()
+        shown = pool("list", "gpu0").stdout.decode().splitlines()
+        assert "of 128 MiB" in shown[0]
+        assert shown[2].split()[:3] == [str(process.pid), "50", "MiB"] or "50." in shown[2]
+        refused = pool("remove", "gpu0")
+        assert refused.returncode == 2
+        assert f"has members: {process.pid}" in refused.stderr.decode()
+        process.communicate(b"\n")
+    assert pool("remove", "gpu0").returncode == 0
+    assert pool("list").stdout == b"no pools\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["create", "a/b", "--limit=1GiB"], "invalid pool name 'a/b'"),
+        (["create", "x" * 64, "--limit=1GiB"], "at most 63 characters, not 64"),
+        (["create", "", "--limit=1GiB"], "invalid pool name ''"),
+        (["create", "a", "--limit=1KiB"], "limit must be from 2**20 to 2**62 - 1 bytes"),
+        (["create", "a", "--limit=much"], "invalid size 'much'"),
+        (["list", "a"], "there is no pool 'a': memlimits pool create a --limit SIZE makes it"),
+        (["set", "a", "--limit=1GiB"], "there is no pool 'a'"),
+        (["remove", "a"], "there is no pool 'a'"),
+    ],
+)
+def test_what_is_wrong_is_said(pool, words, error):
+    done = pool(*words)
+    assert done.returncode == 2
+    assert error in done.stderr.decode()
+
+
+def test_one_that_is_there_is_not_made_again(pool):
+    pool("create", "a", "--limit=1GiB")
+    done = pool("create", "a", "--limit=2GiB")
+    assert done.returncode == 2
+    assert "there is a pool 'a' already, of 1073741824 bytes" in done.stderr.decode()
+
+
+def test_a_program_needs_the_pool_that_it_names(environ, tmp_path):
+    words = ("-m", "memlimits", "run", "--pool", "a", "-c", "print()")
+    done = execute(*words, env=environ, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there is no pool 'a'" in done.stderr.decode()
+    assert os.listdir(tmp_path / "pools") == []
