@@ -42,7 +42,7 @@ from memlimits._ledger.limits cimport (
     limits_most_footprint, limits_reserve, limits_set_aside,
 )
 from memlimits._ledger.queue cimport Waiter
-from memlimits._ledger.share cimport share_draw, share_take
+from memlimits._ledger.share cimport share_draw, share_take, share_take_units
 from memlimits._residency.plan cimport residency_update
 
 cdef enum:
@@ -139,11 +139,12 @@ cdef bint reserve_easily(
 ) noexcept nogil:
     """Growth for which other heaps need not stop; they keep what they have. Else `max_instead`."""
     cdef bint easy
+    cdef uint64_t want
     pthread_mutex_lock(&core.heaps.lock)
-    share_draw(&core.limits, &core.pool, growth, 0, False)
+    want = share_draw(&core.limits, &core.pool, growth, 0, False)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
-    if easy and share_take(&core.limits, &core.pool, growth, 0):
+    if easy and share_take_units(&core.limits, &core.pool, want):
         limits_reserve(&core.limits, growth, 0)
     else:
         easy = False

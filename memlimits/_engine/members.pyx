@@ -17,7 +17,7 @@ from memlimits._engine.core cimport (
 )
 from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.resource cimport Resource
-from memlimits._ledger.limits cimport LONGEST_AFTER_REFUSAL, POLICY_WAIT
+from memlimits._ledger.limits cimport POLICY_WAIT
 from memlimits._ledger.pool cimport (
     LEFT, POOL_SLOTS, VANISHED, Pool, PoolMember, PoolSums, pool_ask, pool_attach, pool_bury,
     pool_bytes, pool_draw, pool_end, pool_force, pool_guarantee, pool_sums, pool_take, pool_ticket,
@@ -421,7 +421,8 @@ cdef bint give_way() noexcept nogil:
     """What is kept back for errors is for what cannot wait, too. Whether there was any."""
     cdef bint any
     core_stop(core)
-    any = core.limits.kept_back > 0
+    any = not core.limits.yields and core.limits.wanted_back > 0
+    core.limits.yields = True
     core.limits.kept_back = 0
     core_resume(core, False)
     return any
@@ -452,7 +453,7 @@ cdef bint members_seek(Core *_core, Waiter *waiter, uint64_t n, bint never_queue
         ask_next(waiter, n)
     if again or not never_queues:
         return again
-    if n <= LONGEST_AFTER_REFUSAL and give_way():
+    if n <= core.limits.wanted_back and give_way():
         return True
     # Threads of this process cannot help, since this one keeps what they need. Other processes can.
     if now - waiter.sought > core.limits.wait_timeout or not others_could_help(n):

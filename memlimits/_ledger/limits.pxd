@@ -54,6 +54,7 @@ cdef struct Limits:
     # long growth it is kept then, too; and of short growth some needs no refusal.
     uint64_t wanted_back
     uint64_t kept_back
+    bint yields                 # it is for what cannot wait, too, until it is kept back again
     bint begins                 # who stopped the heaps is a thread that starts: not from it
     # What the pool of processes allows, in bytes; UINT64_MAX where there is none: what this one may
     # count; all of them; each, if all had as much. And what a forked child counts for nothing.

@@ -31,6 +31,7 @@ cdef enum:
 # is for short growth before there is one: who asks for so little may not look at NULL.
 cdef enum:
     KEPT_BACK_PART = 4
+    KEPT_BACK_OF_SHARE = 8      # where processes share the limit
     SHORT_PART = 4
     LONGEST_SHORT = 512 << 10
 
@@ -116,7 +117,9 @@ cdef uint64_t limits_counted(const Limits *limits, uint64_t n) noexcept nogil:
 
 
 cdef uint64_t part_of(const Limits *limits, uint64_t kept) noexcept nogil:
-    return min(kept, min(limits.memory_limit, limits.fair_share) // KEPT_BACK_PART)
+    cdef uint64_t most = min(
+        limits.memory_limit // KEPT_BACK_PART, limits.fair_share // KEPT_BACK_OF_SHARE)
+    return min(kept, most)
 
 
 cdef uint64_t limits_wanted_back(const Limits *limits) noexcept nogil:
@@ -125,6 +128,8 @@ cdef uint64_t limits_wanted_back(const Limits *limits) noexcept nogil:
 
 cdef uint64_t limits_kept_back(const Limits *limits, uint64_t n) noexcept nogil:
     cdef uint64_t kept = part_of(limits, limits.kept_back)
+    if limits.yields and n <= limits.wanted_back:
+        return 0
     if n > LONGEST_AFTER_REFUSAL:
         return part_of(limits, limits.wanted_back)
     if limits.begins:
@@ -148,6 +153,7 @@ cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept 
     # With room for twice as much: what was refused for it alone is given meanwhile.
     if is_owed(limits) and saturating_sub(counted + wanted, limits.cache) <= most:
         limits.kept_back = limits.wanted_back
+        limits.yields = False
         trim[0] = max(trim[0], saturating_sub(counted, most))
 
 

@@ -14,8 +14,8 @@ from memlimits._ledger.pool cimport Pool
 cdef extern uint64_t share_wanted(
     const Limits *limits, const Pool *pool, uint64_t n, uint64_t own) noexcept nogil
 # Has it hold them, if there are so many and it is its turn, or it `passes` those who wait; and
-# notes what it holds.
-cdef extern void share_draw(
+# notes what it holds. How many these are.
+cdef extern uint64_t share_draw(
     Limits *limits, Pool *pool, uint64_t n, uint64_t own, bint passes) noexcept nogil
 # Uses them; in any case, where growth is not refused. False: it holds less by now.
 cdef extern bint share_take(
@@ -23,6 +23,7 @@ cdef extern bint share_take(
 # What became reserved again, since a block came back, it uses, if it holds that much: else idle
 # memory has to go for it, as near any limit.
 cdef extern void share_reserve(Limits *limits, Pool *pool) noexcept nogil
+cdef extern bint share_take_units(Limits *limits, Pool *pool, uint64_t want) noexcept nogil
 # Gives back what the process uses no more. Whether others gain by that.
 cdef extern bint share_settle(Limits *limits, Pool *pool) noexcept nogil
 # The same with nothing held ahead.

@@ -1,8 +1,8 @@
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport UINT64_MAX, int64_t
 from posix.time cimport CLOCK_MONOTONIC
 
 from memlimits._base.arithmetic cimport saturating_add, saturating_sub
-from memlimits._base.sync cimport add_word, store_word, time_of
+from memlimits._base.sync cimport add_word, store_count, time_of
 from memlimits._ledger.limits cimport (
     COUNT_GIVEN, POLICY_GUIDELINE, POLICY_WAIT, limits_counted, limits_kept_back,
     limits_wanted_back,
@@ -54,12 +54,12 @@ cdef bint may_draw(Pool *pool, uint64_t needs, uint64_t now) noexcept nogil:
     return pool_want(pool, needs, now)
 
 
-cdef void share_draw(
+cdef uint64_t share_draw(
     Limits *limits, Pool *pool, uint64_t n, uint64_t own, bint passes
 ) noexcept nogil:
     cdef uint64_t want, wanted, needs, now
     if pool.mine == NULL:
-        return
+        return 0
     want = share_wanted(limits, pool, n, own)
     if pool_held(pool.mine) < want:
         note_pool(limits, pool)
@@ -71,13 +71,17 @@ cdef void share_draw(
             if wanted <= want or not pool_draw(pool, wanted, AHEAD >> pool.shift):
                 pool_draw(pool, want, AHEAD >> pool.shift)
     note(limits, pool)
+    return want
 
 
 cdef bint share_take(Limits *limits, Pool *pool, uint64_t n, uint64_t own) noexcept nogil:
-    cdef uint64_t want
+    return pool.mine == NULL or share_take_units(
+        limits, pool, share_wanted(limits, pool, n, own))
+
+
+cdef bint share_take_units(Limits *limits, Pool *pool, uint64_t want) noexcept nogil:
     if pool.mine == NULL:
         return True
-    want = share_wanted(limits, pool, n, own)
     if pool_take(pool, want):
         pool_want_no_more(pool)
         return True
@@ -95,9 +99,10 @@ cdef bint settle(Limits *limits, Pool *pool, uint64_t ahead) noexcept nogil:
     cdef bint given
     if pool.mine == NULL:
         return False
-    least = counted(limits, pool, 0, 0, limits.reserved)
-    if limits.count != COUNT_GIVEN and pool_used(pool.mine) < least:
-        pool_force(pool, least)     # what was given is touched only now
+    if limits.count != COUNT_GIVEN:
+        least = counted(limits, pool, 0, 0, limits.reserved)
+        if pool_used(pool.mine) < least:
+            pool_force(pool, least)     # what was given is touched only now
     given = pool_settle(
         pool, counted(limits, pool, 0, limits_wanted_back(limits), 0), ahead >> pool.shift)
     if given:
@@ -123,10 +128,10 @@ cdef void share_tell(const Limits *limits, Pool *pool) noexcept nogil:
     if pool.mine == NULL:
         return
     pool_want_no_more(pool)
-    store_word(&pool.mine.active, limits.active)
-    store_word(&pool.mine.cached, limits.cache)
-    store_word(&pool.mine.inherited, limits.inherited)
-    store_word(&pool.mine.peak, max(pool.mine.peak, limits.footprint))
+    store_count(<int64_t *> &pool.mine.active, limits.active)
+    store_count(<int64_t *> &pool.mine.cached, limits.cache)
+    store_count(<int64_t *> &pool.mine.inherited, limits.inherited)
+    store_count(<int64_t *> &pool.mine.peak, max(pool.mine.peak, limits.footprint))
 
 
 cdef void share_none(Limits *limits, Pool *pool) noexcept nogil:
