@@ -68,7 +68,8 @@ class Candidate(NamedTuple):
     Attributes
     ----------
     kind : str
-        ``"limit"``, ``"budget"``, ``"reservation"``, ``"rlimit"``, ``"cgroup"`` or ``"system"``.
+        ``"limit"``, ``"pool"``, ``"budget"``, ``"reservation"``, ``"rlimit"``, ``"cgroup"`` or
+        ``"system"``.
     name : str
         Which: ``"memory limit"``, ``"RLIMIT_AS"``, the path of a control group, ...
     nbytes : int

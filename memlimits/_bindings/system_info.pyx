@@ -23,6 +23,7 @@ from memlimits._ledger.limits cimport (
     COUNT_PROCESS, Limits, limits_kept_back, limits_least_available, limits_process_room,
     limits_room, limits_unreserved,
 )
+from memlimits._ledger.pool cimport PoolSums, pool_bytes, pool_limit, pool_sums
 
 from memlimits.errors import DeviceError
 
@@ -101,6 +102,19 @@ cdef Limits exact_limits(Core *core, uint64_t *purgeable) noexcept nogil:
     return limits
 
 
+cdef uint64_t room_in_pool(Core *core) noexcept nogil:
+    """What this process may count in its pool, as far as others do not use it; UINT64_MAX: any."""
+    cdef PoolSums sums
+    cdef uint64_t room = UINT64_MAX
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.pool.mine != NULL:
+        pool_sums(&core.pool, &sums)
+        room = core.limits.inherited + saturating_sub(
+            pool_limit(&core.pool), pool_bytes(&core.pool, sums.held - sums.loose))
+    pthread_mutex_unlock(&core.heaps.lock)
+    return room
+
+
 cdef uint64_t reserved_for(Core *core, const Account *account) noexcept nogil:
     """How many bytes are reserved for whoever allocates on the account."""
     cdef uint64_t own
@@ -117,7 +131,7 @@ def candidates(Allocator allocator not None):
     """
     cdef Limits limits
     cdef size_t count = 0, i
-    cdef uint64_t purgeable = 0, n, own
+    cdef uint64_t purgeable = 0, n, own, shared
     cdef Account *account
     cdef mlim_bound *bounds
     allocator.device.require()
@@ -126,18 +140,23 @@ def candidates(Allocator allocator not None):
         controls_read_sizes(&allocator.core)
         controls_read_process(&allocator.core)
         limits = exact_limits(&allocator.core, &purgeable)
+        shared = room_in_pool(&allocator.core)
+    # What it drew by now is no bound: it can draw more.
+    limits.share = UINT64_MAX
     used = limits.footprint - limits.cache
     account = account_here(&allocator.core)
     with nogil:
         own = reserved_for(&allocator.core, account)
     # What is idle may be what is untouched.
-    n = saturating_sub(
-        limits.memory_limit - limits_kept_back(&limits, UINT64_MAX),
-        min(used, saturating_sub(limits.footprint, limits.untouched)))
+    taken = min(used, saturating_sub(limits.footprint, limits.untouched))
+    n = saturating_sub(limits.memory_limit - limits_kept_back(&limits, UINT64_MAX), taken)
     if limits.count == COUNT_PROCESS:
         n = min(n, saturating_sub(
             limits_process_room(&limits, UINT64_MAX, limits.process) + own + limits.cache, LOOSE))
     found = [("limit", "memory limit", n)]
+    if shared != UINT64_MAX:
+        n = saturating_sub(shared, limits_kept_back(&limits, UINT64_MAX))
+        found.append(("pool", "all processes of the pool", saturating_sub(n, taken)))
     if limits.reserved > own:
         found.append((
             "reservation", "reserved for others",

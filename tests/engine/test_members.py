@@ -338,3 +338,16 @@ def test_what_they_wire_is_within_what_all_may(tmp_path, monkeypatch):
         assert [m["wired"] for m in facts()["members"]] == [2 * MIB, 0]
         one.ask("blocks.clear() or memlimits.clear_cache()")
         assert other.ask(wire) == 2 * MIB
+
+
+def test_the_pool_is_a_bound_of_what_can_be_had(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        other.ask("take(8 * MIB)")
+        bound = other.ask("str(memlimits.effective_limit())")
+        assert f"nbytes={16 * MIB}, tightest='pool'" in bound
+        assert other.ask("memlimits.would_fit(16 * MIB).nbytes") == 16 * MIB
+        assert other.ask("bool(memlimits.would_fit(17 * MIB))") is False
+        assert other.ask("take(16 * MIB)") == "ok"
