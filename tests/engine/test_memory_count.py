@@ -292,6 +292,10 @@ def test_threads_and_what_nobody_governs_stay_within_it_together():
         other = []
         for _ in range(10):
             other.append(others(4 * MIB))
+            # On a busy machine all of it could be there before anybody looks.
+            seen = memlimits.stats().misses
+            while memlimits.stats().misses < seen + 8 and any(t.is_alive() for t in threads):
+                time.sleep(0.0001)
         for thread in threads:
             thread.join()
         gone.set()
