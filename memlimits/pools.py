@@ -33,8 +33,7 @@ _EVERYBODY = 0o666
 
 def _folders() -> "list[str]":
     """Where pools of this user may be, the preferred first."""
-    chosen = os.environ.get("MEMLIMITS_POOLS")
-    if chosen:
+    if chosen := _chosen():
         return [chosen]
     user = f"memlimits-{os.geteuid()}"
     folders = [f"/dev/shm/{user}"]
@@ -54,8 +53,13 @@ def _is_ours(folder: str) -> bool:
     return stat.S_ISDIR(facts.st_mode) and safe
 
 
+def _chosen() -> "str | None":
+    chosen = os.environ.get("MEMLIMITS_POOLS")
+    return os.path.abspath(chosen) if chosen else None
+
+
 def _is_chosen(folder: str) -> bool:
-    return folder == os.environ.get("MEMLIMITS_POOLS")
+    return folder == _chosen()
 
 
 def folder_for_new(everybody: bool = False) -> str:
@@ -69,8 +73,8 @@ def folder_for_new(everybody: bool = False) -> str:
     failures = []
     for folder in _folders():
         try:
-            os.makedirs(os.path.dirname(folder), exist_ok=True)
-            if not os.path.isdir(folder):
+            # One that was named is there: a name that is misspelt would be another budget.
+            if not os.path.isdir(folder) and not _is_chosen(folder):
                 os.mkdir(folder, 0o700)
             if everybody and os.lstat(folder).st_uid == os.geteuid():
                 os.chmod(folder, 0o755)
@@ -185,7 +189,7 @@ def names() -> "list[str]":
     """Return the names of the pools that this user may see, sorted."""
     found: set[str] = set()
     for folder in _all_folders():
-        if _is_ours(folder) or _is_chosen(folder):
+        if os.path.isdir(folder) and (_is_ours(folder) or _is_chosen(folder)):
             found.update(entry for entry in os.listdir(folder) if entry.endswith(_SUFFIX))
     plain = (entry.removesuffix(_SUFFIX) for entry in found)
     return sorted(name for name in plain if _NAME.match(name))
@@ -419,17 +423,19 @@ def join(
     """
     name = _checked(name)
     least, most, rank = _amounts(minimum, maximum, priority)
-    if limit is not None:
-        _make_if_missing(name, _checked_limit(limit))
+    made = limit is not None and _make_if_missing(name, _checked_limit(limit))
     path = _path(name)
     pools = _modules.for_pools()
     how = pools.join(path, least, most, rank)
+    facts = {} if how == "joined" else pools.read(path)
+    if how != "joined" and made:
+        os.unlink(path)
     if how == "is member":
         raise RuntimeError("this process is a member of a pool already: leave() that first")
     if how == "no slot":
         raise ValueError(f"pool {name!r} has as many members as it can have")
     if how == "no room":
-        _refuse(name, pools.read(path), least)
+        _refuse(name, facts, least)
     return Membership(name)
 
 
@@ -456,12 +462,20 @@ def _amounts(minimum: object, maximum: object, priority: object) -> "tuple[int, 
     return least, most, rank
 
 
-def _make_if_missing(name: str, limit: int) -> None:
+def _make_if_missing(name: str, limit: int) -> bool:
+    """Return whether it was missing.
+
+    Raises
+    ------
+    ValueError
+        There is one with another limit.
+    """
     try:
         path = _path(name)
     except LookupError:
         try:
             create(name, limit)
+            return True
         except ValueError as error:
             if "already" not in str(error):
                 raise
@@ -472,6 +486,7 @@ def _make_if_missing(name: str, limit: int) -> None:
             f"pool {name!r} has a limit of {facts['limit']} bytes, not {limit}: join it without a "
             "limit, or change that with memlimits.pools.set_limit()"
         )
+    return False
 
 
 def _refuse(name: str, facts: "dict[str, Any]", minimum: int) -> None:

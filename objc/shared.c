@@ -23,6 +23,7 @@ struct mlim_shared {
     dev_t device;
     ino_t inode;
     uid_t owner;
+    char path[1024];
 };
 
 /* Programs count on low numbers being free, and close ranges of them. */
@@ -103,6 +104,13 @@ mlim_status mlim_shared_create(const char *path, mode_t mode, size_t size, const
     return status;
 }
 
+static bool is_file(const mlim_shared *shared, int fd)
+{
+    struct stat facts;
+    return fd >= 0 && fstat(fd, &facts) == 0 && facts.st_dev == shared->device &&
+           facts.st_ino == shared->inode;
+}
+
 /* What another could have put in its place. */
 static const char *why_foreign(const struct stat *facts, size_t size)
 {
@@ -130,6 +138,8 @@ static mlim_status map(const char *path, int fd, size_t size, mlim_shared *share
     if (fstat(fd, &facts) != 0)
         return fail_by_errno(error, path);
     const char *why = why_foreign(&facts, size);
+    if (!why && strlen(path) >= sizeof shared->path)
+        why = "its path is too long";
     if (why)
         return refuse(error, path, why);
     void *words = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -163,8 +173,26 @@ mlim_status mlim_shared_open(const char *path, size_t size, mlim_shared **out, m
         free(shared);
         return status;
     }
+    strcpy(shared->path, path);
     *out = shared;
     return MLIM_OK;
+}
+
+bool mlim_shared_reopen(mlim_shared *shared)
+{
+    if (is_file(shared, shared->fd))
+        return true;
+    int fd = open(shared->path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (!is_file(shared, fd)) {
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, LEAST_FD);
+    if (high >= 0)
+        close(fd);
+    shared->fd = high >= 0 ? high : fd;
+    return true;
 }
 
 void mlim_shared_close(mlim_shared *shared)
@@ -172,7 +200,9 @@ void mlim_shared_close(mlim_shared *shared)
     if (!shared)
         return;
     munmap(shared->words, shared->size);
-    close(shared->fd);
+    /* The number may be another file's by now. */
+    if (is_file(shared, shared->fd))
+        close(shared->fd);
     free(shared);
 }
 

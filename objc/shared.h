@@ -39,6 +39,9 @@ void *mlim_shared_words(const mlim_shared *shared);
 uint64_t mlim_shared_owner(const mlim_shared *shared); /* the user's number */
 bool mlim_shared_is(const mlim_shared *shared, const char *path);
 
+/* Opens the file again if the program closed what it knows nothing of. False: it is gone. */
+bool mlim_shared_reopen(mlim_shared *shared);
+
 /* Takes a part, of which there are as many as fit into an off_t. False where another process has
  * it, or where no lock can be had. This process's own it always gets. */
 bool mlim_shared_take(mlim_shared *shared, uint64_t part);

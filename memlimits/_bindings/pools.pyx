@@ -3,8 +3,10 @@
 import os
 
 from libc.stdint cimport UINT64_MAX, uint64_t
-from libc.string cimport memset
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
 
+from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport load_word, store_word
 from memlimits._bindings.allocator cimport get_default
 from memlimits._device.mlim cimport (
@@ -161,26 +163,49 @@ cdef dict member_facts(const Pool *pool, const PoolMember *member):
     }
 
 
-def read(path, bint ended=False):
-    """What a pool's words say, as a dict; of the members that ended, too, if that is asked for."""
+cdef void *copy_of(path, uint64_t *owner) except NULL:
+    """A pool's words as they are, to be freed; members that ended are buried before.
+
+    Nothing of Python's is made while the lock is held that growth takes, too.
+    """
     cdef mlim_shared *shared
     cdef Pool pool
-    cdef PoolMember member
-    cdef PoolRecord record
-    cdef PoolMember *place
-    cdef uint64_t i
-    cdef bint own = borrow(path, &shared)
+    cdef Core *core = &get_default().core
+    cdef void *copy = own_calloc(1, pool_size())
+    cdef bint own
+    if copy == NULL:
+        raise MemoryError
     memset(&pool, 0, sizeof(pool))
     try:
-        pool_attach(&pool, mlim_shared_words(shared))
-        if own:
-            pool.mine = get_default().core.pool.mine
-        with nogil:
-            members_bury_ended(shared, &pool)
+        own = borrow(path, &shared)
+    except BaseException:
+        free(copy)
+        raise
+    pool_attach(&pool, mlim_shared_words(shared))
+    if own:
+        pool.mine = core.pool.mine
+    members_bury_ended(shared, &pool)
+    memcpy(copy, mlim_shared_words(shared), pool_size())
+    owner[0] = mlim_shared_owner(shared)
+    done(shared, own)
+    return copy
+
+
+def read(path, bint ended=False):
+    """What a pool's words say, as a dict; of the members that ended, too, if that is asked for."""
+    cdef Pool pool
+    cdef PoolMember *place
+    cdef PoolRecord *record
+    cdef uint64_t i, owner = 0
+    cdef void *copy
+    copy = copy_of(path, &owner)
+    memset(&pool, 0, sizeof(pool))
+    try:
+        pool_attach(&pool, copy)
         facts = {
             "name": (<const char *> pool.header.name)[:LONGEST_POOL_NAME].split(b"\0")[0].decode(
                 "utf-8", "replace"),
-            "owner": mlim_shared_owner(shared),
+            "owner": owner,
             "limit": pool_bytes(&pool, pool.header.limit),
             "unit": pool.header.unit,
             "wired_limit": pool.header.wired_limit,
@@ -196,15 +221,14 @@ def read(path, bint ended=False):
         members = []
         place = pool.members
         while place < pool_end(&pool):
-            member = place[0]
-            if member.pid:
-                members.append(member_facts(&pool, &member))
+            if place.pid:
+                members.append(member_facts(&pool, place))
             place += 1
         facts["members"] = members
         if ended:
             records = []
             for i in range(<uint64_t> POOL_RECORDS):
-                record = pool.records[i]
+                record = pool.records + i
                 if record.number:
                     records.append((record.number, {
                         **member_facts(&pool, &record.member),
@@ -213,7 +237,7 @@ def read(path, bint ended=False):
                 records, key=lambda pair: pair[0])]
         return facts
     finally:
-        done(shared, own)
+        free(copy)
 
 
 def set_limit(path, uint64_t limit):

@@ -26,6 +26,7 @@ cdef extern from "shared.h" nogil:
     void *mlim_shared_words(const mlim_shared *shared)
     uint64_t mlim_shared_owner(const mlim_shared *shared)
     bool mlim_shared_is(const mlim_shared *shared, const char *path)
+    bool mlim_shared_reopen(mlim_shared *shared)
     bool mlim_shared_take(mlim_shared *shared, uint64_t part)
     void mlim_shared_leave(mlim_shared *shared, uint64_t part)
     bool mlim_shared_is_taken(mlim_shared *shared, uint64_t part)

@@ -18,6 +18,7 @@ cdef enum Joined:
     NO_SLOT         # all are taken
     NO_ROOM         # what is held, or guaranteed, does not fit
     IS_MEMBER       # already, of this pool or another
+    NO_FILE         # the program closed it, and it has no name any more
 
 # Takes the file over where it joins. What is held counts from then on, whether it fits or not where
 # that is `forced`. `least` and `most` are bytes; UINT64_MAX for all.

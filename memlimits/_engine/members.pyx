@@ -9,7 +9,8 @@ from memlimits._base.sync cimport (
 )
 from memlimits._device.shared cimport (
     mlim_identity, mlim_identity_of_self, mlim_shared_close, mlim_shared_command,
-    mlim_shared_is_mapped_by, mlim_shared_is_taken, mlim_shared_leave, mlim_shared_take,
+    mlim_shared_is_mapped_by, mlim_shared_is_taken, mlim_shared_leave, mlim_shared_reopen,
+    mlim_shared_take,
     mlim_shared_wait, mlim_shared_wake, mlim_shared_words,
 )
 from memlimits._engine.core cimport (
@@ -162,6 +163,8 @@ cdef Joined become_member(bint forced) noexcept nogil:
     cdef PoolMember *mine
     cdef Joined joined = JOINED
     cdef uint64_t want
+    if not mlim_shared_reopen(file):
+        return NO_FILE
     bury_earlier_self()
     mine = take_slot()
     if mine == NULL and members_bury_ended(file, &core.pool):
@@ -342,8 +345,9 @@ cdef void members_step_in_pool(Core *_core, uint64_t n) noexcept nogil:
         return
     own_begin()
     pthread_mutex_lock(&members)
-    if file != NULL and core.pool.mine == NULL:
-        become_member(True)
+    if file != NULL and core.pool.mine == NULL and become_member(True) == NO_FILE:
+        # Those that it was one of have ended, and the pool with them: it has its own limits.
+        move_out()
     if core.limits.footprint + n >= WORTH_A_THREAD:
         begin_to_listen()
     pthread_mutex_unlock(&members)

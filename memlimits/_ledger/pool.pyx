@@ -200,7 +200,8 @@ cdef bint pool_draw(Pool *pool, uint64_t want, uint64_t ahead) noexcept nogil:
         room = saturating_sub(limit, sums.held + want) // (2 * (sums.members + 1))
         room = min(room, saturating_sub(load_word(&pool.mine.most), want))
         if draw_once(pool, was, want + min(ahead, room), tries):
-            pool_add_peak(pool, sums.used + want)
+            # Others may have given and taken between two looks.
+            pool_add_peak(pool, min(sums.used + want, limit))
             return True
         tries += 1
 
@@ -359,7 +360,20 @@ cdef struct Holders:
     uint32_t gives[POOL_SLOTS + 1]
 
 
-cdef void add_holder(Holders *holders, const PoolMember *member) noexcept nogil:
+cdef inline uint64_t longest_of(const PoolMember *member) noexcept nogil:
+    return min(load_word(&member.longest), MOST_UNITS)
+
+
+cdef bint is_amid(const PoolMember *member) noexcept nogil:
+    """Whether it has a good part of what it needed at once, or is about to."""
+    cdef uint64_t stays = min(load_word(&member.stays), MOST_UNITS)
+    return load_word(&member.pid) != 0 and load_word(&member.longest) != 0 and (
+        pool_used(member) + wanted_by(member) >= stays + longest_of(member) // 2)
+
+
+cdef void add_holder(
+    Holders *holders, const PoolMember *member, uint64_t limit
+) noexcept nogil:
     """With what it is about to use.
 
     One that was back is taken to need what it needed then. Another one as much as twice its
@@ -368,8 +382,8 @@ cdef void add_holder(Holders *holders, const PoolMember *member) noexcept nogil:
     cdef uint64_t used = pool_used(member) + wanted_by(member)
     cdef uint64_t stays = min(load_word(&member.stays), used)
     cdef uint64_t most = load_word(&member.most_used)
-    if not load_word(&member.was_back):
-        most = max(most, saturating_add(stays, 2 * min(load_word(&member.longest), MOST_UNITS)))
+    if not load_word(&member.was_back) and stays + 2 * longest_of(member) <= limit:
+        most = max(most, stays + 2 * longest_of(member))
     holders.needs[holders.count] = <uint32_t> min(saturating_sub(most, used), MOST_UNITS)
     holders.gives[holders.count] = <uint32_t> (used - stays)
     holders.count += 1
@@ -394,12 +408,13 @@ cdef void list_holders(const Pool *pool, uint64_t now, Holders *holders) noexcep
     """But for this one."""
     cdef const PoolMember *member = pool.members
     cdef const PoolMember *behind = pool_end(pool)
+    cdef uint64_t limit = load_word(&pool.header.limit)
     holders.count = 0
     while member < behind:
-        if member != pool.mine and load_word(&member.pid) and load_word(&member.longest) and (
+        if member != pool.mine and is_amid(member) and (
             is_waiting(member, now) or saturating_sub(now, load_word(&member.grew)) < OF_LATE
         ):
-            add_holder(holders, member)
+            add_holder(holders, member, limit)
         member += 1
 
 
@@ -430,8 +445,10 @@ cdef bint pool_want(Pool *pool, uint64_t n, uint64_t now) noexcept nogil:
         return True
     room = room_beside_all(pool)
     before = served(&holders, room + n)
+    if before == 0:
+        return True     # nobody is there to be kept from going on
     list_holders(pool, now, &holders)
-    add_holder(&holders, pool.mine)
+    add_holder(&holders, pool.mine, load_word(&pool.header.limit))
     # Whoever holds much already is not kept from going on by what it might need after this.
     if served(&holders, room) + (used > load_word(&pool.mine.stays)) > before:
         return True

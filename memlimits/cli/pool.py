@@ -6,6 +6,7 @@ from memlimits import memory, pools
 from memlimits.cli.errors import CommandError
 from memlimits.cli.members import describe_pool
 from memlimits.cli.sizes import parse_size
+from memlimits.cli.streams import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,10 +62,21 @@ def pool(wanted: "Namespace") -> None:
         elif wanted.action == "remove":
             pools.remove(wanted.name)
         else:
-            names = pools.names() if wanted.name is None else [wanted.name]
-            _show([pools.get(name) for name in names], as_json=wanted.json)
+            found = [pools.get(wanted.name)] if wanted.name else _all()
+            _show(found, as_json=wanted.json)
     except (LookupError, OSError, ValueError) as error:
         raise CommandError(str(error)) from None
+
+
+def _all() -> "list[dict[str, Any]]":
+    """Return those that can be read, and say of the others why not."""
+    found = []
+    for name in pools.names():
+        try:
+            found.append(pools.get(name))
+        except (LookupError, OSError) as error:
+            say(f"pool {name!r}: {error}")
+    return found
 
 
 def _size(text: str) -> int:

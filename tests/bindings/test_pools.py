@@ -215,3 +215,32 @@ def test_whoever_reads_the_pool_that_it_is_in_stays_a_member(folder, file):
         assert one.ask("len(memlimits.pools.get('p')['members'])") == 2
         assert other.ask("take(40 * MIB)") == "pool"
         assert len(memlimits.pools.get("p")["members"]) == 2
+
+
+def test_a_pool_is_read_where_that_takes_memory_of_its_own(folder, file):
+    """What Python makes for it grows like all else, which takes the lock for the pool."""
+    run(f"""
+        os.environ["MEMLIMITS_POOLS"] = {str(folder)!r}
+        memlimits.set_memory_policy("strict")
+        governing = memlimits.govern_python()
+        memlimits.join("p")
+        kept = [memlimits.pools.get("p") for _ in range(3000)]
+        assert memlimits.pools.get("p")["members"][0]["used"] > MIB
+    """)
+
+
+def test_a_pool_that_could_not_be_joined_is_not_left_behind(folder):
+    with members(folder, 1) as (one,):
+        one.ask("take(50 * MIB)")
+        answer = one.ask("memlimits.join('q', limit=20 * MIB)")
+        assert answer.startswith("ValueError: pool 'q' has no room")
+    assert os.listdir(folder) == []
+
+
+def test_a_child_of_one_that_closed_all_files_takes_its_place(folder, file):
+    with members(folder, 1) as (one,):
+        one.join()
+        one.ask("os.closerange(3, 4096)")
+        child = "print(repr([take(MIB), len(memlimits.pools.get('p')['members'])]), flush=True)"
+        one.tell(f"[pid := os.fork(), pid or ({child}, os._exit(0)), os.waitpid(pid, 0)] and None")
+        assert one.hear() == ["ok", 2]
