@@ -11,6 +11,7 @@ from memlimits._engine.core cimport core_resume, core_stop
 from memlimits._engine.sentence cimport sentence_say
 from memlimits._ledger.accounts cimport account_blocks
 from memlimits._ledger.limits cimport BUDGET
+from memlimits._ledger.pool cimport pool_note_refused, pool_units
 from memlimits._ledger.queue cimport ANYONE, C_CODE, MALLOC, refusal_describe
 from memlimits._ledger.traces cimport Clue, Place, traces_add, traces_claim, traces_tell
 
@@ -47,6 +48,7 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     core.limits.refusals[<int> refusal.blocked_by] += 1
     core.limits.kept_back = 0
     if core.pool.mine != NULL:
+        pool_note_refused(&core.pool, pool_units(&core.pool, n))
         add_word(&core.pool.mine.refusals, 1)
         add_word(&core.pool.header.refusals, 1)
     core.latest = refusal[0]

@@ -159,6 +159,8 @@ cdef extern uint64_t pool_ticket(Pool *pool) noexcept nogil
 # could wait for each other that each hold a part. Of two who want too much at once one is told no.
 cdef extern bint pool_want(Pool *pool, uint64_t n, uint64_t now) noexcept nogil
 cdef extern void pool_want_no_more(Pool *pool) noexcept nogil
+# It was refused so many units: what it needed is more than it had.
+cdef extern void pool_note_refused(Pool *pool, uint64_t n) noexcept nogil
 cdef extern void pool_wait(
     Pool *pool, uint64_t ticket, uint64_t needs, uint64_t since, uint64_t now) noexcept nogil
 cdef extern void pool_wait_no_more(Pool *pool) noexcept nogil

@@ -461,6 +461,13 @@ cdef void pool_want_no_more(Pool *pool) noexcept nogil:
         store_word(&pool.mine.wants, 0)
 
 
+cdef void pool_note_refused(Pool *pool, uint64_t n) noexcept nogil:
+    cdef uint64_t most = pool_used(pool.mine) + min(n, MOST_UNITS)
+    # What could never have been served is no need of its.
+    if pool.mine.most_used < most <= load_word(&pool.header.limit):
+        store_word(&pool.mine.most_used, most)
+
+
 cdef void note_use(Pool *pool, uint64_t used) noexcept nogil:
     cdef uint64_t most = pool.mine.most_used
     if used > most:
