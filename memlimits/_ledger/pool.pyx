@@ -291,40 +291,61 @@ cdef uint64_t used_by_waiting(const Pool *pool, uint64_t now) noexcept nogil:
     return used
 
 
-cdef inline int rank(
-    uint64_t used, uint64_t needs, uint64_t used_by_all, uint64_t limit
+# Where a request stands in line.
+cdef struct Place:
+    int rank
+    uint64_t needs          # of those that are amid something, the one that needs least goes first
+    uint64_t ticket
+
+
+cdef Place place_of(
+    uint64_t used, uint64_t needs, uint64_t ticket, uint64_t used_by_all, uint64_t limit
 ) noexcept nogil:
+    cdef Place place
+    place.needs, place.ticket = 0, ticket
     if saturating_add(used_by_all, needs) > limit:
-        return 2
-    return needs > used
+        place.rank = 2
+    elif needs > used:
+        place.rank = 1
+    else:
+        place.rank, place.needs = 0, needs
+    return place
 
 
-cdef inline bint comes_before(
-    int one, uint64_t ticket, int other, uint64_t other_ticket
+cdef bint comes_before(const Place *one, const Place *other) noexcept nogil:
+    if one.rank != other.rank:
+        return one.rank < other.rank
+    if one.needs != other.needs:
+        return one.needs < other.needs
+    return one.ticket < other.ticket
+
+
+cdef Place place_of_member(
+    const PoolMember *member, uint64_t used_by_all, uint64_t limit
 ) noexcept nogil:
-    return ticket < other_ticket if one == other else one < other
-
-
-cdef int rank_of(const PoolMember *member, uint64_t used_by_all, uint64_t limit) noexcept nogil:
-    return rank(pool_used(member), load_word(&member.needs), used_by_all, limit)
+    return place_of(
+        pool_used(member), load_word(&member.needs), load_word(&member.ticket), used_by_all, limit)
 
 
 cdef bint pool_is_turn(const Pool *pool, uint64_t needs, uint64_t now) noexcept nogil:
     cdef const PoolMember *member = pool.members
     cdef const PoolMember *behind = pool_end(pool)
-    cdef uint64_t limit, used, ticket
-    cdef int mine
+    cdef uint64_t limit, used
+    cdef Place mine, other
     if not pool_anyone_waits(pool, now):
         return True
     limit = load_word(&pool.header.limit)
     used = used_by_waiting(pool, now)
-    ticket = load_word(&pool.mine.ticket) or UINT64_MAX
-    mine = rank(pool_used(pool.mine), needs, used, limit)
+    if load_word(&pool.mine.ticket):
+        # As others see it: by other numbers each of two could take the other for the first.
+        mine = place_of_member(pool.mine, used, limit)
+    else:
+        mine = place_of(pool_used(pool.mine), needs, UINT64_MAX, used, limit)
     while member < behind:
-        if member != pool.mine and is_waiting(member, now) and comes_before(
-            rank_of(member, used, limit), load_word(&member.ticket), mine, ticket
-        ):
-            return False
+        if member != pool.mine and is_waiting(member, now):
+            other = place_of_member(member, used, limit)
+            if comes_before(&other, &mine):
+                return False
         member += 1
     return True
 
@@ -335,14 +356,12 @@ cdef PoolMember *pool_next(const Pool *pool, uint64_t now) noexcept nogil:
     cdef PoolMember *first = NULL
     cdef uint64_t limit = load_word(&pool.header.limit)
     cdef uint64_t used = used_by_waiting(pool, now)
-    cdef int its, first_rank = 0
+    cdef Place place, of_first
     while member < behind:
         if is_waiting(member, now):
-            its = rank_of(member, used, limit)
-            if first == NULL or comes_before(
-                its, load_word(&member.ticket), first_rank, load_word(&first.ticket)
-            ):
-                first, first_rank = member, its
+            place = place_of_member(member, used, limit)
+            if first == NULL or comes_before(&place, &of_first):
+                first, of_first = member, place
         member += 1
     return first
 

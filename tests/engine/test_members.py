@@ -8,7 +8,7 @@ import time
 import pytest
 
 import memlimits
-from support.members import MIB, members
+from support.members import MIB, first_to_answer, members
 from support.patience import until
 
 LIMIT = 64 * MIB
@@ -211,6 +211,22 @@ def test_nobody_begins_with_what_others_need_to_end(pool):
         assert late.hear() == "ok"
 
 
+def test_of_those_amid_something_the_one_that_needs_least_goes_first(pool):
+    """What the first needs the second may be about to give back."""
+    with members(pool, 3) as (idle, more, less):
+        idle.join()
+        idle.ask("take(8 * MIB)")
+        for member, size in ((more, 20), (less, 24)):
+            member.join()
+            assert member.ask(f"take({size} * MIB)") == "ok"
+            member.ask("memlimits.set_memory_policy('wait', 20)")
+        more.tell("take(16 * MIB)")
+        until(lambda: facts()["waits"] == 1)
+        assert less.ask("take(8 * MIB)") == "ok"
+        less.ask("blocks.clear()")
+        assert more.hear() == "ok"
+
+
 def test_a_wait_ends_with_its_timeout(pool):
     with members(pool, 2) as (one, other):
         one.join()
@@ -361,9 +377,7 @@ def test_two_that_have_nothing_do_not_keep_each_other_from_what_is_there(pool):
             member.join(policy="wait", timeout=60)
             member.tell("take(40 * MIB)")
         for _ in range(3):
-            until(lambda: any(m["active"] for m in facts()["members"]))
-            (holder,) = (m["pid"] for m in facts()["members"] if m["active"])
-            member = next(m for m in processes if m.pid == holder)
+            member = first_to_answer(processes)
             assert member.hear() == "ok"
             member.ask("blocks.clear()")
             member.tell("take(40 * MIB)")

@@ -1,6 +1,7 @@
 """Processes in one pool, that do what a test tells them, line by line."""
 
 import os
+import select
 import subprocess
 import sys
 import textwrap
@@ -68,6 +69,13 @@ class Member:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+
+def first_to_answer(processes):
+    """The first of several members, which were told something, to have an answer."""
+    by_pipe = {member.process.stdout: member for member in processes}
+    ready, _, _ = select.select(list(by_pipe), [], [], 100)
+    return by_pipe[ready[0]]
 
 
 @contextmanager
