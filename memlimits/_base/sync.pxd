@@ -162,12 +162,6 @@ cdef extern from *:
         __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
     }
 
-    static inline uint64_t exchange_word(uint64_t *word, uint64_t value)
-    {
-        MEMLIMITS_BEFORE_WORD
-        return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
-    }
-
     static inline uint64_t add_word(uint64_t *word, uint64_t n)
     {
         MEMLIMITS_BEFORE_WORD
@@ -183,6 +177,5 @@ cdef extern from *:
     """
     uint64_t load_word(const uint64_t *word) nogil
     void store_word(uint64_t *word, uint64_t value) nogil
-    uint64_t exchange_word(uint64_t *word, uint64_t value) nogil
     uint64_t add_word(uint64_t *word, uint64_t n) nogil     # what it was
     bint replace_word(uint64_t *word, uint64_t was, uint64_t value) nogil

@@ -130,10 +130,9 @@ def join(path, uint64_t least=0, uint64_t most=UINT64_MAX, uint64_t priority=0, 
 
 def leave():
     """Leave the pool; whether this process was a member."""
-    cdef Core *core = &get_default().core
     cdef bint was
     with nogil:
-        was = members_leave(core)
+        was = members_leave()
     return was
 
 

@@ -125,8 +125,6 @@ cdef inline void check_books(const Core *core) noexcept nogil:
 
 # For growth and decay. Under the lock: a resource is the core's from now on.
 cdef extern void core_hold(Core *core, Resource *resource) noexcept nogil
-# Under the lock: it is not its parent's any more, as it is to be returned, or was resized.
-cdef extern void core_disinherit(Core *core, Resource *resource) noexcept nogil
 # While stopped: takes the oldest idle resources, `enough` bytes of them or all there are, out of
 # the cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
 cdef extern Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil

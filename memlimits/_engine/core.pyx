@@ -110,10 +110,6 @@ cdef void let_go(Core *core, Resource *resource) noexcept nogil:
     if resource.below != NULL:
         resource.below.above = resource.above
     core.limits.resources -= 1
-    core_disinherit(core, resource)
-
-
-cdef void core_disinherit(Core *core, Resource *resource) noexcept nogil:
     if resource.inherited:
         resource.inherited = False
         core.limits.inherited -= min(resource.bytes, core.limits.inherited)

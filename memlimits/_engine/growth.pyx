@@ -13,7 +13,7 @@ from memlimits._engine.core cimport (
     core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
-from memlimits._engine.members cimport members_found, members_seek, members_step
+from memlimits._engine.members cimport members_step
 from memlimits._engine.parts cimport parts_cut, parts_make_room
 from memlimits._engine.pressure cimport pressure_step
 from memlimits._engine.refusals cimport refusals_add, refusals_add_waiter
@@ -37,7 +37,7 @@ from memlimits._heap.resource cimport (
     DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
 )
 from memlimits._ledger.limits cimport (
-    DEVICE, FORK, LENGTH, NOTHING, POOL, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
+    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
     limits_cancel, limits_confirm, limits_easy_growth, limits_keep_back, limits_longest,
     limits_most_footprint, limits_reserve, limits_set_aside,
 )
@@ -247,16 +247,13 @@ cdef Blocker growth_reserve(
     growth[0] = least
     # What is held already stays where it is meanwhile.
     waiter_init(&waiter, cache_least_growth(core.page_size, n), True)
-    waiter.passes = hooks.never_waits
+    waiter.grows, waiter.passes = least, hooks.never_waits
     while True:
         blocker = reserve_growth(core, least, &waiter, &plan)
         if blocker != NOTHING:
             room_end(core, &plan.reading)
-        if blocker == POOL and members_seek(core, &waiter, least, hooks.never_waits):
-            continue
         if blocker == NOTHING or not waiter_waits(core, &waiter, hooks, blocker):
             break
-    members_found(core, &waiter)
     waited = waiter_leave(core, &waiter)
     if blocker != NOTHING:
         return refusals_add_waiter(core, n, blocker, &waiter, waited)
@@ -416,11 +413,8 @@ cdef Blocker growth_miss_with(
         if blocker != NOTHING and least < growth:
             # Where a whole slab does not fit, a page may.
             blocker = grow(core, n, least, &waiter, block)
-        if blocker == POOL and members_seek(core, &waiter, least, hooks.never_waits):
-            continue
         if blocker == NOTHING or not waiter_waits(core, &waiter, hooks, blocker):
             break
-    members_found(core, &waiter)
     waited = waiter_leave(core, &waiter)
     own[0] = waiter.own
     pressure_step(core)

@@ -26,7 +26,7 @@ cdef extern Joined members_join(
     Core *core, mlim_shared *shared, uint64_t least, uint64_t most, uint64_t priority,
     bint forced) noexcept nogil
 # False: it is no member.
-cdef extern bint members_leave(Core *core) noexcept nogil
+cdef extern bint members_leave() noexcept nogil
 # The file, for who reads it, until it is given back, which is to be done in any case; NULL where
 # the process is no member.
 cdef extern mlim_shared *members_borrow() noexcept nogil
@@ -36,14 +36,13 @@ cdef extern void members_give_back() noexcept nogil
 # and a thread listens from now on.
 cdef inline void members_step(Core *core, uint64_t n) noexcept nogil:
     if core.pool.header != NULL:
-        members_step_in_pool(core, n)
-cdef extern void members_step_in_pool(Core *core, uint64_t n) noexcept nogil
-# The pool had no room for a request of n bytes: buries who ended, asks for idle memory and waits a
-# moment for it. Under the policy to wait it leaves that to the caller, unless that `never_queues`,
-# since other threads here need what it keeps. Whether to try again. And once it is over.
-cdef extern bint members_seek(
-    Core *core, Waiter *waiter, uint64_t n, bint never_queues) noexcept nogil
-cdef extern void members_found(Core *core, Waiter *waiter) noexcept nogil
+        members_step_in_pool(n)
+cdef extern void members_step_in_pool(uint64_t n) noexcept nogil
+# The pool had no room for a request: buries who ended, asks for idle memory and waits a moment for
+# it. Under the policy to wait it leaves that to the caller, unless that `never_queues`, since other
+# threads here need what it keeps. Whether to try again. And once it is over.
+cdef extern bint members_seek(Waiter *waiter, bint never_queues) noexcept nogil
+cdef extern void members_found(Waiter *waiter) noexcept nogil
 # Buries the members of a pool that ended without leaving; how many these were.
 cdef extern uint64_t members_bury_ended(mlim_shared *shared, Pool *pool) noexcept nogil
 

@@ -4,14 +4,13 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME
 
 from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport (
-    add_word, load_word, pthread_mutex_init, pthread_mutex_lock,
-    pthread_mutex_t, pthread_mutex_unlock, replace_word, store_word, time_of,
+    add_word, load_word, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
+    pthread_mutex_unlock, replace_word, store_word, time_of,
 )
 from memlimits._device.shared cimport (
     mlim_identity, mlim_identity_of_self, mlim_shared_close, mlim_shared_command,
     mlim_shared_is_mapped_by, mlim_shared_is_taken, mlim_shared_leave, mlim_shared_reopen,
-    mlim_shared_take,
-    mlim_shared_wait, mlim_shared_wake, mlim_shared_words,
+    mlim_shared_take, mlim_shared_wait, mlim_shared_wake, mlim_shared_words,
 )
 from memlimits._engine.core cimport (
     core_detach, core_resume, core_return, core_stop, core_wake, core_wake_others,
@@ -28,7 +27,6 @@ from memlimits._ledger.share cimport share_draw, share_none, share_settle_closel
 
 cdef extern from *:
     """
-    #include <errno.h>
     #include <pthread.h>
     #include <signal.h>
     #include <stdlib.h>
@@ -56,6 +54,9 @@ cdef extern from *:
     int pthread_join(pthread_t thread, void **result) nogil
     int atexit(void (*function)() noexcept nogil) nogil
 
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int microseconds)
+
 cdef enum:
     # A process with less has nothing to give that is worth a thread.
     WORTH_A_THREAD = 4 << 20
@@ -67,7 +68,9 @@ cdef enum:
 cdef Core *core
 cdef mlim_shared *file
 cdef pthread_t listener
-cdef bint listens, ends     # the listener runs; it is to end. Guarded by `members`
+cdef uint32_t *bell         # that it hears, of a slot that may be nobody's by now
+cdef bint listens, ends     # it runs; it is to end. Guarded by `members`
+cdef uint64_t inside        # threads that look at the words under no lock: they stay mapped
 cdef bint leaves            # at exit
 cdef uint64_t its_least, its_most, its_priority
 
@@ -245,23 +248,28 @@ cdef void end_listener() noexcept nogil:
     if not listens:
         return
     ends = True
-    mlim_shared_wake(&core.pool.mine.bell)
+    mlim_shared_wake(bell)
     pthread_mutex_unlock(&members)
     pthread_join(listener, NULL)
     pthread_mutex_lock(&members)
     listens = ends = False
 
 
-cdef bint members_leave(Core *_core) noexcept nogil:
+cdef bint members_leave() noexcept nogil:
     global file
     cdef bint was
     own_begin()
     pthread_mutex_lock(&members)
-    was = file != NULL
+    was = file != NULL and core.pool.header != NULL
     if was:
         end_listener()
         move_out()
-        mlim_shared_close(file)     # and its locks with it
+        # Until the file is closed nobody joins: its locks go with any that is open of it.
+        pthread_mutex_unlock(&members)
+        while load_word(&inside):
+            usleep(1000)
+        pthread_mutex_lock(&members)
+        mlim_shared_close(file)
         file = NULL
     pthread_mutex_unlock(&members)
     own_end()
@@ -281,36 +289,44 @@ cdef void members_give_back() noexcept nogil:
 
 # ---- hearing of others ----
 
+cdef uint64_t asked_of_it() noexcept nogil:
+    cdef uint64_t n = 0
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.pool.mine != NULL:
+        n = load_word(&core.pool.mine.asked)
+    pthread_mutex_unlock(&core.heaps.lock)
+    return n
+
+
 cdef void answer() noexcept nogil:
     """Gives idle memory back that others asked for."""
     cdef Resource *detached
     cdef Resource *resource
-    cdef uint64_t n, returned = 0
-    if core.pool.mine == NULL:
+    cdef uint64_t n = asked_of_it()
+    cdef uint64_t returned = 0
+    if n == 0:
         return
-    n = load_word(&core.pool.mine.asked)
-    if n:
-        core_stop(core)
-        parts_cut(core)
-        detached = core_detach(core, n)
-        core_resume(core, False)
-        resource = detached
-        while resource != NULL:
-            returned += resource.bytes
-            resource = resource.next
-        core_return(core, detached)
-        core_stop(core)
-        if core.pool.mine != NULL:
-            share_settle_closely(&core.limits, &core.pool)
-            store_word(&core.pool.mine.returned, core.pool.mine.returned + returned)
-            add_word(&core.pool.header.moved, returned)
-            store_word(&core.pool.mine.asked, 0)
-            core_wake_others(core)
-        core_resume(core, False)
+    core_stop(core)
+    parts_cut(core)
+    detached = core_detach(core, n)
+    core_resume(core, False)
+    resource = detached
+    while resource != NULL:
+        returned += resource.bytes
+        resource = resource.next
+    core_return(core, detached)
+    core_stop(core)
+    if core.pool.mine != NULL:
+        # Counted before who asked for it can have it.
+        add_word(&core.pool.mine.returned, returned)
+        add_word(&core.pool.header.moved, returned)
+        share_settle_closely(&core.limits, &core.pool)
+        store_word(&core.pool.mine.asked, 0)
+        core_wake_others(core)
+    core_resume(core, False)
 
 
 cdef void *listen(void *_nothing) noexcept nogil:
-    cdef uint32_t *bell = &core.pool.mine.bell
     cdef uint32_t heard = bell[0] - 1
     own_begin()
     while not ends:
@@ -331,21 +347,27 @@ cdef void *listen(void *_nothing) noexcept nogil:
 
 cdef void begin_to_listen() noexcept nogil:
     """Under `members`."""
-    global listens
-    if not listens and core.pool.mine != NULL and start_listener(&listener, listen):
-        listens = True
-        core.pool.mine.listens = True
+    global listens, bell
+    if listens or core.pool.mine == NULL:
+        return
+    bell = &core.pool.mine.bell
+    listens = start_listener(&listener, listen)
+    core.pool.mine.listens = listens
 
 
-cdef void members_step_in_pool(Core *_core, uint64_t n) noexcept nogil:
-    if core == NULL or (
-        core.pool.mine != NULL and (listens or core.limits.footprint + n < WORTH_A_THREAD)
-        and core.pool.mine.asked == 0
-    ):
+cdef bint has_to_step(uint64_t n) noexcept nogil:
+    if core.pool.mine == NULL:
+        return True
+    return not listens and (
+        core.limits.footprint + n >= WORTH_A_THREAD or asked_of_it() > 0)
+
+
+cdef void members_step_in_pool(uint64_t n) noexcept nogil:
+    if core == NULL or not has_to_step(n):
         return
     own_begin()
     pthread_mutex_lock(&members)
-    if file != NULL and core.pool.mine == NULL and become_member(True) == NO_FILE:
+    if core.pool.header != NULL and core.pool.mine == NULL and become_member(True) == NO_FILE:
         # Those that it was one of have ended, and the pool with them: it has its own limits.
         move_out()
     if core.limits.footprint + n >= WORTH_A_THREAD:
@@ -355,34 +377,34 @@ cdef void members_step_in_pool(Core *_core, uint64_t n) noexcept nogil:
     own_end()
 
 
-cdef bint may_be_asked(const PoolMember *member) noexcept nogil:
-    return member != core.pool.mine and load_word(&member.pid) != 0 and pool_used(member) > 0
+cdef bint may_be_asked(const Pool *pool, const PoolMember *member) noexcept nogil:
+    return member != pool.mine and load_word(&member.pid) != 0 and pool_used(member) > 0
 
 
-cdef bint ask_next(Waiter *waiter, uint64_t n) noexcept nogil:
+cdef bint ask_next(const Pool *pool, Waiter *waiter) noexcept nogil:
     """Asks those of the least priority that were not asked yet, if there are any."""
-    cdef PoolMember *member = core.pool.members
-    cdef PoolMember *behind = pool_end(&core.pool)
+    cdef PoolMember *member = pool.members
+    cdef PoolMember *behind = pool_end(pool)
     cdef uint64_t least = UINT64_MAX
     while member < behind:
-        if may_be_asked(member) and member.priority >= waiter.level:
+        if may_be_asked(pool, member) and member.priority >= waiter.level:
             least = min(least, member.priority)
         member += 1
-    member = core.pool.members
+    member = pool.members
     while member < behind and least != UINT64_MAX:
-        if may_be_asked(member) and member.priority == least:
-            pool_ask(member, n)
+        if may_be_asked(pool, member) and member.priority == least:
+            pool_ask(member, waiter.grows)
             mlim_shared_wake(&member.bell)
         member += 1
     waiter.level = least + (least != UINT64_MAX)
     return least != UINT64_MAX
 
 
-cdef bint all_answered() noexcept nogil:
-    cdef PoolMember *member = core.pool.members
-    cdef PoolMember *behind = pool_end(&core.pool)
+cdef bint all_answered(const Pool *pool) noexcept nogil:
+    cdef PoolMember *member = pool.members
+    cdef PoolMember *behind = pool_end(pool)
     while member < behind:
-        if member != core.pool.mine and load_word(&member.pid) and member.listens and (
+        if member != pool.mine and load_word(&member.pid) and member.listens and (
             load_word(&member.asked)
         ):
             return False
@@ -390,34 +412,38 @@ cdef bint all_answered() noexcept nogil:
     return True
 
 
-cdef void look_for_ended(Waiter *waiter, uint64_t now, bint *any) noexcept nogil:
+cdef bint look_for_ended(Waiter *waiter, uint64_t now) noexcept nogil:
+    """Whether there were any."""
+    cdef bint any = False
     if now - waiter.buried < LOOK_EVERY:
-        return
+        return False
     waiter.buried = now
     own_begin()
     pthread_mutex_lock(&members)
-    if file != NULL:
+    if core.pool.header != NULL:
         begin_to_listen()
-        any[0] = members_bury_ended(file, &core.pool) > 0
+        any = members_bury_ended(file, &core.pool) > 0
     pthread_mutex_unlock(&members)
     own_end()
+    return any
 
 
-cdef void take_place(Waiter *waiter, uint64_t n, uint64_t now) noexcept nogil:
+cdef void take_place(Waiter *waiter, uint64_t now) noexcept nogil:
     """Others of this process that wait do it behind the first."""
     pthread_mutex_lock(&core.heaps.lock)
     if core.pool.mine != NULL and core.queue in (NULL, waiter):
-        pool_wait(&core.pool, waiter.ticket, pool_units(&core.pool, n), waiter.sought, now)
+        pool_wait(
+            &core.pool, waiter.ticket, pool_units(&core.pool, waiter.grows), waiter.sought, now)
     pthread_mutex_unlock(&core.heaps.lock)
 
 
-cdef bint ask_and_wait(Waiter *waiter, uint64_t n, bint again) noexcept nogil:
+cdef bint ask_and_wait(const Pool *pool, Waiter *waiter, bint again) noexcept nogil:
     """Whether something may have come of it."""
-    cdef uint32_t heard = core.pool.mine.bell
-    if all_answered() and not ask_next(waiter, n):
+    cdef uint32_t heard = pool.mine.bell
+    if all_answered(pool) and not ask_next(pool, waiter):
         return again
-    if not all_answered():
-        mlim_shared_wait(&core.pool.mine.bell, heard, 1000000)
+    if not all_answered(pool):
+        mlim_shared_wait(&pool.mine.bell, heard, 1000000)
     return True
 
 
@@ -432,41 +458,51 @@ cdef bint give_way() noexcept nogil:
     return any
 
 
-cdef bint others_could_help(uint64_t n) noexcept nogil:
+cdef bint others_could_help(const Pool *pool, uint64_t n) noexcept nogil:
     cdef PoolSums sums
-    pool_sums(&core.pool, &sums)
-    return pool_bytes(&core.pool, sums.used) >= n
+    pool_sums(pool, &sums)
+    return pool_bytes(pool, sums.used) >= n
 
 
-cdef bint members_seek(Core *_core, Waiter *waiter, uint64_t n, bint never_queues) noexcept nogil:
+cdef bint seek(Pool *pool, Waiter *waiter, bint never_queues) noexcept nogil:
     cdef uint64_t now = time_of(CLOCK_MONOTONIC)
-    cdef bint again = False
-    cdef bint waits = core != NULL and core.limits.policy == POLICY_WAIT
-    if core == NULL or core.pool.mine == NULL:
-        return False
+    cdef bint again
     if waiter.sought == 0:
         waiter.sought = now
-        waiter.ticket = pool_ticket(&core.pool)
-    look_for_ended(waiter, now, &again)
-    take_place(waiter, n, now)
-    if not waits:
-        return now - waiter.sought < A_MOMENT and ask_and_wait(waiter, n, again)
+        waiter.ticket = pool_ticket(pool)
+    again = look_for_ended(waiter, now)
+    take_place(waiter, now)
+    if core.limits.policy != POLICY_WAIT:
+        return now - waiter.sought < A_MOMENT and ask_and_wait(pool, waiter, again)
     if now - waiter.asked > ASK_EVERY:
         waiter.asked, waiter.level = now, 0
-    if all_answered():
-        ask_next(waiter, n)
+    if all_answered(pool):
+        ask_next(pool, waiter)
     if again or not never_queues:
         return again
-    if n <= core.limits.wanted_back and give_way():
+    if waiter.grows <= core.limits.wanted_back and give_way():
         return True
     # Threads of this process cannot help, since this one keeps what they need. Other processes can.
-    if now - waiter.sought > core.limits.wait_timeout or not others_could_help(n):
+    if now - waiter.sought > core.limits.wait_timeout or not others_could_help(pool, waiter.grows):
         return False
-    mlim_shared_wait(&core.pool.mine.bell, core.pool.mine.bell, LOOK_EVERY)
+    mlim_shared_wait(&pool.mine.bell, pool.mine.bell, LOOK_EVERY)
     return True
 
 
-cdef void members_found(Core *_core, Waiter *waiter) noexcept nogil:
+cdef bint members_seek(Waiter *waiter, bint never_queues) noexcept nogil:
+    cdef Pool pool
+    cdef bint again = False
+    add_word(&inside, 1)
+    if core != NULL:
+        pthread_mutex_lock(&core.heaps.lock)
+        pool = core.pool    # what another thread makes of that when it leaves is not to be met
+        pthread_mutex_unlock(&core.heaps.lock)
+        again = pool.mine != NULL and seek(&pool, waiter, never_queues)
+    add_word(&inside, <uint64_t> -1)
+    return again
+
+
+cdef void members_found(Waiter *waiter) noexcept nogil:
     if waiter.sought == 0:
         return
     waiter.sought = 0

@@ -3,9 +3,10 @@ from libc.string cimport memset
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
-    core_detach, core_longest, core_resume, core_return, core_stop, core_wake,
+    core_detach, core_longest, core_resume, core_return, core_settle, core_stop,
 )
 from memlimits._engine.growth cimport growth_could_hit
+from memlimits._engine.members cimport members_step
 from memlimits._engine.parts cimport parts_make_room
 from memlimits._engine.refusals cimport refusals_add_waiter
 from memlimits._engine.system_room cimport Reading, room_ends_at, room_look
@@ -37,6 +38,7 @@ cdef Blocker reservations_would_fit(
     if growth > core_longest(core):
         return LENGTH
     n = cache_coarse(n)
+    members_step(core, growth)
     memset(&reading, 0, sizeof(reading))
     core_stop(core)
     waiter_init(&waiter, growth, account_keeps(account))
@@ -92,6 +94,7 @@ cdef Blocker reservations_set(
     pthread_mutex_lock(&core.heaps.lock)
     waiter_init(&waiter, reservation, account_keeps(account))
     pthread_mutex_unlock(&core.heaps.lock)
+    members_step(core, reservation)
     while True:
         memset(&reading, 0, sizeof(reading))
         core_stop(core)
@@ -112,5 +115,5 @@ cdef Blocker reservations_set(
 cdef void reservations_end(Core *core, Account *account) noexcept nogil:
     core_stop(core)
     account_set_reservation(account, 0, &core.limits)
-    core_wake(core)
+    core_settle(core)
     core_resume(core, False)

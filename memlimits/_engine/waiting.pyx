@@ -6,6 +6,7 @@ from memlimits._base.sync cimport (
     steady_cond_wait, time_of,
 )
 from memlimits._engine.core cimport core_resume, core_stop, core_wake
+from memlimits._engine.members cimport members_found, members_seek
 from memlimits._heap.heap cimport Heap, heap_of, heap_self, heap_swap_mine
 from memlimits._heap.resource cimport RESIZING, Resource, is_taken, resource_given
 from memlimits._ledger.accounts cimport account_took
@@ -26,7 +27,8 @@ cdef enum Stage:
 
 cdef void waiter_init(Waiter *waiter, uint64_t least, bint holds) noexcept nogil:
     memset(waiter, 0, sizeof(Waiter))
-    waiter.least, waiter.holds = least, holds
+    waiter.least = waiter.grows = least
+    waiter.holds = holds
 
 
 cdef uint64_t held_by(const Core *core, const Heap *heap) noexcept nogil:
@@ -98,6 +100,7 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
 
 cdef uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil:
     cdef uint64_t waited = 0
+    members_found(waiter)
     if waiter.stage == ARRIVED:
         return 0
     if waiter.queued:
@@ -181,6 +184,8 @@ cdef bint waiter_waits(
     cdef uint64_t now
     if blocker not in (LIMIT, SYSTEM, RESERVATION, QUEUE, POOL) or waiter.stage == LAST:
         return False
+    if blocker == POOL and members_seek(waiter, hooks.never_waits):
+        return True
     if waiter.stage == ARRIVED:
         return begin(core, waiter, hooks)
     if not waiter.queued:

@@ -46,7 +46,6 @@ cdef struct PoolMember:
     uint32_t bell           # who wants its process's attention rings it
     uint32_t listens        # a thread of its answers
     uint64_t inherited      # bytes that it has from its parent, and does not use besides it
-    uint64_t parent         # its pid
     # In bytes, as of its last slow step.
     uint64_t active
     uint64_t cached
@@ -82,9 +81,8 @@ cdef struct PoolHeader:
     uint64_t records
     uint64_t member_size
     uint64_t unit           # bytes; a power of two
-    uint64_t named          # 0: of one tree of processes
     uint64_t made           # ns since 1970
-    char name[LONGEST_POOL_NAME + 1]
+    char name[LONGEST_POOL_NAME + 1]    # empty: of one tree of processes
     uint64_t limit          # units
     uint64_t wired_limit    # bytes
     uint64_t _spare[6]
@@ -174,4 +172,3 @@ cdef extern PoolMember *pool_end(const Pool *pool) noexcept nogil   # behind the
 
 # For whoever has made sure that a member ended: its slot is nobody's.
 cdef extern void pool_bury(Pool *pool, PoolMember *member, Ending ending) noexcept nogil
-cdef extern void pool_add_peak(Pool *pool, uint64_t used) noexcept nogil

@@ -4,7 +4,7 @@ from posix.time cimport CLOCK_REALTIME
 
 from memlimits._base.arithmetic cimport saturating_add, saturating_sub
 from memlimits._base.sync cimport (
-    add_word, exchange_word, load_word, replace_word, store_word, time_of,
+    add_word, load_word, replace_word, store_word, time_of,
 )
 
 cdef extern from "<sched.h>" nogil:
@@ -50,7 +50,6 @@ cdef void pool_make_header(
     header.unit, header.limit = unit, limit // unit
     header.wired_limit = wired_limit
     header.made = time_of(CLOCK_REALTIME)
-    header.named = name[0] != 0
     strncpy(header.name, name, LONGEST_POOL_NAME)
 
 
@@ -135,7 +134,7 @@ cdef void pool_sums(const Pool *pool, PoolSums *sums) noexcept nogil:
         member += 1
 
 
-cdef void pool_add_peak(Pool *pool, uint64_t used) noexcept nogil:
+cdef void add_peak(Pool *pool, uint64_t used) noexcept nogil:
     cdef uint64_t before = load_word(&pool.header.peak)
     while used > before and not replace_word(&pool.header.peak, before, used):
         before = load_word(&pool.header.peak)
@@ -201,7 +200,7 @@ cdef bint pool_draw(Pool *pool, uint64_t want, uint64_t ahead) noexcept nogil:
         room = min(room, saturating_sub(load_word(&pool.mine.most), want))
         if draw_once(pool, was, want + min(ahead, room), tries):
             # Others may have given and taken between two looks.
-            pool_add_peak(pool, min(sums.used + want, limit))
+            add_peak(pool, min(sums.used + want, limit))
             return True
         tries += 1
 
@@ -227,7 +226,7 @@ cdef bint pool_force(Pool *pool, uint64_t want) noexcept nogil:
             return False
         if replace_word(&pool.mine.word, was, word_of(want, max(want, held_of(was)))):
             pool_sums(pool, &sums)
-            pool_add_peak(pool, sums.used + want)
+            add_peak(pool, sums.used + want)
             return sums.held + want > load_word(&pool.header.limit)
 
 
@@ -532,7 +531,6 @@ cdef void pool_ask(PoolMember *member, uint64_t n) noexcept nogil:
 cdef void pool_bury(Pool *pool, PoolMember *member, Ending ending) noexcept nogil:
     cdef uint64_t number = add_word(&pool.header.recorded, 1) + 1
     cdef PoolRecord *record = pool.records + (number - 1) % POOL_RECORDS
-    cdef uint64_t pid = member.pid
     if ending == VANISHED:
         add_word(&pool.header.vanished, 1)
     store_word(&record.number, 0)
@@ -540,9 +538,8 @@ cdef void pool_bury(Pool *pool, PoolMember *member, Ending ending) noexcept nogi
     record.member = member[0]
     store_word(&record.number, number)
     store_word(&member.ticket, 0)
-    exchange_word(&member.word, 0)
+    store_word(&member.word, 0)
     store_word(&member.least, 0)
     store_word(&member.wired, 0)
     store_word(&member.asked, 0)
-    if pid:
-        store_word(&member.pid, 0)
+    store_word(&member.pid, 0)

@@ -51,6 +51,7 @@ cdef struct Waiter:
     const void *self        # its thread
     Heap *heap              # its thread's, where that is not the one that it takes from
     uint64_t least          # bytes without which it cannot be served
+    uint64_t grows          # those of them that are not there yet
     bint holds              # its thread holds memory
     uint64_t held           # bytes that its thread holds, once it was looked at
     bint looked             # whether it was

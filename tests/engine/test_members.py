@@ -381,3 +381,40 @@ def test_two_that_have_nothing_do_not_keep_each_other_from_what_is_there(pool):
             assert member.hear() == "ok"
             member.ask("blocks.clear()")
             member.tell("take(40 * MIB)")
+
+
+def test_a_reservation_gets_what_others_hold_idle_and_gives_it_back(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        one.ask("blocks.clear()")
+        other.ask("globals().update(r=memlimits.reserve(50 * MIB)) or r.__enter__()")
+        assert other.ask("memory.counters()['reserved']") == 50 * MIB
+        assert one.ask("take(20 * MIB)") == "pool"
+        other.ask("r.__exit__(None, None, None)")
+        assert one.ask("take(60 * MIB)") == "ok"
+
+
+def test_a_forked_child_may_begin_with_a_reservation(pool):
+    reserves = "memlimits.reserve(MIB).__enter__() and 'reserved'"
+    program = f"[pid := os.fork(), pid or (print(repr({reserves}), flush=True), os._exit(0))]"
+    with members(pool, 1) as (one,):
+        one.join()
+        assert one.ask("take(40 * MIB)") == "ok"
+        assert one.ask(f"{program} and os.waitpid(pid, 0) and None") == "reserved"
+
+
+def test_who_leaves_while_its_threads_wait_is_served(pool):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join(policy="wait", timeout=60)
+        one.ask("take(60 * MIB)")
+        other.ask("globals().update(threading=__import__('threading'), got=[])")
+        other.ask(
+            "[threading.Thread(target=lambda: got.append(take(40 * MIB))).start() "
+            "for _ in range(3)] and None"
+        )
+        until(lambda: facts()["waits"] == 3)
+        other.ask("memlimits.pools.Membership('p').leave()")
+        until(lambda: other.ask("got") == ["ok"] * 3)
