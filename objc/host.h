@@ -88,7 +88,7 @@ const char *mlim_path_below(const char *path, const char *root);
 
 /* The machine: bytes. */
 typedef struct mlim_machine {
-    uint64_t memory, available, swap, swap_free;
+    uint64_t memory, available, swap, swap_free, assured;
 } mlim_machine;
 
 bool mlim_machine_read(mlim_reader *reader, mlim_machine *out);
@@ -148,6 +148,13 @@ typedef struct mlim_peers {
 } mlim_peers;
 
 bool mlim_peers_read(mlim_reader *reader, const mlim_group *group, mlim_peers *out);
+/* One more of them, by its pid. */
+void mlim_peers_add(mlim_reader *reader, long pid, mlim_peers *peers);
+
+/* Other processes of this user that use this library, wherever on the machine. From the first look
+ * at them on they see this one. The last is as mlim_device_claim, of them. */
+void mlim_running_read(mlim_reader *reader, mlim_peers *out);
+int mlim_running_claim(void);
 
 /* Visits this process's groups in both hierarchies, the nearest first. */
 typedef bool (*mlim_visit)(mlim_reader *reader, const mlim_group *group, void *data);
@@ -166,6 +173,11 @@ extern const mlim_cgroups mlim_no_cgroups;
 
 bool mlim_cgroups_read(mlim_reader *reader, uint64_t swap_free, mlim_cgroups *out,
                        mlim_bound_list *list);
+/* What is left of room within a limit that is shared with others; and a bound of that kind, which
+ * the sharers of the groups, and what each may take, have to heed. */
+uint64_t mlim_assured(uint64_t limit, uint64_t room, const mlim_peers *peers);
+void mlim_cgroups_share(mlim_cgroups *cgroups, uint64_t limit, uint64_t assured,
+                        const mlim_peers *peers);
 bool mlim_cgroups_stall(mlim_reader *reader, double *out);
 
 /* What "some avg10=" says in a file of pressure; less than 0 where it says nothing. */

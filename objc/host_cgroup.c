@@ -122,6 +122,28 @@ struct totals {
     mlim_bound_list *list;
 };
 
+static uint64_t between_looks(uint64_t limit, const mlim_peers *peers)
+{
+    return least(limit / 64 / (peers->count + 1), MLIM_MOST_BETWEEN);
+}
+
+uint64_t mlim_assured(uint64_t limit, uint64_t room, const mlim_peers *peers)
+{
+    uint64_t taken = peers->count * between_looks(limit, peers);
+    return saturating_sub(room, saturating_add(peers->untouched, taken));
+}
+
+void mlim_cgroups_share(mlim_cgroups *cgroups, uint64_t limit, uint64_t assured,
+                        const mlim_peers *peers)
+{
+    cgroups->assured = least(cgroups->assured, assured);
+    if (peers->count) {
+        cgroups->sharers =
+            peers->count + 1 > cgroups->sharers ? peers->count + 1 : cgroups->sharers;
+        cgroups->between = least(cgroups->between, between_looks(limit, peers));
+    }
+}
+
 static bool add_group(mlim_reader *reader, const mlim_group *group, void *data)
 {
     struct totals *totals = data;
@@ -136,15 +158,10 @@ static bool add_group(mlim_reader *reader, const mlim_group *group, void *data)
     if (!mlim_peers_read(reader, group, &peers) ||
         !mlim_group_room(reader, group, limit, totals->swap_free, &room))
         return false;
-    uint64_t between = least(limit / 64 / (peers.count + 1), MLIM_MOST_BETWEEN);
     cgroups->limit = least(cgroups->limit, limit);
     cgroups->room = least(cgroups->room, room);
-    uint64_t assured = saturating_sub(room, saturating_add(peers.untouched, peers.count * between));
-    cgroups->assured = least(cgroups->assured, assured);
-    if (peers.count) {
-        cgroups->sharers = peers.count + 1 > cgroups->sharers ? peers.count + 1 : cgroups->sharers;
-        cgroups->between = least(cgroups->between, between);
-    }
+    uint64_t assured = mlim_assured(limit, room, &peers);
+    mlim_cgroups_share(cgroups, limit, assured, &peers);
     if (totals->list)
         mlim_bound_add(totals->list, MLIM_CGROUP, group->path, assured);
     return true;

@@ -46,14 +46,18 @@ static uint64_t most_mappings(mlim_reader *reader)
     return number ? number : 65530;
 }
 
+static uint64_t machine_room(const mlim_machine *machine)
+{
+    return saturating_add(machine->available, machine->swap_free);
+}
+
 /* Each number lowered by what the device was opened with. */
 static void fill_in(const mlim_device *device, const mlim_machine *machine,
                     const mlim_cgroups *cgroups, mlim_sizes *out)
 {
     const mlim_capacities *caps = &device->capacities;
-    uint64_t machines = saturating_add(machine->available, machine->swap_free);
-    out->available = least(machines, cgroups->room);
-    out->assured = least(machines, cgroups->assured);
+    out->available = least(machine_room(machine), cgroups->room);
+    out->assured = least(machine->assured, cgroups->assured);
     out->sharers = cgroups->sharers;
     out->between = cgroups->between;
     out->memory_size = least(machine->memory, cgroups->limit);
@@ -67,13 +71,40 @@ static void fill_in(const mlim_device *device, const mlim_machine *machine,
     out->max_buffer_length = length - length % device->facts.page_size;
 }
 
+static uint64_t machine_assured(const mlim_machine *machine, const mlim_peers *peers)
+{
+    return mlim_assured(machine->memory, machine_room(machine), peers);
+}
+
+/* Of the machine's room what other processes of this user were promised is left out. */
+static bool read_shared(mlim_reader *reader, mlim_machine *machine, mlim_cgroups *cgroups,
+                        mlim_bound_list *list)
+{
+    mlim_peers peers;
+    bool closely = reader->closely;
+    reader->closely = false;
+    mlim_running_read(reader, &peers);
+    reader->closely = closely;
+    if (!mlim_machine_read(reader, machine) ||
+        !mlim_cgroups_read(reader, machine->swap_free, cgroups, list))
+        return false;
+    if (closely && (list || machine_assured(machine, &peers) < cgroups->assured)) {
+        mlim_running_read(reader, &peers);
+        if (!mlim_machine_read(reader, machine))
+            return false;
+    }
+    machine->assured = machine_assured(machine, &peers);
+    if (machine->assured < cgroups->assured)
+        mlim_cgroups_share(cgroups, machine->memory, machine->assured, &peers);
+    return true;
+}
+
 mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out, mlim_error *error)
 {
     mlim_reader reader = {.device = device, .closely = closely};
     mlim_machine machine;
     mlim_cgroups cgroups;
-    bool known = mlim_machine_read(&reader, &machine) &&
-                 mlim_cgroups_read(&reader, machine.swap_free, &cgroups, NULL);
+    bool known = read_shared(&reader, &machine, &cgroups, NULL);
     int code = errno;
     mlim_text_free(&reader.text);
     if (!known)
@@ -101,14 +132,21 @@ static void describe(mlim_device *device)
     device->batches = 64 * facts->page_size * (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-/* Where the files cannot be read for now, what the kernel says of the machine. */
+/* Of this process alone, which has taken nothing yet. Where the files cannot be read for now, what
+ * the kernel says of the machine. */
 static void size_up(mlim_device *device, mlim_sizes *out)
 {
+    mlim_reader reader = {.device = device};
     mlim_machine machine;
-    if (mlim_device_sizes(device, false, out, NULL) == MLIM_OK)
-        return;
-    mlim_machine_ask(&machine);
-    fill_in(device, &machine, &mlim_no_cgroups, out);
+    mlim_cgroups cgroups;
+    if (!mlim_machine_read(&reader, &machine) ||
+        !mlim_cgroups_read(&reader, machine.swap_free, &cgroups, NULL)) {
+        mlim_machine_ask(&machine);
+        cgroups = mlim_no_cgroups;
+    }
+    machine.assured = machine_room(&machine);
+    mlim_text_free(&reader.text);
+    fill_in(device, &machine, &cgroups, out);
 }
 
 mlim_status mlim_device_open(const mlim_capacities *capacities, mlim_device **out,
@@ -183,11 +221,9 @@ static bool add_bounds(mlim_reader *reader, mlim_bound_list *list)
         add_rlimit(list, RLIMIT_AS, "RLIMIT_AS", mapped.all);
         add_rlimit(list, RLIMIT_DATA, "RLIMIT_DATA", mapped.data);
     }
-    if (!mlim_machine_read(reader, &machine) ||
-        !mlim_cgroups_read(reader, machine.swap_free, &cgroups, list))
+    if (!read_shared(reader, &machine, &cgroups, list))
         return false;
-    mlim_bound_add(list, MLIM_SYSTEM, "RAM and swap",
-                   saturating_add(machine.available, machine.swap_free));
+    mlim_bound_add(list, MLIM_SYSTEM, "RAM and swap", machine.assured);
     return true;
 }
 

@@ -9,7 +9,7 @@
 void mlim_machine_ask(mlim_machine *out)
 {
     struct sysinfo info;
-    *out = (mlim_machine){0, 0, 0, 0};
+    *out = (mlim_machine){0};
     if (sysinfo(&info) != 0)
         return;
     out->memory = (uint64_t)info.totalram * info.mem_unit;

@@ -97,7 +97,7 @@ static uint64_t read_untouched(long pid, uintptr_t library)
     return untouched;
 }
 
-static void add_process(mlim_reader *reader, long pid, mlim_peers *peers)
+void mlim_peers_add(mlim_reader *reader, long pid, mlim_peers *peers)
 {
     uint64_t untouched = 0;
     if (pid <= 0 || pid == getpid() || !read_untouched_roughly(reader, pid, &untouched))
@@ -142,7 +142,7 @@ static bool add_directory(mlim_reader *reader, const char *path, mlim_peers *pee
     bool known = mlim_read_text(NULL, file, &members);
     for (char *line = known ? strtok_r(members.bytes, "\n", &save) : NULL; line;
          line = strtok_r(NULL, "\n", &save))
-        add_process(reader, strtol(line, NULL, 10), peers);
+        mlim_peers_add(reader, strtol(line, NULL, 10), peers);
     mlim_text_free(&members);
     return known && add_directories(reader, path, peers);
 }
@@ -165,25 +165,37 @@ static bool note_shared(mlim_reader *reader, const mlim_group *group, void *data
     return true;
 }
 
-int mlim_device_claim(mlim_device *device)
+static void take_turn(int fd)
 {
     static const struct timespec a_moment = {.tv_nsec = 500000};
+    /* One that was stopped while it has the turn must not stop all others. */
+    for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && i < 400; i++)
+        nanosleep(&a_moment, NULL);
+}
+
+static void end_turn(int fd)
+{
+    if (fd < 0)
+        return;
+    flock(fd, LOCK_UN);
+    close(fd);
+}
+
+void mlim_device_claim(mlim_device *device, mlim_claim *out)
+{
     mlim_group outermost = {.path = ""};
     mlim_reader reader = {.device = device};
     mlim_cgroups_visit(&reader, note_shared, &outermost);
     mlim_text_free(&reader.text);
-    int fd = *outermost.path ? open(outermost.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    /* One that was stopped while it has the turn must not stop all others. */
-    for (int i = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && i < 400; i++)
-        nanosleep(&a_moment, NULL);
-    return fd;
+    out->group = *outermost.path ? open(outermost.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    out->machine = mlim_running_claim();
+    take_turn(out->group);
+    take_turn(out->machine);
 }
 
-void mlim_device_unclaim(mlim_device *device, int claim)
+void mlim_device_unclaim(mlim_device *device, const mlim_claim *claim)
 {
     (void)device;
-    if (claim < 0)
-        return;
-    flock(claim, LOCK_UN);
-    close(claim);
+    end_turn(claim->machine);
+    end_turn(claim->group);
 }

@@ -238,13 +238,13 @@ bool mlim_device_unread(mlim_device *device, mlim_error *error)
     return false;
 }
 
-int mlim_device_claim(mlim_device *device)
+void mlim_device_claim(mlim_device *device, mlim_claim *out)
 {
     (void)device;
-    return -1;
+    *out = (mlim_claim){-1, -1};
 }
 
-void mlim_device_unclaim(mlim_device *device, int claim)
+void mlim_device_unclaim(mlim_device *device, const mlim_claim *claim)
 {
     (void)device, (void)claim;
 }

@@ -114,9 +114,14 @@ mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out
                               mlim_error *error);
 
 /* From a claim to its end no other process that claims looks at its sizes, or takes what it found
- * there. A claim below 0 excludes nobody. */
-int mlim_device_claim(mlim_device *device);
-void mlim_device_unclaim(mlim_device *device, int claim);
+ * there: none of those that share a control group's limit with this one, and none of this user's.
+ */
+typedef struct mlim_claim {
+    int group, machine; /* below 0: excludes nobody */
+} mlim_claim;
+
+void mlim_device_claim(mlim_device *device, mlim_claim *out);
+void mlim_device_unclaim(mlim_device *device, const mlim_claim *claim);
 
 /* Whether buffers that are made or resized from now on may ask for huge pages, where the system has
  * them to give. They may until told otherwise. */

@@ -15,9 +15,12 @@ pytest.register_assert_rewrite("support")
 import memlimits  # noqa: E402
 from memlimits import memory  # noqa: E402
 from support import interposed  # noqa: E402
+from support.kernel import with_shared_memory_of_its_own  # noqa: E402
 from support.signals import take_signals  # noqa: E402
 
 take_signals()
+# Processes leave each other room. Those of other tests at the same time are not met.
+with_shared_memory_of_its_own()
 
 
 def pytest_collection_modifyitems(items):

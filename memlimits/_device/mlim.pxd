@@ -81,8 +81,10 @@ cdef extern from "mlim.h" nogil:
     mlim_status mlim_device_usable(const mlim_device *device, mlim_error *error)
     mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out,
                                   mlim_error *error)
-    int mlim_device_claim(mlim_device *device)
-    void mlim_device_unclaim(mlim_device *device, int claim)
+    ctypedef struct mlim_claim:
+        pass
+    void mlim_device_claim(mlim_device *device, mlim_claim *out)
+    void mlim_device_unclaim(mlim_device *device, const mlim_claim *claim)
     void mlim_device_use_huge_pages(mlim_device *device, bool wanted)
     mlim_status mlim_device_bounds(mlim_device *device, mlim_bound *bounds, size_t capacity,
                                    size_t *count, mlim_error *error)

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from memlimits._device.mlim cimport mlim_claim
 from memlimits._engine.core cimport Core
 from memlimits._ledger.limits cimport Blocker, Limits
 
@@ -13,7 +14,7 @@ cdef struct Reading:
     bint weighed            # what the process holds was read for that
     bint takes              # what is found is taken: no other process is to look meanwhile
     bint claimed            # which is so until room_end
-    int claim
+    mlim_claim claim
     uint64_t available
     uint64_t process
     uint64_t epoch

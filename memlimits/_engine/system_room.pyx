@@ -99,7 +99,7 @@ cdef void read(Core *core, Reading *reading) noexcept nogil:
     core.claims += claim
     heaps_resume(&core.heaps)
     if claim:
-        reading.claim = mlim_device_claim(core.device)
+        mlim_device_claim(core.device, &reading.claim)
         reading.claimed = True
     known = read_facts(core, reading.looked, &facts)
     core_stop(core)
@@ -133,7 +133,7 @@ cdef void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nog
 cdef void room_end(Core *core, Reading *reading) noexcept nogil:
     if not reading.claimed:
         return
-    mlim_device_unclaim(core.device, reading.claim)
+    mlim_device_unclaim(core.device, &reading.claim)
     reading.claimed = False
     pthread_mutex_lock(&core.heaps.lock)
     core.claims -= 1

@@ -89,10 +89,11 @@ def recorded(tmp_path, cgroup, mountinfo, files, **machine):
     """Words that start a command which sees these /proc/self/cgroup, mountinfo and group files.
 
     {root} in mountinfo stands for where the files are. `machine`: /proc/meminfo, and
-    /proc/pressure/memory as `pressure`.
+    /proc/pressure/memory as `pressure`. Its /dev/shm is {tmp_path}/shm.
     """
     root = tmp_path / "tree"
     root.mkdir()
+    (tmp_path / "shm").mkdir()
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +106,7 @@ def recorded(tmp_path, cgroup, mountinfo, files, **machine):
     mounts = "".join(f'mount --bind "$0/{name}" {over[name]} &&' for name in machine)
     # exec keeps the process number, and with it the files put over /proc's.
     script = f"""
+        mount --bind "$0/shm" /dev/shm &&
         mount --bind "$0/cgroup" /proc/$$/cgroup &&
         mount --bind "$0/mountinfo" /proc/$$/mountinfo &&
         {mounts}

@@ -34,6 +34,17 @@ def proc_bytes(key, path="/proc/self/status"):
     raise LookupError(key)
 
 
+def with_shared_memory_of_its_own():
+    """Lay a /dev/shm of their own over that of this process and its children, where root may."""
+    new_mounts, recursive_private = 0x20000, 0x44000
+    if sys.platform != "linux" or not Path("/dev/shm").is_dir():
+        return
+    libc = ctypes.CDLL(None)
+    if libc.unshare(new_mounts) == 0:
+        libc.mount(None, b"/", None, recursive_private, None)
+        libc.mount(b"none", b"/dev/shm", b"tmpfs", 0, b"mode=1777")
+
+
 def meminfo(key):
     return proc_bytes(key, "/proc/meminfo")
 
