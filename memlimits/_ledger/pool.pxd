@@ -134,6 +134,8 @@ cdef extern void pool_sums(const Pool *pool, PoolSums *sums) noexcept nogil
 # A member that is `mine`: it holds so many units, or what it can, once they return. `want` is what
 # it takes; `ahead` more where there is enough. False: all together hold too much.
 cdef extern bint pool_draw(Pool *pool, uint64_t want, uint64_t ahead) noexcept nogil
+# Likewise, as many as there are, if that is `least` at least.
+cdef extern void pool_draw_some(Pool *pool, uint64_t least, uint64_t want) noexcept nogil
 # It uses so many, or more, of what it holds. False: it holds less by now.
 cdef extern bint pool_take(Pool *pool, uint64_t want) noexcept nogil
 # It uses so many in any case. Whether that is past the limit.

@@ -205,6 +205,17 @@ cdef bint pool_draw(Pool *pool, uint64_t want, uint64_t ahead) noexcept nogil:
         tries += 1
 
 
+cdef void pool_draw_some(Pool *pool, uint64_t least, uint64_t want) noexcept nogil:
+    cdef PoolSums sums
+    cdef uint64_t most = want
+    while True:
+        pool_sums(pool, &sums)
+        most = min(most, saturating_sub(load_word(&pool.header.limit), sums.held - sums.loose))
+        most = min(most, load_word(&pool.mine.most))
+        if most < least or pool_draw(pool, most, 0):
+            return
+
+
 cdef bint pool_take(Pool *pool, uint64_t want) noexcept nogil:
     cdef uint64_t was = load_word(&pool.mine.word)
     while held_of(was) >= want:

@@ -8,8 +8,9 @@ from memlimits._ledger.limits cimport (
     limits_wanted_back,
 )
 from memlimits._ledger.pool cimport (
-    PoolSums, pool_bytes, pool_draw, pool_force, pool_held, pool_is_turn, pool_limit, pool_settle,
-    pool_sums, pool_take, pool_units, pool_used, pool_want, pool_want_no_more,
+    PoolSums, pool_bytes, pool_draw, pool_draw_some, pool_force, pool_held, pool_is_turn,
+    pool_limit, pool_settle, pool_sums, pool_take, pool_units, pool_used, pool_want,
+    pool_want_no_more,
 )
 
 cdef enum:
@@ -68,8 +69,11 @@ cdef uint64_t share_draw(
         if passes or limits.policy != POLICY_WAIT or may_draw(pool, needs, now):
             wanted = counted(limits, pool, n, limits_wanted_back(limits), own)
             # What is to be kept back for errors besides, if there is that much.
-            if wanted <= want or not pool_draw(pool, wanted, AHEAD >> pool.shift):
-                pool_draw(pool, want, AHEAD >> pool.shift)
+            if (wanted <= want or not pool_draw(pool, wanted, AHEAD >> pool.shift)) and (
+                not pool_draw(pool, want, AHEAD >> pool.shift)
+            ):
+                # For the rest its own idle memory has to go.
+                pool_draw_some(pool, saturating_sub(want, pool_units(pool, limits.cache)), want)
     note(limits, pool)
     return want
 

@@ -76,6 +76,17 @@ def test_idle_memory_of_a_process_that_sleeps_goes_to_who_needs_it(pool):
         assert facts()["moved"] == facts(one.pid)["returned"] == 40 * MIB
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_idle_memory_of_its_own_goes_for_what_the_pool_lacks(pool, beside):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        assert one.ask("take(14 * MIB)") == "ok"
+        assert (other if beside else one).ask("take(12 * MIB)") == "ok"
+        one.ask("blocks.pop(0) and None")
+        assert one.ask("take(40 * MIB)") == "ok"
+
+
 def test_idle_memory_of_little_priority_goes_first(pool):
     with members(pool, 3) as (low, high, asker):
         low.join(priority=1)

@@ -2,7 +2,8 @@
 
 The model has one rule: a block of n bytes is there for whoever asks if what all have in use, and n,
 are within the limit. What a process keeps idle that is too small to have a thread for it is in the
-way, and may be. `HYPOTHESIS_PROFILE=long` looks much further.
+way, and may be, and so is what a block has behind its bytes. `HYPOTHESIS_PROFILE=long` looks much
+further.
 """
 
 import os
@@ -64,11 +65,11 @@ class Machine(RuleBasedStateMachine):
         member = self.one_of(data)
         n *= MIB
         in_use = sum(map(sum, self.members.values()))
-        in_the_way = sum(
-            m["cached"]
-            for m in self.facts()["members"]
-            if m["pid"] != member.pid and m["active"] + m["cached"] < SMALL
-        )
+        in_the_way = sum(each.ask("memory.stats().slack") for each in self.members)
+        for each in self.members:
+            stats = each.ask("[memory.stats().footprint, memory.stats().cache]")
+            if each is not member and stats[0] < SMALL:
+                in_the_way += stats[1]
         answer = member.ask(f"take({n})")
         if in_use + n > self.limit:
             assert answer == "pool"

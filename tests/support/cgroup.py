@@ -93,7 +93,7 @@ def recorded(tmp_path, cgroup, mountinfo, files, **machine):
     """
     root = tmp_path / "tree"
     root.mkdir()
-    (tmp_path / "shm").mkdir()
+    (tmp_path / "shm").mkdir(exist_ok=True)
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
