@@ -12,13 +12,15 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, strcpy
 
 from memlimits._base.python cimport FastFunction, PyCFunction, PyCFunctionObject, small_int
-from memlimits._base.sync cimport load_count, pthread_once, pthread_once_t, store_release
+from memlimits._base.sync cimport (
+    add_atomically, load_count, pthread_once, pthread_once_t, store_release,
+)
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport alloc_block
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
 from memlimits._engine.refusals cimport refusals_last, refusals_told
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
-from memlimits._heap.resource cimport Block, Resource
+from memlimits._heap.resource cimport Block, Resource, unlikely
 from memlimits._ledger.queue cimport NUMPY
 from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
 from memlimits.adapters._governing cimport Governing, new_governing
@@ -65,8 +67,10 @@ cdef extern from "numpy/arrayobject.h":
 cdef extern from *:
     """
     static pthread_once_t placed = PTHREAD_ONCE_INIT;
+    static _Thread_local int spared;
     """
     pthread_once_t placed
+    int spared                  # how often this thread is
 
 cdef extern from *:
     """
@@ -133,6 +137,7 @@ cdef PyDataMemAllocator plain           # its own functions, once ours stand in 
 # How many are open, and in the upper half how many of them want arrays unaligned: read and changed
 # atomically.
 cdef int64_t open_governings = 0
+cdef int64_t spared_threads = 0         # likewise: how many there are, each as often as it is
 
 
 cdef inline Resource *find(const void *start) noexcept nogil:
@@ -172,16 +177,20 @@ cdef void *calloc_behind(size_t count, size_t size) noexcept nogil:
     return behind(calloc(1, count * size + BEHIND))
 
 
+cdef inline bint is_spared() noexcept nogil:
+    return unlikely(load_count(&spared_threads) != 0) and spared != 0
+
+
 cdef void *governed_malloc(void *ctx, size_t size) noexcept nogil:
     cdef int64_t governings = load_count(&open_governings)
-    if governings == 0:
+    if governings == 0 or is_spared():
         return plain.malloc(ctx, size)
     return told(malloc_behind(size) if is_unaligned(governings) else malloc(size))
 
 
 cdef void *governed_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
     cdef int64_t governings = load_count(&open_governings)
-    if governings == 0:
+    if governings == 0 or is_spared():
         return plain.calloc(ctx, count, size)
     return told(
         calloc_behind(count, size) if is_unaligned(governings) else calloc(count, size))
@@ -496,3 +505,10 @@ handler.allocator.calloc = data_calloc
 handler.allocator.realloc = data_realloc
 handler.allocator.free = data_free
 capsule = PyCapsule_New(&handler, "mem_handler", NULL)
+
+
+def spare_thread(bint is_to_be):
+    """Have new arrays of this thread governed no more, or again. It nests."""
+    global spared
+    spared += 1 if is_to_be else -1
+    add_atomically(&spared_threads, 1 if is_to_be else -1)

@@ -44,7 +44,8 @@ def test_every_block_is_of_a_kind_that_is_tested():
     assert languages == {
         "README.md": {"console", "cython", "pycon", "python", "sh"},
         "docs/containers.md": {"console", "pycon"},
-        "docs/processes.md": {"console"},
+        # The block on Dask is what tests/adapters/test_dask.py does.
+        "docs/processes.md": {"console", "python"},
         # Its commands are those of tests/cli/test_cli_pool.py.
         "docs/servers.md": {"sh", "pycon"},
     }
