@@ -29,7 +29,8 @@ def is_right(mark, result):
 
 
 def results(kind, method, tasks):
-    """For each task a function that returns its result or raises."""
+    """For each task a function that returns its result or raises. A pool that is left to the end of
+    the program may leave workers behind, whatever governs them."""
     if kind == "joblib":
         import joblib
 
@@ -47,13 +48,17 @@ def results(kind, method, tasks):
             return result
 
         found = joblib.Parallel(n_jobs=WORKERS)(joblib.delayed(settled)(m) for m in range(tasks))
-        return [lambda result=result: ends_in(result) for result in found]
+        yield from (lambda result=result: ends_in(result) for result in found)
+        return
     context = multiprocessing.get_context(method)
     if kind == "futures":
-        pool = ProcessPoolExecutor(WORKERS, mp_context=context)
-        return [pool.submit(task, mark).result for mark in range(tasks)]
-    pool = context.Pool(WORKERS)
-    return [pool.apply_async(task, (mark,)).get for mark in range(tasks)]
+        with ProcessPoolExecutor(WORKERS, mp_context=context) as executor:
+            yield from [executor.submit(task, mark).result for mark in range(tasks)]
+        return
+    with context.Pool(WORKERS) as pool:
+        yield from [pool.apply_async(task, (mark,)).get for mark in range(tasks)]
+        pool.close()
+        pool.join()
 
 
 def main():
