@@ -26,6 +26,7 @@ _LONGEST = 63
 _SUFFIX = ".pool"
 _NOBODY_ELSE = 0o600
 _EVERYBODY = 0o666
+_NO_MAXIMUM = (1 << 64) - 1
 
 
 # ---- where the files are ----
@@ -159,7 +160,7 @@ def create(
         Bytes that they may wire together; by default what the system recommends for one
         (``device_info()["max_recommended_working_set_size"]``).
     everybody : bool
-        Whether processes of other users may join. They can then also damage it.
+        Whether processes of other users may join, which find root's. They can then also damage it.
 
     Raises
     ------
@@ -173,6 +174,8 @@ def create(
     >>> memlimits.pools.create("gpu0", 64 << 30)  # doctest: +SKIP
     """
     name, limit = _checked(name), _checked_limit(limit)
+    if everybody and os.geteuid() != 0:
+        raise ValueError("a pool for everybody is root's: nobody joins that of another user")
     pools = _modules.for_pools()
     path = f"{folder_for_new(everybody)}/{name}{_SUFFIX}"
     wired = _recommended() if wired_limit is None else _checked_limit(wired_limit, "wired_limit")
@@ -180,8 +183,8 @@ def create(
         pools.create(path, name, limit, _EVERYBODY if everybody else _NOBODY_ELSE, wired)
     except FileExistsError:
         raise ValueError(
-            f"there is a pool {name!r} already, of {pools.read(path)['limit']} bytes: set_limit() "
-            "changes that, remove() removes it"
+            f"there is a pool {name!r} already, of {pools.read(path)['limit']} bytes: "
+            f"memlimits pool set {name} changes that, memlimits pool remove {name} removes it"
         ) from None
 
 
@@ -292,7 +295,7 @@ def join_tree(path: str) -> None:
     OSError
         It is gone, or cannot be used.
     """
-    how = _modules.for_pools().join(path, 0, (1 << 64) - 1, 0, True)
+    how = _modules.for_pools().join(path, 0, _NO_MAXIMUM, 0, True)
     if how == "no slot":
         raise OSError("the pool of the program's processes has as many members as it can have")
 
@@ -428,14 +431,18 @@ def join(
     pools = _modules.for_pools()
     how = pools.join(path, least, most, rank)
     facts = {} if how == "joined" else pools.read(path)
-    if how != "joined" and made:
-        os.unlink(path)
+    if how not in ("joined", "is member") and made:
+        _remove_if_empty(path)
     if how == "is member":
-        raise RuntimeError("this process is a member of a pool already: leave() that first")
+        raise RuntimeError(
+            "this process is a member of a pool already: of one that it joined, which leave() "
+            "ends, or of that of all processes below `memlimits run --memory-limit`, in whose "
+            "place --per-process or --pool can be given"
+        )
     if how == "no slot":
         raise ValueError(f"pool {name!r} has as many members as it can have")
     if how == "no room":
-        _refuse(name, facts, least)
+        _refuse(name, facts, least, most)
     return Membership(name)
 
 
@@ -455,7 +462,7 @@ def _amounts(minimum: object, maximum: object, priority: object) -> "tuple[int, 
         if not 0 <= value.__index__() < 1 << 62:
             raise ValueError(f"{key} must be from 0 to 2**62 - 1, not {value!r}")
     least: int = minimum.__index__()  # type: ignore[attr-defined]
-    most: int = (1 << 64) - 1 if maximum is None else maximum.__index__()  # type: ignore[attr-defined]
+    most: int = _NO_MAXIMUM if maximum is None else maximum.__index__()  # type: ignore[attr-defined]
     rank: int = priority.__index__()  # type: ignore[attr-defined]
     if most < least:
         raise ValueError(f"maximum {most} is below minimum {least}")
@@ -489,10 +496,11 @@ def _make_if_missing(name: str, limit: int) -> bool:
     return False
 
 
-def _refuse(name: str, facts: "dict[str, Any]", minimum: int) -> None:
+def _refuse(name: str, facts: "dict[str, Any]", minimum: int, maximum: int) -> None:
     taken = sum(max(member["held"], member["minimum"]) for member in facts["members"])
     held = stats().footprint
     raise ValueError(
         f"pool {name!r} has no room for this process: limit {facts['limit']}, others "
-        f"{taken}, held here {held}, minimum {minimum} bytes"
+        f"{taken}, held here {held}, minimum {minimum}, maximum "
+        f"{'none' if maximum == _NO_MAXIMUM else maximum} bytes"
     )

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +91,9 @@ mlim_status mlim_shared_create(const char *path, mode_t mode, size_t size, const
                                size_t head_size, mlim_error *error)
 {
     char draft[4096];
-    if (snprintf(draft, sizeof draft, "%s.%ld~", path, (long)getpid()) >= (int)sizeof draft)
+    static atomic_uint drafts;
+    if (snprintf(draft, sizeof draft, "%s.%ld.%u~", path, (long)getpid(),
+                 atomic_fetch_add(&drafts, 1)) >= (int)sizeof draft)
         return fail(error, MLIM_UNKNOWN, ENAMETOOLONG, path);
     unlink(draft); /* of one that ended amid this, with our pid */
     int fd = open(draft, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -119,7 +122,7 @@ static const char *why_foreign(const struct stat *facts, size_t size)
     if (facts->st_uid != geteuid() && facts->st_uid != 0)
         return "it belongs to another user";
     if (facts->st_size != (off_t)size)
-        return "it has another length";
+        return "it has another length: another version of memlimits made it, or it is damaged";
     return NULL;
 }
 
@@ -329,19 +332,54 @@ bool mlim_shared_is_mapped_by(mlim_shared *shared, const mlim_identity *who)
     return found;
 }
 
+static const char *without_directories(const char *word)
+{
+    const char *slash = strrchr(word, '/');
+    return slash ? slash + 1 : word;
+}
+
+static bool is_our_command(const char *word)
+{
+    const char *name = without_directories(word);
+    return strcmp(name, "memlimits") == 0 || strcmp(name, "-mmemlimits") == 0 ||
+           strcmp(name, "_boot.py") == 0;
+}
+
+/* Where the words of the program begin, of all that a process was started with. */
+static const char *find_program(const char *words, const char *end)
+{
+    const char *begin = without_directories(words);
+    const char *last = words;
+    bool ours = false;
+    for (const char *word = words; word < end; last = word, word += strlen(word) + 1) {
+        const char *next = word + strlen(word) + 1;
+        if (!ours && strcmp(word, "run") == 0 && is_our_command(last) && next < end) {
+            ours = true;
+            begin = next;
+        } else if (ours && strcmp(word, "--") == 0 && next < end) {
+            return next;
+        }
+    }
+    return begin;
+}
+
 void mlim_shared_command(char *out, size_t size)
 {
+    char words[4096];
     int fd = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, out, size - 1);
+    ssize_t got = fd < 0 ? -1 : read(fd, words, sizeof words - 1);
     if (fd >= 0)
         close(fd);
-    out[got > 0 ? got : 0] = 0;
-    /* Each word ends with a zero. What would disturb a terminal is not shown. */
-    for (ssize_t i = 0; i < got; i++)
-        if ((unsigned char)out[i] < 32 || out[i] == 127)
-            out[i] = ' ';
-    for (ssize_t i = got; i > 0 && out[i - 1] == ' '; i--)
-        out[i - 1] = 0;
+    const char *end = words + (got > 0 ? got : 0);
+    words[end - words] = 0;
+    const char *word = find_program(words, end);
+    size_t length = 0;
+    /* Each ends with a zero. What would disturb a terminal is not shown. */
+    for (; word < end && length < size - 1; word++)
+        out[length++] = (unsigned char)*word < 32 || *word == 127 ? ' ' : *word;
+    while (length && out[length - 1] == ' ')
+        length--;
+    out[length] = 0;
 }
 
 /* ---- waiting ---- */

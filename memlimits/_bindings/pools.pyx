@@ -224,6 +224,8 @@ def read(path, bint ended=False):
                 members.append(member_facts(&pool, place))
             place += 1
         facts["members"] = members
+        # What members use of what they drew ahead was not looked at.
+        facts["peak"] = max(facts["peak"], sum(member["used"] for member in members))
         if ended:
             records = []
             for i in range(<uint64_t> POOL_RECORDS):

@@ -2,6 +2,7 @@ from libc.stdint cimport UINT64_MAX, uint32_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME
 
+from memlimits._base.arithmetic cimport saturating_sub
 from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport (
     add_word, load_word, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_t,
@@ -20,8 +21,8 @@ from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport POLICY_WAIT
 from memlimits._ledger.pool cimport (
     LEFT, POOL_SLOTS, VANISHED, Pool, PoolMember, PoolSums, pool_ask, pool_attach, pool_bury,
-    pool_bytes, pool_draw, pool_end, pool_force, pool_guarantee, pool_sums, pool_take, pool_ticket,
-    pool_units, pool_used, pool_wait, pool_wait_no_more, pool_wire,
+    pool_bytes, pool_draw, pool_end, pool_force, pool_guarantee, pool_limit, pool_sums, pool_take,
+    pool_ticket, pool_units, pool_used, pool_wait, pool_wait_no_more, pool_wire,
 )
 from memlimits._ledger.share cimport share_draw, share_none, share_settle_closely, share_wanted
 
@@ -460,8 +461,23 @@ cdef bint give_way() noexcept nogil:
 
 cdef bint others_could_help(const Pool *pool, uint64_t n) noexcept nogil:
     cdef PoolSums sums
+    cdef uint64_t kept = saturating_sub(
+        pool_bytes(pool, pool_used(pool.mine)), load_word(&core.limits.cache))
     pool_sums(pool, &sums)
-    return pool_bytes(pool, sums.used) >= n
+    return sums.used > 0 and kept + n <= pool_limit(pool)
+
+
+cdef void count_wait(Waiter *waiter) noexcept nogil:
+    """Of one that is in no queue of its process."""
+    if waiter.counted:
+        return
+    waiter.counted = True
+    pthread_mutex_lock(&core.heaps.lock)
+    core.limits.waits += 1
+    if core.pool.mine != NULL:
+        add_word(&core.pool.mine.waits, 1)
+        add_word(&core.pool.header.waits, 1)
+    pthread_mutex_unlock(&core.heaps.lock)
 
 
 cdef bint seek(Pool *pool, Waiter *waiter, bint never_queues) noexcept nogil:
@@ -485,6 +501,7 @@ cdef bint seek(Pool *pool, Waiter *waiter, bint never_queues) noexcept nogil:
     # Threads of this process cannot help, since this one keeps what they need. Other processes can.
     if now - waiter.sought > core.limits.wait_timeout or not others_could_help(pool, waiter.grows):
         return False
+    count_wait(waiter)
     mlim_shared_wait(&pool.mine.bell, pool.mine.bell, LOOK_EVERY)
     return True
 
@@ -503,10 +520,15 @@ cdef bint members_seek(Waiter *waiter, bint never_queues) noexcept nogil:
 
 
 cdef void members_found(Waiter *waiter) noexcept nogil:
+    cdef uint64_t waited
     if waiter.sought == 0:
         return
+    waited = time_of(CLOCK_MONOTONIC) - waiter.sought if waiter.counted else 0
     waiter.sought = 0
     pthread_mutex_lock(&core.heaps.lock)
+    core.limits.waited += waited
+    if core.pool.mine != NULL:
+        add_word(&core.pool.mine.waited, waited)
     if core.pool.mine != NULL and core.queue in (NULL, waiter):
         pool_wait_no_more(&core.pool)
         core_wake_others(core)

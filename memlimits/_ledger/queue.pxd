@@ -56,6 +56,7 @@ cdef struct Waiter:
     uint64_t held           # bytes that its thread holds, once it was looked at
     bint looked             # whether it was
     bint queued
+    bint counted            # it waited in no queue
     bint passes             # it cannot wait for others: ahead of them, or refused
     uint64_t own            # bytes reserved for its request; 0 once it has them
     int stage               # what was tried so far (_engine/waiting)

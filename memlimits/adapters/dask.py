@@ -78,6 +78,8 @@ class MemoryLimits(distributed.WorkerPlugin):  # type: ignore[misc, unused-ignor
     ) -> None:
         if isinstance(memory_limit, str):
             memory_limit = int(dask.utils.parse_bytes(memory_limit))
+        if isinstance(memory_limit, float):
+            raise TypeError(f"memory_limit must be bytes, or Dask's words, not {memory_limit}")
         if memory_limit is not None and memory_limit <= 0:
             raise ValueError(f"memory_limit must be above 0 bytes, not {memory_limit}")
         policies = {"policy": policy, "timeout": timeout}

@@ -27,7 +27,8 @@ options:
   --memory-limit SIZE   the most memory to hold, for all processes of the program together; strict
                         unless --policy says otherwise
   --per-process         the memory limit is each process's own
-  --pool NAME           all processes of the program join this pool (memlimits pool create)
+  --pool NAME           all processes of the program join this pool (memlimits pool create);
+                        strict unless --policy says otherwise
   --count WHAT          what the memory limit is on: "given" to the program, touched or not; of it
                         what is "resident"; or all that the "process" holds, governed or not.
                         "given" unless --govern all makes it "resident". The last two can be passed,

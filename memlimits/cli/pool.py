@@ -7,6 +7,7 @@ from memlimits.cli.errors import CommandError
 from memlimits.cli.members import describe_pool
 from memlimits.cli.sizes import parse_size
 from memlimits.cli.streams import say
+from memlimits.errors import NO_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ def _size(text: str) -> int:
         assert isinstance(size, int)
         return size
 
-    return parse_size(text, memory_size)
+    size = parse_size(text, memory_size)
+    if size >= NO_LIMIT:
+        raise ValueError(f"a pool is a limit: {text} is none")
+    return size
 
 
 def _show(found: "list[dict[str, Any]]", *, as_json: bool) -> None:

@@ -99,6 +99,8 @@ def _join(wanted: "Options", above: "str | None") -> "str | None":
     """
     try:
         if above is not None:
+            if wanted.pool is not None:
+                say(f"warning: --pool {wanted.pool}: a command above this one has a pool already")
             pools.join_tree(above)
             return above
         if wanted.pool is not None:
@@ -178,7 +180,7 @@ def _set_limits(wanted: "Options", level: str) -> None:
         memlimits.set_cache_limit(wanted.cache_limit)
     if wanted.wired_limit is not None:
         _set_wired_limit(wanted.wired_limit)
-    if wanted.policy is not None or wanted.memory_limit is not None:
+    if (wanted.policy, wanted.memory_limit, wanted.pool) != (None, None, None):
         memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
     memlimits.set_memory_count(wanted.count or "given")
     _refuse_one_that_is_too_low(level)

@@ -230,7 +230,7 @@ def test_a_worker_without_a_limit_needs_one():
         ({"memory_limit": "much"}, ValueError, "much"),
         ({"memory_limit": -1}, ValueError, "memory_limit must be above 0 bytes, not -1"),
         ({"memory_limit": 0}, ValueError, "memory_limit must be above 0 bytes, not 0"),
-        ({"memory_limit": 1.5}, TypeError, "memory must be an integer"),
+        ({"memory_limit": 1.5}, TypeError, "memory_limit must be bytes, or Dask's words, not 1.5"),
         ({"policy": "hope"}, ValueError, "policy must be 'guideline'.*'hope'"),
         ({"timeout": 3}, ValueError, "timeout is of the policy 'wait'"),
     ],

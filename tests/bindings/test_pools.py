@@ -229,6 +229,32 @@ def test_a_pool_is_read_where_that_takes_memory_of_its_own(folder, file):
     """)
 
 
+def test_one_of_several_threads_joins_and_its_pool_stays(folder):
+    run(f"""
+        os.environ["MEMLIMITS_POOLS"] = {str(folder)!r}
+
+        def join(name, barrier, ends):
+            barrier.wait()
+            try:
+                ends.append(memlimits.join(name, limit=64 * MIB))
+            except RuntimeError as error:
+                assert "is a member of a pool already" in str(error), error
+
+        for n in range(30):
+            barrier, ends = threading.Barrier(3), []
+            threads = [
+                threading.Thread(target=join, args=(f"v{{n}}", barrier, ends)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(ends) == 1
+            assert len(memlimits.pools.get(f"v{{n}}")["members"]) == 1
+            ends[0].leave()
+            memlimits.pools.remove(f"v{{n}}")
+    """)
+
+
 def test_a_pool_that_could_not_be_joined_is_not_left_behind(folder):
     with members(folder, 1) as (one,):
         one.ask("take(50 * MIB)")

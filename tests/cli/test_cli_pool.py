@@ -57,6 +57,7 @@ def test_a_pool_from_its_beginning_to_its_end(pool, environ, tmp_path):
         (["create", "", "--limit=1GiB"], "invalid pool name ''"),
         (["create", "a", "--limit=1KiB"], "limit must be from 2**20 to 2**62 - 1 bytes"),
         (["create", "a", "--limit=much"], "invalid size 'much'"),
+        (["create", "a", "--limit=infinity"], "a pool is a limit: infinity is none"),
         (["list", "a"], "there is no pool 'a': memlimits pool create a --limit SIZE makes it"),
         (["set", "a", "--limit=1GiB"], "there is no pool 'a'"),
         (["remove", "a"], "there is no pool 'a'"),
@@ -73,6 +74,36 @@ def test_one_that_is_there_is_not_made_again(pool):
     done = pool("create", "a", "--limit=2GiB")
     assert done.returncode == 2
     assert "there is a pool 'a' already, of 1073741824 bytes" in done.stderr.decode()
+
+
+def test_a_program_in_a_pool_is_refused_what_does_not_fit_there(pool, environ, tmp_path):
+    pool("create", "a", "--limit=64MiB")
+    program = "import numpy; numpy.ones(80 << 17)"
+    words = ("-m", "memlimits", "run", "--pool", "a", "-c", program)
+    done = execute(*words, env=environ, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "refused 80 MiB" in done.stderr.decode()
+    below = f"import subprocess, sys; subprocess.run([sys.executable, *{words}])"
+    done = execute("-m", "memlimits", "run", "--memory-limit=1GiB", "-c", below, env=environ)
+    assert "--pool a: a command above this one has a pool already" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("options", [["--memory-limit", "1GiB"], ["-X", "utf8"]])
+def test_the_programs_words_are_its_name(pool, environ, tmp_path, options):
+    pool("create", "a", "--limit=64MiB")
+    (tmp_path / "serve.py").write_text("input()")
+    words = [sys.executable, *options] if "-X" in options else [sys.executable]
+    words += ["-m", "memlimits", "run", "--quiet", "--pool", "a"]
+    words += [] if "-X" in options else options
+    child = subprocess.Popen(
+        [*words, "serve.py", "--port", "1"], env=environ, cwd=tmp_path, stdin=subprocess.PIPE
+    )
+    with child:
+        while not (members := json.loads(pool("list", "a", "--json").stdout)[0]["members"]):
+            assert child.poll() is None
+        assert members[0]["command"].endswith("serve.py --port 1")
+        assert "memlimits" not in members[0]["command"]
+        child.communicate(b"\n")
 
 
 def test_a_program_needs_the_pool_that_it_names(environ, tmp_path):

@@ -98,10 +98,26 @@ def test_one_command_below_another_stays_within_its_limit(run):
     assert done.stdout == "held refused\n"
 
 
+@pytest.mark.skipif("t" in sys.abiflags, reason="objects are not governed without the GIL")
+def test_pythons_objects_wait_for_more_than_others_have_and_are_counted(run):
+    source = """
+    import subprocess, sys
+    code = "import memlimits, time; held = memlimits.allocate(40 << 20); print(flush=True); "
+    code += "time.sleep(0.5)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    print(len(bytearray(50 << 20)))
+    child.wait()
+    """
+    done = run(source, LIMIT, "--policy=wait", "--timeout=60")
+    assert done.stdout == f"{50 << 20}\n"
+    assert re.search(r"all processes: .*refusals 0, waits [1-9]", done.stderr), done.stderr
+
+
 def test_a_worker_that_was_killed_is_named(run):
     kill = "holder = children[said.index('held')]\nholder.kill()\nholder.wait()\n"
     done = run(TWO + kill + END, LIMIT)
-    named = r"ended without its exit handlers, holding 4\d.*MiB: process \d+ \(.*python"
+    named = r"ended without its exit handlers, holding 4\d.*MiB: process \d+ \(python\S* -c"
     assert re.search(named, done.stderr)
 
 
