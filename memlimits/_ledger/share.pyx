@@ -2,7 +2,7 @@ from libc.stdint cimport UINT64_MAX, int64_t
 from posix.time cimport CLOCK_MONOTONIC
 
 from memlimits._base.arithmetic cimport saturating_add, saturating_sub
-from memlimits._base.sync cimport add_word, store_count, time_of
+from memlimits._base.sync cimport add_word, load_word, store_count, time_of
 from memlimits._ledger.limits cimport (
     COUNT_GIVEN, POLICY_GUIDELINE, POLICY_WAIT, limits_counted, limits_kept_back,
     limits_wanted_back,
@@ -38,11 +38,19 @@ cdef void note(Limits *limits, Pool *pool) noexcept nogil:
         pool_bytes(pool, pool_held(pool.mine)), limits.inherited)
 
 
+cdef uint64_t own_limit(const Pool *pool) noexcept nogil:
+    cdef uint64_t most = load_word(&pool.mine.most)
+    if most > UINT64_MAX >> pool.shift:
+        return pool_limit(pool)
+    return min(pool_limit(pool), pool_bytes(pool, most))
+
+
 cdef void note_pool(Limits *limits, Pool *pool) noexcept nogil:
     cdef PoolSums sums
     pool_sums(pool, &sums)
-    limits.pool_limit = pool_limit(pool)
-    limits.others_used = pool_bytes(pool, sums.used)
+    limits.pool_limit = own_limit(pool)
+    # What is set aside for one of them is as good as used.
+    limits.others_used = pool_bytes(pool, sums.held - sums.loose)
     limits.fair_share = limits.pool_limit // (sums.members + 1)
 
 

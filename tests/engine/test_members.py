@@ -429,3 +429,14 @@ def test_who_leaves_while_its_threads_wait_is_served(pool):
         until(lambda: facts()["waits"] == 3)
         other.ask("memlimits.pools.Membership('p').leave()")
         until(lambda: other.ask("got") == ["ok"] * 3)
+
+
+def test_a_refusal_has_the_maximum_and_what_is_set_aside(pool):
+    program = "[globals().update(error=memlimits.last_refusal()), [error.limit, error.others]][1]"
+    with members(pool, 2) as (one, other):
+        one.join(maximum=32 * MIB)
+        assert one.ask("take(40 * MIB)") == "pool"
+        assert one.ask(program) == [32 * MIB, 0]
+        other.join(minimum=40 * MIB)
+        assert one.ask("take(30 * MIB)") == "pool"
+        assert one.ask(program) == [32 * MIB, 40 * MIB]
