@@ -4,11 +4,12 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 import memlimits
-from support.members import MIB, first_to_answer, members
+from support.members import MIB, Member, first_to_answer, members
 from support.patience import until
 
 LIMIT = 64 * MIB
@@ -440,3 +441,35 @@ def test_a_refusal_has_the_maximum_and_what_is_set_aside(pool):
         other.join(minimum=40 * MIB)
         assert one.ask("take(30 * MIB)") == "pool"
         assert one.ask(program) == [32 * MIB, 40 * MIB]
+
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="only root may say which pid is next")
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_pid_that_is_used_again_is_another_process(pool, joins):
+    with members(pool, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        one.process.kill()
+        one.process.communicate()
+        for _ in range(200):
+            LAST_PID.write_text(str(one.pid - 1))
+            again = Member(pool)
+            if again.pid == one.pid:
+                break
+            again.end()
+        else:
+            pytest.skip("others took the pid each time")
+        try:
+            if joins:
+                again.join()
+                assert again.ask("take(MIB)") == "ok"
+            assert other.ask("take(60 * MIB)") == "ok"
+            assert (facts()["ended"], facts()["vanished"]) == (1, 1)
+            pids = sorted(member["pid"] for member in facts()["members"])
+            assert pids == sorted([other.pid, *([one.pid] if joins else [])])
+        finally:
+            again.end()
