@@ -73,5 +73,6 @@ TARGETS = {
     "wrong refusals": _at_most("9", 0, "strict: refusals while the bytes were there", "count"),
     "objects": _at_most("objects", 1, "Python's objects under govern_python(): time without"),
     "resident objects": _at_most("objects", 1.05, "likewise: peak resident bytes"),
+    "pool growth": _at_most("pools", 100, "growth in a pool: over growth without one", "ns"),
     "below": _at_most("limit", 3, "limit below the working set: time with cache limit 0"),
 }
