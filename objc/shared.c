@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,9 +90,9 @@ mlim_status mlim_shared_create(const char *path, mode_t mode, size_t size, const
                                size_t head_size, mlim_error *error)
 {
     char draft[4096];
-    static atomic_uint drafts;
+    static unsigned drafts;
     if (snprintf(draft, sizeof draft, "%s.%ld.%u~", path, (long)getpid(),
-                 atomic_fetch_add(&drafts, 1)) >= (int)sizeof draft)
+                 __atomic_fetch_add(&drafts, 1, __ATOMIC_RELAXED)) >= (int)sizeof draft)
         return fail(error, MLIM_UNKNOWN, ENAMETOOLONG, path);
     unlink(draft); /* of one that ended amid this, with our pid */
     int fd = open(draft, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);

@@ -19,18 +19,12 @@ import memlimits
 from memlimits import memory
 
 
-def all_modules():
-    """The names of the package's modules, but for what needs another library, or is a program."""
-    found = pkgutil.walk_packages(memlimits.__path__, "memlimits.")
-    names = [module.name for module in found if not module.name.endswith("__main__")]
-    names.remove("memlimits.adapters.dask")
-    return sorted(names)
-
-
 def all_types():
     """Those of every module, and those that none of them names, by their full names."""
-    for name in all_modules():
-        importlib.import_module(name)
+    for info in pkgutil.walk_packages(memlimits.__path__, "memlimits."):
+        # The last needs another library.
+        if not info.name.endswith(("__main__", "adapters.dask")):
+            importlib.import_module(info.name)
     importlib.import_module("memlimits").govern_numpy  # noqa: B018 - whose module has no file
     found, new = {}, [object]
     while new:
