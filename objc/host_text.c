@@ -108,9 +108,10 @@ bool mlim_next_line(FILE *file, char *line, int size)
 {
     if (!fgets(line, size, file))
         return false;
-    if (!strchr(line, '\n'))
-        for (int c = 0; c != '\n' && c != EOF;)
-            c = getc_unlocked(file);
+    /* Each step locks the stream: at exit the C library takes the buffers of those that are open. */
+    char rest[256];
+    for (const char *part = line; part && !strchr(part, '\n');)
+        part = fgets(rest, sizeof rest, file);
     return true;
 }
 
