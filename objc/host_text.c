@@ -108,7 +108,8 @@ bool mlim_next_line(FILE *file, char *line, int size)
 {
     if (!fgets(line, size, file))
         return false;
-    /* Each step locks the stream: at exit the C library takes the buffers of those that are open. */
+    /* Each step locks the stream: at exit the C library takes the buffers of those that are open.
+     */
     char rest[256];
     for (const char *part = line; part && !strchr(part, '\n');)
         part = fgets(rest, sizeof rest, file);
