@@ -108,8 +108,7 @@ bool mlim_next_line(FILE *file, char *line, int size)
 {
     if (!fgets(line, size, file))
         return false;
-    /* Each step locks the stream: at exit the C library takes the buffers of those that are open.
-     */
+    /* Under the stream's lock: at exit the C library takes the buffers of open ones. */
     char rest[256];
     for (const char *part = line; part && !strchr(part, '\n');)
         part = fgets(rest, sizeof rest, file);

@@ -114,8 +114,7 @@ mlim_status mlim_device_sizes(mlim_device *device, bool closely, mlim_sizes *out
                               mlim_error *error);
 
 /* From a claim to its end no other process that claims looks at its sizes, or takes what it found
- * there: none of those that share a control group's limit with this one, and none of this user's.
- */
+ * there: none that shares a control group's limit with this one, and none of this user's. */
 typedef struct mlim_claim {
     int group, machine; /* below 0: excludes nobody */
 } mlim_claim;

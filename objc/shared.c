@@ -369,8 +369,8 @@ void mlim_shared_command(char *out, size_t size)
     ssize_t got = fd < 0 ? -1 : read(fd, words, sizeof words - 1);
     if (fd >= 0)
         close(fd);
-    const char *end = words + (got > 0 ? got : 0);
-    words[end - words] = 0;
+    char *end = words + (got > 0 ? got : 0);
+    *end = 0;
     const char *word = find_program(words, end);
     size_t length = 0;
     /* Each ends with a zero. What would disturb a terminal is not shown. */

@@ -140,6 +140,9 @@ cdef extern void core_give_back(Core *core, Resource *detached, uint64_t growth)
 cdef extern void core_wake(Core *core) noexcept nogil
 # Under the lock: likewise of another process, whose turn it is.
 cdef extern void core_wake_others(Core *core) noexcept nogil
+# Under the lock: a request waits for others to free memory; and did, for so many ns.
+cdef extern void core_count_wait(Core *core) noexcept nogil
+cdef extern void core_count_waited(Core *core, uint64_t ns) noexcept nogil
 # Under the lock: wakes whoever waits for pending to fall. While stopped: waits for that.
 cdef extern void core_settle(Core *core) noexcept nogil
 cdef extern void core_wait(Core *core) noexcept nogil

@@ -2,9 +2,9 @@ from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._base.sync cimport (
-    CLOCK_COARSE, load_acquire, pthread_cond_broadcast, pthread_cond_destroy, pthread_cond_init,
-    pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock, pthread_mutex_unlock, store_count,
-    time_of,
+    CLOCK_COARSE, add_word, load_acquire, pthread_cond_broadcast, pthread_cond_destroy,
+    pthread_cond_init, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
+    pthread_mutex_unlock, store_count, time_of,
 )
 from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_discard
 from memlimits._device.shared cimport mlim_shared_wake
@@ -158,6 +158,19 @@ cdef void core_wake_others(Core *core) noexcept nogil:
         next = pool_next(&core.pool, now)
     if next != NULL and next != core.pool.mine:
         mlim_shared_wake(&next.bell)
+
+
+cdef void core_count_wait(Core *core) noexcept nogil:
+    core.limits.waits += 1
+    if core.pool.mine != NULL:
+        add_word(&core.pool.mine.waits, 1)
+        add_word(&core.pool.header.waits, 1)
+
+
+cdef void core_count_waited(Core *core, uint64_t ns) noexcept nogil:
+    core.limits.waited += ns
+    if core.pool.mine != NULL:
+        add_word(&core.pool.mine.waited, ns)
 
 
 cdef void core_settle(Core *core) noexcept nogil:

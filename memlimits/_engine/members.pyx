@@ -14,7 +14,8 @@ from memlimits._device.shared cimport (
     mlim_shared_take, mlim_shared_wait, mlim_shared_wake, mlim_shared_words,
 )
 from memlimits._engine.core cimport (
-    core_detach, core_resume, core_return, core_stop, core_wake, core_wake_others,
+    core_count_wait, core_count_waited, core_detach, core_resume, core_return, core_stop,
+    core_wake, core_wake_others,
 )
 from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.resource cimport Resource
@@ -473,10 +474,7 @@ cdef void count_wait(Waiter *waiter) noexcept nogil:
         return
     waiter.counted = True
     pthread_mutex_lock(&core.heaps.lock)
-    core.limits.waits += 1
-    if core.pool.mine != NULL:
-        add_word(&core.pool.mine.waits, 1)
-        add_word(&core.pool.header.waits, 1)
+    core_count_wait(core)
     pthread_mutex_unlock(&core.heaps.lock)
 
 
@@ -520,15 +518,12 @@ cdef bint members_seek(Waiter *waiter, bint never_queues) noexcept nogil:
 
 
 cdef void members_found(Waiter *waiter) noexcept nogil:
-    cdef uint64_t waited
     if waiter.sought == 0:
         return
-    waited = time_of(CLOCK_MONOTONIC) - waiter.sought if waiter.counted else 0
-    waiter.sought = 0
     pthread_mutex_lock(&core.heaps.lock)
-    core.limits.waited += waited
-    if core.pool.mine != NULL:
-        add_word(&core.pool.mine.waited, waited)
+    if waiter.counted:
+        core_count_waited(core, time_of(CLOCK_MONOTONIC) - waiter.sought)
+    waiter.sought = 0
     if core.pool.mine != NULL and core.queue in (NULL, waiter):
         pool_wait_no_more(&core.pool)
         core_wake_others(core)

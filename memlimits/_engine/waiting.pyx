@@ -2,10 +2,12 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC
 
 from memlimits._base.sync cimport (
-    add_word, pthread_cond_destroy, pthread_mutex_lock, pthread_mutex_unlock, steady_cond_init,
+    pthread_cond_destroy, pthread_mutex_lock, pthread_mutex_unlock, steady_cond_init,
     steady_cond_wait, time_of,
 )
-from memlimits._engine.core cimport core_resume, core_stop, core_wake
+from memlimits._engine.core cimport (
+    core_count_wait, core_count_waited, core_resume, core_stop, core_wake,
+)
 from memlimits._engine.members cimport members_found, members_seek
 from memlimits._heap.heap cimport Heap, heap_of, heap_self, heap_swap_mine
 from memlimits._heap.resource cimport RESIZING, Resource, is_taken, resource_given
@@ -91,10 +93,7 @@ cdef void join(Core *core, Waiter *waiter) noexcept nogil:
     waiter.self = heap_self()
     waiter.seen = core.wakes
     core.limits.waiting += 1
-    core.limits.waits += 1
-    if core.pool.mine != NULL:
-        add_word(&core.pool.mine.waits, 1)
-        add_word(&core.pool.header.waits, 1)
+    core_count_wait(core)
     core_resume(core, False)
 
 
@@ -108,9 +107,7 @@ cdef uint64_t waiter_leave(Core *core, Waiter *waiter) noexcept nogil:
         core_stop(core)
         queue_leave(&core.queue, waiter)
         core.limits.waiting -= 1
-        core.limits.waited += waited
-        if core.pool.mine != NULL:
-            add_word(&core.pool.mine.waited, waited)
+        core_count_waited(core, waited)
         core_wake(core)
         core_resume(core, False)
     pthread_cond_destroy(&waiter.turn)

@@ -180,7 +180,7 @@ def _set_limits(wanted: "Options", level: str) -> None:
         memlimits.set_cache_limit(wanted.cache_limit)
     if wanted.wired_limit is not None:
         _set_wired_limit(wanted.wired_limit)
-    if (wanted.policy, wanted.memory_limit, wanted.pool) != (None, None, None):
+    if any(given is not None for given in (wanted.policy, wanted.memory_limit, wanted.pool)):
         memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
     memlimits.set_memory_count(wanted.count or "given")
     _refuse_one_that_is_too_low(level)

@@ -22,7 +22,7 @@ from memlimits import memory
 def all_types():
     """Those of every module, and those that none of them names, by their full names."""
     for info in pkgutil.walk_packages(memlimits.__path__, "memlimits."):
-        # The last needs another library.
+        # The last needs another library, of which its types are.
         if not info.name.endswith(("__main__", "adapters.dask")):
             importlib.import_module(info.name)
     importlib.import_module("memlimits").govern_numpy  # noqa: B018 - whose module has no file
@@ -33,7 +33,11 @@ def all_types():
         known = set(map(id, found.values()))
         new = [kind for kind in kinds if id(kind) not in known]
         found.update({f"{kind.__module__}.{kind.__qualname__}": kind for kind in new})
-    return {name: kind for name, kind in found.items() if name.startswith("memlimits.")}
+    return {
+        name: kind
+        for name, kind in found.items()
+        if name.startswith("memlimits.") and not name.startswith("memlimits.adapters.dask.")
+    }
 
 
 class Raising(int):
