@@ -61,7 +61,9 @@ missing_packages() {
     else
         echo python3 python3-venv python3-dev
     fi
-    echo '#include <stdlib.h>' | "${CC:-gcc}" -E - >/dev/null 2>&1 || echo gcc libc6-dev
+    # CC may have arguments.
+    # shellcheck disable=SC2086
+    echo "#include <stdlib.h>" | ${CC:-gcc} -E - >/dev/null 2>&1 || echo gcc libc6-dev
 }
 
 has_headers() {

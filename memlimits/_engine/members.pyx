@@ -311,17 +311,18 @@ cdef void answer() noexcept nogil:
     core_stop(core)
     parts_cut(core)
     detached = core_detach(core, n)
-    core_resume(core, False)
     resource = detached
     while resource != NULL:
         returned += resource.bytes
         resource = resource.next
-    core_return(core, detached)
-    core_stop(core)
     if core.pool.mine != NULL:
         # Counted before who asked for it can have it.
         add_word(&core.pool.mine.returned, returned)
         add_word(&core.pool.header.moved, returned)
+    core_resume(core, False)
+    core_return(core, detached)
+    core_stop(core)
+    if core.pool.mine != NULL:
         share_settle_closely(&core.limits, &core.pool)
         store_word(&core.pool.mine.asked, 0)
         core_wake_others(core)
