@@ -4,8 +4,16 @@ import time
 
 import pytest
 
-import memlimits
 from support.commands import runner
+from support.tasks import (
+    beside_objects,
+    filled,
+    idle_after,
+    in_little_parts,
+    pid,
+    settings,
+    too_much,
+)
 from support.units import MIB
 
 distributed = pytest.importorskip("distributed")
@@ -52,54 +60,6 @@ def register(processes):
 
     yield register
     processes.unregister_worker_plugin("memlimits")
-
-
-def filled(nbytes):
-    import numpy
-
-    return int(numpy.ones(nbytes, "u1").sum(dtype="u8"))
-
-
-def too_much(_mark):
-    """Take 16 MiB and 16 more, as a task that does not end."""
-    import numpy
-
-    parts = []
-    while True:
-        parts.append(numpy.ones(16 << 20, "u1"))
-
-
-def in_little_parts(mark):
-    """Until there is nothing left for whoever else needs an array."""
-    import numpy
-
-    parts = []
-    while True:
-        parts.append(numpy.ones(100_000 + mark, "u1"))
-
-
-def beside_objects(mark):
-    """Past the limit by what is not refused, and no idle block is as long as the array."""
-    import numpy
-
-    held = b"x" * (120 << 20)
-    return numpy.ones(30_000_000 + mark + len(held) % 2, "u1")
-
-
-def pid():
-    import os
-
-    return os.getpid()
-
-
-def settings():
-    import memlimits
-
-    return (
-        memlimits.get_memory_limit(),
-        str(memlimits.get_memory_policy()),
-        memlimits.get_memory_count(),
-    )
 
 
 def notes_of(future):
@@ -178,7 +138,7 @@ def test_the_share_lies_below_where_dask_pauses(register):
 def test_what_is_given_holds(register):
     client = register(memory_limit="300 MiB", policy="wait", timeout=0.01)
     assert set(client.run(settings).values()) == {(300 * MIB, "wait", "process")}
-    assert client.submit(filled, 8 * MIB, pure=False).result() == 8 * MIB
+    assert client.submit(filled, 8 * MIB, pure=False).result(timeout=60) == 8 * MIB
     assert is_refused(client.submit(filled, 301 * MIB, pure=False))
 
 
@@ -198,16 +158,9 @@ def test_what_was_set_before_holds_again(processes):
     assert processes.run(settings) == before
 
 
-def idle_after(nbytes):
-    import numpy
-
-    numpy.ones(nbytes, "u1")
-    return memlimits.get_cache_memory()
-
-
 def test_little_idle_memory_is_kept(register):
     client = register()
-    assert client.submit(idle_after, 200 * MIB, pure=False).result() <= SHARE // 16
+    assert client.submit(idle_after, 200 * MIB, pure=False).result(timeout=60) <= SHARE // 16
 
 
 def test_a_worker_without_a_limit_needs_one():
