@@ -64,7 +64,8 @@ if os.environ.get("MEMLIMITS_COVERAGE") == "1":
     LINK_FLAGS += ["--coverage"]
     VARIANT, ASSERTIONS = f"{VARIANT}-coverage", True
 if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
-    FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g"]
+    # In half the time that it takes with what Python was compiled with.
+    FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g", "-O1"]
     LINK_FLAGS += [f"-fsanitize={sanitizers}"]
     # Locks are biased sooner, for what goes wrong only where that is ended.
     FLAGS += ["-DMEMLIMITS_TIMES_ALONE=64"]

@@ -2,8 +2,8 @@
 
 All runs take place at once, in one process each, in the same order and from the same seeds: without
 memlimits, with what `run` governs by itself, and with all that malloc gives. What differs has to be
-in suites/excepted.txt, and what is there has to differ. Of NumPy's and pandas' tests those that
-allocate most are run, and all with `MEMLIMITS_SUITES=whole`.
+in suites/excepted.txt, and what is there has to differ. Of each a part is run that allocates much, and
+all with `MEMLIMITS_SUITES=whole`.
 """
 
 import importlib.util
@@ -31,32 +31,31 @@ FAST = ["-m", "not slow and not network and not single_cpu"]
 WHOLE = os.environ.get("MEMLIMITS_SUITES") == "whole"
 ALL_OF_NUMPY = ["numpy", "--ignore=numpy/f2py"]
 MUCH_OF_NUMPY = [
-    *(
-        f"numpy/_core/tests/test_{name}.py"
-        for name in ("multiarray", "regression", "ufunc", "umath")
-    ),
+    "numpy/_core/tests/test_ufunc.py",
+    "numpy/_core/tests/test_regression.py",
     "numpy/ma",
 ]
 NUMPY = [*(ALL_OF_NUMPY if WHOLE else MUCH_OF_NUMPY), *FAST]
 # The tests of NumPy's own handlers are slow ones: they compile an extension.
 HANDLERS = ["numpy/_core/tests/test_mem_policy.py"]
-SCIPY = ["scipy/linalg/tests", "--ignore=scipy/linalg/tests/test_extending.py", *FAST]
+ALL_OF_SCIPY = ["scipy/linalg/tests", "--ignore=scipy/linalg/tests/test_extending.py"]
+MUCH_OF_SCIPY = [f"scipy/linalg/tests/test_{name}.py" for name in ("basic", "decomp")]
+SCIPY = [*(ALL_OF_SCIPY if WHOLE else MUCH_OF_SCIPY), *FAST]
+MUCH_OF_PANDAS = [
+    "pandas/tests/frame/test_constructors.py",
+    "pandas/tests/frame/indexing",
+    "pandas/tests/reshape/merge",
+    "pandas/tests/internals",
+]
 MORE_OF_PANDAS = [
     "pandas/tests/frame/test_reductions.py",
     "pandas/tests/groupby/test_groupby.py",
+    "pandas/tests/series/indexing",
+    "pandas/tests/test_algos.py",
     "pandas/tests/test_nanops.py",
     "pandas/tests/test_sorting.py",
 ]
-PANDAS = [
-    "pandas/tests/frame/test_constructors.py",
-    "pandas/tests/frame/indexing",
-    "pandas/tests/series/indexing",
-    "pandas/tests/reshape/merge",
-    "pandas/tests/internals",
-    "pandas/tests/test_algos.py",
-    *(MORE_OF_PANDAS if WHOLE else []),
-    *FAST,
-]
+PANDAS = [*MUCH_OF_PANDAS, *(MORE_OF_PANDAS if WHOLE else []), *FAST]
 
 
 def start(words, paths, folder, name):
@@ -88,7 +87,12 @@ def outcomes(process, folder, name):
 
 @pytest.mark.parametrize(
     ("paths", "least"),
-    [(NUMPY, 40_000 if WHOLE else 23_000), (HANDLERS, 9), (SCIPY, 7_000), (PANDAS, 4_000)],
+    [
+        (NUMPY, 40_000 if WHOLE else 5_500),
+        (HANDLERS, 9),
+        (SCIPY, 7_000 if WHOLE else 2_900),
+        (PANDAS, 8_000 if WHOLE else 4_000),
+    ],
     ids=["numpy", "numpy-handlers", "scipy", "pandas"],
 )
 def test_suite(paths, least, tmp_path):
