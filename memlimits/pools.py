@@ -214,7 +214,8 @@ def get(name: str) -> "dict[str, Any]":
         them that did not leave, since they were killed or ended by `os._exit`; and ``members``, one
         dict each: ``pid``, ``command``, ``used``, ``held`` (with what it drew ahead, which others
         get when they need it), ``minimum``, ``maximum``, ``priority``, ``active``, ``cached``,
-        ``wired``, ``waiting_since`` (seconds of `time.monotonic`, or None), ``waiting_for``, ...
+        ``wired``, ``waiting_since`` and ``joined`` (seconds since 1970; the former may be None),
+        ``waiting_for``, ...
 
     Raises
     ------

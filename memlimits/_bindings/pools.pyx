@@ -5,9 +5,10 @@ import os
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME
 
 from memlimits._base.own cimport own_calloc
-from memlimits._base.sync cimport load_word, store_word
+from memlimits._base.sync cimport load_word, store_word, time_of
 from memlimits._bindings.allocator cimport get_default
 from memlimits._device.mlim cimport (
     MLIM_NO_DEVICE, MLIM_NO_MEMORY, MLIM_OK, MLIM_UNSUPPORTED, mlim_error, mlim_status,
@@ -136,6 +137,11 @@ def leave():
     return was
 
 
+cdef double in_seconds(uint64_t since) noexcept:
+    """Since 1970, of a time by the clock that nobody sets."""
+    return (time_of(CLOCK_REALTIME) - (time_of(CLOCK_MONOTONIC) - <double> since)) / 1e9
+
+
 cdef dict member_facts(const Pool *pool, const PoolMember *member):
     return {
         "pid": member.pid,
@@ -151,7 +157,7 @@ cdef dict member_facts(const Pool *pool, const PoolMember *member):
         "wired": member.wired,
         "inherited": member.inherited,
         "peak": member.peak,
-        "waiting_since": member.since / 1e9 if member.ticket else None,
+        "waiting_since": in_seconds(member.since) if member.ticket else None,
         "waiting_for": pool_bytes(pool, member.needs) if member.ticket else 0,
         "refusals": member.refusals,
         "waits": member.waits,

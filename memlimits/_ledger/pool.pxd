@@ -144,6 +144,8 @@ cdef extern bint pool_force(Pool *pool, uint64_t want) noexcept nogil
 cdef extern bint pool_settle(Pool *pool, uint64_t used, uint64_t ahead) noexcept nogil
 # It wires so many bytes more, of what all may wire together. False: there are not so many left.
 cdef extern bint pool_wire(Pool *pool, uint64_t wired, uint64_t more) noexcept nogil
+# The bytes that it may wire beside the others. Without a pool: any.
+cdef extern uint64_t pool_wirable(const Pool *pool) noexcept nogil
 # It is guaranteed so many units, from now on. False: there are not enough.
 cdef extern bint pool_guarantee(Pool *pool, uint64_t least) noexcept nogil
 

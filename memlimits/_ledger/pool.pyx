@@ -254,15 +254,23 @@ cdef bint pool_settle(Pool *pool, uint64_t used, uint64_t ahead) noexcept nogil:
             return was != now
 
 
-cdef bint pool_wire(Pool *pool, uint64_t wired, uint64_t more) noexcept nogil:
+cdef uint64_t pool_wirable(const Pool *pool) noexcept nogil:
     cdef const PoolMember *member = pool.members
-    cdef const PoolMember *behind = pool_end(pool)
-    cdef uint64_t sum = 0
-    store_word(&pool.mine.wired, wired + more)
+    cdef const PoolMember *behind
+    cdef uint64_t others = 0
+    if pool.mine == NULL:
+        return UINT64_MAX
+    behind = pool_end(pool)
     while member < behind:
-        sum = saturating_add(sum, load_word(&member.wired))
+        if member != pool.mine:
+            others = saturating_add(others, load_word(&member.wired))
         member += 1
-    if more == 0 or sum <= load_word(&pool.header.wired_limit):
+    return saturating_sub(load_word(&pool.header.wired_limit), others)
+
+
+cdef bint pool_wire(Pool *pool, uint64_t wired, uint64_t more) noexcept nogil:
+    store_word(&pool.mine.wired, wired + more)
+    if more == 0 or wired + more <= pool_wirable(pool):
         return True
     store_word(&pool.mine.wired, wired)
     return False

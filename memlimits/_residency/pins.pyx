@@ -4,6 +4,7 @@ from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._heap.heap cimport heap_put_apart
 from memlimits._heap.heaps cimport heaps_resume, heaps_stop
 from memlimits._heap.resource cimport INSIDE, OUTSIDE, Resource, is_taken
+from memlimits._ledger.pool cimport pool_wirable
 from memlimits._residency.plan cimport residency_update
 
 
@@ -66,6 +67,7 @@ cdef void count_unwired(
 ) noexcept nogil:
     """`claimed`: what goes before these, wired or to be wired with the next operation."""
     cdef uint64_t claim
+    cdef uint64_t wirable = min(limits.wired_limit, pool_wirable(residency.pool))
     cdef const Resource *resource = residency.resources[0]
     claimed[0] += wired_in_use(residency, pinned)
     while resource != NULL:
@@ -74,7 +76,7 @@ cdef void count_unwired(
             if resource.wiring == OUTSIDE:
                 claim = claimed[0] + resource.bytes
                 limits.unwired_requested += resource.bytes if pinned else 0
-                if claim > limits.wired_limit:
+                if claim > wirable:
                     limits.unwired_by_limit += resource.bytes
                 elif claim > residency.allowed:
                     limits.unwired_by_capacity += resource.bytes

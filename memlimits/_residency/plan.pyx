@@ -129,11 +129,12 @@ cdef inline void join_if_it_fits(
     cdef Limits *limits = residency.limits
     if limits.wired + resource.bytes > limits.wired_limit:
         return
-    if limits.wired + resource.bytes > allowed or (
-        residency.pool.mine != NULL
-        and not pool_wire(residency.pool, limits.wired, resource.bytes)
-    ):
+    if limits.wired + resource.bytes > allowed:
         count_refusal(limits, resource)
+        return
+    if residency.pool.mine != NULL and not (
+        pool_wire(residency.pool, limits.wired, resource.bytes)
+    ):
         return
     limits.wired += resource.bytes
     resource.wiring = JOINING

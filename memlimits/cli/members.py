@@ -34,7 +34,7 @@ def describe_pool(facts: "dict[str, Any]") -> "list[str]":
 def _row(member: "dict[str, Any]") -> "tuple[str, ...]":
     waiting = "-"
     if member["waiting_since"] is not None:
-        seconds = max(0.0, time.monotonic() - member["waiting_since"])
+        seconds = max(0.0, time.time() - member["waiting_since"])
         waiting = f"{format_size(member['waiting_for'])} since {seconds:.1f} s"
     sizes = (format_size(member[key]) for key in ("active", "cached", "wired", "held"))
     return str(member["pid"]), *sizes, waiting, member["command"]

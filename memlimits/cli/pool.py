@@ -5,7 +5,7 @@ import sys
 from memlimits import memory, pools
 from memlimits.cli.errors import CommandError
 from memlimits.cli.members import describe_pool
-from memlimits.cli.sizes import parse_size
+from memlimits.cli.sizes import format_size, parse_size
 from memlimits.cli.streams import say
 from memlimits.errors import NO_LIMIT
 
@@ -59,7 +59,7 @@ def pool(wanted: "Namespace") -> None:
                 wanted.name, _size(wanted.limit), wired_limit=wired, everybody=wanted.everybody
             )
         elif wanted.action == "set":
-            pools.set_limit(wanted.name, _size(wanted.limit))
+            _set(wanted.name, _size(wanted.limit))
         elif wanted.action == "remove":
             pools.remove(wanted.name)
         else:
@@ -67,6 +67,16 @@ def pool(wanted: "Namespace") -> None:
             _show(found, as_json=wanted.json)
     except (LookupError, OSError, ValueError) as error:
         raise CommandError(str(error)) from None
+
+
+def _set(name: str, limit: int) -> None:
+    pools.set_limit(name, limit)
+    used = sum(member["used"] for member in pools.get(name)["members"])
+    if used > limit:
+        say(
+            f"pool {name!r}: its members use {format_size(used)}, which they keep until they free "
+            "it; none grows until they use less than the limit"
+        )
 
 
 def _all() -> "list[dict[str, Any]]":

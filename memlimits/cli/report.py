@@ -110,13 +110,21 @@ class Report:
 
 
 def processes(path: "str | None") -> "dict[str, Any] | None":
-    """Return what a pool says of its members, of those that ended, too; None without one."""
+    """Return what a pool says of its members, of those that ended, too; None without one.
+
+    Of a pool that has a name not of those that were in it before this process was.
+    """
     if path is None:
         return None
     try:
         found: dict[str, Any] = _modules.for_pools().read(path, True)
     except (MemoryError, OSError):
         return None
+    joined = [member["joined"] for member in found["members"] if member["pid"] == os.getpid()]
+    if found["name"] and joined:
+        found["ended_members"] = [
+            member for member in found["ended_members"] if member["joined"] >= joined[0]
+        ]
     return found
 
 
@@ -284,7 +292,7 @@ def _describe_processes(pool: "dict[str, Any] | None") -> "list[str]":
     count = _count(pool)
     if pool is None or count < 2:
         return []
-    what = f"pool {pool['name']}" if pool["name"] else "all processes"
+    what = f"pool {pool['name']}, since it was made" if pool["name"] else "all processes"
     lines = [
         f"{what}: peak {format_size(pool['peak'])} of {format_limit(pool['limit'])} together, "
         f"{count} processes, refusals {pool['refusals']:,}, waits {pool['waits']:,}"

@@ -41,6 +41,9 @@ def test_a_pool_from_its_beginning_to_its_end(pool, environ, tmp_path):
         shown = pool("list", "gpu0").stdout.decode().splitlines()
         assert "of 128 MiB" in shown[0]
         assert shown[2].split()[:3] == [str(process.pid), "50", "MiB"] or "50." in shown[2]
+        lowered = pool("set", "gpu0", "--limit", "16MiB")
+        assert lowered.returncode == 0
+        assert "its members use 5" in lowered.stderr.decode()
         refused = pool("remove", "gpu0")
         assert refused.returncode == 2
         assert f"has members: {process.pid}" in refused.stderr.decode()
@@ -86,6 +89,19 @@ def test_a_program_in_a_pool_is_refused_what_does_not_fit_there(pool, environ, t
     below = f"import subprocess, sys; subprocess.run([sys.executable, *{words}])"
     done = execute("-m", "memlimits", "run", "--memory-limit=1GiB", "-c", below, env=environ)
     assert "--pool a: a command above this one has a pool already" in done.stderr.decode()
+
+
+def test_a_report_tells_of_its_own_time(pool, environ, tmp_path):
+    pool("create", "a", "--limit=64MiB")
+    program = "import subprocess as s, sys; s.run([sys.executable, *sys.argv[1:]])"
+    words = ("-m", "memlimits", "run", "--pool", "a", "-c", program)
+    refused = execute(
+        *words, "-c", "import numpy; numpy.ones(80 << 17)", env=environ, cwd=tmp_path
+    ).stderr.decode()
+    later = execute(*words, "-c", "", env=environ, cwd=tmp_path).stderr.decode()
+    assert "refused 1 times: process" in refused
+    assert "refused 1 times: process" not in later
+    assert "pool a, since it was made: peak" in later
 
 
 @pytest.mark.parametrize("options", [["--memory-limit", "1GiB"], ["-X", "utf8"]])

@@ -2,8 +2,8 @@
 
 All runs take place at once, in one process each, in the same order and from the same seeds: without
 memlimits, with what `run` governs by itself, and with all that malloc gives. What differs has to be
-in suites/excepted.txt, and what is there has to differ. Of each a part is run that allocates much, and
-all with `MEMLIMITS_SUITES=whole`.
+in suites/excepted.txt, and what is there has to differ. A part of each suite is run, and all of it
+with `MEMLIMITS_SUITES=whole`.
 """
 
 import importlib.util

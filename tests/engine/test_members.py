@@ -169,9 +169,11 @@ def test_under_wait_a_process_waits_for_others(pool):
         one.join()
         other.join(policy="wait", timeout=60)
         one.ask("take(40 * MIB)")
+        started = time.time()
         other.tell("take(40 * MIB)")
         until(lambda: facts()["waits"] == 1)
         assert facts(other.pid)["waiting_for"] == 40 * MIB
+        assert started - 0.1 < facts(other.pid)["waiting_since"] < time.time() + 0.1
         one.ask("blocks.clear()")
         assert other.hear() == "ok"
         assert facts(other.pid)["waiting_since"] is None
@@ -364,6 +366,8 @@ def test_what_they_wire_is_within_what_all_may(tmp_path, monkeypatch):
             member.ask("memlimits.set_wired_limit(3 * MIB)")
         assert one.ask(wire) == 2 * MIB
         assert other.ask(wire) == 0
+        unwired = "(lambda s: [s.unwired_by_limit, s.wire_failures])(memlimits.stats())"
+        assert other.ask(unwired) == [2 * MIB, 0]
         assert [m["wired"] for m in facts()["members"]] == [2 * MIB, 0]
         one.ask("blocks.clear() or memlimits.clear_cache()")
         assert other.ask(wire) == 2 * MIB
