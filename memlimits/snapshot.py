@@ -78,7 +78,8 @@ class Stats:
         them that are not wired.
     unwired_by_limit, unwired_by_capacity : int
         Bytes in use that are not wired since the wired limit, or the pool's, is too low, and since
-        the system lets this process wire no more; while the wired limit is 0, of those that were asked for.
+        the system lets this process wire no more; while the wired limit is 0, of those that were
+        asked for.
     purgeable : int
         Bytes of the cache that the system may take.
     largest_idle : int
