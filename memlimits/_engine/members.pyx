@@ -18,6 +18,7 @@ from memlimits._engine.core cimport (
     core_wake, core_wake_others,
 )
 from memlimits._engine.parts cimport parts_cut
+from memlimits._heap.heap cimport heap_do_without
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport POLICY_WAIT
 from memlimits._ledger.pool cimport (
@@ -332,6 +333,7 @@ cdef void answer() noexcept nogil:
 cdef void *listen(void *_nothing) noexcept nogil:
     cdef uint32_t heard = bell[0] - 1
     own_begin()
+    heap_do_without(&core.heaps)
     while not ends:
         if heard == bell[0]:
             mlim_shared_wait(bell, heard, <uint64_t> 60 * SECOND)

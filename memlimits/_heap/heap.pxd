@@ -84,6 +84,8 @@ cdef extern void heap_close_all(Heaps *heaps) noexcept nogil
 
 # This thread's heap; the shared one where there is no memory for one.
 cdef extern Heap *heap_mine(Heaps *heaps) noexcept nogil
+# For a thread's first step, if it is to take no blocks: it gets no heap, which all would look at.
+cdef extern void heap_do_without(Heaps *heaps) noexcept nogil
 cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
     return <Heap *> resource.home
 

@@ -215,6 +215,11 @@ cdef Heap *heap_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil:
     return before
 
 
+cdef void heap_do_without(Heaps *heaps) noexcept nogil:
+    global mine
+    mine = &heaps.shared
+
+
 # ---- the fast path ----
 
 cdef Outcome serve(
