@@ -17,7 +17,13 @@ WORKER = Path(__file__).with_name("worker.py")
 class Worker:
     """A process that runs NumPy statements when it is told to, and says how long they took."""
 
-    def __init__(self, *, governs: str | None = None, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        *,
+        governs: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        place: int = -1,
+    ):
         words = [sys.executable, str(WORKER), *([governs] if governs else [])]
         self._process = subprocess.Popen(
             words,
@@ -26,15 +32,23 @@ class Worker:
             text=True,
             env={**os.environ, **(environment or {})},
         )
-        # They take turns, so all may have the same core: two can differ by half for a while.
+        # Those that take turns have the same core: two can differ by half for a while.
         if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self._process.pid, {max(os.sched_getaffinity(0))})
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(self._process.pid, {cores[place % len(cores)]})
 
-    def side(self, source: str, setup: str = "pass", before: str = "") -> Timed:
+    def side(
+        self,
+        source: str,
+        setup: str = "pass",
+        before: str = "",
+        clock: str = "perf_counter_ns",
+    ) -> Timed:
         """Return a statement as a side. What runs `before` it, each time, is not timed."""
+        words = {"setup": setup, "source": source, "before": before, "clock": clock}
 
         def timed(number: int) -> float:
-            return float(self._ask(setup=setup, source=source, before=before, number=number))
+            return float(self._ask(number=number, **words))
 
         return timed
 

@@ -74,5 +74,8 @@ TARGETS = {
     "objects": _at_most("objects", 1, "Python's objects under govern_python(): time without"),
     "resident objects": _at_most("objects", 1.05, "likewise: peak resident bytes"),
     "pool growth": _at_most("pools", 100, "growth in a pool: over growth without one", "ns"),
+    "pool together": _at_most(
+        "pools", 2, "8 processes of a pool that grow at once: processor time of one alone"
+    ),
     "below": _at_most("limit", 3, "limit below the working set: time with cache limit 0"),
 }

@@ -514,7 +514,10 @@ cdef void note_use(Pool *pool, uint64_t used) noexcept nogil:
 
 
 cdef uint64_t pool_ticket(Pool *pool) noexcept nogil:
-    return add_word(&pool.header.tickets, 1) + 1
+    cdef uint64_t ticket = 0
+    while ticket == 0:      # which stands for none
+        ticket = add_word(&pool.header.tickets, 1) + 1
+    return ticket
 
 
 cdef void pool_wait(

@@ -9,6 +9,7 @@ import pytest
 
 import memlimits
 from support.members import MIB, members
+from support.patience import until
 from support.process import run
 
 pytestmark = [pytest.mark.host, pytest.mark.inside]
@@ -125,6 +126,45 @@ def test_whatever_stands_in_the_words_no_member_is_harmed(file, folder):
             assert member.ask("blocks.clear() or memlimits.clear_cache()") is None
             assert member.ask("take(70 * MIB)") == "ok"
             assert member.ask("memory.stats().footprint") >= 70 * MIB
+
+
+# Where words of its file are: of the head, and of the first member.
+TICKETS, REFUSALS, BELL = 192, 232, 4096 + 104
+
+
+@pytest.mark.parametrize("end", [1 << 32, 1 << 64])
+def test_counts_go_on_past_the_end_of_their_numbers(file, folder, end):
+    """Of 32 bits, and from the last of 64 to 0."""
+    spoil(file, REFUSALS, (end - 1).to_bytes(8, "little"))
+    with members(folder, 1) as (member,):
+        member.join()
+        assert member.ask("take(70 * MIB)") != "ok"
+        assert member.ask("take(MIB)") == "ok"
+        assert memlimits.pools.get("p")["refusals"] == end % (1 << 64)
+
+
+def test_those_who_wait_are_served_when_the_numbers_begin_again(file, folder):
+    spoil(file, TICKETS, b"\xff" * 8)
+    with members(folder, 2) as (holder, other):
+        holder.join()
+        other.join(policy="wait", timeout=60)
+        assert holder.ask("take(60 * MIB)") == "ok"
+        other.tell("take(40 * MIB)")
+        until(lambda: memlimits.pools.get("p")["waits"] == 1)
+        assert max(m["waiting_for"] for m in memlimits.pools.get("p")["members"]) == 40 * MIB
+        holder.ask("blocks.clear()")
+        assert other.hear() == "ok"
+
+
+def test_who_was_asked_4_billion_times_answers_the_next_time(file, folder):
+    with members(folder, 2) as (one, other):
+        one.join()
+        other.join()
+        one.ask("take(40 * MIB)")
+        one.ask("blocks.clear()")
+        spoil(file, BELL, b"\xff" * 4)
+        assert other.ask("take(60 * MIB)") == "ok"
+        assert memlimits.pools.get("p")["moved"] == 40 * MIB
 
 
 def test_there_may_be_no_place(monkeypatch, tmp_path):
