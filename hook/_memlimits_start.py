@@ -7,6 +7,8 @@ not ask for limits.
 import os
 import sys
 
+_NO_ROOM = b"memlimits: this process ends: its limits leave no room for a Python to start\n"
+
 
 def main() -> None:
     """Govern this process if a Python above it had its children governed."""
@@ -17,6 +19,10 @@ def main() -> None:
             from memlimits.cli.inherit import inherit
 
             inherit(known)
+        except MemoryError:
+            # Where it goes on Python tells of it in hundreds of lines, and ends.
+            os.write(2, _NO_ROOM)
+            os._exit(1)
         except Exception as error:
             _say(error)
     sys.modules.pop(__name__, None)

@@ -16,7 +16,7 @@ WHY = {
     "budget": "its budget does not allow it",
     "reservation": "the room within the memory limit is reserved for others",
     "queue": "other threads wait for memory, and come first",
-    "pool": "the limit for all processes of the pool together does not allow it",
+    "pool": "the limit for all processes together, or this one's maximum, does not allow it",
 }
 
 _WAY_OUT = {

@@ -27,6 +27,7 @@ _SUFFIX = ".pool"
 _NOBODY_ELSE = 0o600
 _EVERYBODY = 0o666
 _NO_MAXIMUM = (1 << 64) - 1
+_ROOM = 1 << 20  # bytes, for a file and what goes with it
 
 
 # ---- where the files are ----
@@ -52,6 +53,10 @@ def _is_ours(folder: str) -> bool:
         return False
     safe = facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022
     return stat.S_ISDIR(facts.st_mode) and safe
+
+
+def _why_not_writable(folder: str) -> str:
+    return "not writable" if os.path.isdir(folder) else "not there"
 
 
 def _chosen() -> "str | None":
@@ -85,7 +90,9 @@ def folder_for_new(everybody: bool = False) -> str:
         if not (_is_ours(folder) or _is_chosen(folder)):
             failures.append(f"{folder}: others can write there")
         elif not os.access(folder, os.W_OK | os.X_OK):
-            failures.append(f"{folder}: not writable")
+            failures.append(f"{folder}: {_why_not_writable(folder)}")
+        elif os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize < _ROOM:
+            failures.append(f"{folder}: less than 1 MiB of room there")
         else:
             return folder
     raise OSError(
@@ -208,7 +215,7 @@ def get(name: str) -> "dict[str, Any]":
     Returns
     -------
     dict
-        ``limit``; ``peak``, the most in use at once as far as growth has seen it; ``refusals``,
+        ``limit``; ``peak``, the most in use at once; ``refusals``,
         ``waits``, ``overruns``, counts over all members that there were; ``moved``, idle bytes that
         were given back for others; ``ended`` and ``vanished``, members that ended, and those of
         them that did not leave, since they were killed or ended by `os._exit`; and ``members``, one
@@ -301,14 +308,9 @@ def join_tree(path: str) -> None:
         raise OSError("the pool of the program's processes has as many members as it can have")
 
 
-def leave_tree(path: str, pid: int) -> None:
-    """Remove the pool of a tree if this process made it; others of it that go on keep theirs."""
-    if not os.path.basename(path).startswith(f"{pid}-"):
-        return
-    try:
-        os.unlink(path)
-    except OSError:
-        return
+def leave_tree(path: str) -> None:
+    """Remove the pool of a tree at the end of this process, if no other is in it."""
+    _remove_unless_others_are_in(path)
 
 
 def _sweep(folder: str) -> None:
@@ -320,16 +322,18 @@ def _sweep(folder: str) -> None:
             # Where its first process lives it may not have joined yet.
             os.kill(int(entry.partition("-")[0]), 0)
         except ProcessLookupError:
-            _remove_if_empty(f"{folder}/{entry}")
+            _remove_unless_others_are_in(f"{folder}/{entry}")
         except OSError:
             continue
 
 
-def _remove_if_empty(path: str) -> None:
+def _remove_unless_others_are_in(path: str) -> None:
+    # Those that go on may start others, which are to join it.
     try:
-        if not _modules.for_pools().read(path)["members"]:
+        members = _modules.for_pools().read(path)["members"]
+        if all(member["pid"] == os.getpid() for member in members):
             os.unlink(path)
-    except OSError:
+    except (MemoryError, OSError):
         return
 
 
@@ -433,7 +437,7 @@ def join(
     how = pools.join(path, least, most, rank)
     facts = {} if how == "joined" else pools.read(path)
     if how not in ("joined", "is member") and made:
-        _remove_if_empty(path)
+        _remove_unless_others_are_in(path)
     if how == "is member":
         raise RuntimeError(
             "this process is a member of a pool already: of one that it joined, which leave() "

@@ -2,6 +2,7 @@
 
 import os
 
+from libc.errno cimport ENOSPC
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -17,21 +18,27 @@ from memlimits._device.shared cimport (
     mlim_shared, mlim_shared_close, mlim_shared_create, mlim_shared_is, mlim_shared_open,
     mlim_shared_owner, mlim_shared_wake, mlim_shared_words,
 )
-from memlimits._engine.core cimport Core
+from memlimits._engine.core cimport Core, core_resume, core_stop
 from memlimits._engine.members cimport (
-    JOINED, NO_ROOM, NO_SLOT, Joined, members_borrow, members_bury_ended, members_give_back,
-    members_join, members_leave,
+    JOINED, NO_ROOM, NO_SLOT, Joined, members_are_in, members_borrow, members_bury_ended,
+    members_give_back, members_join, members_leave,
 )
 from memlimits._ledger.pool cimport (
-    LONGEST_POOL_NAME, POOL_RECORDS, VANISHED, Pool, PoolHeader, PoolMember, PoolRecord,
-    pool_ask, pool_attach, pool_bytes, pool_end, pool_held, pool_make_header, pool_size, pool_used,
-    pool_why_not,
+    LONGEST_POOL_NAME, MOST_LIMIT, POOL_RECORDS, VANISHED, Pool, PoolHeader, PoolMember, PoolRecord,
+    pool_ask, pool_attach, pool_bytes, pool_end, pool_held, pool_make_header, pool_note_peak,
+    pool_size, pool_used, pool_why_not,
 )
+
+cdef extern from "<unistd.h>" nogil:
+    int usleep(unsigned int microseconds)
+
+cdef enum:
+    A_MOMENT = 2000     # us: who listens answers in a tenth of that, where a processor is idle
 
 
 cdef object error_of(mlim_status status, const mlim_error *error):
     text = (<const char *> error.message).decode("utf-8", "replace")
-    if status == MLIM_NO_MEMORY:
+    if status == MLIM_NO_MEMORY and error.code != ENOSPC:
         return MemoryError(text)
     if status == MLIM_UNSUPPORTED:
         return FileExistsError(error.code, text)
@@ -168,6 +175,41 @@ cdef dict member_facts(const Pool *pool, const PoolMember *member):
     }
 
 
+cdef bint ring(Pool *pool) noexcept nogil:
+    """Has those who listen say what they have by now; whether there are any."""
+    cdef PoolMember *member = pool.members
+    cdef PoolMember *behind = pool_end(pool)
+    cdef bint any = False
+    while member < behind:
+        if member != pool.mine and load_word(&member.pid) and member.listens:
+            mlim_shared_wake(&member.bell)
+            any = True
+        member += 1
+    return any
+
+
+cdef int refresh(path) except -1:
+    """Members say what they have at their slow steps: what they freed since is not told of."""
+    cdef mlim_shared *shared
+    cdef Pool pool
+    cdef Core *core = &get_default().core
+    cdef bint any
+    cdef bint own = borrow(path, &shared)
+    memset(&pool, 0, sizeof(pool))
+    pool_attach(&pool, mlim_shared_words(shared))
+    if own:
+        pool.mine = core.pool.mine
+    any = ring(&pool)
+    done(shared, own)
+    with nogil:
+        if own:
+            core_stop(core)
+            core_resume(core, False)
+        if any:
+            usleep(A_MOMENT)
+    return 0
+
+
 cdef void *copy_of(path, uint64_t *owner) except NULL:
     """A pool's words as they are, to be freed; members that ended are buried before.
 
@@ -187,8 +229,9 @@ cdef void *copy_of(path, uint64_t *owner) except NULL:
         free(copy)
         raise
     pool_attach(&pool, mlim_shared_words(shared))
-    if own:
+    if own and members_are_in():
         pool.mine = core.pool.mine
+    pool_note_peak(&pool)
     members_bury_ended(shared, &pool)
     memcpy(copy, mlim_shared_words(shared), pool_size())
     owner[0] = mlim_shared_owner(shared)
@@ -203,6 +246,7 @@ def read(path, bint ended=False):
     cdef PoolRecord *record
     cdef uint64_t i, owner = 0
     cdef void *copy
+    refresh(path)
     copy = copy_of(path, &owner)
     memset(&pool, 0, sizeof(pool))
     try:
@@ -231,7 +275,6 @@ def read(path, bint ended=False):
             place += 1
         facts["members"] = members
         # What members use of what they drew ahead was not looked at.
-        facts["peak"] = max(facts["peak"], sum(member["used"] for member in members))
         if ended:
             records = []
             for i in range(<uint64_t> POOL_RECORDS):
@@ -252,11 +295,17 @@ def set_limit(path, uint64_t limit):
     cdef mlim_shared *shared
     cdef Pool pool
     cdef PoolMember *place
-    cdef uint64_t before
+    cdef uint64_t before, most
     cdef bint own = borrow(path, &shared)
     memset(&pool, 0, sizeof(pool))
     pool_attach(&pool, mlim_shared_words(shared))
     before = pool_bytes(&pool, load_word(&pool.header.limit))
+    most = pool_bytes(&pool, MOST_LIMIT)
+    if limit > most:
+        done(shared, own)
+        raise ValueError(
+            f"this pool's limit can be {most} bytes at most, not {limit}: a new one has no such "
+            "bound, since it counts in longer units")
     store_word(&pool.header.limit, limit >> pool.shift)
     place = pool.members
     while limit < before and place < pool_end(&pool):

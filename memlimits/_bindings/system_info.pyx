@@ -24,6 +24,7 @@ from memlimits._ledger.limits cimport (
     limits_room, limits_unreserved,
 )
 from memlimits._ledger.pool cimport PoolSums, pool_bytes, pool_limit, pool_sums
+from memlimits._ledger.share cimport share_limit
 
 from memlimits.errors import DeviceError
 
@@ -109,8 +110,8 @@ cdef uint64_t room_in_pool(Core *core) noexcept nogil:
     pthread_mutex_lock(&core.heaps.lock)
     if core.pool.mine != NULL:
         pool_sums(&core.pool, &sums)
-        room = core.limits.inherited + saturating_sub(
-            pool_limit(&core.pool), pool_bytes(&core.pool, sums.held - sums.loose))
+        room = core.limits.inherited + min(share_limit(&core.pool), saturating_sub(
+            pool_limit(&core.pool), pool_bytes(&core.pool, sums.held - sums.loose)))
     pthread_mutex_unlock(&core.heaps.lock)
     return room
 
@@ -156,7 +157,7 @@ def candidates(Allocator allocator not None):
     found = [("limit", "memory limit", n)]
     if shared != UINT64_MAX:
         n = saturating_sub(shared, limits_kept_back(&limits, UINT64_MAX))
-        found.append(("pool", "all processes of the pool", saturating_sub(n, taken)))
+        found.append(("pool", "all processes together", saturating_sub(n, taken)))
     if limits.reserved > own:
         found.append((
             "reservation", "reserved for others",

@@ -43,6 +43,9 @@ cdef extern void members_step_in_pool(uint64_t n) noexcept nogil
 # threads here need what it keeps. Whether to try again. And once it is over.
 cdef extern bint members_seek(Waiter *waiter, bint never_queues) noexcept nogil
 cdef extern void members_found(Waiter *waiter) noexcept nogil
+# Under members_borrow, before others are buried: whether this process has its slot yet, and again
+# its lock, if it closed the file that it did not open.
+cdef extern bint members_are_in() noexcept nogil
 # Buries the members of a pool that ended without leaving; how many these were.
 cdef extern uint64_t members_bury_ended(mlim_shared *shared, Pool *pool) noexcept nogil
 

@@ -118,6 +118,23 @@ cdef uint64_t members_bury_ended(mlim_shared *shared, Pool *pool) noexcept nogil
 
 # ---- coming and going ----
 
+cdef bint members_are_in() noexcept nogil:
+    cdef mlim_identity self
+    cdef PoolMember *mine = core.pool.mine
+    if mine == NULL or not mlim_shared_reopen(file):
+        return mine != NULL
+    mlim_identity_of_self(&self)
+    if load_word(&mine.pid) == self.pid and mine.started == self.started and (
+        mlim_shared_take(file, slot_of(&core.pool, mine))
+    ):
+        return True
+    # While the file was closed somebody took it for ended who could not look closer.
+    core_stop(core)
+    share_none(&core.limits, &core.pool)
+    core_resume(core, False)
+    return False
+
+
 cdef void move_in(PoolMember *member) noexcept nogil:
     """Under `members`, with the lock of the slot, which is nobody's."""
     cdef mlim_identity self
@@ -246,8 +263,13 @@ cdef Joined members_join(
 
 
 cdef void end_listener() noexcept nogil:
-    """Under `members`, which it drops."""
+    """Under `members`, which it drops meanwhile."""
     global listens, ends
+    while ends:
+        # Another thread is about it, and nobody else may wait for the end of the same thread.
+        pthread_mutex_unlock(&members)
+        usleep(100)
+        pthread_mutex_lock(&members)
     if not listens:
         return
     ends = True
@@ -263,9 +285,9 @@ cdef bint members_leave() noexcept nogil:
     cdef bint was
     own_begin()
     pthread_mutex_lock(&members)
+    end_listener()
     was = file != NULL and core.pool.header != NULL
     if was:
-        end_listener()
         move_out()
         # Until the file is closed nobody joins: its locks go with any that is open of it.
         pthread_mutex_unlock(&members)
@@ -425,7 +447,7 @@ cdef bint look_for_ended(Waiter *waiter, uint64_t now) noexcept nogil:
     waiter.buried = now
     own_begin()
     pthread_mutex_lock(&members)
-    if core.pool.header != NULL:
+    if core.pool.header != NULL and members_are_in():
         begin_to_listen()
         any = members_bury_ended(file, &core.pool) > 0
     pthread_mutex_unlock(&members)
@@ -542,13 +564,14 @@ cdef void members_before_fork() noexcept nogil:
 
 
 cdef void members_after_fork(bint child) noexcept nogil:
-    global listens, ends
+    global listens, ends, inside, its_least
     cdef Resource *resource
     if not child:
         pthread_mutex_unlock(&members)
         return
     pthread_mutex_init(&members, NULL)
     listens = ends = False
+    inside = 0      # those threads are the parent's
     if core == NULL or core.pool.header == NULL:
         return
     # The child counts nothing until it grows, and is no member until then.
@@ -557,4 +580,5 @@ cdef void members_after_fork(bint child) noexcept nogil:
         resource.inherited = True
         resource = resource.below
     core.limits.inherited = core.limits.footprint
+    its_least = 0       # was promised to the parent
     share_none(&core.limits, &core.pool)

@@ -125,7 +125,7 @@ cdef const char *why(Blocker blocker) noexcept nogil:
     if blocker == QUEUE:
         return b"other threads wait for memory, and come first"
     if blocker == POOL:
-        return b"the limit for all processes of the pool together does not allow it"
+        return b"the limit for all processes together, or this one's maximum, does not allow it"
     return b""
 
 

@@ -21,6 +21,7 @@ cdef enum:
     POOL_SLOTS = 1024
     POOL_RECORDS = 1024
     POOL_VERSION = 1
+    MOST_LIMIT = 1 << 29    # units
     LONGEST_COMMAND = 63
     LONGEST_POOL_NAME = 63
 
@@ -92,7 +93,7 @@ cdef struct PoolHeader:
     uint64_t last_waited    # ns, as `seen`: when anyone last waited
     uint64_t recorded       # members that ended
     uint64_t vanished       # those of them that did not leave
-    uint64_t peak           # units in use at once, as far as draws have seen it
+    uint64_t peak           # units in use at once, as of when one was to use less
     uint64_t refusals
     uint64_t waits
     uint64_t overruns       # growth of a member past the limit, under guideline
@@ -130,6 +131,9 @@ cdef extern uint64_t pool_limit(const Pool *pool) noexcept nogil        # bytes
 cdef extern uint64_t pool_used(const PoolMember *member) noexcept nogil     # units
 cdef extern uint64_t pool_held(const PoolMember *member) noexcept nogil
 cdef extern void pool_sums(const Pool *pool, PoolSums *sums) noexcept nogil
+
+# Notes what all use, if that is more than ever. Called before any of them uses less.
+cdef extern void pool_note_peak(Pool *pool) noexcept nogil
 
 # A member that is `mine`: it holds so many units, or what it can, once they return. `want` is what
 # it takes; `ahead` more where there is enough. False: all together hold too much.

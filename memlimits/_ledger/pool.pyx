@@ -45,7 +45,7 @@ cdef void pool_make_header(
     header.slots, header.records = POOL_SLOTS, POOL_RECORDS
     header.member_size = sizeof(PoolMember)
     # Two fields of a word are to hold the limit and more.
-    while limit // unit > MOST_UNITS // 4:
+    while limit // unit > MOST_LIMIT:
         unit *= 2
     header.unit, header.limit = unit, limit // unit
     header.wired_limit = wired_limit
@@ -140,6 +140,19 @@ cdef void add_peak(Pool *pool, uint64_t used) noexcept nogil:
         before = load_word(&pool.header.peak)
 
 
+cdef void pool_note_peak(Pool *pool) noexcept nogil:
+    cdef const PoolMember *member = pool.members
+    cdef const PoolMember *behind = pool_end(pool)
+    cdef uint64_t used = 0
+    while member < behind:
+        used += pool_used(member)
+        member += 1
+    if load_word(&pool.header.overruns) == 0:
+        # Others may have given and taken between two looks.
+        used = min(used, load_word(&pool.header.limit))
+    add_peak(pool, used)
+
+
 cdef bint take_loose_of(Pool *pool, PoolMember *member, uint64_t *need) noexcept nogil:
     cdef uint64_t word = load_word(&member.word)
     cdef uint64_t loose = loose_in(member, word)
@@ -199,8 +212,6 @@ cdef bint pool_draw(Pool *pool, uint64_t want, uint64_t ahead) noexcept nogil:
         room = saturating_sub(limit, sums.held + want) // (2 * (sums.members + 1))
         room = min(room, saturating_sub(load_word(&pool.mine.most), want))
         if draw_once(pool, was, want + min(ahead, room), tries):
-            # Others may have given and taken between two looks.
-            add_peak(pool, min(sums.used + want, limit))
             return True
         tries += 1
 
@@ -237,7 +248,6 @@ cdef bint pool_force(Pool *pool, uint64_t want) noexcept nogil:
             return False
         if replace_word(&pool.mine.word, was, word_of(want, max(want, held_of(was)))):
             pool_sums(pool, &sums)
-            add_peak(pool, sums.used + want)
             return sums.held + want > load_word(&pool.header.limit)
 
 
@@ -248,6 +258,8 @@ cdef bint pool_settle(Pool *pool, uint64_t used, uint64_t ahead) noexcept nogil:
         if used_of(was) <= used and held_of(was) <= used + ahead:
             return False
         now = min(used_of(was), used)
+        if now < used_of(was):
+            pool_note_peak(pool)
         now = word_of(now, min(held_of(was), now + ahead))
         if was == now or replace_word(&pool.mine.word, was, now):
             note_use(pool, used_of(now))
@@ -551,6 +563,7 @@ cdef void pool_ask(PoolMember *member, uint64_t n) noexcept nogil:
 # ---- the end of a member ----
 
 cdef void pool_bury(Pool *pool, PoolMember *member, Ending ending) noexcept nogil:
+    pool_note_peak(pool)
     cdef uint64_t number = add_word(&pool.header.recorded, 1) + 1
     cdef PoolRecord *record = pool.records + (number - 1) % POOL_RECORDS
     if ending == VANISHED:

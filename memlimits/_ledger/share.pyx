@@ -38,7 +38,7 @@ cdef void note(Limits *limits, Pool *pool) noexcept nogil:
         pool_bytes(pool, pool_held(pool.mine)), limits.inherited)
 
 
-cdef uint64_t own_limit(const Pool *pool) noexcept nogil:
+cdef uint64_t share_limit(const Pool *pool) noexcept nogil:
     cdef uint64_t most = load_word(&pool.mine.most)
     if most > UINT64_MAX >> pool.shift:
         return pool_limit(pool)
@@ -48,7 +48,7 @@ cdef uint64_t own_limit(const Pool *pool) noexcept nogil:
 cdef void note_pool(Limits *limits, Pool *pool) noexcept nogil:
     cdef PoolSums sums
     pool_sums(pool, &sums)
-    limits.pool_limit = own_limit(pool)
+    limits.pool_limit = share_limit(pool)
     # What is set aside for one of them is as good as used.
     limits.others_used = pool_bytes(pool, sums.held - sums.loose)
     limits.fair_share = limits.pool_limit // (sums.members + 1)
@@ -63,6 +63,12 @@ cdef bint may_draw(Pool *pool, uint64_t needs, uint64_t now) noexcept nogil:
     return pool_want(pool, needs, now)
 
 
+cdef bint cannot_be(const Limits *limits, uint64_t n) noexcept nogil:
+    """Whether the process's own limit surely forbids growth by n, whatever is idle."""
+    return limits.policy != POLICY_GUIDELINE and limits.count == COUNT_GIVEN and (
+        limits.footprint - limits.cache + n > limits.memory_limit)
+
+
 cdef uint64_t share_draw(
     Limits *limits, Pool *pool, uint64_t n, uint64_t own, bint passes
 ) noexcept nogil:
@@ -74,7 +80,9 @@ cdef uint64_t share_draw(
         note_pool(limits, pool)
         now = time_of(CLOCK_MONOTONIC)
         needs = saturating_sub(want, pool_used(pool.mine))
-        if passes or limits.policy != POLICY_WAIT or may_draw(pool, needs, now):
+        if cannot_be(limits, n):
+            pass
+        elif passes or limits.policy != POLICY_WAIT or may_draw(pool, needs, now):
             wanted = counted(limits, pool, n, limits_wanted_back(limits), own)
             # What is to be kept back for errors besides, if there is that much.
             if (wanted <= want or not pool_draw(pool, wanted, AHEAD >> pool.shift)) and (

@@ -38,16 +38,17 @@ def why_children_are_not_governed(*, others: bool = False) -> "str | None":
     # Without this one a program can but fork, or use os.system and the like.
     started = "_posixsubprocess" in sys.modules and not anew and not others
     if started and times.children_user + times.children_system > 0:
-        return "child processes ran: a Python among them without memlimits was not governed"
+        return "child processes ran: any Python among them without memlimits was not governed"
     return None
 
 
 def without_memlimits() -> "list[int]":
     """Return the live processes below this one that are Pythons and have not loaded memlimits."""
-    return [pid for pid in _below(os.getpid()) if _is_python_without_memlimits(pid)]
+    return [pid for pid in below(os.getpid()) if _is_python_without_memlimits(pid)]
 
 
-def _below(pid: int) -> "list[int]":
+def below(pid: int) -> "list[int]":
+    """Return the live processes below a process."""
     by_parent: dict[int, list[int]] = {}
     try:
         names = os.listdir("/proc")
@@ -62,9 +63,9 @@ def _below(pid: int) -> "list[int]":
     found: list[int] = []
     left = [pid]
     while left:
-        below = by_parent.get(left.pop(), [])
-        found += below
-        left += below
+        children_of = by_parent.get(left.pop(), [])
+        found += children_of
+        left += children_of
     return found
 
 

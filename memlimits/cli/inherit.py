@@ -1,5 +1,6 @@
 """What a Python does that starts below one whose children are governed."""
 
+import atexit
 import os
 import sys
 
@@ -35,6 +36,8 @@ def inherit(known: "frozenset[str]") -> None:
         try:
             _apply(settings)
             govern.put_in_force(settings.get("level", "numpy"))
+        except MemoryError:
+            raise
         except Exception as error:
             say(f"this process is not governed in full: {type(error).__name__}: {error}")
     let_go_of_modules(known)
@@ -63,3 +66,6 @@ def _join(path: str) -> None:
         memlimits.pools.join_tree(path)
     except OSError as error:
         say(f"this process has the limits for itself alone: {error}")
+        return
+    if path.endswith(".tree"):
+        atexit.register(memlimits.pools.leave_tree, path)

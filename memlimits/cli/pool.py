@@ -71,7 +71,14 @@ def pool(wanted: "Namespace") -> None:
 
 def _set(name: str, limit: int) -> None:
     pools.set_limit(name, limit)
-    used = sum(member["used"] for member in pools.get(name)["members"])
+    members = pools.get(name)["members"]
+    used = sum(member["used"] for member in members)
+    promised = sum(member["minimum"] for member in members)
+    if promised > limit:
+        say(
+            f"pool {name!r}: the minimums of its members, {format_size(promised)} together, are "
+            "above the limit: not all of them can be had"
+        )
     if used > limit:
         say(
             f"pool {name!r}: its members use {format_size(used)}, which they keep until they free "

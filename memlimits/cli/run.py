@@ -12,7 +12,7 @@ from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.report import Report, held
 from memlimits.cli.signals import tell_when_asked
-from memlimits.cli.sizes import format_exact
+from memlimits.cli.sizes import format_exact, format_size
 from memlimits.cli.streams import say
 from memlimits.errors import NO_LIMIT
 
@@ -104,7 +104,9 @@ def _join(wanted: "Options", above: "str | None") -> "str | None":
             pools.join_tree(above)
             return above
         if wanted.pool is not None:
-            return pools.join_by_name(wanted.pool)
+            path = pools.join_by_name(wanted.pool)
+            _refuse_one_that_is_full(wanted.pool)
+            return path
         limit = memlimits.get_memory_limit()
         if wanted.memory_limit is None or wanted.per_process or limit >= NO_LIMIT:
             return None
@@ -116,6 +118,18 @@ def _join(wanted: "Options", above: "str | None") -> "str | None":
             raise CommandError(str(error)) from None
         say(f"warning: the memory limit is each process's own: {error}")
         return None
+
+
+def _refuse_one_that_is_full(name: str) -> None:
+    """No Python could start there."""
+    facts = pools.get(name)
+    used = sum(member["used"] for member in facts["members"])
+    if used + _START > facts["limit"] and memlimits.get_memory_policy() == "strict":
+        raise CommandError(
+            f"pool {name!r} has no room for a program: its members use {format_size(used)} of "
+            f"{format_size(facts['limit'])}. Wait for them (--policy wait), or raise its limit "
+            f"(memlimits pool set {name})"
+        )
 
 
 def _known_up_to_site() -> "frozenset[str]":

@@ -41,7 +41,13 @@ def test_a_pool_from_its_beginning_to_its_end(pool, environ, tmp_path):
         shown = pool("list", "gpu0").stdout.decode().splitlines()
         assert "of 128 MiB" in shown[0]
         assert shown[2].split()[:3] == [str(process.pid), "50", "MiB"] or "50." in shown[2]
+        too_much = pool("set", "gpu0", "--limit", "9TiB")
+        assert too_much.returncode == 2
+        assert "this pool's limit can be" in too_much.stderr.decode()
         lowered = pool("set", "gpu0", "--limit", "16MiB")
+        full = execute(*words[1:], env=environ, cwd=tmp_path)
+        assert full.returncode == 2
+        assert "pool 'gpu0' has no room for a program" in full.stderr.decode()
         assert lowered.returncode == 0
         assert "its members use 5" in lowered.stderr.decode()
         refused = pool("remove", "gpu0")

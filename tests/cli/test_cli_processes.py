@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 
+from support.cgroup import needs_namespace
 from support.children import environment
 from support.commands import RUN
 
@@ -90,6 +91,41 @@ def test_without_a_place_for_a_pool_the_limit_is_each_ones(run, tmp_path):
     warning = "memlimits: warning: the memory limit is each process's own: there is no place"
     assert done.stderr.startswith(warning)
     assert "Set MEMLIMITS_POOLS" in done.stderr
+
+
+def test_who_starts_after_the_first_has_ended_is_within_the_limit_too(run):
+    source = """
+        import os, subprocess, sys, time
+        import memlimits
+        parent = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            held = memlimits.allocate(50 << 20)
+            code = "import memlimits; memlimits.allocate(50 << 20)"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+            print(done.stderr.splitlines()[-1])
+            sys.stdout.flush()
+            held.release()
+            # What ends last takes the pool's file with it.
+            os.execv(sys.executable, [sys.executable, "-c", "pass"])
+    """
+    assert "cannot allocate 52428800 bytes: the limit for all" in run(source, LIMIT).stdout
+
+
+@needs_namespace
+def test_a_dev_shm_without_room_is_passed_over(run, tmp_path):
+    environ = {**run.environ, "TMPDIR": str(tmp_path)}
+    del environ["MEMLIMITS_POOLS"]
+    script = 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, *RUN, LIMIT]
+    source = "import os; print([name for name in os.listdir('/dev/shm/memlimits-0')])"
+    done = subprocess.run(
+        [*words, "-c", source], cwd=tmp_path, env=environ, capture_output=True, text=True
+    )
+    assert (done.returncode, "warning" in done.stderr) == (0, False), done.stderr
+    assert ".tree" not in done.stdout
+    assert [entry.name for entry in tmp_path.glob("memlimits-*")] != []
 
 
 def test_one_command_below_another_stays_within_its_limit(run):

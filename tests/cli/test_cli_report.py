@@ -355,7 +355,7 @@ ANEW = (
     b"worker processes were started anew (spawn, forkserver, loky), not governed: memlimits is not "
     b"installed where Python looks for it when it starts\n"
 )
-RAN = b"child processes ran: a Python among them without memlimits was not governed\n"
+RAN = b"child processes ran: any Python among them without memlimits was not governed\n"
 # As a memlimits that is imported from a folder has it.
 NOT_INSTALLED = "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
 POOL = """

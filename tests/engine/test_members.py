@@ -48,7 +48,7 @@ def test_a_refusal_says_what_the_others_use(pool):
         last = "memlimits.last_refusal()"
         assert other.ask(f"{last}.others") == 40 * MIB
         assert other.ask(f"{last}.limit") == LIMIT
-        assert "all processes of the pool" in other.ask(f"str({last})")
+        assert "all processes together" in other.ask(f"str({last})")
 
 
 def test_what_is_drawn_ahead_is_given_to_who_needs_it(pool):
