@@ -55,10 +55,6 @@ def _is_ours(folder: str) -> bool:
     return stat.S_ISDIR(facts.st_mode) and safe
 
 
-def _why_not_writable(folder: str) -> str:
-    return "not writable" if os.path.isdir(folder) else "not there"
-
-
 def _chosen() -> "str | None":
     chosen = os.environ.get("MEMLIMITS_POOLS")
     return os.path.abspath(chosen) if chosen else None
@@ -87,19 +83,27 @@ def folder_for_new(everybody: bool = False) -> str:
         except OSError as error:
             failures.append(f"{folder}: {error.strerror}")
             continue
-        if not (_is_ours(folder) or _is_chosen(folder)):
-            failures.append(f"{folder}: others can write there")
-        elif not os.access(folder, os.W_OK | os.X_OK):
-            failures.append(f"{folder}: {_why_not_writable(folder)}")
-        elif os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize < _ROOM:
-            failures.append(f"{folder}: less than 1 MiB of room there")
-        else:
+        why_not = _why_not(folder)
+        if why_not is None:
             return folder
+        failures.append(f"{folder}: {why_not}")
     raise OSError(
         "there is no place for what processes share: "
         + "; ".join(failures)
         + ". Set MEMLIMITS_POOLS to a directory that all of them can write"
     )
+
+
+def _why_not(folder: str) -> "str | None":
+    """Say why no file is to be made in a directory; None where one can be."""
+    if not os.path.isdir(folder):
+        return "not there"
+    if not (_is_ours(folder) or _is_chosen(folder)):
+        return "others can write there"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return "not writable"
+    space = os.statvfs(folder)
+    return "less than 1 MiB of room there" if space.f_bavail * space.f_frsize < _ROOM else None
 
 
 def _all_folders() -> "list[str]":
@@ -231,7 +235,14 @@ def get(name: str) -> "dict[str, Any]":
     OSError
         Its file is damaged, or another user's.
     """
-    facts: dict[str, Any] = _modules.for_pools().read(_path(_checked(name)))
+    return read(_path(_checked(name)))
+
+
+def read(path: str, *, ended: bool = False) -> "dict[str, Any]":
+    """Return what a pool's file says, and its members by now; those that ended, too, if asked."""
+    pools = _modules.for_pools()
+    pools.refresh(path)
+    facts: dict[str, Any] = pools.read(path, ended)
     return facts
 
 
@@ -308,11 +319,6 @@ def join_tree(path: str) -> None:
         raise OSError("the pool of the program's processes has as many members as it can have")
 
 
-def leave_tree(path: str) -> None:
-    """Remove the pool of a tree at the end of this process, if no other is in it."""
-    _remove_unless_others_are_in(path)
-
-
 def _sweep(folder: str) -> None:
     """Remove what trees left whose last process was killed."""
     for entry in os.listdir(folder):
@@ -322,13 +328,13 @@ def _sweep(folder: str) -> None:
             # Where its first process lives it may not have joined yet.
             os.kill(int(entry.partition("-")[0]), 0)
         except ProcessLookupError:
-            _remove_unless_others_are_in(f"{folder}/{entry}")
+            remove_unless_others_are_in(f"{folder}/{entry}")
         except OSError:
             continue
 
 
-def _remove_unless_others_are_in(path: str) -> None:
-    # Those that go on may start others, which are to join it.
+def remove_unless_others_are_in(path: str) -> None:
+    """Remove a pool's file: members that go on may start others, which are to join it."""
     try:
         members = _modules.for_pools().read(path)["members"]
         if all(member["pid"] == os.getpid() for member in members):
@@ -437,7 +443,7 @@ def join(
     how = pools.join(path, least, most, rank)
     facts = {} if how == "joined" else pools.read(path)
     if how not in ("joined", "is member") and made:
-        _remove_unless_others_are_in(path)
+        remove_unless_others_are_in(path)
     if how == "is member":
         raise RuntimeError(
             "this process is a member of a pool already: of one that it joined, which leave() "

@@ -5,8 +5,9 @@ import os
 from libc.errno cimport ENOSPC
 from libc.stdint cimport UINT64_MAX, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME
+from posix.unistd cimport usleep
 
 from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport load_word, store_word, time_of
@@ -28,9 +29,6 @@ from memlimits._ledger.pool cimport (
     pool_ask, pool_attach, pool_bytes, pool_end, pool_held, pool_make_header, pool_note_peak,
     pool_size, pool_used, pool_why_not,
 )
-
-cdef extern from "<unistd.h>" nogil:
-    int usleep(unsigned int microseconds)
 
 cdef enum:
     A_MOMENT = 2000     # us: who listens answers in a tenth of that, where a processor is idle
@@ -112,6 +110,16 @@ cdef int borrow(path, mlim_shared **shared) except -1:
     return False
 
 
+cdef bint attach(path, mlim_shared **shared, Pool *pool) except -1:
+    """Likewise, with its words."""
+    cdef Core *core = &get_default().core
+    cdef bint own = borrow(path, shared)
+    pool_attach(pool, mlim_shared_words(shared[0]))
+    if own:
+        pool.mine = core.pool.mine
+    return own
+
+
 cdef void done(mlim_shared *shared, bint own) noexcept:
     if own:
         members_give_back()
@@ -188,18 +196,13 @@ cdef bint ring(Pool *pool) noexcept nogil:
     return any
 
 
-cdef int refresh(path) except -1:
-    """Members say what they have at their slow steps: what they freed since is not told of."""
+def refresh(path):
+    """Has members say what they have by now: at their slow steps they said it last."""
     cdef mlim_shared *shared
     cdef Pool pool
     cdef Core *core = &get_default().core
-    cdef bint any
-    cdef bint own = borrow(path, &shared)
-    memset(&pool, 0, sizeof(pool))
-    pool_attach(&pool, mlim_shared_words(shared))
-    if own:
-        pool.mine = core.pool.mine
-    any = ring(&pool)
+    cdef bint own = attach(path, &shared, &pool)
+    cdef bint any = ring(&pool)
     done(shared, own)
     with nogil:
         if own:
@@ -207,7 +210,6 @@ cdef int refresh(path) except -1:
             core_resume(core, False)
         if any:
             usleep(A_MOMENT)
-    return 0
 
 
 cdef void *copy_of(path, uint64_t *owner) except NULL:
@@ -217,20 +219,17 @@ cdef void *copy_of(path, uint64_t *owner) except NULL:
     """
     cdef mlim_shared *shared
     cdef Pool pool
-    cdef Core *core = &get_default().core
     cdef void *copy = own_calloc(1, pool_size())
     cdef bint own
     if copy == NULL:
         raise MemoryError
-    memset(&pool, 0, sizeof(pool))
     try:
-        own = borrow(path, &shared)
+        own = attach(path, &shared, &pool)
     except BaseException:
         free(copy)
         raise
-    pool_attach(&pool, mlim_shared_words(shared))
-    if own and members_are_in():
-        pool.mine = core.pool.mine
+    if own and not members_are_in():
+        pool.mine = NULL
     pool_note_peak(&pool)
     members_bury_ended(shared, &pool)
     memcpy(copy, mlim_shared_words(shared), pool_size())
@@ -246,9 +245,7 @@ def read(path, bint ended=False):
     cdef PoolRecord *record
     cdef uint64_t i, owner = 0
     cdef void *copy
-    refresh(path)
     copy = copy_of(path, &owner)
-    memset(&pool, 0, sizeof(pool))
     try:
         pool_attach(&pool, copy)
         facts = {
@@ -274,7 +271,6 @@ def read(path, bint ended=False):
                 members.append(member_facts(&pool, place))
             place += 1
         facts["members"] = members
-        # What members use of what they drew ahead was not looked at.
         if ended:
             records = []
             for i in range(<uint64_t> POOL_RECORDS):
@@ -296,9 +292,7 @@ def set_limit(path, uint64_t limit):
     cdef Pool pool
     cdef PoolMember *place
     cdef uint64_t before, most
-    cdef bint own = borrow(path, &shared)
-    memset(&pool, 0, sizeof(pool))
-    pool_attach(&pool, mlim_shared_words(shared))
+    cdef bint own = attach(path, &shared, &pool)
     before = pool_bytes(&pool, load_word(&pool.header.limit))
     most = pool_bytes(&pool, MOST_LIMIT)
     if limit > most:

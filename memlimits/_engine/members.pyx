@@ -1,6 +1,7 @@
 from libc.stdint cimport UINT64_MAX, uint32_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME
+from posix.unistd cimport usleep
 
 from memlimits._base.arithmetic cimport saturating_sub
 from memlimits._base.own cimport own_begin, own_end
@@ -56,9 +57,6 @@ cdef extern from *:
     bint start_listener(pthread_t *thread, void *(*function)(void *) noexcept nogil) nogil
     int pthread_join(pthread_t thread, void **result) nogil
     int atexit(void (*function)() noexcept nogil) nogil
-
-cdef extern from "<unistd.h>" nogil:
-    int usleep(unsigned int microseconds)
 
 cdef enum:
     # A process with less has nothing to give that is worth a thread.

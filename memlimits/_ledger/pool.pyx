@@ -563,9 +563,9 @@ cdef void pool_ask(PoolMember *member, uint64_t n) noexcept nogil:
 # ---- the end of a member ----
 
 cdef void pool_bury(Pool *pool, PoolMember *member, Ending ending) noexcept nogil:
-    pool_note_peak(pool)
     cdef uint64_t number = add_word(&pool.header.recorded, 1) + 1
     cdef PoolRecord *record = pool.records + (number - 1) % POOL_RECORDS
+    pool_note_peak(pool)
     if ending == VANISHED:
         add_word(&pool.header.vanished, 1)
     store_word(&record.number, 0)

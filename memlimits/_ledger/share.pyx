@@ -80,9 +80,9 @@ cdef uint64_t share_draw(
         note_pool(limits, pool)
         now = time_of(CLOCK_MONOTONIC)
         needs = saturating_sub(want, pool_used(pool.mine))
-        if cannot_be(limits, n):
-            pass
-        elif passes or limits.policy != POLICY_WAIT or may_draw(pool, needs, now):
+        if not cannot_be(limits, n) and (
+            passes or limits.policy != POLICY_WAIT or may_draw(pool, needs, now)
+        ):
             wanted = counted(limits, pool, n, limits_wanted_back(limits), own)
             # What is to be kept back for errors besides, if there is that much.
             if (wanted <= want or not pool_draw(pool, wanted, AHEAD >> pool.shift)) and (

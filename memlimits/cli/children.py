@@ -3,6 +3,7 @@
 import os
 import sys
 
+from memlimits import pools
 from memlimits.adapters import children
 
 # Each is imported when the first process is started that way.
@@ -42,12 +43,19 @@ def why_children_are_not_governed(*, others: bool = False) -> "str | None":
     return None
 
 
+def leave_tree(path: str) -> None:
+    """At the end of this process: remove the pool of a tree, unless others of it go on."""
+    # A forked child is in the pool only once it grows.
+    if path.endswith(".tree") and not _below(os.getpid()):
+        pools.remove_unless_others_are_in(path)
+
+
 def without_memlimits() -> "list[int]":
     """Return the live processes below this one that are Pythons and have not loaded memlimits."""
-    return [pid for pid in below(os.getpid()) if _is_python_without_memlimits(pid)]
+    return [pid for pid in _below(os.getpid()) if _is_python_without_memlimits(pid)]
 
 
-def below(pid: int) -> "list[int]":
+def _below(pid: int) -> "list[int]":
     """Return the live processes below a process."""
     by_parent: dict[int, list[int]] = {}
     try:

@@ -8,6 +8,7 @@ import memlimits
 from memlimits import _modules
 from memlimits.adapters import children
 from memlimits.cli import govern
+from memlimits.cli.children import leave_tree
 from memlimits.cli.modules import let_go_of_modules
 from memlimits.cli.streams import say
 
@@ -67,5 +68,4 @@ def _join(path: str) -> None:
     except OSError as error:
         say(f"this process has the limits for itself alone: {error}")
         return
-    if path.endswith(".tree"):
-        atexit.register(memlimits.pools.leave_tree, path)
+    atexit.register(leave_tree, path)

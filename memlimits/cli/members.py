@@ -11,10 +11,15 @@ if TYPE_CHECKING:
 _COLUMNS = ("pid", "active", "cached", "wired", "held", "waiting", "command")
 
 
+def in_use(facts: "dict[str, Any]") -> int:
+    """Return how many bytes a pool's members use together."""
+    return sum(member["used"] for member in facts["members"])
+
+
 def describe_pool(facts: "dict[str, Any]") -> "list[str]":
     """Return lines on a pool and its members, for people."""
     members = facts["members"]
-    used = sum(member["used"] for member in members)
+    used = in_use(facts)
     ended = f", {facts['ended']} ended" if facts["ended"] else ""
     lines = [
         f"{facts['name']}: in use {format_size(used)} of {format_size(facts['limit'])}, peak "

@@ -4,7 +4,7 @@ import sys
 
 from memlimits import memory, pools
 from memlimits.cli.errors import CommandError
-from memlimits.cli.members import describe_pool
+from memlimits.cli.members import describe_pool, in_use
 from memlimits.cli.sizes import format_size, parse_size
 from memlimits.cli.streams import say
 from memlimits.errors import NO_LIMIT
@@ -71,9 +71,9 @@ def pool(wanted: "Namespace") -> None:
 
 def _set(name: str, limit: int) -> None:
     pools.set_limit(name, limit)
-    members = pools.get(name)["members"]
-    used = sum(member["used"] for member in members)
-    promised = sum(member["minimum"] for member in members)
+    facts = pools.get(name)
+    used = in_use(facts)
+    promised = sum(member["minimum"] for member in facts["members"])
     if promised > limit:
         say(
             f"pool {name!r}: the minimums of its members, {format_size(promised)} together, are "

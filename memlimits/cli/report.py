@@ -4,7 +4,7 @@ import os
 
 from memlimits import _modules, memory, pools
 from memlimits.adapters import why_numpy_is_not_governed
-from memlimits.cli.children import below, why_children_are_not_governed
+from memlimits.cli.children import leave_tree, why_children_are_not_governed
 from memlimits.cli.members import describe_pool
 from memlimits.cli.sizes import format_exact, format_limit, format_size, show
 from memlimits.cli.streams import say
@@ -105,9 +105,8 @@ class Report:
             except OSError as error:
                 lines.append(f"cannot write the report to {self._file.path}: {error.strerror}")
         say("\n".join(lines))
-        # A forked child is in the pool only once it grows.
-        if self._pool is not None and self._pool.endswith(".tree") and not below(self._pid):
-            pools.leave_tree(self._pool)
+        if self._pool is not None:
+            leave_tree(self._pool)
 
 
 def processes(path: "str | None") -> "dict[str, Any] | None":
@@ -118,7 +117,7 @@ def processes(path: "str | None") -> "dict[str, Any] | None":
     if path is None:
         return None
     try:
-        found: dict[str, Any] = _modules.for_pools().read(path, True)
+        found = pools.read(path, ended=True)
     except (MemoryError, OSError):
         return None
     joined = [member["joined"] for member in found["members"] if member["pid"] == os.getpid()]

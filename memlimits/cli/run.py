@@ -10,6 +10,7 @@ from memlimits.adapters import children
 from memlimits.cli import govern, options, program
 from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
+from memlimits.cli.members import in_use
 from memlimits.cli.report import Report, held
 from memlimits.cli.signals import tell_when_asked
 from memlimits.cli.sizes import format_exact, format_size
@@ -123,7 +124,7 @@ def _join(wanted: "Options", above: "str | None") -> "str | None":
 def _refuse_one_that_is_full(name: str) -> None:
     """No Python could start there."""
     facts = pools.get(name)
-    used = sum(member["used"] for member in facts["members"])
+    used = in_use(facts)
     if used + _START > facts["limit"] and memlimits.get_memory_policy() == "strict":
         raise CommandError(
             f"pool {name!r} has no room for a program: its members use {format_size(used)} of "

@@ -10,6 +10,7 @@ import pytest
 import memlimits
 from support.members import MIB, members
 from support.patience import until
+from support.places import let_everybody_in
 from support.process import run
 
 pytestmark = [pytest.mark.host, pytest.mark.inside]
@@ -79,13 +80,10 @@ def test_nobody_else_may_read_it_unless_that_is_said(folder):
 @pytest.mark.skipif(os.getuid() != 0, reason="it takes root to be two users")
 def test_two_users(tmp_path):
     """Another user's is refused; root's serves all, if root made it for all."""
+    let_everybody_in(tmp_path)
     run(f"""
         os.environ["MEMLIMITS_POOLS"] = folder = {str(tmp_path)!r}
         os.chmod(folder, 0o777)
-        parent = os.path.dirname(folder)
-        while parent != "/":
-            os.chmod(parent, os.stat(parent).st_mode | 0o055)
-            parent = os.path.dirname(parent)
         memlimits.pools.create("mine", 64 * MIB)
         memlimits.pools.create("all", 64 * MIB, everybody=True)
         memlimits.pools.create("given", 64 * MIB, everybody=True)

@@ -9,6 +9,7 @@ import pytest
 
 from support.children import environment
 from support.commands import execute
+from support.members import members
 
 pytestmark = pytest.mark.host
 
@@ -108,6 +109,39 @@ def test_a_report_tells_of_its_own_time(pool, environ, tmp_path):
     assert "refused 1 times: process" in refused
     assert "refused 1 times: process" not in later
     assert "pool a, since it was made: peak" in later
+
+
+STARTS = """
+import subprocess, sys
+for _ in sys.stdin:
+    done = subprocess.run([sys.executable, "-c", ""], capture_output=True, text=True)
+    print(done.returncode, done.stderr.strip(), flush=True)
+"""
+
+
+@pytest.mark.skipif("t" in sys.abiflags, reason="objects are not governed without the GIL")
+def test_a_python_that_has_no_room_to_start_ends_with_a_line(pool, environ, tmp_path):
+    pool("create", "p", "--limit=64MiB")
+    words = [sys.executable, "-m", "memlimits", "run", "--quiet", "--pool", "p", "-c", STARTS]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        members(environ["MEMLIMITS_POOLS"], 1) as (other,),
+        subprocess.Popen(words, env=environ, cwd=tmp_path, **pipes) as program,
+    ):
+
+        def start():
+            program.stdin.write("\n")
+            program.stdin.flush()
+            return program.stdout.readline()
+
+        assert start() == "0 \n"
+        other.join()
+        # All that is left, to the last page.
+        other.ask("[take(4096 << i) for i in range(14, -1, -1) for _ in 'ab'] and None")
+        assert start() == (
+            "1 memlimits: this process ends: its limits leave no room for a Python to start\n"
+        )
+        program.stdin.close()
 
 
 @pytest.mark.parametrize("options", [["--memory-limit", "1GiB"], ["-X", "utf8"]])

@@ -93,7 +93,8 @@ def test_without_a_place_for_a_pool_the_limit_is_each_ones(run, tmp_path):
     assert "Set MEMLIMITS_POOLS" in done.stderr
 
 
-def test_who_starts_after_the_first_has_ended_is_within_the_limit_too(run):
+@pytest.mark.parametrize("depth", [0, 1])
+def test_who_starts_after_the_first_has_ended_is_within_the_limit_too(run, depth):
     source = """
         import os, subprocess, sys, time
         import memlimits
@@ -110,6 +111,13 @@ def test_who_starts_after_the_first_has_ended_is_within_the_limit_too(run):
             # What ends last takes the pool's file with it.
             os.execv(sys.executable, [sys.executable, "-c", "pass"])
     """
+    if depth:
+        source = f"""
+            import os, subprocess, sys
+            wait = "import os, time\\nwhile os.getppid() == {{}}: time.sleep(0.01)\\n"
+            code = wait.format(os.getpid()) + {textwrap.dedent(source)!r}
+            subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
+        """
     assert "cannot allocate 52428800 bytes: the limit for all" in run(source, LIMIT).stdout
 
 
@@ -119,7 +127,7 @@ def test_a_dev_shm_without_room_is_passed_over(run, tmp_path):
     del environ["MEMLIMITS_POOLS"]
     script = 'mount -t tmpfs -o size=64k none /dev/shm && exec "$@"'
     words = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, *RUN, LIMIT]
-    source = "import os; print([name for name in os.listdir('/dev/shm/memlimits-0')])"
+    source = "import os; print(os.listdir('/dev/shm/memlimits-0'))"
     done = subprocess.run(
         [*words, "-c", source], cwd=tmp_path, env=environ, capture_output=True, text=True
     )

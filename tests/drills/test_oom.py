@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.cgroup import inside, kills, needs_groups, nested, set_limit
+from support.drills import WHOLE
 from support.units import MIB
 
 pytestmark = pytest.mark.host
@@ -91,7 +92,7 @@ def test_a_group_refuses_many_sizes(make, group):
 
 
 @needs_groups
-@pytest.mark.parametrize("size", [64, 256])
+@pytest.mark.parametrize("size", [64, 256, 512] if WHOLE else [64, 256])
 @pytest.mark.parametrize("make", ["governed zeros", "allocate"])
 def test_a_group_of_any_size_refuses(make, size, group):
     """The margin is a part of what there is."""

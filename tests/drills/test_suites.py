@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from support.drills import WHOLE
+
 pytestmark = pytest.mark.host
 
 PLUGINS = Path(__file__).parent / "suites"
@@ -28,7 +30,6 @@ WAYS = {"run": [], "all": ["--govern", "all"]}
 
 # What numpy.test() runs is what is not slow. f2py's tests are Fortran's, and say nothing of memory.
 FAST = ["-m", "not slow and not network and not single_cpu"]
-WHOLE = os.environ.get("MEMLIMITS_SUITES") == "whole"
 ALL_OF_NUMPY = ["numpy", "--ignore=numpy/f2py"]
 MUCH_OF_NUMPY = [
     "numpy/_core/tests/test_ufunc.py",

@@ -9,23 +9,10 @@ from pathlib import Path
 import pytest
 
 import memlimits
-from support.members import MIB, Member, first_to_answer, members
+from support.members import LIMIT, MIB, Member, facts, first_to_answer, members
 from support.patience import until
 
-LIMIT = 64 * MIB
 pytestmark = pytest.mark.host
-
-
-@pytest.fixture
-def pool(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEMLIMITS_POOLS", str(tmp_path))
-    memlimits.pools.create("p", LIMIT)
-    return tmp_path
-
-
-def facts(pid=None):
-    found = memlimits.pools.get("p")
-    return found if pid is None else next(m for m in found["members"] if m["pid"] == pid)
 
 
 def test_together_they_hold_no_more_than_the_limit(pool):

@@ -6,24 +6,10 @@ import signal
 
 import pytest
 
-import memlimits
-from support.members import MIB, members
+from support.members import MIB, facts, members
 from support.patience import until
 
-LIMIT = 64 * MIB
 pytestmark = pytest.mark.host
-
-
-@pytest.fixture
-def pool(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEMLIMITS_POOLS", str(tmp_path))
-    memlimits.pools.create("p", LIMIT)
-    return tmp_path
-
-
-def facts(pid=None):
-    found = memlimits.pools.get("p")
-    return found if pid is None else next(m for m in found["members"] if m["pid"] == pid)
 
 
 def test_the_maximum_is_a_bound_of_what_can_be_had(pool):
@@ -52,6 +38,29 @@ def test_the_peak_is_what_was_seen_at_most(pool):
         for member in processes:
             member.ask("blocks.clear() or memlimits.clear_cache()")
         assert facts()["peak"] == 60 * MIB
+
+
+def test_a_peak_that_nobody_saw_is_noted(pool):
+    with members(pool, 4) as processes:
+        for member in processes:
+            member.join()
+            for _ in range(15):
+                assert member.ask("take(MIB)") == "ok"
+        for member in processes:
+            member.ask("blocks.clear() or memlimits.clear_cache()")
+        assert facts()["peak"] == 60 * MIB
+
+
+def test_a_peak_of_those_who_have_left_is_noted(pool):
+    with members(pool, 2) as (one, other):
+        for member in (one, other):
+            member.join()
+            for _ in range(15):
+                assert member.ask("take(MIB)") == "ok"
+        for member in (one, other):
+            member.process.communicate()
+        assert facts()["members"] == []
+        assert facts()["peak"] == 30 * MIB
 
 
 def test_what_was_freed_since_is_told_of(pool):

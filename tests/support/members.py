@@ -7,7 +7,10 @@ import sys
 import textwrap
 from contextlib import contextmanager
 
+import memlimits
+
 MIB = 1 << 20
+LIMIT = 64 * MIB
 
 _PROGRAM = """
     import os, sys, time
@@ -34,12 +37,21 @@ _PROGRAM = """
 """
 
 
-class Member:
-    """A process with `blocks`, a list, and `take(n)`, which returns "ok" or what refused."""
+def facts(pid=None):
+    """What the pool "p" says of itself, or of one of its members."""
+    found = memlimits.pools.get("p")
+    return found if pid is None else next(m for m in found["members"] if m["pid"] == pid)
 
-    def __init__(self, folder):
+
+class Member:
+    """A process with `blocks`, a list, and `take(n)`, which returns "ok" or what refused.
+
+    `before`: words that start it.
+    """
+
+    def __init__(self, folder, *before):
         environ = {**os.environ, "MEMLIMITS_POOLS": str(folder)}
-        words = [sys.executable, "-c", textwrap.dedent(_PROGRAM)]
+        words = [*before, sys.executable, "-c", textwrap.dedent(_PROGRAM)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(words, text=True, env=environ, **pipes)
         self.pid = self.process.pid

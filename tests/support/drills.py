@@ -1,0 +1,5 @@
+"""How much of the drills is run."""
+
+import os
+
+WHOLE = os.environ.get("MEMLIMITS_SUITES") == "whole"
