@@ -99,15 +99,30 @@ cdef extern from *:
         __atomic_store_n(place, value, __ATOMIC_RELEASE);
     }
 
-    static inline void add_atomically(int64_t *to, int64_t n)
+    /* Returns what it was. */
+    static inline int64_t add_atomically(int64_t *to, int64_t n)
     {
-        __atomic_fetch_add(to, n, __ATOMIC_RELAXED);
+        return __atomic_fetch_add(to, n, __ATOMIC_RELAXED);
+    }
+
+    static inline void raise_atomically(int64_t *to, int64_t value)
+    {
+        int64_t was = __atomic_load_n(to, __ATOMIC_RELAXED);
+        while (was < value && !__atomic_compare_exchange_n(to, &was, value, 1, __ATOMIC_RELAXED,
+                                                           __ATOMIC_RELAXED))
+            ;
     }
 
     /* Who sees the new count sees what its writer did before. */
     static inline void count_atomically(int64_t *count, int64_t more)
     {
         __atomic_fetch_add(count, more, __ATOMIC_ACQ_REL);
+    }
+
+    /* All that was counted. */
+    static inline int64_t take_count(int64_t *count)
+    {
+        return __atomic_exchange_n(count, 0, __ATOMIC_ACQ_REL);
     }
 
     static inline int64_t load_count(const int64_t *count)
@@ -119,26 +134,14 @@ cdef extern from *:
     {
         __atomic_store_n(count, value, __ATOMIC_RELEASE);
     }
-
-    static inline int64_t take_atomically(int64_t *from, int64_t least)
-    {
-        int64_t taken, there = __atomic_load_n(from, __ATOMIC_RELAXED);
-        do {
-            if (there == 0)
-                return 0;
-            taken = there <= least ? there : least > there / 2 ? least : there / 2;
-        } while (!__atomic_compare_exchange_n(from, &there, there - taken, 1, __ATOMIC_RELAXED,
-                                              __ATOMIC_RELAXED));
-        return taken;
-    }
     """
     void *load_acquire(void **place) nogil
-    void add_atomically(int64_t *to, int64_t n) nogil
+    int64_t add_atomically(int64_t *to, int64_t n) nogil
+    void raise_atomically(int64_t *to, int64_t value) nogil
     void count_atomically(int64_t *count, int64_t more) nogil
+    int64_t take_count(int64_t *count) nogil
     int64_t load_count(const int64_t *count) nogil
     void store_count(int64_t *count, int64_t value) nogil
-    # Takes `least` and up to half of what is more; all, where there is less.
-    int64_t take_atomically(int64_t *from_, int64_t least) nogil
     void store_release(void **place, void *value) nogil
 
 

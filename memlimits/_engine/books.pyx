@@ -2,9 +2,9 @@ from libc.stdint cimport INT64_MAX, uint32_t
 from libc.string cimport memset
 
 from memlimits._base.sync cimport count_atomically, load_count
-from memlimits._heap.cache cimport SIZE_CLASSES, cache_block_size
+from memlimits._heap.cache cimport SIZE_CLASSES, cache_block_size, cache_idle
 from memlimits._heap.checks cimport CHECKING, at_most, heaps_check_lists, holds, same
-from memlimits._heap.heap cimport Heap, headroom_of, heap_of
+from memlimits._heap.heap cimport Heap, heap_of
 from memlimits._heap.heaps cimport Totals, heaps_total
 from memlimits._heap.pagemap cimport pagemap_find
 from memlimits._heap.resource cimport (
@@ -44,8 +44,6 @@ cdef void check_sums(const Limits *limits, const Totals *totals) noexcept nogil:
     at_most(limits.returning, limits.pending, b"what is returning is pending")
     at_most(limits.pending, limits.footprint, b"pending is in the footprint")
     at_most(active, limits.highest, b"active is at most the highest")
-    if limits.peak:
-        at_most(active, limits.peak, b"active is at most the peak")
     at_most(limits.wired, limits.wired_limit, b"wired is within the wired limit")
     at_most(limits.trimmed + limits.pressure_trimmed, limits.evicted,
             b"what was trimmed was evicted")
@@ -55,17 +53,20 @@ cdef void check_sums(const Limits *limits, const Totals *totals) noexcept nogil:
               b"the cache is within its limit", totals.cached, limits_cache_limit(limits))
 
 
-cdef void check_headroom(const Heaps *heaps, const Limits *limits) noexcept nogil:
-    """Within these bounds, no step of any heap makes a new peak unseen."""
+cdef void check_claims(const Heaps *heaps, const Limits *limits) noexcept nogil:
+    """No step of any heap makes a new peak unseen."""
     cdef const Heap *heap = &heaps.shared
-    cdef int64_t headroom = 0
+    cdef int64_t headroom = 0, takers = 0
     while heap != NULL:
-        headroom += headroom_of(heap) + heap.spare
+        headroom += heap.cache.headroom
+        takers += not heap.orphaned and heap != &heaps.shared
         heap = heap.next
-    if limits.peak == 0 or limits.waiting:
-        same(headroom, 0, b"without a peak, or with a queue, no heap has headroom")
+    same(heaps.claims.sum, limits.active + headroom, b"what is active and all headroom are claimed")
+    same(heaps.claims.takers, takers, b"heaps that threads take from are counted")
+    if heaps.claims.peak:
+        at_most(heaps.claims.sum, heaps.claims.peak, b"what is claimed is at most the peak")
     else:
-        at_most(headroom, limits.peak - limits.active, b"all headroom is below the peak")
+        same(headroom, 0, b"without a peak no heap has headroom")
 
 
 cdef void check_room(const Heaps *heaps, const Limits *limits) noexcept nogil:
@@ -175,7 +176,8 @@ cdef void compare_heap(
                 cached += 0 if resource.live else resource.bytes
         resource = resource.below
     same(heap.cache.parts, parts, b"a heap counts what is idle behind blocks")
-    same(heap.cache.idle, idle + <int64_t> parts, b"a heap counts the bytes that are idle in it")
+    same(cache_idle(&heap.cache), idle + <int64_t> parts,
+         b"a heap counts the bytes that are idle in it")
     same(heap.cache.cached, cached, b"a heap counts the bytes in its idle resources")
     for size_class in range(SIZE_CLASSES):
         same(heap.cache.carved[size_class], cut[size_class], b"a heap counts its slabs by class")
@@ -249,7 +251,7 @@ cdef void books_check(
         visits += limits.resources
         heap = heap.next
     if not heaps.lost:
-        check_headroom(heaps, limits)
+        check_claims(heaps, limits)
         check_room(heaps, limits)
     if is_due(visits):
         check_resources(heaps, limits, pages, resources)

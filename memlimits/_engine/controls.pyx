@@ -1,6 +1,8 @@
 from libc.stdint cimport UINT64_MAX, int64_t
 
-from memlimits._base.sync cimport pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._base.sync cimport (
+    pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock, store_count,
+)
 from memlimits._device.mlim cimport MLIM_OK, mlim_process, mlim_sizes, mlim_status
 from memlimits._device.readings cimport device_process, device_sizes
 from memlimits._engine.books cimport books_check
@@ -10,8 +12,10 @@ from memlimits._engine.core cimport (
 )
 from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.checks cimport CHECKING
+from memlimits._heap.heap cimport heaps_peak
 from memlimits._heap.heaps cimport (
-    Totals, heaps_lock_all_to_read, heaps_read_totals, heaps_resume, heaps_survey, heaps_total,
+    Totals, heaps_lock_all_to_read, heaps_read_totals, heaps_resume, heaps_set_highest,
+    heaps_survey, heaps_total,
 )
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport (
@@ -142,6 +146,7 @@ cdef void controls_clear_cache(Core *core) noexcept nogil:
     parts_cut(core)
     detached = core_detach(core, UINT64_MAX)
     core.limits.highest = core.limits.active
+    heaps_set_highest(&core.heaps, core.limits.active)
     core.clears += 1
     core_resume(core, False)
     core_return(core, detached)
@@ -149,7 +154,7 @@ cdef void controls_clear_cache(Core *core) noexcept nogil:
 
 cdef void controls_reset_peak(Core *core) noexcept nogil:
     core_stop(core)
-    core.limits.peak = 0
+    store_count(&core.heaps.claims.peak, 0)
     core_resume(core, False)
 
 
@@ -163,6 +168,7 @@ cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noe
     heaps_total(&core.heaps, &totals)
     heaps_survey(&core.heaps, &snapshot.survey)
     snapshot.limits = core.limits
+    snapshot.limits.peak = heaps_peak(&core.heaps)
     snapshot.limits.begins = False      # whoever asks
     pins_survey(&core.residency, &snapshot.limits)
     limits_note(&snapshot.limits, totals.idle, totals.cached)
@@ -173,7 +179,7 @@ cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noe
     snapshot.purgeable = totals.purgeable
     snapshot.idle_timeout = core.idle_timeout
     if reset_peak:
-        core.limits.peak = 0
+        store_count(&core.heaps.claims.peak, 0)
         core_resume(core, False)
     else:
         heaps_resume(&core.heaps)

@@ -34,7 +34,6 @@ cdef struct Core:
     Residency residency
     Heaps heaps                 # its lock guards all below
     Heap *stopper               # whose step stopped the heaps
-    int64_t takers              # heaps that threads took from at the last stop
     pthread_cond_t settled      # pending fell
     int waiters                 # for settled
     int claims                  # readings of this process's that no other process is to cross
@@ -79,7 +78,7 @@ cdef inline bint core_hit(Core *core, uint64_t n, Block *block) noexcept nogil:
 cdef inline bint core_hit_fine(Core *core, uint64_t n, Block *block) noexcept nogil:
     cdef Outcome outcome = heap_try_alloc_fine(&core.heaps, n, block)
     return outcome == DONE or (outcome == BOUND and core_hit_slow_path(core, n, block))
-# One that could make a new peak: with other heaps' headroom, or it does make it.
+# One that the heaps have to stop for.
 cdef extern bint core_hit_slow_path(Core *core, uint64_t n, Block *block) noexcept nogil
 
 # Has a whole resource's block start at a multiple of `alignment`, which its bytes allow for. False
@@ -112,7 +111,8 @@ cdef inline Resource *core_find(const Core *core, const void *address) noexcept 
 
 # Stops every heap, with no retained slab among them, and notes in `limits` what they hold; lets
 # them go on within new bounds. `took` says that a block was taken: only that can make a peak. To
-# leave without having changed anything, heaps_resume will do.
+# leave without having changed anything, heaps_resume will do. What is taken while they stand still
+# needs no headroom.
 cdef extern void core_stop(Core *core) noexcept nogil
 cdef extern void core_resume(Core *core, bint took) noexcept nogil
 cdef extern void core_note(Core *core) noexcept nogil      # what the heaps hold, after a change

@@ -13,11 +13,12 @@ from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_r
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
     heap_begins, heap_close_all, heap_mine, heap_of, heap_open_all, heap_put_apart, heap_put_back,
+    heaps_highest,
 )
 from memlimits._heap.heaps cimport (
-    Totals, heaps_borrow, heaps_headroom, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
-    heaps_next_idle, heaps_resume, heaps_rewind, heaps_share, heaps_stop, heaps_total,
-    heaps_unlock_all,
+    Totals, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
+    heaps_next_idle, heaps_note, heaps_resume, heaps_rewind, heaps_set_highest, heaps_share,
+    heaps_stop, heaps_total, heaps_unlock_all,
 )
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport pagemap_close, pagemap_init, pagemap_remove, pagemap_set
@@ -26,10 +27,9 @@ from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
 from memlimits._ledger.limits cimport (
-    limits_add_unfaulted, limits_cache_room, limits_excess, limits_forget, limits_headroom,
-    limits_init, limits_keep_back, limits_needs_look, limits_note, limits_note_evicted,
-    limits_note_peak, limits_note_process, limits_note_sharers, limits_note_sizes,
-    limits_reserve, limits_returned,
+    limits_add_unfaulted, limits_cache_room, limits_excess, limits_forget, limits_init,
+    limits_keep_back, limits_needs_look, limits_note, limits_note_evicted, limits_note_process,
+    limits_note_sharers, limits_note_sizes, limits_reserve, limits_returned,
 )
 from memlimits._ledger.pool cimport PoolMember, pool_anyone_waits, pool_next
 from memlimits._ledger.share cimport share_reserve, share_settle, share_tell
@@ -184,6 +184,7 @@ cdef void core_settle(Core *core) noexcept nogil:
 cdef void core_wait(Core *core) noexcept nogil:
     cdef Heap *stopper = core.stopper
     core.waiters += 1
+    note(core, False)
     heaps_unlock_all(&core.heaps)
     pthread_cond_wait(&core.settled, &core.heaps.lock)
     heaps_lock_all(&core.heaps)
@@ -206,6 +207,7 @@ cdef Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexc
         taken[0] += resource.bytes
         limits_note_evicted(&core.limits, resource.bytes)
     core.limits.evicted += taken[0]
+    heaps_set_highest(&core.heaps, core.limits.highest)
     return first
 
 
@@ -235,12 +237,18 @@ cdef Resource *core_detach_excess(Core *core) noexcept nogil:
 
 # ---- stopping ----
 
+cdef void note(Core *core, bint took) noexcept nogil:
+    core_note(core)
+    heaps_collect(&core.heaps)
+    heaps_note(&core.heaps, core.limits.active, took)
+
+
 cdef void core_note(Core *core) noexcept nogil:
     cdef Totals totals
     heaps_total(&core.heaps, &totals)
+    core.limits.highest = heaps_highest(&core.heaps)
     limits_note(&core.limits, totals.idle, totals.cached)
     core.purgeable = totals.purgeable
-    core.takers = totals.in_use
 
 
 cdef void check_queue(const Core *core) noexcept nogil:
@@ -272,15 +280,14 @@ cdef void core_stop(Core *core) noexcept nogil:
         core.limits.others_wait = pool_anyone_waits(&core.pool, time_of(CLOCK_COARSE))
     core_note(core)
     check_books(core)
+    heaps_collect(&core.heaps)
 
 
 cdef void core_resume(Core *core, bint took) noexcept nogil:
-    core_note(core)
-    if took:
-        limits_note_peak(&core.limits)
+    note(core, took)
     share_tell(&core.limits, &core.pool)
-    heaps_share(&core.heaps, core.stopper, core.takers, limits_headroom(&core.limits),
-                limits_cache_room(&core.limits))
+    heaps_share(
+        &core.heaps, core.stopper, limits_cache_room(&core.limits), core.limits.waiting > 0)
     check_books(core)
     heaps_resume(&core.heaps)
 
@@ -288,17 +295,11 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
 # ---- blocks ----
 
 cdef bint core_hit_slow_path(Core *core, uint64_t n, Block *block) noexcept nogil:
-    cdef Heap *heap = heap_mine(&core.heaps)
-    cdef Outcome outcome = heaps_borrow(heap, n, block)
+    cdef Heap *heap
     cdef Resource *resource
-    if outcome != BOUND:
-        return outcome == DONE
-    pthread_mutex_lock(&core.heaps.lock)
-    heaps_lock_all(&core.heaps)
-    core.stopper = heap
-    if heaps_headroom(&core.heaps) >= <int64_t> n:
-        # It was there, out of reach.
-        heaps_keep_least(&core.heaps)
+    core_stop(core)
+    heap = core.stopper
+    heaps_keep_least(&core.heaps)
     resource = cache_find(&heap.cache, n)
     # While others wait for memory only a piece of what cannot be returned is no loss to them.
     if resource != NULL and core.queue != NULL and (
@@ -395,7 +396,7 @@ cdef Resource *free_stopped(
     end_shift(core, resource)
     heap = heap_of(resource)
     if core.heaps.lost:
-        heap.cache.idle += resource.block_size or resource.bytes
+        heap.cache.headroom += resource.block_size or resource.bytes
     else:
         cache_free(&heap.cache, resource, start)
         core_note(core)

@@ -29,9 +29,10 @@ from memlimits._heap.cache cimport (
     cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
-    DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_find, heap_mine, heap_of, heap_serve_fresh,
+    DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_begins, heap_find, heap_mine, heap_of,
+    heap_serve_fresh, heaps_highest, heaps_left, heaps_takers,
 )
-from memlimits._heap.heaps cimport heaps_growth, heaps_lock_all, heaps_steal
+from memlimits._heap.heaps cimport heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal
 from memlimits._heap.pagemap cimport pagemap_add
 from memlimits._heap.resource cimport (
     DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
@@ -39,7 +40,7 @@ from memlimits._heap.resource cimport (
 from memlimits._ledger.limits cimport (
     DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
     limits_cancel, limits_confirm, limits_easy_growth, limits_keep_back, limits_longest,
-    limits_most_footprint, limits_reserve, limits_set_aside,
+    limits_most_footprint, limits_reserve, limits_set_aside, limits_unreserved,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._ledger.share cimport share_draw, share_take, share_take_units
@@ -63,13 +64,22 @@ cdef inline Resource *find_in(
     return bins_find(&heap.cache.bins, n, longest) if longest else heap_find(heap, n, apart)
 
 
+cdef bint spares_beginners(const Core *core, uint64_t n, const Heap *heap) noexcept nogil:
+    """Under the lock: threads that begin have what is kept back. It is not for who starts them."""
+    return not heap_begins(heap) and (
+        core.limits.footprint + n > limits_unreserved(&core.limits, n, 0))
+
+
 cdef Resource *find_elsewhere(Core *core, uint64_t n, uint64_t longest) noexcept nogil:
     """While stopped: an idle resource of another heap moves to this one; or a slab stays there."""
     cdef Heap *heap = &core.heaps.shared
     cdef Resource *found = NULL
+    cdef bint spares = spares_beginners(core, n, core.stopper)
     while heap != NULL and found == NULL:
         if heap != core.stopper:
-            found = find_in(heap, n, longest, core.stopper == &core.heaps.shared)
+            found = find_in(
+                heap, n, longest,
+                core.stopper == &core.heaps.shared or spares and heap_begins(heap))
         if found != NULL and found.block_size == 0:
             cache_remove(&heap.cache, found)
             cache_add(&core.stopper.cache, found)
@@ -112,9 +122,11 @@ cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
 cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
     """From one heap after another, where none has to stop for it."""
     cdef Heap *mine = heap_mine(&core.heaps)
-    cdef Outcome outcome
+    cdef Outcome outcome = EMPTY
     pthread_mutex_lock(&core.heaps.lock)
-    outcome = heaps_steal(mine, n, longest, block) if core.queue == NULL else EMPTY
+    core.limits.begins = heap_begins(mine)
+    if core.queue == NULL:
+        outcome = heaps_steal(mine, n, longest, spares_beginners(core, n, mine), block)
     core.limits.hits += outcome == DONE
     core.limits.steals += outcome != EMPTY
     pthread_mutex_unlock(&core.heaps.lock)
@@ -125,30 +137,37 @@ cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept
 
 cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
     """Under the lock: whether growth is far from every limit, and needs nothing of other heaps."""
+    cdef uint64_t footprint = core.limits.footprint + growth
     return core.purgeable == 0 and core.queue == NULL and (
-        core.limits.footprint + growth <= limits_easy_growth(&core.limits, core.takers))
+        footprint <= limits_easy_growth(&core.limits, heaps_takers(&core.heaps)))
 
 
 cdef uint64_t max_instead(const Core *core, uint64_t n) noexcept nogil:
     """Under the lock: how long what serves n bytes may be instead of growth, or 0."""
-    return limits_longest(&core.limits, n, core.takers) if n > LARGEST_SLAB_BLOCK else 0
+    if n <= LARGEST_SLAB_BLOCK:
+        return 0
+    return limits_longest(&core.limits, n, heaps_takers(&core.heaps))
 
 
 cdef bint reserve_easily(
     Core *core, uint64_t n, uint64_t growth, uint64_t *longest
 ) noexcept nogil:
-    """Growth for which other heaps need not stop; they keep what they have. Else `max_instead`."""
+    """Growth for which other heaps need not stop; they keep what they have.
+
+    Else `longest`: what may serve instead and makes no peak, 0 for nothing.
+    """
     cdef bint easy
     cdef uint64_t want
     pthread_mutex_lock(&core.heaps.lock)
     want = share_draw(&core.limits, &core.pool, growth, 0, False)
+    core.limits.highest = heaps_highest(&core.heaps)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
     if easy and share_take_units(&core.limits, &core.pool, want):
         limits_reserve(&core.limits, growth, 0)
     else:
         easy = False
-        longest[0] = max_instead(core, n)
+        longest[0] = min(max_instead(core, n), heaps_left(&core.heaps))
     pthread_mutex_unlock(&core.heaps.lock)
     return easy
 
@@ -295,8 +314,9 @@ cdef void serve_fresh(Core *core, Resource *fresh, uint64_t n, Block *block) noe
     if heap_serve_fresh(mine, fresh, n, block):
         pthread_mutex_unlock(&core.heaps.lock)
     else:
-        # It makes a new peak. Other threads may take from this heap, too, and have not found it.
+        # Other threads may take from this heap, too, and have not found it.
         heaps_lock_all(&core.heaps)
+        heaps_keep_least(&core.heaps)
         cache_serve_fresh(&mine.cache, fresh, n, block)
         core_resume(core, True)
     if wire:

@@ -392,6 +392,8 @@ cdef void members_step_in_pool(uint64_t n) noexcept nogil:
         return
     own_begin()
     pthread_mutex_lock(&members)
+    if core.pool.mine == NULL:
+        end_listener()      # it hears the bell of a slot that this one has no more
     if core.pool.header != NULL and core.pool.mine == NULL and become_member(True) == NO_FILE:
         # Those that it was one of have ended, and the pool with them: it has its own limits.
         move_out()

@@ -9,7 +9,7 @@ from memlimits._heap.cache cimport (
     Cache, cache_add, cache_give_more, cache_least_growth, cache_mapped, cache_serve_part,
 )
 from memlimits._heap.heap cimport (
-    BOUND, DONE, Heap, Outcome, heap_extend, heap_find_part, heap_take_part,
+    BOUND, DONE, Heap, Outcome, heap_extend, heap_find_part, heap_take_part, heaps_takers,
 )
 from memlimits._heap.pagemap cimport pagemap_add, pagemap_reach
 from memlimits._heap.resource cimport (
@@ -90,7 +90,7 @@ cdef bint cut(Core *core, Resource *resource) noexcept nogil:
     rest.zeros = False
     rest.lingers, rest.looked_at = resource.lingers, resource.looked_at
     rest.inherited = resource.inherited
-    cache.idle -= n
+    cache.withheld -= n
     cache.parts -= n
     resource.bytes = resource.given
     resource.bin = bin_of(resource.bytes)
@@ -125,6 +125,6 @@ cdef void parts_make_room(Core *core, uint64_t growth, uint64_t own) noexcept no
     cdef uint64_t short_by = saturating_sub(
         core.limits.footprint - core.limits.cache + growth,
         limits_unreserved(&core.limits, growth, own))
-    cdef uint64_t over = limits_over_untrimmed(&core.limits, growth, core.takers)
+    cdef uint64_t over = limits_over_untrimmed(&core.limits, growth, heaps_takers(&core.heaps))
     if 0 < short_by <= count(core) or over > core.limits.cache:
         parts_cut(core)

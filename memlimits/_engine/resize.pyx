@@ -10,6 +10,7 @@ from memlimits._heap.bins cimport bin_of
 from memlimits._heap.cache cimport (
     Cache, cache_give_more, cache_growth, cache_least_growth, cache_mapped,
 )
+from memlimits._heap.heap cimport heap_unclaim
 from memlimits._heap.pagemap cimport pagemap_add, pagemap_remove, pagemap_spare
 from memlimits._heap.resource cimport OUTSIDE, PART, RESIZING, TAKEN, resource_given
 from memlimits._ledger.limits cimport (
@@ -135,6 +136,7 @@ cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nog
     leave_place(core, resource)
     set_length(resource, bytes)
     limits_leave(&core.limits, returned)
+    heap_unclaim(&core.heaps, returned)
     pthread_mutex_unlock(&core.heaps.lock)
     mlim_buffer_resize(core.device, resource.buffer, bytes, NULL)
     pthread_mutex_lock(&core.heaps.lock)

@@ -13,6 +13,7 @@ from memlimits._engine.core cimport (
     core_detach, core_note_process, core_note_sizes, core_resume, core_return, core_settle,
     core_stop, core_wait,
 )
+from memlimits._heap.heap cimport heaps_takers
 from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, Resource
 from memlimits._ledger.limits cimport (
@@ -283,7 +284,7 @@ cdef bint room_look(
     ):
         weigh(core, reading)
         return False
-    verdict = limits_judge(limits, growth, own, core.takers, trim)
+    verdict = limits_judge(limits, growth, own, heaps_takers(&core.heaps), trim)
     if verdict == REFUSE and limits.count == COUNT_RESIDENT and not reading.spared:
         look_at_untouched(core, reading)
         return False

@@ -19,8 +19,11 @@ cdef enum:
     LARGEST_SLAB = 262144
 
 cdef struct Cache:
-    int64_t idle                    # bytes that are in no caller's hands
-    int64_t cached                  # the part of them in resources without a live block
+    # Bytes that are in no caller's hands, in two parts: so many may be taken without a look
+    # elsewhere, and the others. Where more may be taken than there is, the latter is below 0.
+    int64_t headroom
+    int64_t withheld
+    int64_t cached                  # idle bytes in resources without a live block
     Resource *slabs[SIZE_CLASSES]   # slabs with a free block
     # The slab that lost its last live block most lately: it stays carved, should it be needed.
     # It may have live blocks again.
@@ -33,9 +36,12 @@ cdef struct Cache:
     uint32_t carved[SIZE_CLASSES]   # how many slabs there are
     uint64_t parts                  # bytes idle behind what callers hold a part of
     uint64_t purgeable              # bytes of those that the system may take
-    uint64_t time                   # of the last step at which all heaps stood still: a clock
+    uint64_t time                   # of the last step that told ages apart: a clock
     uint64_t page_size
     bint timed                      # what becomes idle notes when that was
+
+cdef inline int64_t cache_idle(const Cache *cache) noexcept nogil:
+    return cache.headroom + cache.withheld
 
 # Whoever promises blocks that start at multiples of 64 asks for as many bytes; 16 is what malloc
 # promises, and what all functions here keep to.
@@ -68,8 +74,8 @@ cdef extern Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept n
 
 # A resource that nobody holds a block of joins, fresh from the device or from another cache.
 cdef extern void cache_add(Cache *cache, Resource *resource) noexcept nogil
-# The capacity that a block of n bytes has there, and handing it out; the latter also from one that
-# joins with that, and that nobody holds a block of.
+# The capacity that a block of n bytes has there, and handing it out, which takes as much headroom;
+# the latter also from one that joins with that, and that nobody holds a block of.
 cdef extern uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil
 cdef extern void cache_serve(
     Cache *cache, Resource *resource, uint64_t n, Block *block) noexcept nogil
@@ -85,7 +91,7 @@ cdef extern void cache_give_more(Cache *cache, Resource *resource, uint64_t give
 # Hands out a slab's block.
 cdef inline char *cache_alloc(Cache *cache, Resource *slab) noexcept nogil:
     cdef char *start
-    cache.idle -= slab.block_size
+    cache.headroom -= slab.block_size
     if unlikely(slab.live == 0):
         cache.cached -= slab.bytes
     start = slab_alloc(slab)
@@ -101,8 +107,9 @@ cdef inline uint64_t max_fit(uint64_t n) noexcept nogil:
     return n + n // 8
 
 
-cdef inline void count_idle(Cache *cache, int64_t n) noexcept nogil:
-    cache.idle += n
+cdef inline void count_whole(Cache *cache, int64_t n) noexcept nogil:
+    """A caller's, until now; or, below 0, from now on."""
+    cache.headroom += n
     cache.cached += n
 
 
@@ -138,14 +145,14 @@ cdef inline Resource *cache_closest(const Cache *cache, uint64_t n) noexcept nog
 cdef inline char *cache_alloc_whole(Cache *cache, Resource *resource) noexcept nogil:
     bins_remove(&cache.bins, resource)
     unqueue(cache, resource)
-    count_idle(cache, -<int64_t> resource.bytes)
+    count_whole(cache, -<int64_t> resource.bytes)
     return resource.base
 
 cdef inline void cache_free_whole(Cache *cache, Resource *resource) noexcept nogil:
     resource.zeros = False
     queue_newest(cache, resource)
     bins_add_again(&cache.bins, resource)
-    count_idle(cache, resource.bytes)
+    count_whole(cache, resource.bytes)
 
 # ---- any resource ----
 

@@ -109,15 +109,20 @@ cdef Resource *find_serving(const Cache *cache, const Bins *bins, uint64_t n) no
     return resource
 
 
+cdef void count_joined(Cache *cache, int64_t n) noexcept nogil:
+    cache.withheld += n
+    cache.cached += n
+
+
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil:
     resource.home = cache
-    count_idle(cache, resource.bytes)
+    count_joined(cache, resource.bytes)
     add_idle(cache, resource)
 
 
 cdef void cache_remove(Cache *cache, Resource *resource) noexcept nogil:
     remove_idle(cache, resource)
-    count_idle(cache, -<int64_t> resource.bytes)
+    count_joined(cache, -<int64_t> resource.bytes)
 
 
 cdef uint64_t cache_capacity(const Resource *resource, uint64_t n) noexcept nogil:
@@ -153,7 +158,7 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
         remove_idle(cache, resource)
         if n > LARGEST_SLAB_BLOCK:
             hand_out_whole(resource, block)
-            count_idle(cache, -<int64_t> resource.bytes)
+            count_whole(cache, -<int64_t> resource.bytes)
             return
         carve(cache, resource, n)
     hand_out_piece(cache, resource, block)
@@ -164,11 +169,12 @@ cdef void cache_serve_fresh(
 ) noexcept nogil:
     resource.home = cache
     resource.use = TAKEN
+    count_joined(cache, resource.bytes)
     if n > LARGEST_SLAB_BLOCK:
         resource.bin = bin_of(resource.bytes)
         hand_out_whole(resource, block)
+        count_whole(cache, -<int64_t> resource.bytes)
         return
-    count_idle(cache, resource.bytes)
     carve(cache, resource, n)
     hand_out_piece(cache, resource, block)
 
@@ -189,7 +195,7 @@ cdef void cache_serve_part(
 cdef void cache_give_more(Cache *cache, Resource *resource, uint64_t given) noexcept nogil:
     cdef int64_t more = given - resource.given
     resource.given = given
-    cache.idle -= more
+    cache.headroom -= more
     cache.parts -= more
 
 
@@ -198,7 +204,7 @@ cdef void cache_free(Cache *cache, Resource *resource, void *start) noexcept nog
     cdef Resource *retained
     cdef bint was_full
     if resource.block_size:
-        cache.idle += resource.block_size
+        cache.headroom += resource.block_size
         was_full = slab_is_full(resource)
         slab_free(resource, start)
         if was_full:
@@ -275,7 +281,7 @@ cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil:
         return
     resource.home = cache
     resource.use = IDLE
-    count_idle(cache, resource.bytes)
+    count_joined(cache, resource.bytes)
     cache.purgeable += resource.bytes
     bins_add(&cache.purgeable_bins, resource)
     resource.older = NULL

@@ -1,8 +1,8 @@
-from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from memlimits._heap.bins cimport BIN_WORDS, Bins, bin_of, ctz
-from memlimits._heap.cache cimport SIZE_CLASSES, Cache
-from memlimits._heap.heap cimport Heap, headroom_of
+from memlimits._heap.cache cimport SIZE_CLASSES, Cache, cache_idle
+from memlimits._heap.heap cimport Heap
 from memlimits._heap.resource cimport IDLE, Resource, slab_bound, slab_place
 
 cdef enum:
@@ -140,14 +140,11 @@ cdef int64_t in_slabs(const Cache *cache) noexcept nogil:
 
 
 cdef void check_bounds(const Heap *heap) noexcept nogil:
-    cdef int64_t least = heap.least_idle
     at_most(0, heap.cache.cached, b"a heap's cached bytes are 0 or more")
-    at_most(heap.cache.cached, heap.cache.idle, b"a heap's cached bytes are idle")
-    at_most(0, headroom_of(heap), b"a heap has as much idle as it must keep")
-    at_most(0, heap.spare, b"a heap's spare headroom is 0 or more")
+    at_most(heap.cache.cached, cache_idle(&heap.cache), b"a heap's cached bytes are idle")
+    at_most(0, heap.cache.headroom, b"a heap's headroom is 0 or more")
     at_most(0, heap.most_kept, b"a heap keeps 0 bytes of headroom or more")
-    same(heap.most_idle, least + min(heap.most_kept, INT64_MAX - max(least, <int64_t> 0)),
-         b"most_idle is least_idle + most_kept")
+    at_most(heap.most_headroom, heap.most_kept, b"a heap's headroom is bounded by what it keeps")
     same(heap.most_cached_fast, -1 if heap.cache.timed else heap.most_cached,
          b"most_cached_fast is most_cached, or -1 with a timeout")
 

@@ -2,13 +2,11 @@
 
 A thread takes blocks from its own heap and gives blocks to the heap that they came from, under that
 heap's lock alone, which nobody else wants then: no line of memory is shared with other threads.
-What keeps every limit exact meanwhile is two bounds that others set for the heap:
+What keeps every limit, and the peak, right meanwhile is two bounds:
 
-- `least_idle`: taking a block that would bring `idle` below it could make a new peak. Active memory
-  is what the footprint holds less what the heaps hold idle, and the sum of `least_idle` over all
-  heaps is the footprint, less what is pending, less the peak, or more.
-  A heap with more headroom than it needs makes some `spare`, which other heaps take when they have
-  none.
+- `headroom`: so much a heap may take before it claims more, of the one sum that all share: what is
+  active, and the headroom of all. The peak is the most that this sum was. A claim is for a part of
+  what is left up to the peak; at the peak, for just what is to be taken.
 - `most_cached`: giving a block that would bring `cached` above it could pass the cache limit, or is
   to be returned at once. The sum over all heaps is within the cache limit.
 
@@ -17,9 +15,9 @@ in the order of the list; who holds none but one heap's lock takes no other. Whe
 nothing moves: that is what "stopped" means.
 """
 
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
-from memlimits._base.sync cimport pthread_mutex_t
+from memlimits._base.sync cimport add_atomically, load_count, pthread_mutex_t
 from memlimits._heap.cache cimport Cache, cache_find, cache_find_idle
 from memlimits._heap.lock cimport owned_lock
 from memlimits._heap.resource cimport Block, Resource
@@ -31,12 +29,11 @@ cdef enum:
 cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
     owned_lock lock             # its thread's; guards the cache and the bounds
-    int64_t least_idle
     int64_t most_cached_fast        # most_cached; or -1: what is to be cached needs another look
-    int64_t most_idle           # least_idle + most_kept
-    int64_t most_kept           # headroom, idle - least_idle, above which some is made spare
+    int64_t most_headroom       # above it some is given back: most_kept, or 0 until it claims
+    int64_t most_kept
     int64_t most_cached
-    int in_vain                 # times on end that it took back what no other heap had wanted
+    int times_given             # that it gave headroom back since most_kept was as it is
     uint64_t hits
     uint64_t hits_before        # those before its thread came
     Heaps *heaps                # NULL once they are closed
@@ -44,14 +41,25 @@ cdef struct Heap:
     Heap *next_mine             # of the same thread
     Resource *cursor            # for heaps_next_idle
     bint orphaned               # its thread is gone; the next new one takes it over
-    char apart[64]              # others write below, under their own heap's lock alone
-    int64_t spare               # headroom that any heap may take, atomically
+
+# What all heaps write, atomically, each under its own lock alone.
+cdef struct Claims:
+    int64_t sum                 # what is active, and all headroom
+    int64_t peak                # the most that it was since the start, or the last reset
+    int64_t highest             # likewise, for Limits.highest
+    int64_t takers              # heaps that threads take from
+    int64_t unclaimable         # every step that takes is to be seen, while all are stopped
+    int64_t uneven              # some heap may keep more than LEAST_KEPT
 
 ctypedef void *(*SlowMalloc)(uint64_t n) noexcept nogil
 
 cdef struct Heaps:
+    char _apart[64]
+    Claims claims
+    char _apart_too[64]
     pthread_mutex_t lock        # guards what all heaps share, and the list
     Heap shared                 # for when no other can be had; the first of the list
+    uint64_t time               # counts the steps after which ages can be told apart
     uint64_t threads            # that had a heap at the same time, at most
     # For heap_malloc and heap_free.
     SlowMalloc malloc_slow_path
@@ -64,15 +72,6 @@ cdef struct Heaps:
 cdef inline void set_most_cached(Heap *heap, int64_t most) noexcept nogil:
     heap.most_cached = most
     heap.most_cached_fast = -1 if heap.cache.timed else most
-
-cdef inline void set_least_idle(Heap *heap, int64_t least) noexcept nogil:
-    heap.least_idle = least
-    heap.most_idle = least + min(heap.most_kept, INT64_MAX - max(least, <int64_t> 0))
-
-
-cdef inline void set_most_kept(Heap *heap, int64_t most) noexcept nogil:
-    heap.most_kept = most
-    set_least_idle(heap, heap.least_idle)
 
 cdef enum Outcome:
     DONE
@@ -148,11 +147,25 @@ cdef extern bint heap_serve_fresh(
 cdef extern Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
-# With the heap's lock: so much headroom, if it can be had from what is spare, its own and others'.
-cdef extern bint heap_borrow(Heap *heap, int64_t n) noexcept nogil
-# And how much it has.
-cdef inline int64_t headroom_of(const Heap *heap) noexcept nogil:
-    return 0 if heap.least_idle == INT64_MAX else heap.cache.idle - heap.least_idle
+# With the heap's lock: headroom of n bytes at least. False: all heaps have to stop for it.
+cdef extern bint heap_claim(Heap *heap, int64_t n) noexcept nogil
+# So many bytes are a caller's no more that no heap gets.
+cdef inline void heap_unclaim(Heaps *heaps, int64_t n) noexcept nogil:
+    add_atomically(&heaps.claims.sum, -n)
+
+cdef inline int64_t heaps_takers(const Heaps *heaps) noexcept nogil:
+    return load_count(&heaps.claims.takers)
+
+cdef inline uint64_t heaps_left(const Heaps *heaps) noexcept nogil:
+    """How much may be claimed until it is more than ever."""
+    cdef int64_t left = load_count(&heaps.claims.highest) - load_count(&heaps.claims.sum)
+    return max(left, <int64_t> 0)
+
+cdef inline int64_t heaps_peak(const Heaps *heaps) noexcept nogil:
+    return load_count(&heaps.claims.peak)
+
+cdef inline int64_t heaps_highest(const Heaps *heaps) noexcept nogil:
+    return load_count(&heaps.claims.highest)
 
 # Whether the C library asks malloc for memory when a thread's first heap is noted: malloc must not
 # need a heap then.

@@ -4,9 +4,9 @@ from libc.string cimport memset
 
 from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport (
-    add_atomically, load_acquire, pthread_key_create, pthread_key_t, pthread_mutex_destroy,
-    pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, pthread_once, pthread_once_t,
-    pthread_setspecific, store_release, take_atomically,
+    add_atomically, load_acquire, load_count, pthread_key_create, pthread_key_t,
+    pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    pthread_once, pthread_once_t, pthread_setspecific, raise_atomically, store_count,
 )
 from memlimits._heap.bins cimport bins_find, bins_longest
 from memlimits._heap.cache cimport (
@@ -38,7 +38,7 @@ cdef extern from *:
     pthread_once_t prepared
 
 cdef enum:
-    MOST_IN_VAIN = 4096
+    TIMES_GIVEN_BACK = 1024     # after which a heap keeps twice as much
     FIRST_KEYS = 32     # whose values glibc keeps in the thread itself
     # Idle behind blocks that grow, in a heap: half of what is left for each. It serves nobody else.
     MOST_PARTS = 32 << 20
@@ -68,7 +68,7 @@ cdef void prepare() noexcept nogil:
     pthread_key_create(&leaving, orphan_heaps)
     slow = SlowPaths(
         alloc, enter_and_alloc, try_free, enter_and_try_free, free_inside, enter_and_free,
-        lend_and_leave)
+        give_back_and_leave)
 
 
 cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil:
@@ -114,7 +114,9 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
         else:
             owned_lock_take(&heap.lock)
             heap.orphaned = True
-            set_most_kept(heap, 0)
+            heap.most_kept = heap.most_headroom = 0
+            give_back(heap)
+            add_atomically(&heap.heaps.claims.takers, -1)
             owned_lock_set_owner(&heap.lock, NULL)
             owned_lock_give(&heap.lock)
         heap = next
@@ -123,7 +125,8 @@ cdef void orphan_heaps(void *_unused) noexcept nogil:
 
 cdef void own(Heap *heap) noexcept nogil:
     """It is this thread's. Without an owner every step asks for the lock, as it must when lost."""
-    set_most_kept(heap, LEAST_KEPT)
+    heap.most_kept = LEAST_KEPT
+    add_atomically(&heap.heaps.claims.takers, 1)
     heap.hits_before = heap.hits
     if not heap.heaps.lost:
         owned_lock_set_owner(&heap.lock, &mine)
@@ -146,13 +149,12 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
         own(heap)
         if heaps.shared.next == NULL:
             heap.hits_before -= FIRST_HITS      # the thread that memlimits was imported on
-        # No headroom, and no room where there is a bound: its first steps ask for a share.
+        # No room where there is a bound: its first steps ask for a share.
         if heaps.shared.most_cached != INT64_MAX:
             set_most_cached(heap, 0)
         heaps.threads += 1
         heap.next = heaps.shared.next
-        # heap_borrow reads it without the lock.
-        store_release(<void **> &heaps.shared.next, heap)
+        heaps.shared.next = heap
     return heap
 
 
@@ -229,7 +231,7 @@ cdef Outcome serve(
     cdef Outcome outcome = DONE
     if resource == NULL or heap.heaps.lost:
         outcome = EMPTY
-    elif heap.cache.idle - <int64_t> cache_capacity(resource, n) < heap.least_idle:
+    elif not heap_claim(heap, cache_capacity(resource, n)):
         outcome = BOUND
     else:
         cache_serve(&heap.cache, resource, n, block)
@@ -278,7 +280,7 @@ cdef Outcome heap_take_part(
     cdef Outcome outcome = EMPTY
     if resource != NULL:
         outcome = BOUND
-        if heap_borrow(heap, given):
+        if heap_claim(heap, given):
             outcome = DONE
             cache_serve_part(&heap.cache, resource, given, block)
             heap.hits += 1
@@ -293,28 +295,21 @@ cdef Outcome heap_extend(Resource *resource, uint64_t given) noexcept nogil:
     # One that is put apart has another home meanwhile.
     if resource.taker == NULL and given <= resource.bytes:
         outcome = BOUND
-        if heap_borrow(heap, given - resource.given):
+        if heap_claim(heap, given - resource.given):
             outcome = DONE
             cache_give_more(&heap.cache, resource, given)
     owned_lock_leave(&heap.lock, within)
     return outcome
 
 
-cdef void lend(Heap *heap) noexcept nogil:
-    """With the lock of a heap that has too much headroom: half of what it may keep is enough."""
-    cdef int64_t more = headroom_of(heap) - heap.most_kept // 2
-    set_least_idle(heap, heap.least_idle + more)
-    add_atomically(&heap.spare, more)
-
-
-cdef Outcome lend_and_leave(Heap *heap) noexcept nogil:
-    lend(heap)
+cdef Outcome give_back_and_leave(Heap *heap) noexcept nogil:
+    give_back(heap)
     owned_lock_leave(&heap.lock, True)
     return DONE
 
 
 cdef inline bint has_too_much(const Heap *heap) noexcept nogil:
-    return heap.cache.idle > heap.most_idle
+    return heap.cache.headroom > heap.most_headroom
 
 
 cdef Outcome try_free(Heap *heap, Resource *resource, void *start, int within) noexcept nogil:
@@ -330,7 +325,7 @@ cdef Outcome try_free(Heap *heap, Resource *resource, void *start, int within) n
     else:
         cache_free(&heap.cache, resource, start)
         if has_too_much(heap):
-            lend(heap)
+            give_back(heap)
     owned_lock_leave(&heap.lock, within)
     return outcome
 
@@ -365,7 +360,7 @@ cdef struct SlowPaths:
     Outcome (*enter_and_try_free)(Resource *resource, void *start) noexcept nogil
     void (*free)(void *start, Resource *resource, Heap *heap) noexcept nogil
     void (*enter_and_free)(void *start, Resource *resource) noexcept nogil
-    Outcome (*lend_and_leave)(Heap *heap) noexcept nogil
+    Outcome (*give_back_and_leave)(Heap *heap) noexcept nogil
 
 cdef SlowPaths slow
 
@@ -384,7 +379,7 @@ cdef inline Resource *find_fast(Heap *heap, uint64_t n, bint fine) noexcept nogi
         if resource == NULL:
             return NULL
         bytes = resource.bytes
-    return resource if likely(heap.cache.idle - bytes >= heap.least_idle) else NULL
+    return resource if likely(heap.cache.headroom >= bytes) else NULL
 
 
 cdef inline char *alloc_fast(Heap *heap, Resource *resource, uint64_t n) noexcept nogil:
@@ -453,7 +448,7 @@ cdef inline bint free_fast(Heap *heap, Resource *resource, void *start) noexcept
                 return False
             cache.cached = cached
         slab_free(resource, start)
-        cache.idle += resource.block_size
+        cache.headroom += resource.block_size
         return True
     if (
         resource.block_size or resource.use != TAKEN or start != resource.base
@@ -471,7 +466,7 @@ cdef Outcome heap_try_free(Resource *resource, void *start) noexcept nogil:
     if unlikely(not free_fast(heap, resource, start)):
         return slow.try_free(heap, resource, start, True)
     if unlikely(has_too_much(heap)):
-        return slow.lend_and_leave(heap)
+        return slow.give_back_and_leave(heap)
     owned_lock_leave(&heap.lock, True)
     return DONE
 
@@ -483,56 +478,64 @@ cdef void heap_free(void *start, Resource *resource) noexcept nogil:
     elif unlikely(not free_fast(heap, resource, start)):
         slow.free(start, resource, heap)
     elif unlikely(has_too_much(heap)):
-        slow.lend_and_leave(heap)
+        slow.give_back_and_leave(heap)
     else:
         owned_lock_leave(&heap.lock, True)
 
 
 # ---- headroom ----
 
-cdef int64_t reclaim_spare(Heap *heap, int64_t missing) noexcept nogil:
-    """All that it lent and nobody took. Where that is so time and again, it lends less."""
-    cdef int64_t lent = take_atomically(&heap.spare, INT64_MAX)
-    heap.in_vain = heap.in_vain + 1 if lent >= missing else 0
-    if heap.in_vain == MOST_IN_VAIN:
-        heap.in_vain = 0
-        set_most_kept(heap, min(2 * heap.most_kept, INT64_MAX // 4))
-    return lent
+cdef void give_back(Heap *heap) noexcept nogil:
+    """Down to half of what it may keep. Where that is too little time and again, it keeps more."""
+    cdef int64_t more
+    if heaps_peak(heap.heaps):
+        heap.most_headroom = heap.most_kept
+    more = heap.cache.headroom - heap.most_headroom // 2
+    if more <= 0:
+        return
+    heap.cache.headroom -= more
+    heap.cache.withheld += more
+    add_atomically(&heap.heaps.claims.sum, -more)
+    heap.times_given += 1
+    if heap.times_given >= TIMES_GIVEN_BACK and heap.most_kept:
+        heap.times_given = 0
+        heap.most_kept = min(2 * heap.most_kept, INT64_MAX // 4)
+        store_count(&heap.heaps.claims.uneven, True)
 
 
-cdef bint heap_borrow(Heap *heap, int64_t n) noexcept nogil:
-    cdef int64_t missing = n - headroom_of(heap)
-    cdef Heap *other = heap
-    cdef int64_t lent
-    if heap.least_idle == INT64_MAX:
+cdef bint heap_claim(Heap *heap, int64_t n) noexcept nogil:
+    cdef Claims *claims = &heap.heaps.claims
+    cdef int64_t more = n - heap.cache.headroom
+    cdef int64_t left
+    if more <= 0:
+        return True
+    if load_count(&claims.unclaimable):
         return False
-    if not heap.orphaned and heap.most_kept < 2 * n:
-        set_most_kept(heap, 2 * n)  # or each block as long would be lent and borrowed
-    while missing > 0:
-        if other == heap:
-            lent = reclaim_spare(heap, missing)
-        else:
-            lent = take_atomically(&other.spare, missing)
-        set_least_idle(heap, heap.least_idle - lent)
-        missing -= lent
-        other = <Heap *> load_acquire(<void **> &other.next)
-        if other == NULL:
-            other = &heap.heaps.shared
-        if other == heap:
-            break
-    return missing <= 0
+    left = load_count(&claims.peak) - load_count(&claims.sum)
+    if left < more and load_count(&claims.uneven):
+        return False
+    if left > more and heap.most_kept:
+        more = max(more, min(left // (2 * heaps_takers(heap.heaps)), heap.most_kept // 2))
+    heap.most_headroom = heap.most_kept
+    heap.cache.headroom += more
+    heap.cache.withheld -= more
+    more += add_atomically(&claims.sum, more)
+    raise_atomically(&claims.peak, more)
+    raise_atomically(&claims.highest, more)
+    return True
 
 
 cdef bint heap_serve_fresh(
     Heap *heap, Resource *resource, uint64_t n, Block *block
 ) noexcept nogil:
     cdef int within = owned_lock_enter(&heap.lock, &mine)
-    cdef bint has_headroom = heap_borrow(heap, cache_capacity(resource, n))
-    if has_headroom:
-        set_least_idle(heap, heap.least_idle + <int64_t> resource.bytes)
+    cdef bint claimed = heap_claim(heap, cache_capacity(resource, n))
+    if claimed:
+        heap.heaps.time += 1
+        heap.cache.time = heap.heaps.time
         cache_serve_fresh(&heap.cache, resource, n, block)
     owned_lock_leave(&heap.lock, within)
-    return has_headroom
+    return claimed
 
 
 cdef Outcome heap_gain(
@@ -542,8 +545,6 @@ cdef Outcome heap_gain(
     if heap_serve_fresh(heap, resource, n, block):
         return DONE
     within = owned_lock_enter(&heap.lock, &mine)
-    if heap.least_idle != INT64_MAX:
-        set_least_idle(heap, heap.least_idle + <int64_t> resource.bytes)
     cache_add(&heap.cache, resource)
     owned_lock_leave(&heap.lock, within)
     return BOUND

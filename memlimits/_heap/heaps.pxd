@@ -13,7 +13,6 @@ cdef struct Totals:
     int64_t cached
     uint64_t purgeable
     uint64_t hits
-    int64_t in_use              # heaps that a thread takes from
 
 # What only a snapshot asks for.
 cdef struct Survey:
@@ -35,18 +34,18 @@ cdef extern void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
 cdef extern void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil
 # Under Heaps.lock: totals at one instant, and nothing else changes.
 cdef extern void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil
-# While stopped: new bounds. `headroom` bytes under the peak are shared out, and `room` bytes in the
-# cache, INT64_MAX for no bound; the larger part to one heap. `headroom` below 0: every step that
-# takes goes the slow way.
-cdef extern void heaps_share(
-    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom,
-    int64_t room) noexcept nogil
-# While stopped: what there is, spare or kept; and from now on heaps are to keep little of it.
-cdef extern int64_t heaps_headroom(const Heaps *heaps) noexcept nogil
+# While stopped: no heap has headroom any more, so that the sum is what is active.
+cdef extern void heaps_collect(Heaps *heaps) noexcept nogil
+# Likewise: that is `active`, which may be a new peak if a block was `taken`. And from now on a heap
+# keeps little headroom.
+cdef extern void heaps_note(Heaps *heaps, int64_t active, bint taken) noexcept nogil
+# Likewise, what was claimed at most.
+cdef extern void heaps_set_highest(Heaps *heaps, int64_t highest) noexcept nogil
 cdef extern void heaps_keep_least(Heaps *heaps) noexcept nogil
-
-# n bytes from this thread's heap, where spare headroom of its own or of others pays for them.
-cdef extern Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil
+# Likewise: new bounds for the cache. `room` bytes are shared out, INT64_MAX for no bound, the
+# larger part to one heap. `unclaimable`: every step that takes goes the slow way.
+cdef extern void heaps_share(
+    Heaps *heaps, Heap *favoured, int64_t room, bint unclaimable) noexcept nogil
 
 # Under Heaps.lock: bytes to ask the device for, to serve n bytes in `heap` from a slab, where all
 # may hold `most`.
@@ -54,9 +53,9 @@ cdef extern uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcep
 
 # Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it; from a
 # resource of up to `longest` bytes, where that is not 0. BOUND: what serves them has joined `heap`,
-# and nothing more.
+# and nothing more. `spares`: who begins keeps its slabs.
 cdef extern Outcome heaps_steal(
-    Heap *heap, uint64_t n, uint64_t longest, Block *block) noexcept nogil
+    Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block) noexcept nogil
 
 # While stopped: every idle resource, the oldest first, across all heaps. The one that was
 # given last may be taken out.

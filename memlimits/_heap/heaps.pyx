@@ -2,17 +2,18 @@ from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
 from memlimits._base.sync cimport (
-    CLOCK_COARSE, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, time_of,
+    CLOCK_COARSE, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, raise_atomically,
+    store_count, time_of,
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    SIZE_CLASSES, cache_capacity, cache_find, cache_growth, cache_largest_idle,
-    cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed,
+    SIZE_CLASSES, cache_growth, cache_idle, cache_largest_idle, cache_next_slab, cache_remove,
+    cache_retire, cache_serve, cache_set_timed,
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
-    BOUND, DONE, EMPTY, LEAST_KEPT, headroom_of, heap_borrow, heap_find, heap_gain, heap_self,
-    owners_lock, owners_unlock, set_least_idle, set_most_cached, set_most_kept,
+    BOUND, DONE, EMPTY, LEAST_KEPT, heap_begins, heap_claim, heap_find, heap_gain, heap_self,
+    heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
 )
 from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -55,10 +56,10 @@ cdef void heaps_lock_all_to_read(Heaps *heaps) noexcept nogil:
 
 cdef void heaps_lock_all(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
-    cdef uint64_t time = heap.cache.time + 1
     heaps_lock_all_to_read(heaps)
+    heaps.time += 1
     while heap != NULL:
-        heap.cache.time = time
+        heap.cache.time = heaps.time
         cache_retire(&heap.cache)
         heap = heap.next
     heaps_check(heaps)
@@ -81,11 +82,10 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
     cdef const Heap *heap = &heaps.shared
     memset(totals, 0, sizeof(Totals))
     while heap != NULL:
-        totals.idle += heap.cache.idle
+        totals.idle += cache_idle(&heap.cache)
         totals.cached += heap.cache.cached
         totals.purgeable += heap.cache.purgeable
         totals.hits += heap.hits
-        totals.in_use += in_use(heap)
         heap = heap.next
 
 
@@ -106,64 +106,48 @@ cdef void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil:
     heaps_unlock_all(heaps)
 
 
-cdef void share(Heap *heap, int64_t headroom) noexcept nogil:
-    """Its part of the headroom. What it has no use for is there for any heap that needs it."""
-    cdef int64_t kept = min(headroom, heap.most_kept // 2)
-    set_least_idle(heap, heap.cache.idle - kept)
-    heap.spare = headroom - kept
+cdef void heaps_collect(Heaps *heaps) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        heap_unclaim(heaps, heap.cache.headroom)
+        heap.cache.withheld += heap.cache.headroom
+        heap.cache.headroom = heap.most_headroom = 0
+        heap = heap.next
+
+
+cdef void heaps_note(Heaps *heaps, int64_t active, bint taken) noexcept nogil:
+    store_count(&heaps.claims.sum, active)
+    if taken:
+        raise_atomically(&heaps.claims.peak, active)
+        raise_atomically(&heaps.claims.highest, active)
+
+
+cdef void heaps_set_highest(Heaps *heaps, int64_t highest) noexcept nogil:
+    store_count(&heaps.claims.highest, highest)
 
 
 cdef void heaps_share(
-    Heaps *heaps, Heap *favoured, int64_t in_use_count, int64_t headroom, int64_t room
+    Heaps *heaps, Heap *favoured, int64_t room, bint unclaimable
 ) noexcept nogil:
     # Half to the favoured one, and of the other an equal part to each in use.
-    cdef int64_t count = max(in_use_count, <int64_t> 1)
-    cdef int64_t part = 0 if headroom < 0 else headroom // 2 // count
-    cdef int64_t place = 0 if room == INT64_MAX else room // 2 // count
+    cdef int64_t takers = heaps_takers(heaps)
+    cdef int64_t place = 0 if room == INT64_MAX else room // 2 // max(takers, <int64_t> 1)
     cdef Heap *heap = &heaps.shared
+    store_count(&heaps.claims.unclaimable, unclaimable)
     while heap != NULL:
-        if headroom < 0:
-            set_least_idle(heap, INT64_MAX)
-            heap.spare = 0
-        else:
-            share(heap, part * in_use(heap))
         set_most_cached(
             heap, room if room == INT64_MAX else heap.cache.cached + place * in_use(heap))
         heap = heap.next
-    if headroom >= 0:
-        share(favoured, headroom - part * (in_use_count - in_use(favoured)))
     if room != INT64_MAX:
-        set_most_cached(favoured, favoured.most_cached + room - place * in_use_count)
+        set_most_cached(favoured, favoured.most_cached + room - place * takers)
 
 
 cdef void heaps_keep_least(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
     while heap != NULL:
-        set_most_kept(heap, LEAST_KEPT * in_use(heap))
+        heap.most_kept = LEAST_KEPT * in_use(heap)
         heap = heap.next
-
-
-cdef int64_t heaps_headroom(const Heaps *heaps) noexcept nogil:
-    cdef const Heap *heap = &heaps.shared
-    cdef int64_t headroom = 0
-    while heap != NULL:
-        headroom += headroom_of(heap) + heap.spare
-        heap = heap.next
-    return headroom
-
-
-cdef Outcome heaps_borrow(Heap *heap, uint64_t n, Block *block) noexcept nogil:
-    cdef Outcome outcome = EMPTY
-    cdef int within = owned_lock_enter(&heap.lock, heap_self())
-    cdef Resource *found = cache_find(&heap.cache, n)
-    if found != NULL:
-        outcome = BOUND
-        if heap_borrow(heap, cache_capacity(found, n)):
-            outcome = DONE
-            cache_serve(&heap.cache, found, n, block)
-            heap.hits += 1
-    owned_lock_leave(&heap.lock, within)
-    return outcome
+    store_count(&heaps.claims.uneven, False)
 
 
 cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil:
@@ -178,7 +162,7 @@ cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil
 
 
 cdef Outcome heaps_steal(
-    Heap *heap, uint64_t n, uint64_t longest, Block *block
+    Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block
 ) noexcept nogil:
     cdef Heap *other = heap
     cdef Resource *found
@@ -192,18 +176,16 @@ cdef Outcome heaps_steal(
         within = owned_lock_enter(&other.lock, heap_self())
         outcome = EMPTY
         # The shared heap takes for accounts only.
-        found = heap_find(other, n, apart)
+        found = heap_find(other, n, apart or spares and heap_begins(other))
         if found == NULL and longest:
             found = bins_find(&other.cache.bins, n, longest)
         if found != NULL and found.block_size == 0:
-            # It moves here, and the bounds with it.
+            # It moves here, and the bound with it.
             outcome = BOUND
             cache_remove(&other.cache, found)
-            if other.least_idle != INT64_MAX:
-                set_least_idle(other, other.least_idle - <int64_t> found.bytes)
             if other.most_cached != INT64_MAX:
                 set_most_cached(other, other.most_cached - <int64_t> found.bytes)
-        elif found != NULL and heap_borrow(other, found.block_size):
+        elif found != NULL and heap_claim(other, found.block_size):
             # Its slab stays, for the sake of the blocks that its thread has of it.
             outcome = DONE
             cache_serve(&other.cache, found, n, block)
@@ -261,7 +243,10 @@ cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
         pthread_mutex_init(&heaps.lock, NULL)
         while heap != NULL:
             if heap.lock.owner != heap_self():
-                heap.orphaned = heap != &heaps.shared
+                if in_use(heap):
+                    heap.orphaned = True
+                    heap.most_kept = heap.most_headroom = 0
+                    heaps.claims.takers -= 1
                 owned_lock_set_owner(&heap.lock, NULL)
             heap = heap.next
         heaps_unlock_all(heaps)

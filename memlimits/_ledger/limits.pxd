@@ -78,9 +78,9 @@ cdef struct Limits:
     uint64_t active             # blocks in callers' hands, at their capacity
     uint64_t cache              # idle resources
 
-    uint64_t peak               # highest active since the start or the last reset
-    # The same since the start; or, as far as stops have seen it, since the cache was cleared. While
-    # lean, less what long resources took with them.
+    uint64_t peak               # filled in where it is asked for
+    # The highest active, and what might have been, since the start or since the cache was cleared,
+    # as it was when last looked at. While lean, less what long resources took with them.
     uint64_t highest
     uint64_t wired              # kept resident, or being made so
     uint64_t resources          # how many the device made and has not taken back
@@ -240,13 +240,8 @@ cdef extern void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil
 cdef extern void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil
 # While stopped: an idle resource of n bytes is on its way back to the device.
 cdef extern void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil
-# After a block was taken: active may be a new peak.
-cdef extern void limits_note_peak(Limits *limits) noexcept nogil
 
-# What may go on without a look at the limits. Bytes that may become active before there is a new
-# peak: below 0 while the peak waits for its first, or a thread for memory: then every step is to be
-# seen. Bytes that may become cached: INT64_MAX for no bound. Up to which footprint growth is paid
-# for without looking for idle memory in other heaps.
-cdef extern int64_t limits_headroom(const Limits *limits) noexcept nogil
+# What may go on without a look at the limits. Bytes that may become cached: INT64_MAX for no bound.
+# Up to which footprint growth is paid for without looking for idle memory in other heaps.
 cdef extern int64_t limits_cache_room(const Limits *limits) noexcept nogil
 cdef extern uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil

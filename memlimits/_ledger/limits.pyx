@@ -363,16 +363,6 @@ cdef void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil:
         limits.highest = max(saturating_sub(limits.highest, n), limits.active)
 
 
-cdef void limits_note_peak(Limits *limits) noexcept nogil:
-    limits.peak = max(limits.peak, limits.active)
-
-
-cdef int64_t limits_headroom(const Limits *limits) noexcept nogil:
-    if limits.peak == 0 or limits.waiting:
-        return -1
-    return saturating_sub(limits.peak, limits.active)
-
-
 cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
     cdef uint64_t limit = most_kept(limits)
     if limits.waiting or limits.others_wait or is_owed(limits):

@@ -2,10 +2,10 @@
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport int64_t
 
 from memlimits._base.python cimport Destructor, exception_under_way, replace_dealloc
-from memlimits._base.sync cimport count_atomically, take_atomically
+from memlimits._base.sync cimport count_atomically, take_count
 
 
 @cython.final
@@ -46,7 +46,7 @@ cdef class Governing:
 
 
 cdef inline void end(Governing governing) noexcept:
-    cdef int64_t counted = take_atomically(&governing.counted, INT64_MAX)
+    cdef int64_t counted = take_count(&governing.counted)
     if counted:
         count_atomically(governing.count, -counted)
         if governing.closed != NULL:

@@ -14,7 +14,7 @@ from support.blocks import place, private, strict
 from support.kernel import bytes_wholly_mapped, wholly_mapped
 from support.process import run
 from support.threads import in_thread, run_threads
-from support.units import KIB, MIB, PAGE
+from support.units import KEPT, KIB, MIB, PAGE
 
 pytestmark = pytest.mark.inside
 
@@ -192,12 +192,13 @@ def test_the_peak_is_that_of_all_threads_together(threads):
     first = one(allocate_in, allocator, 10 * MIB)
     one(first.release)
     second = other(allocate_in, allocator, 10 * MIB)
-    assert allocator.get_peak_memory() == 10 * MIB
+    assert 0 <= allocator.get_peak_memory() - 10 * MIB <= KEPT
     third = one(allocate_in, allocator, MIB)
-    assert allocator.get_peak_memory() == 11 * MIB
+    assert 0 <= allocator.get_peak_memory() - 11 * MIB <= KEPT
+    peak = allocator.get_peak_memory()
     other(second.release)
     second = other(allocate_in, allocator, 10 * MIB - 4 * KIB)
-    assert allocator.get_peak_memory() == 11 * MIB
+    assert allocator.get_peak_memory() == peak
     allocator.reset_peak_memory()
     one(third.release)
     assert allocator.get_peak_memory() == 0
@@ -254,7 +255,7 @@ SMALL, PAGES, ALL = (0, 8), (8, 14), (0, 14)
 
 @pytest.mark.parametrize("held", [16, 500])
 @pytest.mark.parametrize("sizes", [SMALL, PAGES, ALL])
-def test_nothing_is_spoiled_and_the_peak_is_exact(storm, sizes, held):
+def test_nothing_is_spoiled_and_the_peak_is_close(storm, sizes, held):
     before = memlimits.get_active_memory()
     memlimits.reset_peak_memory()
     seen = storm(3, 60_000 if sizes != PAGES else 6_000, held, *sizes, 2**62)
@@ -262,7 +263,7 @@ def test_nothing_is_spoiled_and_the_peak_is_exact(storm, sizes, held):
     # The oracle looks a little before and after: the peak lies between, but for what few blocks
     # have more than was asked for.
     peak = memlimits.get_peak_memory() - before
-    assert seen["highest_low"] <= peak <= seen["highest_high"] + seen["longer"]
+    assert seen["highest_low"] <= peak <= seen["highest_high"] + seen["longer"] + 2 * KEPT
     assert memlimits.get_active_memory() == before
 
 

@@ -12,3 +12,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 def in_pages(n):
     """The bytes of the whole pages that n bytes take."""
     return int(-(-n // PAGE) * PAGE)
+
+
+# The peak may be so much above the truth for each thread that took blocks, but for the first.
+KEPT = 64 * KIB
