@@ -88,11 +88,14 @@ class Stats:
         How many resources there are.
     slabs : int
         How many of them are cut into small blocks.
+    heaps : int
+        How many threads have idle memory of their own: those that took a block and have not ended.
     hits, misses : int
         Allocations served from what was idle, and by a new resource. (Where `realloc` resizes a
         block it is neither.)
     steals : int
-        How often a thread had what it needed from another thread's idle blocks.
+        How often a thread had what it needed from another thread's idle blocks, or from what one
+        left that has ended.
     evictions, evicted : int
         How many idle resources were returned to the system, for whatever reason, and their bytes.
     overruns : int
@@ -159,6 +162,7 @@ class Stats:
     largest_idle: int
     resources: int
     slabs: int
+    heaps: int
     hits: int
     misses: int
     steals: int

@@ -117,6 +117,7 @@ cdef dict statistics(const Snapshot *snapshot):
     all["purgeable"] = snapshot.purgeable
     all["largest_idle"] = snapshot.survey.largest_idle
     all["slabs"] = snapshot.survey.slabs
+    all["heaps"] = snapshot.heaps
     all["steals"] = limits.steals
     all["evictions"] = limits.evictions
     all["evicted"] = limits.evicted

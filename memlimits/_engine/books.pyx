@@ -59,7 +59,7 @@ cdef void check_claims(const Heaps *heaps, const Limits *limits) noexcept nogil:
     cdef int64_t headroom = 0, takers = 0
     while heap != NULL:
         headroom += heap.cache.headroom
-        takers += not heap.orphaned and heap != &heaps.shared
+        takers += heap != &heaps.shared
         heap = heap.next
     same(heaps.claims.sum, limits.active + headroom, b"what is active and all headroom are claimed")
     same(heaps.claims.takers, takers, b"heaps that threads take from are counted")

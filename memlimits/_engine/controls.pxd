@@ -12,6 +12,7 @@ from memlimits._ledger.queue cimport Refusal
 cdef struct Snapshot:
     Limits limits
     Survey survey
+    uint64_t heaps
     uint64_t purgeable
     uint64_t idle_timeout
 

@@ -12,7 +12,7 @@ from memlimits._engine.core cimport (
 )
 from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.checks cimport CHECKING
-from memlimits._heap.heap cimport heaps_peak
+from memlimits._heap.heap cimport heaps_peak, heaps_takers
 from memlimits._heap.heaps cimport (
     Totals, heaps_lock_all_to_read, heaps_read_totals, heaps_resume, heaps_set_highest,
     heaps_survey, heaps_total,
@@ -176,6 +176,7 @@ cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noe
         books_check(
             &core.heaps, &snapshot.limits, &core.accounts, &core.pages, core.resources)
     snapshot.limits.hits += totals.hits
+    snapshot.heaps = heaps_takers(&core.heaps)
     snapshot.purgeable = totals.purgeable
     snapshot.idle_timeout = core.idle_timeout
     if reset_peak:

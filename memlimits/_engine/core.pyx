@@ -9,11 +9,11 @@ from memlimits._base.sync cimport (
 from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_discard
 from memlimits._device.shared cimport mlim_shared_wake
 from memlimits._engine.books cimport books_check
-from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_remove, cache_serve
+from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_serve
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
-    heap_begins, heap_close_all, heap_mine, heap_of, heap_open_all, heap_put_apart, heap_put_back,
-    heaps_highest,
+    heap_begins, heap_close_all, heap_detach, heap_mine, heap_of, heap_open_all, heap_put_apart,
+    heap_put_back, heaps_highest,
 )
 from memlimits._heap.heaps cimport (
     Totals, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
@@ -22,7 +22,7 @@ from memlimits._heap.heaps cimport (
 )
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport pagemap_close, pagemap_init, pagemap_remove, pagemap_set
-from memlimits._heap.resource cimport DETACHED, OUTSIDE, PART, resource_destroy, resource_lends
+from memlimits._heap.resource cimport OUTSIDE, PART, resource_destroy, resource_lends
 from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
@@ -215,8 +215,7 @@ cdef void core_set_aside(Core *core, Resource *resource, Resource **first) noexc
     if resource.looked_at:
         limits_forget(&core.limits, resource.bytes)
         resource.looked_at = False
-    cache_remove(&heap_of(resource).cache, resource)
-    resource.use = DETACHED
+    heap_detach(&core.heaps, resource)
     resource.next = first[0]
     first[0] = resource
 

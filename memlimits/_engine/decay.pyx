@@ -8,7 +8,6 @@ from memlimits._engine.core cimport (
     core_detach, core_note, core_resume, core_return, core_set_aside, core_settle, core_stop,
 )
 from memlimits._heap.cache cimport cache_put_back
-from memlimits._heap.heap cimport heap_of
 from memlimits._heap.heaps cimport heaps_next_idle, heaps_rewind, heaps_set_timed
 from memlimits._heap.resource cimport OUTSIDE, Resource
 from memlimits._ledger.limits cimport (
@@ -48,7 +47,7 @@ cdef void put_back(Core *core, Resource *due) noexcept nogil:
     cdef Resource *next
     while due != NULL:
         next = due.next
-        cache_put_back(&heap_of(due).cache, due)
+        cache_put_back(&core.heaps.shared.cache, due)
         due = next
 
 

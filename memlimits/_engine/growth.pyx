@@ -29,14 +29,14 @@ from memlimits._heap.cache cimport (
     cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
-    DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_begins, heap_find, heap_mine, heap_of,
-    heap_serve_fresh, heaps_highest, heaps_left, heaps_takers,
+    DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_begins, heap_detach, heap_find, heap_mine,
+    heap_of, heap_serve_fresh, heaps_highest, heaps_left, heaps_takers,
 )
-from memlimits._heap.heaps cimport heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal
+from memlimits._heap.heaps cimport (
+    heaps_growth, heaps_have_left, heaps_keep_least, heaps_lock_all, heaps_steal, heaps_take_left,
+)
 from memlimits._heap.pagemap cimport pagemap_add
-from memlimits._heap.resource cimport (
-    DETACHED, Resource, resource_adopt, resource_destroy, resource_new,
-)
+from memlimits._heap.resource cimport Resource, resource_adopt, resource_destroy, resource_new
 from memlimits._ledger.limits cimport (
     DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
     limits_cancel, limits_confirm, limits_easy_growth, limits_keep_back, limits_longest,
@@ -117,6 +117,22 @@ cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
         found = cache_find_purgeable(&heap.cache, n)
         heap = heap.next
     return found
+
+
+cdef bint take_left(Core *core, uint64_t n, Block *block) noexcept nogil:
+    """What a thread left that ended."""
+    cdef Heap *mine
+    cdef Outcome outcome = EMPTY
+    if not heaps_have_left(&core.heaps):
+        return False
+    mine = heap_mine(&core.heaps)
+    pthread_mutex_lock(&core.heaps.lock)
+    if core.queue == NULL:
+        outcome = heaps_take_left(mine, n, block)
+    core.limits.hits += outcome == DONE
+    core.limits.steals += outcome != EMPTY
+    pthread_mutex_unlock(&core.heaps.lock)
+    return outcome == DONE
 
 
 cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
@@ -222,8 +238,7 @@ cdef Blocker reserve(
                 continue
             keep = short_by == 0 and plan.reading.over == 0
             if keep:
-                cache_remove(&heap_of(kept).cache, kept)
-                kept.use = DETACHED
+                heap_detach(&core.heaps, kept)
                 kept.purgeable = False
                 kept.lingers = core.purgeable_lingers
                 limits_set_aside(limits, kept.bytes)
@@ -348,6 +363,8 @@ cdef Blocker grow(
     cdef mlim_status status
     cdef Blocker blocker = NOTHING
     cdef uint64_t longest
+    if take_left(core, n, block):
+        return NOTHING
     plan_init(&plan)
     if not reserve_easily(core, n, growth, &longest):
         if longest and heap_alloc_longer(&core.heaps, n, longest, block) == DONE:

@@ -33,6 +33,7 @@ cdef struct Cache:
     Bins purgeable_bins             # those whose pages the system may take
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
+    Resource *held                  # every resource whose home it is
     uint32_t carved[SIZE_CLASSES]   # how many slabs there are
     uint64_t parts                  # bytes idle behind what callers hold a part of
     uint64_t purgeable              # bytes of those that the system may take
@@ -160,6 +161,11 @@ cdef inline void cache_free_whole(Cache *cache, Resource *resource) noexcept nog
 cdef inline int64_t cache_rise(const Resource *resource) noexcept nogil:
     return 0 if resource.block_size and resource.live > 1 else resource.bytes
 cdef extern void cache_free(Cache *cache, Resource *resource, void *start) noexcept nogil
+
+# All that lies in one lies in the other from now on, the newest of what is idle there. Both locks.
+cdef extern void cache_merge(Cache *into, Cache *other) noexcept nogil
+# A slab that callers hold a block of goes over. Both locks.
+cdef extern void cache_move_slab(Cache *into, Cache *other, Resource *slab) noexcept nogil
 
 # Makes retained slabs plain idle resources, for any class or length.
 cdef extern void cache_retire(Cache *cache) noexcept nogil

@@ -1,4 +1,4 @@
-from memlimits._base.sync cimport CLOCK_COARSE, time_of
+from memlimits._base.sync cimport CLOCK_COARSE, store_release, time_of
 from memlimits._heap.bins cimport bin_of, bins_add, bins_find, bins_largest, bins_step
 from memlimits._heap.resource cimport (
     IDLE, PART, TAKEN, link, slab_bound, slab_carve, slab_free, slab_is_full,
@@ -114,14 +114,33 @@ cdef void count_joined(Cache *cache, int64_t n) noexcept nogil:
     cache.cached += n
 
 
+cdef void join(Cache *cache, Resource *resource) noexcept nogil:
+    store_release(&resource.home, cache)
+    resource.held_before = NULL
+    resource.held_after = cache.held
+    if cache.held != NULL:
+        cache.held.held_before = resource
+    cache.held = resource
+
+
+cdef void leave(Cache *cache, Resource *resource) noexcept nogil:
+    if resource.held_before != NULL:
+        resource.held_before.held_after = resource.held_after
+    else:
+        cache.held = resource.held_after
+    if resource.held_after != NULL:
+        resource.held_after.held_before = resource.held_before
+
+
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil:
-    resource.home = cache
+    join(cache, resource)
     count_joined(cache, resource.bytes)
     add_idle(cache, resource)
 
 
 cdef void cache_remove(Cache *cache, Resource *resource) noexcept nogil:
     remove_idle(cache, resource)
+    leave(cache, resource)
     count_joined(cache, -<int64_t> resource.bytes)
 
 
@@ -167,7 +186,7 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
 cdef void cache_serve_fresh(
     Cache *cache, Resource *resource, uint64_t n, Block *block
 ) noexcept nogil:
-    resource.home = cache
+    join(cache, resource)
     resource.use = TAKEN
     count_joined(cache, resource.bytes)
     if n > LARGEST_SLAB_BLOCK:
@@ -266,6 +285,42 @@ cdef void cache_retire(Cache *cache) noexcept nogil:
         cache.retained[size_class] = NULL
 
 
+cdef void cache_move_slab(Cache *into, Cache *other, Resource *slab) noexcept nogil:
+    cdef uint64_t free = slab.bytes - <uint64_t> slab.live * slab.block_size
+    cdef uint32_t size_class = slab.size_class
+    leave(other, slab)
+    join(into, slab)
+    other.withheld -= free
+    into.withheld += free
+    other.carved[size_class] -= 1
+    into.carved[size_class] += 1
+    if not slab_is_full(slab):
+        unlink(&other.slabs[size_class], slab)
+        link(&into.slabs[size_class], slab)
+
+
+cdef void cache_merge(Cache *into, Cache *other) noexcept nogil:
+    cdef Resource *resource
+    cache_retire(other)
+    while other.oldest != NULL:
+        resource = other.oldest
+        cache_remove(other, resource)
+        cache_put_back(into, resource)
+    while other.held != NULL:
+        resource = other.held
+        if resource.block_size:
+            cache_move_slab(into, other, resource)
+            continue
+        if resource.taker != NULL:
+            resource.taker = into
+        leave(other, resource)
+        join(into, resource)
+    # What is idle behind parts.
+    into.parts += other.parts
+    into.withheld += other.headroom + other.withheld
+    other.parts = other.headroom = other.withheld = 0
+
+
 cdef void cache_set_timed(Cache *cache, bint timed, uint64_t now) noexcept nogil:
     # Those that have noted a time are all older.
     cdef Resource *resource = cache.newest if timed else NULL
@@ -279,7 +334,7 @@ cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil:
     if not resource.purgeable:
         cache_add(cache, resource)
         return
-    resource.home = cache
+    join(cache, resource)
     resource.use = IDLE
     count_joined(cache, resource.bytes)
     cache.purgeable += resource.bytes

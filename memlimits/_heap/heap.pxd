@@ -17,10 +17,10 @@ nothing moves: that is what "stopped" means.
 
 from libc.stdint cimport int64_t, uint64_t
 
-from memlimits._base.sync cimport add_atomically, load_count, pthread_mutex_t
-from memlimits._heap.cache cimport Cache, cache_find, cache_find_idle
+from memlimits._base.sync cimport add_atomically, load_acquire, load_count, pthread_mutex_t
+from memlimits._heap.cache cimport Cache, cache_find, cache_find_idle, cache_remove
 from memlimits._heap.lock cimport owned_lock
-from memlimits._heap.resource cimport Block, Resource
+from memlimits._heap.resource cimport DETACHED, Block, Resource
 
 cdef enum:
     LEAST_KEPT = 65536          # of most_kept, while there is a thread
@@ -35,12 +35,11 @@ cdef struct Heap:
     int64_t most_cached
     int times_given             # that it gave headroom back since most_kept was as it is
     uint64_t hits
-    uint64_t hits_before        # those before its thread came
+    bint began                  # the thread that memlimits was imported on
     Heaps *heaps                # NULL once they are closed
-    Heap *next                  # of the same allocator
+    Heap *next                  # of the same allocator; or of those that are nobody's
     Heap *next_mine             # of the same thread
     Resource *cursor            # for heaps_next_idle
-    bint orphaned               # its thread is gone; the next new one takes it over
 
 # What all heaps write, atomically, each under its own lock alone.
 cdef struct Claims:
@@ -58,7 +57,9 @@ cdef struct Heaps:
     Claims claims
     char _apart_too[64]
     pthread_mutex_t lock        # guards what all heaps share, and the list
-    Heap shared                 # for when no other can be had; the first of the list
+    # For when no other can be had; what a thread that ended had lies here. The first of the list.
+    Heap shared
+    Heap *spare                 # nobody's, and empty: never freed, as somebody may look at its lock
     uint64_t time               # counts the steps after which ages can be told apart
     uint64_t threads            # that had a heap at the same time, at most
     # For heap_malloc and heap_free.
@@ -86,12 +87,12 @@ cdef extern Heap *heap_mine(Heaps *heaps) noexcept nogil
 # For a thread's first step, if it is to take no blocks: it gets no heap, which all would look at.
 cdef extern void heap_do_without(Heaps *heaps) noexcept nogil
 cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
-    return <Heap *> resource.home
+    return <Heap *> load_acquire(<void **> &resource.home)
 
 # Whether its thread has hardly begun. Nobody has its errors then: who started it may wait until it
 # says that it runs.
 cdef inline bint heap_begins(const Heap *heap) noexcept nogil:
-    return heap != &heap.heaps.shared and heap.hits - heap.hits_before < FIRST_HITS
+    return heap != &heap.heaps.shared and heap.hits < FIRST_HITS and not heap.began
 
 # From now on this thread takes from another heap. Returns the one before.
 cdef extern Heap *heap_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil
@@ -123,6 +124,12 @@ cdef inline void heap_put_back(Resource *resource) noexcept nogil:
     if resource.taker != NULL:
         resource.home = resource.taker
         resource.taker = NULL
+
+# While stopped: an idle resource leaves the cache, for a device call. Its heap may end meanwhile.
+cdef inline void heap_detach(Heaps *heaps, Resource *resource) noexcept nogil:
+    cache_remove(<Cache *> resource.home, resource)
+    resource.home = &heaps.shared
+    resource.use = DETACHED
 
 # What serves n bytes. A block that is `apart`, to come back the slow way, is no piece of a slab of
 # a thread's heap: its owner's frees look at nothing else.
@@ -170,6 +177,10 @@ cdef inline int64_t heaps_highest(const Heaps *heaps) noexcept nogil:
 # Whether the C library asks malloc for memory when a thread's first heap is noted: malloc must not
 # need a heap then.
 cdef extern bint heap_noting_needs_malloc() noexcept nogil
+
+# Under Heaps.lock, with the locks of both: what a heap has is the shared one's from now on, and the
+# heap is off the list, and spare.
+cdef extern void heap_end(Heap *heap) noexcept nogil
 
 # What tells this thread from others, as an owner of locks.
 cdef extern const void *heap_self() noexcept nogil

@@ -1,6 +1,5 @@
 from libc.stdint cimport INT64_MAX, uint8_t
 from libc.stdlib cimport free
-from libc.string cimport memset
 
 from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport (
@@ -12,7 +11,7 @@ from memlimits._heap.bins cimport bins_find, bins_longest
 from memlimits._heap.cache cimport (
     LARGEST_SLAB_BLOCK, Cache, cache_add, cache_alloc, cache_alloc_whole, cache_capacity,
     cache_closest, cache_coarse, cache_find, cache_free, cache_free_whole, cache_give_more,
-    cache_rise, cache_serve, cache_serve_fresh, cache_serve_part, class_of,
+    cache_merge, cache_rise, cache_serve, cache_serve_fresh, cache_serve_part, class_of,
 )
 from memlimits._heap.lock cimport (
     owned_lock_enter, owned_lock_give, owned_lock_leave, owned_lock_set_owner, owned_lock_take,
@@ -65,96 +64,112 @@ cdef void prepare() noexcept nogil:
     """Once in a process."""
     global slow
     list_classes()
-    pthread_key_create(&leaving, orphan_heaps)
+    pthread_key_create(&leaving, end_heaps)
     slow = SlowPaths(
         alloc, enter_and_alloc, try_free, enter_and_try_free, free_inside, enter_and_free,
         give_back_and_leave)
 
 
 cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil:
-    memset(heap, 0, sizeof(Heap))
     heap.heaps = heaps
     heap.cache.page_size = page_size
     heap.cache.timed = heaps.shared.cache.timed
-    set_most_cached(heap, INT64_MAX)
+    # No room where there is a bound: its first steps ask for a share.
+    set_most_cached(heap, INT64_MAX if heaps.shared.most_cached_fast == INT64_MAX else 0)
 
 
 cdef void heap_open_all(Heaps *heaps, uint64_t page_size) noexcept nogil:
     pthread_once(&prepared, prepare)
     pthread_mutex_init(&heaps.lock, NULL)
+    set_most_cached(&heaps.shared, INT64_MAX)
     heap_init(&heaps.shared, heaps, page_size)
 
 
 cdef void heap_close_all(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = heaps.shared.next
-    cdef Heap *next
     pthread_mutex_lock(&owners)
     while heap != NULL:
-        next = heap.next
-        heap.heaps = NULL
-        if heap.orphaned:
-            free(heap)      # else its thread frees it
-        heap = next
+        heap.heaps = NULL       # its thread frees it
+        heap = heap.next
+    while heaps.spare != NULL:
+        heap = heaps.spare
+        heaps.spare = heap.next
+        free(heap)
     pthread_mutex_unlock(&owners)
     pthread_mutex_destroy(&heaps.lock)
 
 
-cdef void orphan_heaps(void *_unused) noexcept nogil:
-    """At a thread's end: its heaps wait for another thread."""
+cdef void heap_end(Heap *heap) noexcept nogil:
+    cdef Heaps *heaps = heap.heaps
+    cdef Heap *shared = &heaps.shared
+    cdef Heap *before = shared
+    while before.next != heap:
+        before = before.next
+    before.next = heap.next
+    heap.next = heaps.spare
+    heaps.spare = heap
+    heap.most_kept = 0
+    give_back(heap)
+    heaps.time += 1
+    shared.cache.time = heaps.time
+    cache_merge(&shared.cache, &heap.cache)
+    shared.hits += heap.hits
+    heap.hits = 0
+    if shared.most_cached != INT64_MAX:
+        set_most_cached(shared, shared.most_cached + heap.most_cached)
+    owned_lock_set_owner(&heap.lock, NULL)
+    add_atomically(&heaps.claims.takers, -1)
+
+
+cdef void end_heaps(void *_unused) noexcept nogil:
+    """At a thread's end: what its heaps have is for all from now on."""
     global mine
     cdef Heap *heap
     cdef Heap *next
+    cdef Heaps *heaps
+    cdef int within
     pthread_mutex_lock(&owners)
     heap = <Heap *> mine
     mine = NULL
     while heap != NULL:
         next = heap.next_mine
-        if heap.heaps == NULL:
+        heaps = heap.heaps
+        if heaps == NULL:
             free(heap)
         else:
+            pthread_mutex_lock(&heaps.lock)
+            within = owned_lock_enter(&heaps.shared.lock, &mine)
             owned_lock_take(&heap.lock)
-            heap.orphaned = True
-            heap.most_kept = heap.most_headroom = 0
-            give_back(heap)
-            add_atomically(&heap.heaps.claims.takers, -1)
-            owned_lock_set_owner(&heap.lock, NULL)
+            heap_end(heap)
             owned_lock_give(&heap.lock)
+            owned_lock_leave(&heaps.shared.lock, within)
+            pthread_mutex_unlock(&heaps.lock)
         heap = next
     pthread_mutex_unlock(&owners)
 
 
-cdef void own(Heap *heap) noexcept nogil:
-    """It is this thread's. Without an owner every step asks for the lock, as it must when lost."""
-    heap.most_kept = LEAST_KEPT
-    add_atomically(&heap.heaps.claims.takers, 1)
-    heap.hits_before = heap.hits
-    if not heap.heaps.lost:
-        owned_lock_set_owner(&heap.lock, &mine)
-
-
 cdef Heap *adopt(Heaps *heaps) noexcept nogil:
-    """Under `owners` and Heaps.lock: an orphaned heap, or a new one; NULL without memory."""
-    cdef Heap *heap = heaps.shared.next
-    while heap != NULL and not heap.orphaned:
-        heap = heap.next
+    """Under `owners` and Heaps.lock: a heap for this thread; NULL without memory.
+
+    Without an owner, as it must be when lost, every step asks for the lock.
+    """
+    cdef Heap *heap = heaps.spare
     if heap != NULL:
-        owned_lock_take(&heap.lock)
-        heap.orphaned = False
-        own(heap)
-        owned_lock_give(&heap.lock)
-        return heap
-    heap = <Heap *> own_calloc(1, sizeof(Heap))
-    if heap != NULL:
-        heap_init(heap, heaps, heaps.shared.cache.page_size)
-        own(heap)
-        if heaps.shared.next == NULL:
-            heap.hits_before -= FIRST_HITS      # the thread that memlimits was imported on
-        # No room where there is a bound: its first steps ask for a share.
-        if heaps.shared.most_cached != INT64_MAX:
-            set_most_cached(heap, 0)
-        heaps.threads += 1
-        heap.next = heaps.shared.next
-        heaps.shared.next = heap
+        heaps.spare = heap.next
+    else:
+        heap = <Heap *> own_calloc(1, sizeof(Heap))
+        if heap == NULL:
+            return NULL
+    owned_lock_take(&heap.lock)
+    heap_init(heap, heaps, heaps.shared.cache.page_size)
+    heap.most_kept = LEAST_KEPT
+    heap.began = heaps.threads == 0
+    if not heaps.lost:
+        owned_lock_set_owner(&heap.lock, &mine)
+    heap.next = heaps.shared.next
+    heaps.shared.next = heap
+    heaps.threads = max(heaps.threads, <uint64_t> (add_atomically(&heaps.claims.takers, 1) + 1))
+    owned_lock_give(&heap.lock)
     return heap
 
 
@@ -288,9 +303,36 @@ cdef Outcome heap_take_part(
     return outcome
 
 
-cdef Outcome heap_extend(Resource *resource, uint64_t given) noexcept nogil:
+cdef bint is_heap(Heaps *heaps, const void *home) noexcept nogil:
+    cdef const Heap *heap = &heaps.shared
+    pthread_mutex_lock(&heaps.lock)
+    while heap != NULL and heap != home:
+        heap = heap.next
+    pthread_mutex_unlock(&heaps.lock)
+    return heap != NULL
+
+
+cdef Heap *enter_home(Resource *resource, const void *start, int *within) noexcept nogil:
+    """The heap that a resource lies in, once its lock was entered: another may be, until then.
+
+    If the block was freed before, there may be no such resource any more.
+    """
     cdef Heap *heap = heap_of(resource)
-    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cdef Heap *home
+    while True:
+        within[0] = owned_lock_enter(&heap.lock, &mine)
+        home = heap_of(resource)
+        if heap == home:
+            return heap
+        owned_lock_leave(&heap.lock, within[0])
+        if not is_heap(heap.heaps, home):
+            misuse_abort(NULL, b"free", start)
+        heap = home
+
+
+cdef Outcome heap_extend(Resource *resource, uint64_t given) noexcept nogil:
+    cdef int within
+    cdef Heap *heap = enter_home(resource, resource.base, &within)
     cdef Outcome outcome = EMPTY
     # One that is put apart has another home meanwhile.
     if resource.taker == NULL and given <= resource.bytes:
@@ -332,12 +374,14 @@ cdef Outcome try_free(Heap *heap, Resource *resource, void *start, int within) n
 
 cdef Outcome enter_and_try_free(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
+    cdef int within
     # To others the descriptor's other lines would have to be fetched.
     if heap == &heap.heaps.shared and (
         load_acquire(&resource.charge) != NULL or resource.taker != NULL
     ):
         return BOUND
-    return try_free(heap, resource, start, owned_lock_enter(&heap.lock, &mine))
+    heap = enter_home(resource, start, &within)
+    return try_free(heap, resource, start, within)
 
 
 cdef void enter_and_free(void *start, Resource *resource) noexcept nogil:

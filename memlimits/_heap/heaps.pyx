@@ -7,13 +7,13 @@ from memlimits._base.sync cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    SIZE_CLASSES, cache_growth, cache_idle, cache_largest_idle, cache_next_slab, cache_remove,
-    cache_retire, cache_serve, cache_set_timed,
+    SIZE_CLASSES, cache_find, cache_growth, cache_idle, cache_largest_idle, cache_move_slab,
+    cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed,
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
-    BOUND, DONE, EMPTY, LEAST_KEPT, heap_begins, heap_claim, heap_find, heap_gain, heap_self,
-    heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
+    BOUND, DONE, EMPTY, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_find, heap_gain,
+    heap_self, heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
 )
 from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -75,7 +75,7 @@ cdef void heaps_unlock_all(Heaps *heaps) noexcept nogil:
 
 cdef inline bint in_use(const Heap *heap) noexcept nogil:
     """Whether a thread takes from it: not the shared one, unless memory for heaps ran out."""
-    return not heap.orphaned and heap != &heap.heaps.shared
+    return heap != &heap.heaps.shared
 
 
 cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
@@ -161,6 +161,41 @@ cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil
     return growth
 
 
+cdef void move_whole(Heap *other, Resource *found) noexcept nogil:
+    """With its lock: an idle resource leaves for another heap, and the bound with it."""
+    cache_remove(&other.cache, found)
+    if other.most_cached != INT64_MAX:
+        set_most_cached(other, other.most_cached - <int64_t> found.bytes)
+
+
+cdef Outcome heaps_take_left(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *shared = &heap.heaps.shared
+    cdef Resource *found = NULL
+    cdef int within_shared, within
+    cdef bint claimed = False
+    if heap == shared:
+        return EMPTY
+    within_shared = owned_lock_enter(&shared.lock, heap_self())
+    cache_retire(&shared.cache)
+    found = cache_find(&shared.cache, n)
+    # What is charged, or to be wired, is to come back the slow way.
+    while found != NULL and found.block_size and (found.charge != NULL or found.pinned):
+        found = found.next
+    if found != NULL and found.block_size:
+        within = owned_lock_enter(&heap.lock, heap_self())
+        claimed = heap_claim(heap, found.block_size)
+        if claimed:
+            cache_move_slab(&heap.cache, &shared.cache, found)
+            cache_serve(&heap.cache, found, n, block)
+        owned_lock_leave(&heap.lock, within)
+    elif found != NULL:
+        move_whole(shared, found)
+    owned_lock_leave(&shared.lock, within_shared)
+    if found == NULL or found.block_size:
+        return DONE if claimed else EMPTY
+    return heap_gain(heap, found, n, block)
+
+
 cdef Outcome heaps_steal(
     Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block
 ) noexcept nogil:
@@ -180,11 +215,8 @@ cdef Outcome heaps_steal(
         if found == NULL and longest:
             found = bins_find(&other.cache.bins, n, longest)
         if found != NULL and found.block_size == 0:
-            # It moves here, and the bound with it.
             outcome = BOUND
-            cache_remove(&other.cache, found)
-            if other.most_cached != INT64_MAX:
-                set_most_cached(other, other.most_cached - <int64_t> found.bytes)
+            move_whole(other, found)
         elif found != NULL and heap_claim(other, found.block_size):
             # Its slab stays, for the sake of the blocks that its thread has of it.
             outcome = DONE
@@ -238,17 +270,16 @@ cdef void heaps_before_fork() noexcept nogil:
 
 
 cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
-    cdef Heap *heap = &heaps.shared
+    cdef Heap *heap = heaps.shared.next
+    cdef Heap *next
     if child:
         pthread_mutex_init(&heaps.lock, NULL)
         while heap != NULL:
-            if heap.lock.owner != heap_self():
-                if in_use(heap):
-                    heap.orphaned = True
-                    heap.most_kept = heap.most_headroom = 0
-                    heaps.claims.takers -= 1
-                owned_lock_set_owner(&heap.lock, NULL)
-            heap = heap.next
+            next = heap.next
+            if heap.lock.owner != heap_self() and not heaps.lost:
+                heap_end(heap)
+                owned_lock_give(&heap.lock)
+            heap = next
         heaps_unlock_all(heaps)
     else:
         heaps_resume(heaps)

@@ -26,7 +26,8 @@ cdef enum Wiring:
 
 cdef struct Resource:
     # A line of the processor's cache: what the fast path touches of a slab.
-    void *home              # the Cache that it, or what is free of it, lies in
+    # The Cache that it, or what is free of it, lies in. It may change when a thread ends.
+    void *home
     void *free_blocks       # handed back, linked through their first bytes
     Resource *previous      # idle: others of its bin; slab with a free block: others of its class;
     Resource *next          # detached: the next to destroy
@@ -64,12 +65,15 @@ cdef struct Resource:
     bint lingers            # was purgeable, and the system still counts its bytes as available
     Resource *above         # every resource the allocator holds
     Resource *below
+    Resource *held_before   # every resource of one home
+    Resource *held_after
     Resource *next_wiring   # one wiring operation's list
     # Whose account pays: of a whole resource its Account, for so many bytes; of a slab a list of
     # its blocks' Accounts and their takers, of which so many are not NULL.
     void *charge
     uint64_t charged
-    # Of a whole resource that was put apart, the home that it had: the slow way alone leads to it.
+    # Of a whole resource that was put apart, the home that it had, and is still listed in: the slow
+    # way alone leads to it.
     void *taker
     uint64_t shift          # of one that is put apart: its block starts so far behind `base`
     uint64_t cleared        # whole, of calloc or rezalloc: so many bytes were asked for

@@ -55,7 +55,9 @@ def test_it_cannot_be_changed_and_can_be_compared_copied_and_sent():
 def test_every_attribute_is_there_annotated_and_documented():
     stats = memlimits.stats()
     names = set(stats._asdict())
-    counts = "resources slabs hits misses steals evictions overruns wires wire_failures commits"
+    counts = (
+        "resources slabs heaps hits misses steals evictions overruns wires wire_failures commits"
+    )
     counts += " trims pressure_trims decays waiting waits"
     others = ("policy", "memory_count", "idle_timeout", "waited_seconds")
     refusals = {name for name in names if name.startswith("refusals")}

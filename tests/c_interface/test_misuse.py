@@ -271,7 +271,7 @@ for n in (100, 40_000, 3 * MIB):
     block = memlimits.allocate(n)
     other = memlimits.allocate(n)
     status, said = in_child(lambda: free_and_drop(block))
-    assert os.WTERMSIG(status) == signal.SIGABRT, said
+    assert os.WTERMSIG(status) == signal.SIGABRT, (n, status, said)
     assert said.startswith(f"memlimits: free({at(block.ptr)}): the block of "), said
 """)
 
@@ -331,6 +331,6 @@ for n in (100, 40_000, 3 * MIB):
     block = malloc(n)
     malloc(n)
     status, said = in_child(lambda: among_others(block))
-    assert os.WTERMSIG(status) == signal.SIGABRT, said
+    assert os.WTERMSIG(status) == signal.SIGABRT, (n, status, said)
     assert said.startswith(f"memlimits: free({at(block)}): "), said
 """)
