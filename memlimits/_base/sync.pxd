@@ -105,6 +105,19 @@ cdef extern from *:
         return __atomic_fetch_add(to, n, __ATOMIC_RELAXED);
     }
 
+    /* Up to `most` of it; returns how much. */
+    static inline int64_t take_atomically(int64_t *from, int64_t most)
+    {
+        int64_t taken, there = __atomic_load_n(from, __ATOMIC_RELAXED);
+        do {
+            taken = there < most ? there : most;
+            if (taken <= 0)
+                return 0;
+        } while (!__atomic_compare_exchange_n(from, &there, there - taken, 1, __ATOMIC_RELAXED,
+                                              __ATOMIC_RELAXED));
+        return taken;
+    }
+
     static inline void raise_atomically(int64_t *to, int64_t value)
     {
         int64_t was = __atomic_load_n(to, __ATOMIC_RELAXED);
@@ -137,6 +150,7 @@ cdef extern from *:
     """
     void *load_acquire(void **place) nogil
     int64_t add_atomically(int64_t *to, int64_t n) nogil
+    int64_t take_atomically(int64_t *from_, int64_t most) nogil
     void raise_atomically(int64_t *to, int64_t value) nogil
     void count_atomically(int64_t *count, int64_t more) nogil
     int64_t take_count(int64_t *count) nogil

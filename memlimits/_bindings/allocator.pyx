@@ -546,8 +546,8 @@ def get_cache_memory():
 def get_peak_memory():
     """Return the highest active memory, in bytes, since the start or `reset_peak_memory`.
 
-    Where several threads allocate it may be up to 64 KiB above that for each but one of them, and
-    is never below it. After ``mlx.core.get_peak_memory``.
+    Where several threads allocate it may be up to 2 % above that, or 64 KiB for each but one of
+    them, and is never below it. After ``mlx.core.get_peak_memory``.
     """
     return heaps_peak(&get_default().core.heaps)
 

@@ -4,7 +4,7 @@ from libc.string cimport memset
 from memlimits._base.sync cimport count_atomically, load_count
 from memlimits._heap.cache cimport SIZE_CLASSES, cache_block_size, cache_idle
 from memlimits._heap.checks cimport CHECKING, at_most, heaps_check_lists, holds, same
-from memlimits._heap.heap cimport Heap, heap_of
+from memlimits._heap.heap cimport GROUPS, Heap, heap_of
 from memlimits._heap.heaps cimport Totals, heaps_total
 from memlimits._heap.pagemap cimport pagemap_find
 from memlimits._heap.resource cimport (
@@ -57,6 +57,10 @@ cdef void check_claims(const Heaps *heaps, const Limits *limits) noexcept nogil:
     """No step of any heap makes a new peak unseen."""
     cdef const Heap *heap = &heaps.shared
     cdef int64_t headroom = 0, takers = 0
+    cdef int i
+    for i in range(GROUPS):
+        at_most(0, heaps.groups[i].headroom, b"a group's headroom is 0 or more")
+        headroom += heaps.groups[i].headroom
     while heap != NULL:
         headroom += heap.cache.headroom
         takers += heap != &heaps.shared

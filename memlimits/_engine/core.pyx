@@ -79,13 +79,14 @@ cdef void core_note_process(Core *core, const mlim_process *process) noexcept no
 cdef void core_close(Core *core) noexcept nogil:
     cdef Resource *resource
     residency_close(&core.residency)
+    # From now on no thread that ends looks at what is destroyed here.
+    heap_close_all(&core.heaps)
     while core.resources != NULL:
         resource = core.resources
         core.resources = resource.below
         resource_destroy(resource)
     pagemap_close(&core.pages)
     pthread_cond_destroy(&core.settled)
-    heap_close_all(&core.heaps)
 
 
 # ---- resources coming and going ----

@@ -9,8 +9,8 @@ from memlimits._device.mlim cimport (
 )
 from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
-    core_detach, core_give_back, core_hold, core_longest, core_resume, core_return, core_settle,
-    core_stop, core_take_out,
+    core_detach, core_give_back, core_hit_slow_path, core_hold, core_longest, core_resume,
+    core_return, core_settle, core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
 from memlimits._engine.members cimport members_step
@@ -29,8 +29,8 @@ from memlimits._heap.cache cimport (
     cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
-    DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_begins, heap_detach, heap_find, heap_mine,
-    heap_of, heap_serve_fresh, heaps_highest, heaps_left, heaps_takers,
+    BOUND, DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_begins, heap_detach, heap_find,
+    heap_mine, heap_of, heap_serve_fresh, heaps_highest, heaps_left, heaps_takers,
 )
 from memlimits._heap.heaps cimport (
     heaps_growth, heaps_have_left, heaps_keep_least, heaps_lock_all, heaps_steal, heaps_take_left,
@@ -132,7 +132,7 @@ cdef bint take_left(Core *core, uint64_t n, Block *block) noexcept nogil:
     core.limits.hits += outcome == DONE
     core.limits.steals += outcome != EMPTY
     pthread_mutex_unlock(&core.heaps.lock)
-    return outcome == DONE
+    return outcome == DONE or outcome == BOUND and core_hit_slow_path(core, n, block)
 
 
 cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:

@@ -144,7 +144,6 @@ cdef void check_bounds(const Heap *heap) noexcept nogil:
     at_most(heap.cache.cached, cache_idle(&heap.cache), b"a heap's cached bytes are idle")
     at_most(0, heap.cache.headroom, b"a heap's headroom is 0 or more")
     at_most(0, heap.most_kept, b"a heap keeps 0 bytes of headroom or more")
-    at_most(heap.most_headroom, heap.most_kept, b"a heap's headroom is bounded by what it keeps")
     same(heap.most_cached_fast, -1 if heap.cache.timed else heap.most_cached,
          b"most_cached_fast is most_cached, or -1 with a timeout")
 

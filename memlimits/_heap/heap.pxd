@@ -4,9 +4,10 @@ A thread takes blocks from its own heap and gives blocks to the heap that they c
 heap's lock alone, which nobody else wants then: no line of memory is shared with other threads.
 What keeps every limit, and the peak, right meanwhile is two bounds:
 
-- `headroom`: so much a heap may take before it claims more, of the one sum that all share: what is
-  active, and the headroom of all. The peak is the most that this sum was. A claim is for a part of
-  what is left up to the peak; at the peak, for just what is to be taken.
+- `headroom`: so much a heap may take before it claims more: from what its group has for it, else of
+  the one sum that all share, of what is active and all headroom. The peak is the most that this sum
+  was. A claim is for a part of what is left up to the peak; at the peak, for just what is to be
+  taken.
 - `most_cached`: giving a block that would bring `cached` above it could pass the cache limit, or is
   to be returned at once. The sum over all heaps is within the cache limit.
 
@@ -23,20 +24,23 @@ from memlimits._heap.lock cimport owned_lock
 from memlimits._heap.resource cimport DETACHED, Block, Resource
 
 cdef enum:
-    LEAST_KEPT = 65536          # of most_kept, while there is a thread
+    LEAST_KEPT = 32768          # of most_kept, while there is a thread
+    KEPT_PART = 128             # of the peak, is headroom of all heaps; likewise of all groups
+    GROUPS = 8                  # which the heaps belong to in turn
     FIRST_HITS = 256            # of a thread that begins
 
 cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
     owned_lock lock             # its thread's; guards the cache and the bounds
     int64_t most_cached_fast        # most_cached; or -1: what is to be cached needs another look
-    int64_t most_headroom       # above it some is given back: most_kept, or 0 until it claims
-    int64_t most_kept
+    int64_t most_headroom       # above it some is given back; 0 until it claims
+    int64_t most_kept           # which that may be, or what is fair; 0: nothing
     int64_t most_cached
     int times_given             # that it gave headroom back since most_kept was as it is
     uint64_t hits
     bint began                  # the thread that memlimits was imported on
     Heaps *heaps                # NULL once they are closed
+    Group *group
     Heap *next                  # of the same allocator; or of those that are nobody's
     Heap *next_mine             # of the same thread
     Resource *cursor            # for heaps_next_idle
@@ -48,14 +52,19 @@ cdef struct Claims:
     int64_t highest             # likewise, for Limits.highest
     int64_t takers              # heaps that threads take from
     int64_t unclaimable         # every step that takes is to be seen, while all are stopped
-    int64_t uneven              # some heap may keep more than LEAST_KEPT
+    int64_t uneven              # some heap may keep more than is fair
+
+cdef struct Group:
+    int64_t headroom            # that its heaps may have: atomic
+    char _apart[120]
 
 ctypedef void *(*SlowMalloc)(uint64_t n) noexcept nogil
 
 cdef struct Heaps:
     char _apart[64]
     Claims claims
-    char _apart_too[64]
+    char _apart_too[120]
+    Group groups[GROUPS]
     pthread_mutex_t lock        # guards what all heaps share, and the list
     # For when no other can be had; what a thread that ended had lies here. The first of the list.
     Heap shared

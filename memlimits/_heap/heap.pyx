@@ -6,6 +6,7 @@ from memlimits._base.sync cimport (
     add_atomically, load_acquire, load_count, pthread_key_create, pthread_key_t,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
     pthread_once, pthread_once_t, pthread_setspecific, raise_atomically, store_count,
+    take_atomically,
 )
 from memlimits._heap.bins cimport bins_find, bins_longest
 from memlimits._heap.cache cimport (
@@ -37,7 +38,7 @@ cdef extern from *:
     pthread_once_t prepared
 
 cdef enum:
-    TIMES_GIVEN_BACK = 1024     # after which a heap keeps twice as much
+    TIMES_GIVEN_BACK = 256      # after which a heap keeps twice as much
     FIRST_KEYS = 32     # whose values glibc keeps in the thread itself
     # Idle behind blocks that grow, in a heap: half of what is left for each. It serves nobody else.
     MOST_PARTS = 32 << 20
@@ -82,6 +83,7 @@ cdef void heap_open_all(Heaps *heaps, uint64_t page_size) noexcept nogil:
     pthread_once(&prepared, prepare)
     pthread_mutex_init(&heaps.lock, NULL)
     set_most_cached(&heaps.shared, INT64_MAX)
+    heaps.shared.group = &heaps.groups[0]
     heap_init(&heaps.shared, heaps, page_size)
 
 
@@ -154,6 +156,7 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
     Without an owner, as it must be when lost, every step asks for the lock.
     """
     cdef Heap *heap = heaps.spare
+    cdef uint64_t takers
     if heap != NULL:
         heaps.spare = heap.next
     else:
@@ -168,7 +171,12 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
         owned_lock_set_owner(&heap.lock, &mine)
     heap.next = heaps.shared.next
     heaps.shared.next = heap
-    heaps.threads = max(heaps.threads, <uint64_t> (add_atomically(&heaps.claims.takers, 1) + 1))
+    takers = add_atomically(&heaps.claims.takers, 1) + 1
+    heaps.threads = max(heaps.threads, takers)
+    heap.group = &heaps.groups[takers % GROUPS]
+    if takers & (takers - 1) == 0:
+        # What is fair is half of what it was.
+        store_count(&heaps.claims.uneven, True)
     owned_lock_give(&heap.lock)
     return heap
 
@@ -529,43 +537,83 @@ cdef void heap_free(void *start, Resource *resource) noexcept nogil:
 
 # ---- headroom ----
 
+cdef int64_t fair_part(const Heaps *heaps) noexcept nogil:
+    return max(
+        heaps_peak(heaps) // (KEPT_PART * max(heaps_takers(heaps), <int64_t> 1)),
+        <int64_t> LEAST_KEPT)
+
+
+cdef int64_t may_keep(const Heap *heap) noexcept nogil:
+    return max(heap.most_kept, fair_part(heap.heaps)) if heap.most_kept else 0
+
+
+cdef int64_t group_may_keep(const Heaps *heaps) noexcept nogil:
+    return fair_part(heaps) * max(heaps_takers(heaps) // GROUPS, <int64_t> 1)
+
+
+cdef void give_to_group(Heap *heap, int64_t n) noexcept nogil:
+    """Where that has too much then, half of what it may keep stays."""
+    cdef int64_t most = group_may_keep(heap.heaps)
+    cdef int64_t has = add_atomically(&heap.group.headroom, n) + n
+    if has > most:
+        n = take_atomically(&heap.group.headroom, has - most // 2)
+        add_atomically(&heap.heaps.claims.sum, -n)
+
+
 cdef void give_back(Heap *heap) noexcept nogil:
     """Down to half of what it may keep. Where that is too little time and again, it keeps more."""
+    cdef bint makes_none = heaps_peak(heap.heaps) == 0
     cdef int64_t more
-    if heaps_peak(heap.heaps):
-        heap.most_headroom = heap.most_kept
+    heap.most_headroom = 0 if makes_none else may_keep(heap)
     more = heap.cache.headroom - heap.most_headroom // 2
     if more <= 0:
         return
     heap.cache.headroom -= more
     heap.cache.withheld += more
-    add_atomically(&heap.heaps.claims.sum, -more)
+    if makes_none or heap.most_kept == 0:
+        add_atomically(&heap.heaps.claims.sum, -more)
+        return
+    give_to_group(heap, more)
     heap.times_given += 1
-    if heap.times_given >= TIMES_GIVEN_BACK and heap.most_kept:
+    if heap.times_given >= TIMES_GIVEN_BACK:
         heap.times_given = 0
-        heap.most_kept = min(2 * heap.most_kept, INT64_MAX // 4)
+        heap.most_kept = min(2 * may_keep(heap), INT64_MAX // 4)
         store_count(&heap.heaps.claims.uneven, True)
 
 
-cdef bint heap_claim(Heap *heap, int64_t n) noexcept nogil:
-    cdef Claims *claims = &heap.heaps.claims
-    cdef int64_t more = n - heap.cache.headroom
-    cdef int64_t left
-    if more <= 0:
-        return True
-    if load_count(&claims.unclaimable):
+cdef bint claim_from_all(Heap *heap, int64_t missing) noexcept nogil:
+    """For its group; and as much as is missing for the heap itself."""
+    cdef Heaps *heaps = heap.heaps
+    cdef Claims *claims = &heaps.claims
+    cdef int64_t left = load_count(&claims.peak) - load_count(&claims.sum)
+    cdef int64_t more = missing
+    if left < missing and load_count(&claims.uneven):
         return False
-    left = load_count(&claims.peak) - load_count(&claims.sum)
-    if left < more and load_count(&claims.uneven):
-        return False
-    if left > more and heap.most_kept:
-        more = max(more, min(left // (2 * heaps_takers(heap.heaps)), heap.most_kept // 2))
-    heap.most_headroom = heap.most_kept
-    heap.cache.headroom += more
-    heap.cache.withheld -= more
+    if left > missing and heap.most_kept:
+        more = max(more, min(left // (2 * GROUPS), group_may_keep(heaps) // 2))
+    if more > missing:
+        add_atomically(&heap.group.headroom, more - missing)
     more += add_atomically(&claims.sum, more)
     raise_atomically(&claims.peak, more)
     raise_atomically(&claims.highest, more)
+    return True
+
+
+cdef bint heap_claim(Heap *heap, int64_t n) noexcept nogil:
+    cdef int64_t more = n - heap.cache.headroom
+    cdef int64_t got
+    if more <= 0:
+        return True
+    if load_count(&heap.heaps.claims.unclaimable):
+        return False
+    heap.most_headroom = may_keep(heap)
+    got = take_atomically(&heap.group.headroom, more + heap.most_headroom // 2)
+    if got < more and not claim_from_all(heap, more - got):
+        add_atomically(&heap.group.headroom, got)
+        return False
+    got = max(got, more)
+    heap.cache.headroom += got
+    heap.cache.withheld -= got
     return True
 
 

@@ -36,7 +36,7 @@ cdef extern void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil
 cdef extern void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil
 # Under Heaps.lock: totals at one instant, and nothing else changes.
 cdef extern void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil
-# While stopped: no heap has headroom any more, so that the sum is what is active.
+# While stopped: no heap has headroom any more, and no group, so that the sum is what is active.
 cdef extern void heaps_collect(Heaps *heaps) noexcept nogil
 # Likewise: that is `active`, which may be a new peak if a block was `taken`. And from now on a heap
 # keeps little headroom.
@@ -60,7 +60,7 @@ cdef extern Outcome heaps_steal(
     Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block) noexcept nogil
 
 # Whether there may be anything that threads left; and likewise what serves n bytes of that, with
-# the slab that it lies in.
+# the slab that it lies in. BOUND as above.
 cdef inline bint heaps_have_left(const Heaps *heaps) noexcept nogil:
     cdef const Cache *left = &heaps.shared.cache
     return load_count(&left.withheld) + load_count(&left.headroom) > 0

@@ -12,7 +12,7 @@ from memlimits._heap.cache cimport (
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
-    BOUND, DONE, EMPTY, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_find, heap_gain,
+    BOUND, DONE, EMPTY, GROUPS, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_find, heap_gain,
     heap_self, heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
 )
 from memlimits._heap.lock cimport (
@@ -108,6 +108,10 @@ cdef void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil:
 
 cdef void heaps_collect(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
+    cdef int i
+    for i in range(GROUPS):
+        heap_unclaim(heaps, heaps.groups[i].headroom)
+        heaps.groups[i].headroom = 0
     while heap != NULL:
         heap_unclaim(heaps, heap.cache.headroom)
         heap.cache.withheld += heap.cache.headroom
@@ -171,8 +175,8 @@ cdef void move_whole(Heap *other, Resource *found) noexcept nogil:
 cdef Outcome heaps_take_left(Heap *heap, uint64_t n, Block *block) noexcept nogil:
     cdef Heap *shared = &heap.heaps.shared
     cdef Resource *found = NULL
+    cdef Outcome outcome = EMPTY
     cdef int within_shared, within
-    cdef bint claimed = False
     if heap == shared:
         return EMPTY
     within_shared = owned_lock_enter(&shared.lock, heap_self())
@@ -183,16 +187,17 @@ cdef Outcome heaps_take_left(Heap *heap, uint64_t n, Block *block) noexcept nogi
         found = found.next
     if found != NULL and found.block_size:
         within = owned_lock_enter(&heap.lock, heap_self())
-        claimed = heap_claim(heap, found.block_size)
-        if claimed:
-            cache_move_slab(&heap.cache, &shared.cache, found)
+        cache_move_slab(&heap.cache, &shared.cache, found)
+        outcome = BOUND
+        if heap_claim(heap, found.block_size):
             cache_serve(&heap.cache, found, n, block)
+            outcome = DONE
         owned_lock_leave(&heap.lock, within)
     elif found != NULL:
         move_whole(shared, found)
     owned_lock_leave(&shared.lock, within_shared)
-    if found == NULL or found.block_size:
-        return DONE if claimed else EMPTY
+    if found == NULL or outcome != EMPTY:
+        return outcome
     return heap_gain(heap, found, n, block)
 
 

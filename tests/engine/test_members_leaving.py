@@ -8,6 +8,7 @@ import pytest
 
 from support.cgroup import needs_namespace
 from support.members import MIB, Member, facts, members
+from support.patience import until
 from support.places import let_everybody_in
 
 pytestmark = pytest.mark.host
@@ -70,7 +71,8 @@ def test_who_was_taken_for_ended_is_in_again(pool):
         assert facts()["members"] == []
         assert one.ask("take(20 * MIB)") == "pool"
         one.ask("take(4096)")
-        assert [m["active"] for m in facts()["members"]] == [50 * MIB + 4096]
+        # It is asked what it has by now, and may take a while to say.
+        until(lambda: [m["active"] for m in facts()["members"]] == [50 * MIB + 4096])
     finally:
         one.end()
 

@@ -157,3 +157,26 @@ def test_blocks_come_back_while_the_threads_that_took_them_end():
     memlimits.clear_cache()
     assert memory.counters()["cache"] == 0
     assert memory.counters()["footprint"] % PAGE == 0
+
+
+def test_an_allocator_ends_while_its_threads_do():
+    """Whoever joined them may go on before they are gone."""
+    for _ in range(150):
+        allocator = private()
+        sizes = [n * 64 * KIB for n in range(1, 12)]
+        done = threading.Semaphore(0)
+
+        def work(allocator=allocator, sizes=sizes, done=done):
+            for block in [allocate_in(allocator, n) for n in sizes]:
+                block.release()
+            del allocator
+            done.release()
+
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for _ in workers:
+            done.acquire()
+        del allocator, work
+    for worker in workers:
+        worker.join()

@@ -12,7 +12,7 @@ from support.blocks import private, strict
 from support.kernel import writable
 from support.ledger import Ledger, churn
 from support.threads import run_threads
-from support.units import KEPT, KIB, MIB
+from support.units import KIB, MIB, peak_bound
 
 pytestmark = pytest.mark.inside
 
@@ -183,7 +183,7 @@ def test_peak_with_several_threads_at_once():
         *(lambda seed=seed: churn(allocator, ledger, sizes, seed, 0.3) for seed in range(3))
     )
     # `asking` counts what was asked for; the block may turn out one eighth longer.
-    most = 1.125 * max(ledger.highs) + 2 * KEPT
+    most = peak_bound(1.125 * max(ledger.highs), threads=3)
     assert ledger.highest_low <= allocator.get_peak_memory() <= most
     allocator.reset_peak_memory()
     together = threading.Barrier(3)

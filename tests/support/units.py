@@ -16,3 +16,8 @@ def in_pages(n):
 
 # The peak may be so much above the truth for each thread that took blocks, but for the first.
 KEPT = 64 * KIB
+
+
+def peak_bound(truth, threads):
+    """What it may be then at most."""
+    return max(truth * 1.02, truth + (threads - 1) * KEPT)
