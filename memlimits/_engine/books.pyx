@@ -63,7 +63,7 @@ cdef void check_claims(const Heaps *heaps, const Limits *limits) noexcept nogil:
         headroom += heaps.groups[i].headroom
     while heap != NULL:
         headroom += heap.cache.headroom
-        takers += heap != &heaps.shared
+        takers += heap != &heaps.shared and not heap.ended
         heap = heap.next
     same(heaps.claims.sum, limits.active + headroom, b"what is active and all headroom are claimed")
     same(heaps.claims.takers, takers, b"heaps that threads take from are counted")

@@ -5,11 +5,11 @@ from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_buffer_create,
-    mlim_buffer_set_purgeable, mlim_status,
+    mlim_buffer_resize, mlim_buffer_set_purgeable, mlim_buffer_split, mlim_status,
 )
 from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
-    core_detach, core_give_back, core_hit_slow_path, core_hold, core_longest, core_resume,
+    core_detach, core_give_back, core_hit_fine, core_hold, core_longest, core_resume,
     core_return, core_settle, core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
@@ -29,11 +29,12 @@ from memlimits._heap.cache cimport (
     cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
-    BOUND, DONE, EMPTY, Heap, Outcome, heap_alloc_longer, heap_begins, heap_detach, heap_find,
-    heap_mine, heap_of, heap_serve_fresh, heaps_highest, heaps_left, heaps_takers,
+    DONE, EMPTY, Heap, Outcome, heap_absorb, heap_alloc_longer, heap_begins, heap_detach, heap_find,
+    heap_join, heap_mine, heap_of, heap_serve_fresh, heaps_any_ended, heaps_highest, heaps_left,
+    heaps_takers,
 )
 from memlimits._heap.heaps cimport (
-    heaps_growth, heaps_have_left, heaps_keep_least, heaps_lock_all, heaps_steal, heaps_take_left,
+    heaps_ahead, heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal,
 )
 from memlimits._heap.pagemap cimport pagemap_add
 from memlimits._heap.resource cimport Resource, resource_adopt, resource_destroy, resource_new
@@ -48,6 +49,7 @@ from memlimits._residency.plan cimport residency_update
 
 cdef enum:
     AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
+    LONGEST_AHEAD = 512 << 10   # of which more is mapped than is asked for
 
 cdef struct Plan:
     Reading reading         # for room_end, once the growth is mapped
@@ -119,20 +121,16 @@ cdef Resource *find_purgeable(Core *core, uint64_t n) noexcept nogil:
     return found
 
 
-cdef bint take_left(Core *core, uint64_t n, Block *block) noexcept nogil:
-    """What a thread left that ended."""
-    cdef Heap *mine
-    cdef Outcome outcome = EMPTY
-    if not heaps_have_left(&core.heaps):
-        return False
-    mine = heap_mine(&core.heaps)
-    pthread_mutex_lock(&core.heaps.lock)
-    if core.queue == NULL:
-        outcome = heaps_take_left(mine, n, block)
-    core.limits.hits += outcome == DONE
-    core.limits.steals += outcome != EMPTY
-    pthread_mutex_unlock(&core.heaps.lock)
-    return outcome == DONE or outcome == BOUND and core_hit_slow_path(core, n, block)
+cdef bint take_ended(Core *core, uint64_t n, Block *block) noexcept nogil:
+    """From what threads left that have ended, a heap at a time."""
+    cdef Heap *mine = heap_mine(&core.heaps)
+    while mine != &core.heaps.shared and heaps_any_ended(&core.heaps):
+        pthread_mutex_lock(&core.heaps.lock)
+        heap_absorb(mine)
+        pthread_mutex_unlock(&core.heaps.lock)
+        if core_hit_fine(core, n, block):
+            return True
+    return False
 
 
 cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
@@ -165,22 +163,39 @@ cdef uint64_t max_instead(const Core *core, uint64_t n) noexcept nogil:
     return limits_longest(&core.limits, n, heaps_takers(&core.heaps))
 
 
+cdef uint64_t ahead(const Core *core, Heap *heap, uint64_t growth) noexcept nogil:
+    """Under the lock: how many bytes to map with easy growth, in pieces as long as that."""
+    cdef uint64_t more
+    if (
+        growth > LONGEST_AHEAD or not core.resizes or core.limits.wired_limit
+        or core.pool.mine != NULL or core.limits.leans
+    ):
+        return 0
+    more = heaps_ahead(heap) // growth * growth
+    # With room for as much again, or it would soon be in the way.
+    return more if is_easy(core, growth + 2 * more) and growth + more <= core.limits.credit else 0
+
+
 cdef bint reserve_easily(
-    Core *core, uint64_t n, uint64_t growth, uint64_t *longest
+    Core *core, uint64_t n, uint64_t growth, uint64_t *more, uint64_t *longest
 ) noexcept nogil:
-    """Growth for which other heaps need not stop; they keep what they have.
+    """Growth for which other heaps need not stop, and `more` ahead; they keep what they have.
 
     Else `longest`: what may serve instead and makes no peak, 0 for nothing.
     """
     cdef bint easy
     cdef uint64_t want
+    cdef Heap *mine = heap_mine(&core.heaps)
+    more[0] = 0
     pthread_mutex_lock(&core.heaps.lock)
     want = share_draw(&core.limits, &core.pool, growth, 0, False)
     core.limits.highest = heaps_highest(&core.heaps)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
     if easy and share_take_units(&core.limits, &core.pool, want):
-        limits_reserve(&core.limits, growth, 0)
+        if n:
+            more[0] = ahead(core, mine, growth)
+        limits_reserve(&core.limits, growth + more[0], 0)
     else:
         easy = False
         longest[0] = min(max_instead(core, n), heaps_left(&core.heaps))
@@ -271,12 +286,12 @@ cdef Blocker growth_reserve(
     cdef Plan plan
     cdef Waiter waiter
     cdef Blocker blocker
-    cdef uint64_t waited, _longest
+    cdef uint64_t waited, _more, _longest
     overrun[0] = False
     memset(reading, 0, sizeof(Reading))
     decay_step(core, AGED_A_STEP)
     members_step(core, growth[0])
-    if reserve_easily(core, 0, growth[0], &_longest):
+    if reserve_easily(core, 0, growth[0], &_more, &_longest):
         return NOTHING
     growth[0] = least
     # What is held already stays where it is meanwhile.
@@ -353,6 +368,61 @@ cdef void use_kept(Core *core, uint64_t n, Resource *kept, Block *block) noexcep
     serve_fresh(core, kept, n, block)
 
 
+cdef uint64_t cut(Core *core, Resource *resource, uint64_t growth) noexcept nogil:
+    """Into resources of `growth` bytes, linked through `next`. Returns the bytes of the others.
+
+    What cannot be cut off goes back.
+    """
+    cdef Resource *rest
+    cdef mlim_buffer *buffer
+    cdef mlim_status status
+    cdef uint64_t made = 0
+    while resource.bytes > growth:
+        rest = resource_new()
+        status = MLIM_NO_MEMORY
+        own_begin()
+        if rest != NULL:
+            status = mlim_buffer_split(resource.buffer, growth, &buffer, NULL)
+        own_end()
+        if status != MLIM_OK:
+            resource_destroy(rest)
+            mlim_buffer_resize(core.device, resource.buffer, growth, NULL)
+            resource.bytes = growth
+            break
+        resource_adopt(rest, buffer, resource.bytes - growth)
+        resource.bytes = growth
+        resource.next = rest
+        made += growth
+        resource = rest
+    return made
+
+
+cdef Resource *hold_ahead(Core *core, Resource *resource, uint64_t growth) noexcept nogil:
+    """Under the lock: what was made ahead becomes idle here. Returns what cannot."""
+    cdef Resource *next
+    cdef Resource *failed = NULL
+    while resource != NULL:
+        next = resource.next
+        if pagemap_add(&core.pages, resource, cache_mapped(core.page_size, growth), NULL) == 0:
+            limits_confirm(&core.limits, growth, False)
+            core_hold(core, resource)
+            heap_join(core.stopper, resource)
+        else:
+            limits_cancel(&core.limits, growth)
+            resource.next = failed
+            failed = resource
+        resource = next
+    return failed
+
+
+cdef void destroy_all(Resource *resource) noexcept nogil:
+    cdef Resource *next
+    while resource != NULL:
+        next = resource.next
+        resource_destroy(resource)
+        resource = next
+
+
 cdef Blocker grow(
     Core *core, uint64_t n, uint64_t growth, Waiter *waiter, Block *block
 ) noexcept nogil:
@@ -362,11 +432,12 @@ cdef Blocker grow(
     cdef mlim_buffer *buffer = NULL
     cdef mlim_status status
     cdef Blocker blocker = NOTHING
-    cdef uint64_t longest
-    if take_left(core, n, block):
+    cdef uint64_t longest, more, made = 0
+    cdef Resource *failed = NULL
+    if take_ended(core, n, block):
         return NOTHING
     plan_init(&plan)
-    if not reserve_easily(core, n, growth, &longest):
+    if not reserve_easily(core, n, growth, &more, &longest):
         if longest and heap_alloc_longer(&core.heaps, n, longest, block) == DONE:
             return NOTHING
         if steal(core, n, longest, block):
@@ -383,12 +454,20 @@ cdef Blocker grow(
     if plan.detached != NULL:
         core_give_back(core, plan.detached, growth)
     resource = resource_new()
-    status = MLIM_NO_MEMORY if resource == NULL else make(core, growth, &buffer)
+    status = MLIM_NO_MEMORY
+    if resource != NULL and more:
+        status = make_once(core, growth + more, &buffer)
+    if status == MLIM_OK:
+        resource_adopt(resource, buffer, growth + more)
+        made = cut(core, resource, growth)
+    elif resource != NULL:
+        status = make(core, growth, &buffer)
+        if status == MLIM_OK:
+            resource_adopt(resource, buffer, growth)
     # What is mapped, other processes see.
     room_end(core, &plan.reading)
-    if status == MLIM_OK:
-        resource_adopt(resource, buffer, growth)
     lock_for_mine(core)
+    limits_cancel(&core.limits, more - made)
     if status == MLIM_OK and pagemap_add(
         &core.pages, resource, cache_mapped(core.page_size, growth), NULL
     ) != 0:
@@ -396,13 +475,15 @@ cdef Blocker grow(
     if status == MLIM_OK:
         limits_confirm(&core.limits, growth, plan.overrun)
         core.limits.misses += 1
+        failed = hold_ahead(core, resource.next, growth)
         core_hold(core, resource)
         serve_fresh(core, resource, n, block)
+        destroy_all(failed)
         return NOTHING
-    limits_cancel(&core.limits, growth)
+    limits_cancel(&core.limits, growth + made)
     core_settle(core)
     pthread_mutex_unlock(&core.heaps.lock)
-    resource_destroy(resource)
+    destroy_all(resource)
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 

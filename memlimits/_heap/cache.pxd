@@ -34,6 +34,7 @@ cdef struct Cache:
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
     Resource *held                  # every resource whose home it is
+    uint64_t resources              # how many those are
     uint32_t carved[SIZE_CLASSES]   # how many slabs there are
     uint64_t parts                  # bytes idle behind what callers hold a part of
     uint64_t purgeable              # bytes of those that the system may take
@@ -164,8 +165,6 @@ cdef extern void cache_free(Cache *cache, Resource *resource, void *start) noexc
 
 # All that lies in one lies in the other from now on, the newest of what is idle there. Both locks.
 cdef extern void cache_merge(Cache *into, Cache *other) noexcept nogil
-# A slab that callers hold a block of goes over. Both locks.
-cdef extern void cache_move_slab(Cache *into, Cache *other, Resource *slab) noexcept nogil
 
 # Makes retained slabs plain idle resources, for any class or length.
 cdef extern void cache_retire(Cache *cache) noexcept nogil

@@ -121,9 +121,11 @@ cdef void join(Cache *cache, Resource *resource) noexcept nogil:
     if cache.held != NULL:
         cache.held.held_before = resource
     cache.held = resource
+    cache.resources += 1
 
 
 cdef void leave(Cache *cache, Resource *resource) noexcept nogil:
+    cache.resources -= 1
     if resource.held_before != NULL:
         resource.held_before.held_after = resource.held_after
     else:
@@ -285,11 +287,9 @@ cdef void cache_retire(Cache *cache) noexcept nogil:
         cache.retained[size_class] = NULL
 
 
-cdef void cache_move_slab(Cache *into, Cache *other, Resource *slab) noexcept nogil:
+cdef void move_slab(Cache *into, Cache *other, Resource *slab) noexcept nogil:
     cdef uint64_t free = slab.bytes - <uint64_t> slab.live * slab.block_size
     cdef uint32_t size_class = slab.size_class
-    leave(other, slab)
-    join(into, slab)
     other.withheld -= free
     into.withheld += free
     other.carved[size_class] -= 1
@@ -301,6 +301,7 @@ cdef void cache_move_slab(Cache *into, Cache *other, Resource *slab) noexcept no
 
 cdef void cache_merge(Cache *into, Cache *other) noexcept nogil:
     cdef Resource *resource
+    cdef void *home
     cache_retire(other)
     while other.oldest != NULL:
         resource = other.oldest
@@ -308,13 +309,14 @@ cdef void cache_merge(Cache *into, Cache *other) noexcept nogil:
         cache_put_back(into, resource)
     while other.held != NULL:
         resource = other.held
-        if resource.block_size:
-            cache_move_slab(into, other, resource)
-            continue
-        if resource.taker != NULL:
-            resource.taker = into
+        home = resource.home
         leave(other, resource)
         join(into, resource)
+        if resource.block_size:
+            move_slab(into, other, resource)
+        elif resource.taker != NULL:
+            resource.taker = into
+            store_release(&resource.home, home)
     # What is idle behind parts.
     into.parts += other.parts
     into.withheld += other.headroom + other.withheld

@@ -38,11 +38,12 @@ cdef struct Heap:
     int64_t most_cached
     int times_given             # that it gave headroom back since most_kept was as it is
     uint64_t hits
-    bint began                  # the thread that memlimits was imported on
+    uint64_t hits_before        # those before its thread came
     Heaps *heaps                # NULL once they are closed
     Group *group
-    Heap *next                  # of the same allocator; or of those that are nobody's
-    Heap *next_mine             # of the same thread
+    Heap *next                  # of the same allocator; or spare
+    Heap *next_mine             # of the same thread; or ended
+    bint ended                  # its thread is gone
     Resource *cursor            # for heaps_next_idle
 
 # What all heaps write, atomically, each under its own lock alone.
@@ -66,8 +67,8 @@ cdef struct Heaps:
     char _apart_too[120]
     Group groups[GROUPS]
     pthread_mutex_t lock        # guards what all heaps share, and the list
-    # For when no other can be had; what a thread that ended had lies here. The first of the list.
-    Heap shared
+    Heap shared                 # for when no other can be had; the first of the list
+    Heap *ended                 # for the next new threads, or for who needs what lies there
     Heap *spare                 # nobody's, and empty: never freed, as somebody may look at its lock
     uint64_t time               # counts the steps after which ages can be told apart
     uint64_t threads            # that had a heap at the same time, at most
@@ -101,7 +102,7 @@ cdef inline Heap *heap_of(const Resource *resource) noexcept nogil:
 # Whether its thread has hardly begun. Nobody has its errors then: who started it may wait until it
 # says that it runs.
 cdef inline bint heap_begins(const Heap *heap) noexcept nogil:
-    return heap != &heap.heaps.shared and heap.hits < FIRST_HITS and not heap.began
+    return heap != &heap.heaps.shared and heap.hits - heap.hits_before < FIRST_HITS
 
 # From now on this thread takes from another heap. Returns the one before.
 cdef extern Heap *heap_swap_mine(Heaps *heaps, Heap *heap) noexcept nogil
@@ -159,7 +160,9 @@ cdef extern void heap_free(void *start, Resource *resource) noexcept nogil
 # serves n. False: that would cross the bound, and nothing was done.
 cdef extern bint heap_serve_fresh(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
-# The same; BOUND: it has joined only, and whoever takes from the heap next may have it.
+# Likewise: it joins, and is idle.
+cdef extern void heap_join(Heap *heap, Resource *resource) noexcept nogil
+# Both; BOUND: it has joined only, and whoever takes from the heap next may have it.
 cdef extern Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
 
@@ -187,9 +190,13 @@ cdef inline int64_t heaps_highest(const Heaps *heaps) noexcept nogil:
 # need a heap then.
 cdef extern bint heap_noting_needs_malloc() noexcept nogil
 
-# Under Heaps.lock, with the locks of both: what a heap has is the shared one's from now on, and the
-# heap is off the list, and spare.
+# Under Heaps.lock, with the heap's: its thread is gone.
 cdef extern void heap_end(Heap *heap) noexcept nogil
+# Whether there is a heap that has ended. Under Heaps.lock: all that one has is this heap's from now
+# on.
+cdef inline bint heaps_any_ended(const Heaps *heaps) noexcept nogil:
+    return load_acquire(<void **> &heaps.ended) != NULL
+cdef extern void heap_absorb(Heap *heap) noexcept nogil
 
 # What tells this thread from others, as an owner of locks.
 cdef extern const void *heap_self() noexcept nogil

@@ -5,7 +5,7 @@ from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport (
     add_atomically, load_acquire, load_count, pthread_key_create, pthread_key_t,
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
-    pthread_once, pthread_once_t, pthread_setspecific, raise_atomically, store_count,
+    pthread_once, pthread_once_t, pthread_setspecific, raise_atomically, store_count, store_release,
     take_atomically,
 )
 from memlimits._heap.bins cimport bins_find, bins_longest
@@ -89,10 +89,14 @@ cdef void heap_open_all(Heaps *heaps, uint64_t page_size) noexcept nogil:
 
 cdef void heap_close_all(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = heaps.shared.next
+    cdef Heap *next
     pthread_mutex_lock(&owners)
     while heap != NULL:
-        heap.heaps = NULL       # its thread frees it
-        heap = heap.next
+        next = heap.next
+        heap.heaps = NULL
+        if heap.ended:
+            free(heap)      # else its thread frees it
+        heap = next
     while heaps.spare != NULL:
         heap = heaps.spare
         heaps.spare = heap.next
@@ -103,33 +107,56 @@ cdef void heap_close_all(Heaps *heaps) noexcept nogil:
 
 cdef void heap_end(Heap *heap) noexcept nogil:
     cdef Heaps *heaps = heap.heaps
-    cdef Heap *shared = &heaps.shared
-    cdef Heap *before = shared
-    while before.next != heap:
-        before = before.next
-    before.next = heap.next
-    heap.next = heaps.spare
-    heaps.spare = heap
+    heap.ended = True
     heap.most_kept = 0
     give_back(heap)
-    heaps.time += 1
-    shared.cache.time = heaps.time
-    cache_merge(&shared.cache, &heap.cache)
-    shared.hits += heap.hits
-    heap.hits = 0
-    if shared.most_cached != INT64_MAX:
-        set_most_cached(shared, shared.most_cached + heap.most_cached)
-    owned_lock_set_owner(&heap.lock, NULL)
     add_atomically(&heaps.claims.takers, -1)
+    owned_lock_set_owner(&heap.lock, NULL)
+    heap.next_mine = heaps.ended
+    store_release(<void **> &heaps.ended, heap)
+
+
+cdef Heap *take_ended(Heaps *heaps) noexcept nogil:
+    """Under Heaps.lock: one that ended and is in the list, or NULL."""
+    cdef Heap *heap = heaps.ended
+    if heap != NULL:
+        store_release(<void **> &heaps.ended, heap.next_mine)
+    return heap
+
+
+cdef void heap_absorb(Heap *heap) noexcept nogil:
+    cdef Heaps *heaps = heap.heaps
+    cdef Heap *ended = take_ended(heaps)
+    cdef Heap *before = &heaps.shared
+    cdef int within
+    if ended == NULL:
+        return
+    while before.next != ended:
+        before = before.next
+    before.next = ended.next
+    owned_lock_take(&ended.lock)
+    within = owned_lock_enter(&heap.lock, &mine)
+    heaps.time += 1
+    heap.cache.time = heaps.time
+    give_back(ended)
+    cache_merge(&heap.cache, &ended.cache)
+    heap.hits += ended.hits
+    heap.hits_before += ended.hits
+    ended.hits = 0
+    if heap.most_cached != INT64_MAX:
+        set_most_cached(heap, heap.most_cached + ended.most_cached)
+    ended.next = heaps.spare
+    heaps.spare = ended
+    owned_lock_leave(&heap.lock, within)
+    owned_lock_give(&ended.lock)
 
 
 cdef void end_heaps(void *_unused) noexcept nogil:
-    """At a thread's end: what its heaps have is for all from now on."""
+    """At a thread's end: what its heaps have is for others from now on."""
     global mine
     cdef Heap *heap
     cdef Heap *next
     cdef Heaps *heaps
-    cdef int within
     pthread_mutex_lock(&owners)
     heap = <Heap *> mine
     mine = NULL
@@ -140,14 +167,28 @@ cdef void end_heaps(void *_unused) noexcept nogil:
             free(heap)
         else:
             pthread_mutex_lock(&heaps.lock)
-            within = owned_lock_enter(&heaps.shared.lock, &mine)
             owned_lock_take(&heap.lock)
             heap_end(heap)
             owned_lock_give(&heap.lock)
-            owned_lock_leave(&heaps.shared.lock, within)
             pthread_mutex_unlock(&heaps.lock)
         heap = next
     pthread_mutex_unlock(&owners)
+
+
+cdef Heap *listed(Heaps *heaps) noexcept nogil:
+    """A new heap, in the list; NULL without memory."""
+    cdef Heap *heap = heaps.spare
+    if heap != NULL:
+        heaps.spare = heap.next
+    else:
+        heap = <Heap *> own_calloc(1, sizeof(Heap))
+    if heap != NULL:
+        owned_lock_take(&heap.lock)
+        heap_init(heap, heaps, heaps.shared.cache.page_size)
+        owned_lock_give(&heap.lock)
+        heap.next = heaps.shared.next
+        heaps.shared.next = heap
+    return heap
 
 
 cdef Heap *adopt(Heaps *heaps) noexcept nogil:
@@ -155,28 +196,26 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
 
     Without an owner, as it must be when lost, every step asks for the lock.
     """
-    cdef Heap *heap = heaps.spare
+    cdef Heap *heap = take_ended(heaps)
     cdef uint64_t takers
-    if heap != NULL:
-        heaps.spare = heap.next
-    else:
-        heap = <Heap *> own_calloc(1, sizeof(Heap))
-        if heap == NULL:
-            return NULL
+    if heap == NULL:
+        heap = listed(heaps)
+    if heap == NULL:
+        return NULL
     owned_lock_take(&heap.lock)
-    heap_init(heap, heaps, heaps.shared.cache.page_size)
+    heap.ended = False
     heap.most_kept = LEAST_KEPT
-    heap.began = heaps.threads == 0
-    if not heaps.lost:
-        owned_lock_set_owner(&heap.lock, &mine)
-    heap.next = heaps.shared.next
-    heaps.shared.next = heap
+    heap.hits_before = heap.hits
     takers = add_atomically(&heaps.claims.takers, 1) + 1
-    heaps.threads = max(heaps.threads, takers)
     heap.group = &heaps.groups[takers % GROUPS]
     if takers & (takers - 1) == 0:
         # What is fair is half of what it was.
         store_count(&heaps.claims.uneven, True)
+    if heaps.threads == 0:
+        heap.hits_before -= FIRST_HITS      # the thread that memlimits was imported on
+    heaps.threads = max(heaps.threads, takers)
+    if not heaps.lost:
+        owned_lock_set_owner(&heap.lock, &mine)
     owned_lock_give(&heap.lock)
     return heap
 
@@ -630,13 +669,16 @@ cdef bint heap_serve_fresh(
     return claimed
 
 
+cdef void heap_join(Heap *heap, Resource *resource) noexcept nogil:
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cache_add(&heap.cache, resource)
+    owned_lock_leave(&heap.lock, within)
+
+
 cdef Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block
 ) noexcept nogil:
-    cdef int within
     if heap_serve_fresh(heap, resource, n, block):
         return DONE
-    within = owned_lock_enter(&heap.lock, &mine)
-    cache_add(&heap.cache, resource)
-    owned_lock_leave(&heap.lock, within)
+    heap_join(heap, resource)
     return BOUND

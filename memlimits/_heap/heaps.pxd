@@ -5,8 +5,6 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from memlimits._base.sync cimport load_count
-from memlimits._heap.cache cimport Cache
 from memlimits._heap.heap cimport Heap, Heaps, Outcome
 from memlimits._heap.resource cimport Block, Resource
 
@@ -53,18 +51,15 @@ cdef extern void heaps_share(
 # may hold `most`.
 cdef extern uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil
 
+# Likewise: bytes to ask it for besides, to be idle here: so much for each resource that the heap
+# holds, less what it has in its cache.
+cdef extern uint64_t heaps_ahead(Heap *heap) noexcept nogil
+
 # Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it; from a
 # resource of up to `longest` bytes, where that is not 0. BOUND: what serves them has joined `heap`,
 # and nothing more. `spares`: who begins keeps its slabs.
 cdef extern Outcome heaps_steal(
     Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block) noexcept nogil
-
-# Whether there may be anything that threads left; and likewise what serves n bytes of that, with
-# the slab that it lies in. BOUND as above.
-cdef inline bint heaps_have_left(const Heaps *heaps) noexcept nogil:
-    cdef const Cache *left = &heaps.shared.cache
-    return load_count(&left.withheld) + load_count(&left.headroom) > 0
-cdef extern Outcome heaps_take_left(Heap *heap, uint64_t n, Block *block) noexcept nogil
 
 # While stopped: every idle resource, the oldest first, across all heaps. The one that was
 # given last may be taken out.

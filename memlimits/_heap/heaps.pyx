@@ -7,13 +7,13 @@ from memlimits._base.sync cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    SIZE_CLASSES, cache_find, cache_growth, cache_idle, cache_largest_idle, cache_move_slab,
+    SIZE_CLASSES, cache_find, cache_find_idle, cache_growth, cache_idle, cache_largest_idle,
     cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed,
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
-    BOUND, DONE, EMPTY, GROUPS, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_find, heap_gain,
-    heap_self, heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
+    DONE, EMPTY, GROUPS, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_gain, heap_self,
+    heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
 )
 from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -24,6 +24,8 @@ cdef enum:
     # A slab has its whole length from the first on where it is no more than this part of what a
     # thread's heap may have, since it may want one of many lengths; else it doubles what is there.
     SLAB_PART = 64
+    AHEAD = 4 << 10
+    MOST_AHEAD = 2 << 20
 
 
 cdef void heaps_stop(Heaps *heaps) noexcept nogil:
@@ -75,7 +77,7 @@ cdef void heaps_unlock_all(Heaps *heaps) noexcept nogil:
 
 cdef inline bint in_use(const Heap *heap) noexcept nogil:
     """Whether a thread takes from it: not the shared one, unless memory for heaps ran out."""
-    return heap != &heap.heaps.shared
+    return heap != &heap.heaps.shared and not heap.ended
 
 
 cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
@@ -165,70 +167,66 @@ cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil
     return growth
 
 
-cdef void move_whole(Heap *other, Resource *found) noexcept nogil:
-    """With its lock: an idle resource leaves for another heap, and the bound with it."""
-    cache_remove(&other.cache, found)
-    if other.most_cached != INT64_MAX:
-        set_most_cached(other, other.most_cached - <int64_t> found.bytes)
+cdef uint64_t heaps_ahead(Heap *heap) noexcept nogil:
+    cdef int within = owned_lock_enter(&heap.lock, heap_self())
+    cdef uint64_t most = min(heap.cache.resources * AHEAD, <uint64_t> MOST_AHEAD)
+    if heap.most_cached != INT64_MAX or heap.cache.cached > <int64_t> most:
+        most = 0
+    else:
+        most -= heap.cache.cached
+    owned_lock_leave(&heap.lock, within)
+    return most
 
 
-cdef Outcome heaps_take_left(Heap *heap, uint64_t n, Block *block) noexcept nogil:
-    cdef Heap *shared = &heap.heaps.shared
-    cdef Resource *found = NULL
+cdef Heap *after(Heap *heap) noexcept nogil:
+    return heap.next if heap.next != NULL else &heap.heaps.shared
+
+
+cdef Resource *take_whole(Heap *other, uint64_t n, uint64_t longest, bint *pieces) noexcept nogil:
+    """An idle resource leaves a heap, and the bound with it; or NULL: are there `pieces`?"""
+    cdef int within = owned_lock_enter(&other.lock, heap_self())
+    cdef Resource *found = cache_find_idle(&other.cache, n)
+    if found == NULL and longest:
+        found = bins_find(&other.cache.bins, n, longest)
+    if found == NULL:
+        pieces[0] = cache_find(&other.cache, n) != NULL
+    else:
+        cache_remove(&other.cache, found)
+        if other.most_cached != INT64_MAX:
+            set_most_cached(other, other.most_cached - <int64_t> found.bytes)
+    owned_lock_leave(&other.lock, within)
+    return found
+
+
+cdef Outcome take_piece(Heap *other, uint64_t n, Block *block) noexcept nogil:
+    """Its slab stays, for the sake of the blocks that its thread has of it."""
+    cdef int within = owned_lock_enter(&other.lock, heap_self())
+    cdef Resource *found = cache_find(&other.cache, n)
     cdef Outcome outcome = EMPTY
-    cdef int within_shared, within
-    if heap == shared:
-        return EMPTY
-    within_shared = owned_lock_enter(&shared.lock, heap_self())
-    cache_retire(&shared.cache)
-    found = cache_find(&shared.cache, n)
-    # What is charged, or to be wired, is to come back the slow way.
-    while found != NULL and found.block_size and (found.charge != NULL or found.pinned):
-        found = found.next
-    if found != NULL and found.block_size:
-        within = owned_lock_enter(&heap.lock, heap_self())
-        cache_move_slab(&heap.cache, &shared.cache, found)
-        outcome = BOUND
-        if heap_claim(heap, found.block_size):
-            cache_serve(&heap.cache, found, n, block)
-            outcome = DONE
-        owned_lock_leave(&heap.lock, within)
-    elif found != NULL:
-        move_whole(shared, found)
-    owned_lock_leave(&shared.lock, within_shared)
-    if found == NULL or outcome != EMPTY:
-        return outcome
-    return heap_gain(heap, found, n, block)
+    if found != NULL and found.block_size and heap_claim(other, found.block_size):
+        outcome = DONE
+        cache_serve(&other.cache, found, n, block)
+    owned_lock_leave(&other.lock, within)
+    return outcome
 
 
 cdef Outcome heaps_steal(
     Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block
 ) noexcept nogil:
-    cdef Heap *other = heap
+    cdef Heap *other = after(heap)
+    cdef Heap *with_pieces = NULL
     cdef Resource *found
-    cdef Outcome outcome
-    cdef int within
+    # The shared heap takes for accounts only.
     cdef bint apart = heap == &heap.heaps.shared
-    while True:
-        other = other.next if other.next != NULL else &heap.heaps.shared
-        if other == heap:
-            return EMPTY
-        within = owned_lock_enter(&other.lock, heap_self())
-        outcome = EMPTY
-        # The shared heap takes for accounts only.
-        found = heap_find(other, n, apart or spares and heap_begins(other))
-        if found == NULL and longest:
-            found = bins_find(&other.cache.bins, n, longest)
-        if found != NULL and found.block_size == 0:
-            outcome = BOUND
-            move_whole(other, found)
-        elif found != NULL and heap_claim(other, found.block_size):
-            # Its slab stays, for the sake of the blocks that its thread has of it.
-            outcome = DONE
-            cache_serve(&other.cache, found, n, block)
-        owned_lock_leave(&other.lock, within)
-        if outcome != EMPTY:
-            return outcome if outcome == DONE else heap_gain(heap, found, n, block)
+    cdef bint pieces = False
+    while other != heap:
+        found = take_whole(other, n, longest, &pieces)
+        if found != NULL:
+            return heap_gain(heap, found, n, block)
+        if pieces and not apart and not (spares and heap_begins(other)):
+            with_pieces = other
+        other = after(other)
+    return EMPTY if with_pieces == NULL else take_piece(with_pieces, n, block)
 
 
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil:
@@ -276,15 +274,12 @@ cdef void heaps_before_fork() noexcept nogil:
 
 cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
     cdef Heap *heap = heaps.shared.next
-    cdef Heap *next
     if child:
         pthread_mutex_init(&heaps.lock, NULL)
         while heap != NULL:
-            next = heap.next
-            if heap.lock.owner != heap_self() and not heaps.lost:
+            if in_use(heap) and heap.lock.owner != heap_self() and not heaps.lost:
                 heap_end(heap)
-                owned_lock_give(&heap.lock)
-            heap = next
+            heap = heap.next
         heaps_unlock_all(heaps)
     else:
         heaps_resume(heaps)

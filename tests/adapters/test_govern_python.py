@@ -129,12 +129,12 @@ with govern_python():
 )
 def test_small_objects_past_the_limit(options, make):
     """A refused arena is a refusal: RAW gives nothing in its place, and it is counted once."""
-    # The limit is not where pymalloc's array of arenas grows, at 16 and 32 of 1 MiB: that it is
-    # refused is a refusal, too.
+    # The limit is not where pymalloc's array of arenas grows, at 16 and 32 of 1 MiB, nor where the
+    # list is copied, at 4 MiB: that these are refused is a refusal, too.
     governed(
         f"""
 import itertools
-strict(28 * MIB)
+strict(30 * MIB)
 with govern_python():
     held, errors = [], 0
     for _ in itertools.repeat(None, 3_000_000):
@@ -149,7 +149,7 @@ with govern_python():
     assert errors == 100
     # An object, and its place in the list.
     assert 100 <= stats.refusals <= 200, stats.refusals
-    assert stats.peak <= 28 * MIB and stats.overruns == 0
+    assert stats.peak <= 30 * MIB and stats.overruns == 0
     # All came from arenas, and is back: RAW gave nothing in their place.
     assert stats.peak > 20 * MIB and stats.active < 4 * MIB
     held = [object() for i in range(100_000)]
