@@ -25,7 +25,7 @@ from memlimits._heap.resource cimport DETACHED, Block, Resource
 
 cdef enum:
     LEAST_KEPT = 32768          # of most_kept, while there is a thread
-    KEPT_PART = 128             # of the peak, is headroom of all heaps; likewise of all groups
+    KEPT_PART = 100             # of the peak, may be headroom of all heaps; likewise of all groups
     GROUPS = 8                  # which the heaps belong to in turn
     FIRST_HITS = 256            # of a thread that begins
 

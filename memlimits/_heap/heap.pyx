@@ -38,7 +38,7 @@ cdef extern from *:
     pthread_once_t prepared
 
 cdef enum:
-    TIMES_GIVEN_BACK = 256      # after which a heap keeps twice as much
+    TIMES_GIVEN_BACK = 1024     # after which a heap keeps twice as much
     FIRST_KEYS = 32     # whose values glibc keeps in the thread itself
     # Idle behind blocks that grow, in a heap: half of what is left for each. It serves nobody else.
     MOST_PARTS = 32 << 20
@@ -74,17 +74,21 @@ cdef void prepare() noexcept nogil:
 cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil:
     heap.heaps = heaps
     heap.cache.page_size = page_size
+
+
+cdef void set_bounds(Heap *heap) noexcept nogil:
+    cdef Heaps *heaps = heap.heaps
     heap.cache.timed = heaps.shared.cache.timed
     # No room where there is a bound: its first steps ask for a share.
-    set_most_cached(heap, INT64_MAX if heaps.shared.most_cached_fast == INT64_MAX else 0)
+    set_most_cached(heap, INT64_MAX if heaps.shared.most_cached == INT64_MAX else 0)
 
 
 cdef void heap_open_all(Heaps *heaps, uint64_t page_size) noexcept nogil:
     pthread_once(&prepared, prepare)
     pthread_mutex_init(&heaps.lock, NULL)
+    heap_init(&heaps.shared, heaps, page_size)
     set_most_cached(&heaps.shared, INT64_MAX)
     heaps.shared.group = &heaps.groups[0]
-    heap_init(&heaps.shared, heaps, page_size)
 
 
 cdef void heap_close_all(Heaps *heaps) noexcept nogil:
@@ -182,9 +186,11 @@ cdef Heap *listed(Heaps *heaps) noexcept nogil:
         heaps.spare = heap.next
     else:
         heap = <Heap *> own_calloc(1, sizeof(Heap))
+        if heap != NULL:
+            heap_init(heap, heaps, heaps.shared.cache.page_size)
     if heap != NULL:
         owned_lock_take(&heap.lock)
-        heap_init(heap, heaps, heaps.shared.cache.page_size)
+        set_bounds(heap)
         owned_lock_give(&heap.lock)
         heap.next = heaps.shared.next
         heaps.shared.next = heap
@@ -208,9 +214,6 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
     heap.hits_before = heap.hits
     takers = add_atomically(&heaps.claims.takers, 1) + 1
     heap.group = &heaps.groups[takers % GROUPS]
-    if takers & (takers - 1) == 0:
-        # What is fair is half of what it was.
-        store_count(&heaps.claims.uneven, True)
     if heaps.threads == 0:
         heap.hits_before -= FIRST_HITS      # the thread that memlimits was imported on
     heaps.threads = max(heaps.threads, takers)
