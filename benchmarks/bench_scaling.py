@@ -1,4 +1,4 @@
-"""Rows 4b and 8b: as many threads as the machine has cores."""
+"""Rows 4b and 8b: as many threads as the machine has cores, and many that have ended."""
 
 import math
 import random
@@ -6,6 +6,7 @@ import random
 from limits import limited
 from loops import LENGTH, Heap, Refusals, Work, growth_bytes, random_sizes, side
 from peers import Peer
+from process import Worker
 from session import KIB, Session
 from timing import Timed
 
@@ -17,6 +18,24 @@ NEAR = "memlimits, near the limit"
 # Capacities of whole blocks, so that what is in use is known to the byte.
 CAPACITIES = [1 << i for i in range(6, 17)]
 GROWTH = 5000  # blocks, 60 MiB, of each thread
+ENDED = 256
+GROW = f"""
+import random, threading
+import memlimits
+sizes = random.Random(3).choices({CAPACITIES}, k={GROWTH})
+def grow():
+    blocks = [memlimits.allocate(n) for n in sizes]
+    blocks.clear()
+"""
+LIVE_AND_END = f"""
+together = threading.Barrier({ENDED})
+def take():
+    blocks = [memlimits.allocate(4096) for _ in range(30)]
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range({ENDED})]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
 
 
 def run(session: Session) -> None:
@@ -24,6 +43,23 @@ def run(session: Session) -> None:
         _replacement(session, threads)
     for threads in session.thread_counts:
         _growth(session, threads)
+    _after_others(session)
+
+
+def _after_others(session: Session) -> None:
+    """Growth on one thread of a process in which others have lived."""
+    fresh, after = Worker(), Worker()
+    try:
+        before = "memlimits.clear_cache()"
+        sides = {
+            "fresh": fresh.side("grow()", GROW, before),
+            "after": after.side("grow()", GROW + LIVE_AND_END, before),
+        }
+        found = session.compare(f"growth, {ENDED} threads have ended", sides, base="fresh")
+        session.judge_ratio("ended", f"{ENDED} threads", found, "after", "fresh")
+    finally:
+        fresh.close()
+        after.close()
 
 
 def _replacement(session: Session, threads: int) -> None:
