@@ -36,11 +36,11 @@ cdef extern void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil
 cdef extern void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil
 # While stopped: no heap has headroom any more, and no group, so that the sum is what is active.
 cdef extern void heaps_collect(Heaps *heaps) noexcept nogil
-# Likewise: that is `active`, which may be a new peak if a block was `taken`. And from now on a heap
-# keeps little headroom.
+# Likewise: that is `active`, which may be a new peak if a block was `taken`; and what was claimed
+# at most is `highest`, until more is.
 cdef extern void heaps_note(Heaps *heaps, int64_t active, bint taken) noexcept nogil
-# Likewise, what was claimed at most.
 cdef extern void heaps_set_highest(Heaps *heaps, int64_t highest) noexcept nogil
+# Likewise: from now on no heap keeps more headroom than is fair.
 cdef extern void heaps_keep_least(Heaps *heaps) noexcept nogil
 # Likewise: new bounds for the cache. `room` bytes are shared out, INT64_MAX for no bound, the
 # larger part to one heap. `unclaimable`: every step that takes goes the slow way.

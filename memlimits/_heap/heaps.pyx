@@ -24,7 +24,7 @@ cdef enum:
     # A slab has its whole length from the first on where it is no more than this part of what a
     # thread's heap may have, since it may want one of many lengths; else it doubles what is there.
     SLAB_PART = 64
-    AHEAD = 4 << 10
+    AHEAD = 4 << 10             # of growth, for each resource that a heap holds
     MOST_AHEAD = 2 << 20
 
 
