@@ -2,6 +2,7 @@
 
 import math
 import random
+from contextlib import closing
 
 from limits import limited
 from loops import LENGTH, Heap, Refusals, Work, growth_bytes, random_sizes, side
@@ -48,18 +49,14 @@ def run(session: Session) -> None:
 
 def _after_others(session: Session) -> None:
     """Growth on one thread of a process in which others have lived."""
-    fresh, after = Worker(), Worker()
-    try:
-        before = "memlimits.clear_cache()"
+    before = "memlimits.clear_cache()"
+    with closing(Worker()) as fresh, closing(Worker()) as after:
         sides = {
             "fresh": fresh.side("grow()", GROW, before),
             "after": after.side("grow()", GROW + LIVE_AND_END, before),
         }
         found = session.compare(f"growth, {ENDED} threads have ended", sides, base="fresh")
         session.judge_ratio("ended", f"{ENDED} threads", found, "after", "fresh")
-    finally:
-        fresh.close()
-        after.close()
 
 
 def _replacement(session: Session, threads: int) -> None:

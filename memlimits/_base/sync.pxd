@@ -99,10 +99,10 @@ cdef extern from *:
         __atomic_store_n(place, value, __ATOMIC_RELEASE);
     }
 
-    /* Returns what it was. */
+    /* Returns what it was. Who takes what was added sees what was done before. */
     static inline int64_t add_atomically(int64_t *to, int64_t n)
     {
-        return __atomic_fetch_add(to, n, __ATOMIC_RELAXED);
+        return __atomic_fetch_add(to, n, __ATOMIC_ACQ_REL);
     }
 
     /* Up to `most` of it; returns how much. */
@@ -113,7 +113,7 @@ cdef extern from *:
             taken = there < most ? there : most;
             if (taken <= 0)
                 return 0;
-        } while (!__atomic_compare_exchange_n(from, &there, there - taken, 1, __ATOMIC_RELAXED,
+        } while (!__atomic_compare_exchange_n(from, &there, there - taken, 1, __ATOMIC_ACQ_REL,
                                               __ATOMIC_RELAXED));
         return taken;
     }

@@ -1,8 +1,6 @@
 from libc.stdint cimport UINT64_MAX, int64_t
 
-from memlimits._base.sync cimport (
-    pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock, store_count,
-)
+from memlimits._base.sync cimport pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport MLIM_OK, mlim_process, mlim_sizes, mlim_status
 from memlimits._device.readings cimport device_process, device_sizes
 from memlimits._engine.books cimport books_check
@@ -12,10 +10,9 @@ from memlimits._engine.core cimport (
 )
 from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.checks cimport CHECKING
-from memlimits._heap.heap cimport heaps_peak, heaps_takers
+from memlimits._heap.heap cimport heaps_peak, heaps_reset_peak, heaps_set_highest, heaps_takers
 from memlimits._heap.heaps cimport (
-    Totals, heaps_lock_all_to_read, heaps_read_totals, heaps_resume, heaps_set_highest,
-    heaps_survey, heaps_total,
+    Totals, heaps_lock_all_to_read, heaps_read_totals, heaps_resume, heaps_survey, heaps_total,
 )
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport (
@@ -154,7 +151,7 @@ cdef void controls_clear_cache(Core *core) noexcept nogil:
 
 cdef void controls_reset_peak(Core *core) noexcept nogil:
     core_stop(core)
-    store_count(&core.heaps.claims.peak, 0)
+    heaps_reset_peak(&core.heaps)
     core_resume(core, False)
 
 
@@ -180,7 +177,7 @@ cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noe
     snapshot.purgeable = totals.purgeable
     snapshot.idle_timeout = core.idle_timeout
     if reset_peak:
-        store_count(&core.heaps.claims.peak, 0)
+        heaps_reset_peak(&core.heaps)
         core_resume(core, False)
     else:
         heaps_resume(&core.heaps)

@@ -13,16 +13,18 @@ from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_s
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
     heap_begins, heap_close_all, heap_detach, heap_mine, heap_of, heap_open_all, heap_put_apart,
-    heap_put_back, heaps_highest,
+    heap_put_back, heaps_highest, heaps_set_highest,
 )
 from memlimits._heap.heaps cimport (
     Totals, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
-    heaps_next_idle, heaps_note, heaps_resume, heaps_rewind, heaps_set_highest, heaps_share,
-    heaps_stop, heaps_total, heaps_unlock_all,
+    heaps_next_idle, heaps_note, heaps_resume, heaps_rewind, heaps_share, heaps_stop,
+    heaps_total, heaps_unlock_all,
 )
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport pagemap_close, pagemap_init, pagemap_remove, pagemap_set
-from memlimits._heap.resource cimport OUTSIDE, PART, resource_destroy, resource_lends
+from memlimits._heap.resource cimport (
+    OUTSIDE, PART, resource_destroy, resource_destroy_all, resource_lends,
+)
 from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
@@ -119,8 +121,7 @@ cdef void let_go(Core *core, Resource *resource) noexcept nogil:
 cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil:
     """Destroys detached resources, then settles their bytes, less `growth` reserved with them."""
     cdef Resource *resource = detached
-    cdef Resource *next
-    cdef uint64_t returned = 0
+    cdef uint64_t returned
     pthread_mutex_lock(&core.heaps.lock)
     # What is detached and outside is never wired again.
     while resource != NULL and resource.wiring == OUTSIDE:
@@ -135,11 +136,7 @@ cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexce
         let_go(core, resource)
         resource = resource.next
     pthread_mutex_unlock(&core.heaps.lock)
-    while detached != NULL:
-        next = detached.next
-        returned += detached.bytes
-        resource_destroy(detached)
-        detached = next
+    returned = resource_destroy_all(detached)
     pthread_mutex_lock(&core.heaps.lock)
     limits_returned(&core.limits, growth, returned)
     core_settle(core)

@@ -37,7 +37,9 @@ from memlimits._heap.heaps cimport (
     heaps_ahead, heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal,
 )
 from memlimits._heap.pagemap cimport pagemap_add
-from memlimits._heap.resource cimport Resource, resource_adopt, resource_destroy, resource_new
+from memlimits._heap.resource cimport (
+    Resource, resource_adopt, resource_destroy, resource_destroy_all, resource_new,
+)
 from memlimits._ledger.limits cimport (
     DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
     limits_cancel, limits_confirm, limits_easy_growth, limits_keep_back, limits_longest,
@@ -415,14 +417,6 @@ cdef Resource *hold_ahead(Core *core, Resource *resource, uint64_t growth) noexc
     return failed
 
 
-cdef void destroy_all(Resource *resource) noexcept nogil:
-    cdef Resource *next
-    while resource != NULL:
-        next = resource.next
-        resource_destroy(resource)
-        resource = next
-
-
 cdef Blocker grow(
     Core *core, uint64_t n, uint64_t growth, Waiter *waiter, Block *block
 ) noexcept nogil:
@@ -478,12 +472,12 @@ cdef Blocker grow(
         failed = hold_ahead(core, resource.next, growth)
         core_hold(core, resource)
         serve_fresh(core, resource, n, block)
-        destroy_all(failed)
+        resource_destroy_all(failed)
         return NOTHING
     limits_cancel(&core.limits, growth + made)
     core_settle(core)
     pthread_mutex_unlock(&core.heaps.lock)
-    destroy_all(resource)
+    resource_destroy_all(resource)
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 

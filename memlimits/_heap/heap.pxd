@@ -18,7 +18,9 @@ nothing moves: that is what "stopped" means.
 
 from libc.stdint cimport int64_t, uint64_t
 
-from memlimits._base.sync cimport add_atomically, load_acquire, load_count, pthread_mutex_t
+from memlimits._base.sync cimport (
+    add_atomically, load_acquire, load_count, pthread_mutex_t, store_count,
+)
 from memlimits._heap.cache cimport Cache, cache_find, cache_find_idle, cache_remove
 from memlimits._heap.lock cimport owned_lock
 from memlimits._heap.resource cimport DETACHED, Block, Resource
@@ -168,7 +170,7 @@ cdef extern Outcome heap_gain(
 
 # With the heap's lock: headroom of n bytes at least. False: all heaps have to stop for it.
 cdef extern bint heap_claim(Heap *heap, int64_t n) noexcept nogil
-# So many bytes are a caller's no more that no heap gets.
+# So much is active no more, or headroom.
 cdef inline void heap_unclaim(Heaps *heaps, int64_t n) noexcept nogil:
     add_atomically(&heaps.claims.sum, -n)
 
@@ -185,6 +187,13 @@ cdef inline int64_t heaps_peak(const Heaps *heaps) noexcept nogil:
 
 cdef inline int64_t heaps_highest(const Heaps *heaps) noexcept nogil:
     return load_count(&heaps.claims.highest)
+
+# While stopped.
+cdef inline void heaps_reset_peak(Heaps *heaps) noexcept nogil:
+    store_count(&heaps.claims.peak, 0)
+
+cdef inline void heaps_set_highest(Heaps *heaps, int64_t highest) noexcept nogil:
+    store_count(&heaps.claims.highest, highest)
 
 # Whether the C library asks malloc for memory when a thread's first heap is noted: malloc must not
 # need a heap then.

@@ -598,8 +598,7 @@ cdef void give_to_group(Heap *heap, int64_t n) noexcept nogil:
     cdef int64_t most = group_may_keep(heap.heaps)
     cdef int64_t has = add_atomically(&heap.group.headroom, n) + n
     if has > most:
-        n = take_atomically(&heap.group.headroom, has - most // 2)
-        add_atomically(&heap.heaps.claims.sum, -n)
+        heap_unclaim(heap.heaps, take_atomically(&heap.group.headroom, has - most // 2))
 
 
 cdef void give_back(Heap *heap) noexcept nogil:
@@ -613,7 +612,7 @@ cdef void give_back(Heap *heap) noexcept nogil:
     heap.cache.headroom -= more
     heap.cache.withheld += more
     if makes_none or heap.most_kept == 0:
-        add_atomically(&heap.heaps.claims.sum, -more)
+        heap_unclaim(heap.heaps, more)
         return
     give_to_group(heap, more)
     heap.times_given += 1
@@ -629,15 +628,17 @@ cdef bint claim_from_all(Heap *heap, int64_t missing) noexcept nogil:
     cdef Claims *claims = &heaps.claims
     cdef int64_t left = load_count(&claims.peak) - load_count(&claims.sum)
     cdef int64_t more = missing
+    cdef int64_t sum
     if left < missing and load_count(&claims.uneven):
         return False
     if left > missing and heap.most_kept:
         more = max(more, min(left // (2 * GROUPS), group_may_keep(heaps) // 2))
+    sum = add_atomically(&claims.sum, more) + more
+    raise_atomically(&claims.peak, sum)
+    raise_atomically(&claims.highest, sum)
+    # Others may use, and give back, what the group has: it is claimed by then.
     if more > missing:
         add_atomically(&heap.group.headroom, more - missing)
-    more += add_atomically(&claims.sum, more)
-    raise_atomically(&claims.peak, more)
-    raise_atomically(&claims.highest, more)
     return True
 
 

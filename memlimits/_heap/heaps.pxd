@@ -36,10 +36,8 @@ cdef extern void heaps_survey(const Heaps *heaps, Survey *survey) noexcept nogil
 cdef extern void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil
 # While stopped: no heap has headroom any more, and no group, so that the sum is what is active.
 cdef extern void heaps_collect(Heaps *heaps) noexcept nogil
-# Likewise: that is `active`, which may be a new peak if a block was `taken`; and what was claimed
-# at most is `highest`, until more is.
+# Likewise: that is `active`, which may be a new peak if a block was `taken`.
 cdef extern void heaps_note(Heaps *heaps, int64_t active, bint taken) noexcept nogil
-cdef extern void heaps_set_highest(Heaps *heaps, int64_t highest) noexcept nogil
 # Likewise: from now on no heap keeps more headroom than is fair.
 cdef extern void heaps_keep_least(Heaps *heaps) noexcept nogil
 # Likewise: new bounds for the cache. `room` bytes are shared out, INT64_MAX for no bound, the
@@ -55,9 +53,9 @@ cdef extern uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcep
 # holds, less what it has in its cache.
 cdef extern uint64_t heaps_ahead(Heap *heap) noexcept nogil
 
-# Under Heaps.lock: n bytes from the next heap that has them and need not be stopped for it; from a
-# resource of up to `longest` bytes, where that is not 0. BOUND: what serves them has joined `heap`,
-# and nothing more. `spares`: who begins keeps its slabs.
+# Under Heaps.lock: n bytes from an idle resource of the next heap that has one, of up to `longest`
+# bytes, where that is not 0; without one from a slab, but for those of who begins, if it `spares`
+# them. No heap is stopped for it. BOUND: what serves them has joined `heap`, and nothing more.
 cdef extern Outcome heaps_steal(
     Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block) noexcept nogil
 

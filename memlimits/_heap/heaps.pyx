@@ -128,10 +128,6 @@ cdef void heaps_note(Heaps *heaps, int64_t active, bint taken) noexcept nogil:
         raise_atomically(&heaps.claims.highest, active)
 
 
-cdef void heaps_set_highest(Heaps *heaps, int64_t highest) noexcept nogil:
-    store_count(&heaps.claims.highest, highest)
-
-
 cdef void heaps_share(
     Heaps *heaps, Heap *favoured, int64_t room, bint unclaimable
 ) noexcept nogil:

@@ -93,6 +93,8 @@ cdef extern void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_
 # Frees the descriptor, if it is not NULL, and the buffer, if there is one. Calls the device: not
 # under a lock.
 cdef extern void resource_destroy(Resource *resource) noexcept nogil
+# All that are linked through `next`. Returns their bytes.
+cdef extern uint64_t resource_destroy_all(Resource *first) noexcept nogil
 
 # Whether callers hold it, or blocks of it, and the device has nothing to do with it.
 cdef inline bint is_taken(const Resource *resource) noexcept nogil:

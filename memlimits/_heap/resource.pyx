@@ -22,6 +22,17 @@ cdef void resource_destroy(Resource *resource) noexcept nogil:
         free(resource)
 
 
+cdef uint64_t resource_destroy_all(Resource *first) noexcept nogil:
+    cdef Resource *next
+    cdef uint64_t bytes = 0
+    while first != NULL:
+        next = first.next
+        bytes += first.bytes
+        resource_destroy(first)
+        first = next
+    return bytes
+
+
 cdef void slab_carve(Resource *slab, uint32_t block_size, uint32_t size_class) noexcept nogil:
     slab.block_size = <uint16_t> block_size
     slab.inverse = (UINT64_MAX // block_size + 2) | 1

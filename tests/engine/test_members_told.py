@@ -19,6 +19,13 @@ def test_the_maximum_is_a_bound_of_what_can_be_had(pool):
         assert one.ask("memlimits.effective_limit().nbytes") == 7 * MIB
 
 
+def each_takes_15_mib(processes):
+    for member in processes:
+        member.join()
+        for _ in range(15):
+            assert member.ask("take(MIB)") == "ok"
+
+
 def test_what_the_own_limit_refuses_is_not_drawn(pool):
     with members(pool, 1) as (one,):
         one.join()
@@ -30,10 +37,7 @@ def test_what_the_own_limit_refuses_is_not_drawn(pool):
 
 def test_the_peak_is_what_was_seen_at_most(pool):
     with members(pool, 4) as processes:
-        for member in processes:
-            member.join()
-            for _ in range(15):
-                assert member.ask("take(MIB)") == "ok"
+        each_takes_15_mib(processes)
         assert facts()["peak"] == 60 * MIB
         for member in processes:
             member.ask("blocks.clear() or memlimits.clear_cache()")
@@ -42,10 +46,7 @@ def test_the_peak_is_what_was_seen_at_most(pool):
 
 def test_a_peak_that_nobody_saw_is_noted(pool):
     with members(pool, 4) as processes:
-        for member in processes:
-            member.join()
-            for _ in range(15):
-                assert member.ask("take(MIB)") == "ok"
+        each_takes_15_mib(processes)
         for member in processes:
             member.ask("blocks.clear() or memlimits.clear_cache()")
         assert facts()["peak"] == 60 * MIB
@@ -53,10 +54,7 @@ def test_a_peak_that_nobody_saw_is_noted(pool):
 
 def test_a_peak_of_those_who_have_left_is_noted(pool):
     with members(pool, 2) as (one, other):
-        for member in (one, other):
-            member.join()
-            for _ in range(15):
-                assert member.ask("take(MIB)") == "ok"
+        each_takes_15_mib([one, other])
         for member in (one, other):
             member.process.communicate()
         assert facts()["members"] == []

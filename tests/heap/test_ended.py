@@ -10,7 +10,7 @@ import pytest
 import memlimits
 from memlimits import memory
 from memlimits._bindings.buffer import allocate_in
-from support.blocks import place, private
+from support.blocks import cycle, place, private
 from support.functions import free, malloc, realloc
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
@@ -32,13 +32,6 @@ def ended(function):
     while (TASKS / str(numbers[0])).exists():
         time.sleep(0.001)
     return results[0]
-
-
-def cycle(allocator, n):
-    block = allocate_in(allocator, n)
-    where = place(block)
-    block.release()
-    return where
 
 
 @pytest.mark.parametrize("n", [100, 5000, 100 * KIB, 3 * MIB])

@@ -10,7 +10,7 @@ from memlimits import memory
 from memlimits._bindings.allocator import Allocator
 from memlimits._bindings.buffer import allocate_in
 from memlimits._device.device import Device
-from support.blocks import place, private, strict
+from support.blocks import cycle, place, private, strict
 from support.kernel import bytes_wholly_mapped, wholly_mapped
 from support.process import run
 from support.threads import in_thread, run_threads
@@ -27,14 +27,6 @@ def threads():
             lambda f, *a: one.submit(f, *a).result(30),
             lambda f, *a: other.submit(f, *a).result(30),
         )
-
-
-def cycle(allocator, n):
-    """Where a block lay that was had and given back."""
-    block = allocate_in(allocator, n)
-    where = place(block)
-    block.release()
-    return where
 
 
 @pytest.mark.core
@@ -266,6 +258,22 @@ def test_nothing_is_spoiled_and_the_peak_is_close(storm, sizes, held):
     most = before + seen["highest_high"] + seen["longer"]
     assert before + seen["highest_low"] <= peak <= peak_bound(most, threads=3)
     assert memlimits.get_active_memory() == before
+
+
+@pytest.mark.parametrize(("sizes", "limit"), [(SMALL, MIB // 2), (ALL, 20 * MIB)])
+def test_on_64_threads_the_peak_is_close_and_a_strict_limit_holds(storm, sizes, limit):
+    before = memlimits.get_active_memory()
+    memlimits.reset_peak_memory()
+    seen = storm(64, 2000, 16, *sizes, 2**62)
+    assert (seen["refused"], seen["spoiled"]) == (0, 0)
+    most = before + seen["highest_high"] + seen["longer"]
+    assert before + seen["highest_low"] <= memlimits.get_peak_memory() <= peak_bound(most, 64)
+    memlimits.clear_cache()
+    memlimits.set_memory_policy("strict")
+    memlimits.set_memory_limit(limit + memory.counters()["footprint"])
+    seen = storm(64, 2000, 16, *sizes, limit)
+    assert (seen["over"], seen["spoiled"]) == (0, 0)
+    assert seen["refused"] > 0
 
 
 @pytest.fixture(params=[None, 1000], ids=["", "timed"])

@@ -29,6 +29,14 @@ def place(buffer):
     return buffer.ptr, buffer.capacity
 
 
+def cycle(allocator, n):
+    """Where a block lay that was had and given back."""
+    block = allocate_in(allocator, n)
+    where = place(block)
+    block.release()
+    return where
+
+
 def counts(allocator):
     """Every counter but the number of refusals."""
     counters = allocator.counters()
