@@ -73,7 +73,6 @@ cdef struct Heaps:
     Heap *ended                 # for the next new threads, or for who needs what lies there
     Heap *spare                 # nobody's, and empty: never freed, as somebody may look at its lock
     uint64_t time               # counts the steps after which ages can be told apart
-    uint64_t threads            # that had a heap at the same time, at most
     # For heap_malloc and heap_free.
     SlowMalloc malloc_slow_path
     void (*free_slow_path)(void *start) noexcept nogil

@@ -203,7 +203,7 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
     Without an owner, as it must be when lost, every step asks for the lock.
     """
     cdef Heap *heap = take_ended(heaps)
-    cdef uint64_t takers
+    cdef bint is_first = heaps.shared.next == NULL
     if heap == NULL:
         heap = listed(heaps)
     if heap == NULL:
@@ -212,11 +212,9 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
     heap.ended = False
     heap.most_kept = LEAST_KEPT
     heap.hits_before = heap.hits
-    takers = add_atomically(&heaps.claims.takers, 1) + 1
-    heap.group = &heaps.groups[takers % GROUPS]
-    if heaps.threads == 0:
+    heap.group = &heaps.groups[add_atomically(&heaps.claims.takers, 1) % GROUPS]
+    if is_first:
         heap.hits_before -= FIRST_HITS      # the thread that memlimits was imported on
-    heaps.threads = max(heaps.threads, takers)
     if not heaps.lost:
         owned_lock_set_owner(&heap.lock, &mine)
     owned_lock_give(&heap.lock)
@@ -353,13 +351,14 @@ cdef Outcome heap_take_part(
     return outcome
 
 
-cdef bint is_heap(Heaps *heaps, const void *home) noexcept nogil:
-    cdef const Heap *heap = &heaps.shared
+cdef Heap *find_home(Heaps *heaps, const Resource *resource) noexcept nogil:
+    """The heap that it lies in. NULL: it is no resource any more."""
+    cdef Heap *heap = &heaps.shared
     pthread_mutex_lock(&heaps.lock)
-    while heap != NULL and heap != home:
+    while heap != NULL and heap != heap_of(resource):
         heap = heap.next
     pthread_mutex_unlock(&heaps.lock)
-    return heap != NULL
+    return heap
 
 
 cdef Heap *enter_home(Resource *resource, const void *start, int *within) noexcept nogil:
@@ -368,16 +367,16 @@ cdef Heap *enter_home(Resource *resource, const void *start, int *within) noexce
     If the block was freed before, there may be no such resource any more.
     """
     cdef Heap *heap = heap_of(resource)
-    cdef Heap *home
+    cdef Heaps *heaps = heap.heaps
     while True:
         within[0] = owned_lock_enter(&heap.lock, &mine)
-        home = heap_of(resource)
-        if heap == home:
+        if heap == heap_of(resource):
             return heap
         owned_lock_leave(&heap.lock, within[0])
-        if not is_heap(heap.heaps, home):
+        # Under Heaps.lock homes change: what was one before that lock may be spare now.
+        heap = find_home(heaps, resource)
+        if heap == NULL:
             misuse_abort(NULL, b"free", start)
-        heap = home
 
 
 cdef Outcome heap_extend(Resource *resource, uint64_t given) noexcept nogil:

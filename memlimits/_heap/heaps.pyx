@@ -155,7 +155,7 @@ cdef void heaps_keep_least(Heaps *heaps) noexcept nogil:
 cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil:
     cdef uint64_t growth = cache_growth(heap.cache.page_size, n)
     cdef int within
-    if growth <= most // SLAB_PART // max(heap.heaps.threads, <uint64_t> 1):
+    if growth <= most // SLAB_PART // <uint64_t> max(heaps_takers(heap.heaps), <int64_t> 1):
         return growth
     within = owned_lock_enter(&heap.lock, heap_self())
     growth = cache_next_slab(&heap.cache, n)

@@ -10,7 +10,7 @@ import pytest
 import memlimits
 from memlimits import memory
 from memlimits._bindings.buffer import allocate_in
-from support.blocks import cycle, place, private
+from support.blocks import cycle, place, private, strict
 from support.functions import free, malloc, realloc
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
@@ -116,6 +116,26 @@ def test_a_thousand_of_them_leave_no_heaps():
     while len(list(TASKS.iterdir())) > threading.active_count() + 8:
         time.sleep(0.001)
     assert allocator.statistics(False)["heaps"] <= 20
+
+
+def test_once_they_have_ended_slabs_are_whole_again():
+    """While 64 threads run, each may want a slab of many lengths: short ones then."""
+    allocator = strict(64 * MIB)
+    heaps = allocator.statistics(False)["heaps"]
+    together = threading.Barrier(64)
+
+    def work():
+        block = allocate_in(allocator, 64)
+        together.wait()
+        block.release()
+
+    run_threads(*[work] * 64)
+    while allocator.statistics(False)["heaps"] > heaps:
+        time.sleep(0.001)
+    before = allocator.counters()["footprint"]
+    block = allocate_in(allocator, 20_000)
+    assert allocator.counters()["footprint"] == before + 256 * KIB
+    block.release()
 
 
 def test_blocks_come_back_while_the_threads_that_took_them_end():
