@@ -16,8 +16,8 @@ from _thread import RLock
 # C, and no modules of Python's: their functions are declared `cdef extern`, and linked.
 LINKED = (
     "_base.own", "_device.readings",
-    "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.heap",
-    "_heap.checks", "_heap.heaps",
+    "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.split",
+    "_heap.heap", "_heap.checks", "_heap.heaps",
     "_ledger.limits", "_ledger.accounts", "_ledger.queue", "_ledger.traces", "_ledger.pool",
     "_ledger.share",
     "_residency.sets", "_residency.plan", "_residency.pins",

@@ -192,3 +192,14 @@ mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **
     *rest = made;
     return MLIM_OK;
 }
+
+mlim_status mlim_buffer_join(mlim_buffer *buffer, mlim_buffer *next, mlim_error *error)
+{
+    if ((char *)buffer->base + buffer->length != next->base)
+        return mlim_fail(error, MLIM_NO_MEMORY, EINVAL, "a buffer's place");
+    if (buffer->set || next->set)
+        return mlim_fail(error, MLIM_NOT_RESIDENT, EINVAL, "a buffer in a residency set");
+    buffer->length += next->length;
+    free(next);
+    return MLIM_OK;
+}

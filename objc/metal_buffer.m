@@ -95,6 +95,12 @@ mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **
     return mlim_fail(error, MLIM_UNSUPPORTED, nil, "Metal's buffers keep their length");
 }
 
+mlim_status mlim_buffer_join(mlim_buffer *buffer, mlim_buffer *next, mlim_error *error)
+{
+    (void)buffer, (void)next;
+    return mlim_fail(error, MLIM_UNSUPPORTED, nil, "Metal's buffers keep their length");
+}
+
 mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
 {
     if (mlim_is_forked(buffer->device))

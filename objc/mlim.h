@@ -180,6 +180,10 @@ mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t 
 mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **rest,
                               mlim_error *error);
 
+/* The other way round: what lies right behind a buffer joins it, and its handle ends. Neither is
+ * purgeable. MLIM_NOT_RESIDENT while one is in a set. */
+mlim_status mlim_buffer_join(mlim_buffer *buffer, mlim_buffer *next, mlim_error *error);
+
 /* residency set: buffers to be kept resident. Adding and removing take effect at commit, which
  * removes first. After a failed commit mlim_residency_contains tells what is in the set. */
 mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error);

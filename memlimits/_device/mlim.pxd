@@ -105,6 +105,7 @@ cdef extern from "mlim.h" nogil:
                                    mlim_error *error)
     mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **rest,
                                   mlim_error *error)
+    mlim_status mlim_buffer_join(mlim_buffer *buffer, mlim_buffer *next, mlim_error *error)
 
     mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
     void mlim_residency_destroy(mlim_residency *set)

@@ -8,7 +8,7 @@ from memlimits._heap.heap cimport GROUPS, Heap, heap_of
 from memlimits._heap.heaps cimport Totals, heaps_total
 from memlimits._heap.pagemap cimport pagemap_find
 from memlimits._heap.resource cimport (
-    DETACHED, IDLE, INSIDE, LEAVING, OUTSIDE, PART, RESIZING, slab_bound, slab_is_full,
+    DETACHED, IDLE, INSIDE, LEAVING, OUTSIDE, PART, RESIZING, SPARE, slab_bound, slab_is_full,
 )
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport limits_cache_limit
@@ -133,6 +133,7 @@ cdef struct Counted:
     int64_t resources
     int64_t held            # bytes in those that are not on their way to or from the device
     int64_t wired
+    int64_t spares
     int64_t at_home         # resources whose home is one of the heaps
 
 
@@ -143,12 +144,18 @@ cdef void visit_all(
     while resource != NULL:
         holds(resource.above == above, b"a resource's newer one has it as its older one",
               <int64_t> resource.above, <int64_t> above)
+        counted.resources += 1
+        if resource.use == SPARE:
+            same(resource.bytes, 0, b"a spare descriptor is of nothing")
+            counted.spares += 1
+            above = resource
+            resource = resource.below
+            continue
         check_resource(resource, pages)
         if resource.block_size:
             check_slab(resource)
         else:
             same(resource.bound, 0, b"a whole resource has no bound")
-        counted.resources += 1
         if resource.use != DETACHED:
             counted.held += resource.bytes
         if resource.wiring != OUTSIDE:
@@ -190,8 +197,9 @@ cdef void compare_heap(
 cdef void check_resources(
     const Heaps *heaps, const Limits *limits, const PageMap *pages, const Resource *resources
 ) noexcept nogil:
-    cdef Counted counted = Counted(0, 0, 0, 0)
+    cdef Counted counted = Counted(0, 0, 0, 0, 0)
     cdef const Heap *heap = &heaps.shared
+    cdef int64_t spares = 0
     visit_all(resources, pages, &counted)
     same(limits.resources, counted.resources, b"resources are counted")
     same(limits.footprint - limits.pending, counted.held,
@@ -201,8 +209,10 @@ cdef void check_resources(
         return
     while heap != NULL:
         compare_heap(heap, resources, &counted)
+        spares += heap.cache.spares
         heap = heap.next
-    same(counted.at_home, counted.resources, b"a resource's home is one of the heaps")
+    same(spares, counted.spares, b"spare descriptors are a heap's")
+    same(counted.at_home + spares, counted.resources, b"a resource's home is one of the heaps")
     heaps_check_lists(heaps)
 
 

@@ -173,6 +173,8 @@ cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noe
         books_check(
             &core.heaps, &snapshot.limits, &core.accounts, &core.pages, core.resources)
     snapshot.limits.hits += totals.hits
+    snapshot.limits.steals += totals.steals
+    snapshot.limits.resources -= totals.spares
     snapshot.heaps = heaps_takers(&core.heaps)
     snapshot.purgeable = totals.purgeable
     snapshot.idle_timeout = core.idle_timeout

@@ -35,6 +35,7 @@ cdef struct Core:
     Heaps heaps                 # its lock guards all below
     Heap *stopper               # whose step stopped the heaps
     pthread_cond_t settled      # pending fell
+    int64_t most_footprint      # limits_most_footprint, when the heaps stopped last; atomic
     int waiters                 # for settled
     int claims                  # readings of this process's that no other process is to cross
     Waiter *queue               # for memory, the next to be served first
@@ -125,6 +126,10 @@ cdef inline void check_books(const Core *core) noexcept nogil:
 
 # For growth and decay. Under the lock: a resource is the core's from now on.
 cdef extern void core_hold(Core *core, Resource *resource) noexcept nogil
+# Likewise: whether slabs are to be short, and what is idle is split.
+cdef extern void core_note_tight(Core *core) noexcept nogil
+# Likewise: descriptors for what a heap splits off, as many as it wants.
+cdef extern void core_stock(Core *core, Heap *heap) noexcept nogil
 # While stopped: takes the oldest idle resources, `enough` bytes of them or all there are, out of
 # the cache, linked through `next`. They stay in limits.cache: that is for the caller to settle.
 cdef extern Resource *core_take_out(Core *core, uint64_t enough, uint64_t *taken) noexcept nogil

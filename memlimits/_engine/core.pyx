@@ -2,7 +2,7 @@ from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._base.sync cimport (
-    CLOCK_COARSE, add_word, load_acquire, pthread_cond_broadcast, pthread_cond_destroy,
+    CLOCK_COARSE, add_word, load_acquire, load_count, pthread_cond_broadcast, pthread_cond_destroy,
     pthread_cond_init, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
     pthread_mutex_unlock, store_count, time_of,
 )
@@ -13,7 +13,8 @@ from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_s
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
     heap_begins, heap_close_all, heap_detach, heap_mine, heap_of, heap_open_all, heap_put_apart,
-    heap_put_back, heaps_highest, heaps_set_highest,
+    heap_add_spare, heap_put_back, heap_wants_spares, heaps_highest, heaps_takers,
+    heaps_set_highest,
 )
 from memlimits._heap.heaps cimport (
     Totals, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
@@ -23,15 +24,16 @@ from memlimits._heap.heaps cimport (
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport pagemap_close, pagemap_init, pagemap_remove, pagemap_set
 from memlimits._heap.resource cimport (
-    OUTSIDE, PART, resource_destroy, resource_destroy_all, resource_lends,
+    OUTSIDE, PART, SPARE, resource_destroy, resource_destroy_all, resource_lends, resource_new,
 )
 from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
 from memlimits._ledger.limits cimport (
-    limits_add_unfaulted, limits_cache_room, limits_excess, limits_forget, limits_init,
-    limits_keep_back, limits_needs_look, limits_note, limits_note_evicted, limits_note_process,
-    limits_note_sharers, limits_note_sizes, limits_reserve, limits_returned,
+    COUNT_GIVEN, limits_add_unfaulted, limits_cache_room, limits_excess, limits_forget, limits_init,
+    limits_is_tight, limits_keep_back, limits_most_footprint, limits_needs_look, limits_note,
+    limits_note_evicted, limits_note_process, limits_note_sharers, limits_note_sizes,
+    limits_reserve, limits_returned,
 )
 from memlimits._ledger.pool cimport PoolMember, pool_anyone_waits, pool_next
 from memlimits._ledger.share cimport share_reserve, share_settle, share_tell
@@ -52,12 +54,14 @@ cdef int core_open(
     core.page_size = facts.page_size
     core.purgeable_lingers = facts.purgeable_lingers
     core.resizes = facts.resizes
-    heap_open_all(&core.heaps, facts.page_size)
+    heap_open_all(&core.heaps, &core.pages, facts.page_size)
+    core.heaps.splits = facts.resizes
     pthread_cond_init(&core.settled, NULL)
     # What cannot be read later is taken to be as it is now.
     core_note_sizes(core, &facts.sizes)
     core_note_process(core, &facts.process)
     limits_init(&core.limits)
+    core.most_footprint = limits_most_footprint(&core.limits)
     residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.heaps,
                    &core.limits, &core.pool, &core.resources)
     return 0
@@ -101,6 +105,17 @@ cdef void core_hold(Core *core, Resource *resource) noexcept nogil:
         core.resources.above = resource
     core.resources = resource
     core.limits.resources += 1
+
+
+cdef void core_stock(Core *core, Heap *heap) noexcept nogil:
+    cdef Resource *resource
+    while heap_wants_spares(heap):
+        resource = resource_new()
+        if resource == NULL:
+            break
+        resource.use = SPARE
+        core_hold(core, resource)
+        heap_add_spare(heap, resource)
 
 
 cdef void let_go(Core *core, Resource *resource) noexcept nogil:
@@ -280,9 +295,20 @@ cdef void core_stop(Core *core) noexcept nogil:
     heaps_collect(&core.heaps)
 
 
+cdef void core_note_tight(Core *core) noexcept nogil:
+    cdef bint tight = core.heaps.splits and core.limits.count == COUNT_GIVEN and (
+        limits_is_tight(&core.limits, heaps_takers(&core.heaps)))
+    if load_count(&core.heaps.tight) != tight:
+        store_count(&core.heaps.tight, tight)
+
+
 cdef void core_resume(Core *core, bint took) noexcept nogil:
     note(core, took)
     share_tell(&core.limits, &core.pool)
+    store_count(&core.most_footprint, limits_most_footprint(&core.limits))
+    # What is wired stays as it is.
+    core.heaps.splits = core.resizes and core.limits.wired_limit == 0
+    core_note_tight(core)
     heaps_share(
         &core.heaps, core.stopper, limits_cache_room(&core.limits), core.limits.waiting > 0)
     check_books(core)

@@ -2,15 +2,17 @@ from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._base.own cimport own_begin, own_end
-from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._base.sync cimport (
+    load_count, pthread_mutex_lock, pthread_mutex_unlock, store_count,
+)
 from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_buffer_create,
     mlim_buffer_resize, mlim_buffer_set_purgeable, mlim_buffer_split, mlim_status,
 )
 from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
-    core_detach, core_give_back, core_hit_fine, core_hold, core_longest, core_resume,
-    core_return, core_settle, core_stop, core_take_out,
+    core_detach, core_give_back, core_hit_fine, core_hold, core_longest, core_note_tight,
+    core_resume, core_return, core_settle, core_stock, core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
 from memlimits._engine.members cimport members_step
@@ -26,24 +28,25 @@ from memlimits._engine.waiting cimport (
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
     LARGEST_SLAB_BLOCK, cache_add, cache_coarse, cache_find_purgeable, cache_growth,
-    cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
+    cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh, cache_slab,
 )
 from memlimits._heap.heap cimport (
     DONE, EMPTY, Heap, Outcome, heap_absorb, heap_alloc_longer, heap_begins, heap_detach, heap_find,
-    heap_join, heap_mine, heap_of, heap_serve_fresh, heaps_any_ended, heaps_highest, heaps_left,
-    heaps_takers,
+    heap_join, heap_mine, heap_of, heap_serve_fresh, heap_split, heaps_any_ended,
+    heaps_highest, heaps_left, heaps_takers,
 )
 from memlimits._heap.heaps cimport (
-    heaps_ahead, heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal,
+    heaps_ahead, heaps_even_up, heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal,
 )
-from memlimits._heap.pagemap cimport pagemap_add
+from memlimits._heap.pagemap cimport pagemap_add, pagemap_reach
 from memlimits._heap.resource cimport (
-    Resource, resource_adopt, resource_destroy, resource_destroy_all, resource_new,
+    Resource, resource_adopt, resource_destroy, resource_new,
 )
+from memlimits._heap.split cimport cache_split
 from memlimits._ledger.limits cimport (
-    DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
+    COUNT_GIVEN, DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
     limits_cancel, limits_confirm, limits_easy_growth, limits_keep_back, limits_longest,
-    limits_most_footprint, limits_reserve, limits_set_aside, limits_unreserved,
+    limits_reserve, limits_set_aside, limits_unreserved,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._ledger.share cimport share_draw, share_take, share_take_units
@@ -52,6 +55,7 @@ from memlimits._residency.plan cimport residency_update
 cdef enum:
     AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
     LONGEST_AHEAD = 512 << 10   # of which more is mapped than is asked for
+    LONGEST_SPLIT = 4 << 20     # while there is room for more
 
 cdef struct Plan:
     Reading reading         # for room_end, once the growth is mapped
@@ -62,10 +66,20 @@ cdef struct Plan:
 
 # ---- what is idle in any heap ----
 
-cdef inline Resource *find_in(
-    const Heap *heap, uint64_t n, uint64_t longest, bint apart
-) noexcept nogil:
-    return bins_find(&heap.cache.bins, n, longest) if longest else heap_find(heap, n, apart)
+cdef Resource *find_in(Heap *heap, uint64_t n, uint64_t longest, bint apart) noexcept nogil:
+    """While stopped."""
+    cdef uint64_t page_size = heap.cache.page_size
+    cdef uint64_t growth
+    cdef Resource *found
+    if longest:
+        return bins_find(&heap.cache.bins, n, longest)
+    found = heap_find(heap, n, apart)
+    if found == NULL and heap.heaps.splits and load_count(&heap.heaps.full):
+        growth = cache_slab(&heap.cache, n) if n <= LARGEST_SLAB_BLOCK else (
+            cache_growth(page_size, n))
+        found = cache_split(
+            &heap.cache, growth, cache_least_growth(page_size, n), UINT64_MAX)
+    return found
 
 
 cdef bint spares_beginners(const Core *core, uint64_t n, const Heap *heap) noexcept nogil:
@@ -135,14 +149,19 @@ cdef bint take_ended(Core *core, uint64_t n, Block *block) noexcept nogil:
     return False
 
 
-cdef bint steal(Core *core, uint64_t n, uint64_t longest, Block *block) noexcept nogil:
+cdef bint steal(
+    Core *core, uint64_t n, uint64_t growth, uint64_t longest, Block *block
+) noexcept nogil:
     """From one heap after another, where none has to stop for it."""
     cdef Heap *mine = heap_mine(&core.heaps)
     cdef Outcome outcome = EMPTY
     pthread_mutex_lock(&core.heaps.lock)
     core.limits.begins = heap_begins(mine)
+    core_stock(core, mine)
     if core.queue == NULL:
-        outcome = heaps_steal(mine, n, longest, spares_beginners(core, n, mine), block)
+        outcome = heaps_steal(
+            mine, n, growth if load_count(&core.heaps.full) else 0, longest,
+            spares_beginners(core, n, mine), block)
     core.limits.hits += outcome == DONE
     core.limits.steals += outcome != EMPTY
     pthread_mutex_unlock(&core.heaps.lock)
@@ -166,14 +185,14 @@ cdef uint64_t max_instead(const Core *core, uint64_t n) noexcept nogil:
 
 
 cdef uint64_t ahead(const Core *core, Heap *heap, uint64_t growth) noexcept nogil:
-    """Under the lock: how many bytes to map with easy growth, in pieces as long as that."""
+    """Under the lock: how many bytes to map with easy growth, to be split later."""
     cdef uint64_t more
     if (
         growth > LONGEST_AHEAD or not core.resizes or core.limits.wired_limit
         or core.pool.mine != NULL or core.limits.leans
     ):
         return 0
-    more = heaps_ahead(heap) // growth * growth
+    more = heaps_ahead(heap) // growth * growth     # whole pages
     # With room for as much again, or it would soon be in the way.
     return more if is_easy(core, growth + 2 * more) and growth + more <= core.limits.credit else 0
 
@@ -185,13 +204,14 @@ cdef bint reserve_easily(
 
     Else `longest`: what may serve instead and makes no peak, 0 for nothing.
     """
-    cdef bint easy
+    cdef bint easy, full
     cdef uint64_t want
     cdef Heap *mine = heap_mine(&core.heaps)
     more[0] = 0
     pthread_mutex_lock(&core.heaps.lock)
     want = share_draw(&core.limits, &core.pool, growth, 0, False)
     core.limits.highest = heaps_highest(&core.heaps)
+    core_note_tight(core)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
     if easy and share_take_units(&core.limits, &core.pool, want):
@@ -200,6 +220,12 @@ cdef bint reserve_easily(
         limits_reserve(&core.limits, growth + more[0], 0)
     else:
         easy = False
+    # Where more than what is given counts, it is to be looked at now and then.
+    full = not easy and core.limits.count == COUNT_GIVEN and (
+        core.limits.footprint + growth > limits_unreserved(&core.limits, growth, 0))
+    if load_count(&core.heaps.full) != full:
+        store_count(&core.heaps.full, full)
+    if not easy:
         longest[0] = min(max_instead(core, n), heaps_left(&core.heaps))
     pthread_mutex_unlock(&core.heaps.lock)
     return easy
@@ -370,51 +396,59 @@ cdef void use_kept(Core *core, uint64_t n, Resource *kept, Block *block) noexcep
     serve_fresh(core, kept, n, block)
 
 
-cdef uint64_t cut(Core *core, Resource *resource, uint64_t growth) noexcept nogil:
-    """Into resources of `growth` bytes, linked through `next`. Returns the bytes of the others.
-
-    What cannot be cut off goes back.
-    """
-    cdef Resource *rest
+cdef Resource *cut(Core *core, Resource *resource, uint64_t growth) noexcept nogil:
+    """What lies behind its first `growth` bytes. NULL: there is nothing, or it went back."""
+    cdef Resource *rest = NULL
     cdef mlim_buffer *buffer
-    cdef mlim_status status
-    cdef uint64_t made = 0
-    while resource.bytes > growth:
-        rest = resource_new()
-        status = MLIM_NO_MEMORY
-        own_begin()
-        if rest != NULL:
-            status = mlim_buffer_split(resource.buffer, growth, &buffer, NULL)
-        own_end()
-        if status != MLIM_OK:
-            resource_destroy(rest)
-            mlim_buffer_resize(core.device, resource.buffer, growth, NULL)
-            resource.bytes = growth
-            break
+    cdef mlim_status status = MLIM_NO_MEMORY
+    if resource.bytes == growth:
+        return NULL
+    rest = resource_new()
+    own_begin()
+    if rest != NULL:
+        status = mlim_buffer_split(resource.buffer, growth, &buffer, NULL)
+    own_end()
+    if status == MLIM_OK:
         resource_adopt(rest, buffer, resource.bytes - growth)
-        resource.bytes = growth
-        resource.next = rest
-        made += growth
-        resource = rest
-    return made
+    else:
+        resource_destroy(rest)
+        rest = NULL
+        mlim_buffer_resize(core.device, resource.buffer, growth, NULL)
+    resource.bytes = growth
+    return rest
 
 
-cdef Resource *hold_ahead(Core *core, Resource *resource, uint64_t growth) noexcept nogil:
-    """Under the lock: what was made ahead becomes idle here. Returns what cannot."""
-    cdef Resource *next
-    cdef Resource *failed = NULL
-    while resource != NULL:
-        next = resource.next
-        if pagemap_add(&core.pages, resource, cache_mapped(core.page_size, growth), NULL) == 0:
-            limits_confirm(&core.limits, growth, False)
-            core_hold(core, resource)
-            heap_join(core.stopper, resource)
-        else:
-            limits_cancel(&core.limits, growth)
-            resource.next = failed
-            failed = resource
-        resource = next
-    return failed
+cdef bint hold(Core *core, Resource *resource) noexcept nogil:
+    """Under the lock: it is in the map, and the core's. False without memory."""
+    cdef uint64_t mapped = cache_mapped(core.page_size, resource.bytes)
+    # What is split off it later is to be mapped without fail.
+    if not pagemap_reach(&core.pages, resource.base, resource.bytes) or (
+        pagemap_add(&core.pages, resource, mapped, NULL) != 0
+    ):
+        return False
+    core_hold(core, resource)
+    return True
+
+
+cdef bint hold_ahead(Core *core, Resource *resource) noexcept nogil:
+    """Under the lock: what was made ahead becomes idle here."""
+    if not hold(core, resource):
+        limits_cancel(&core.limits, resource.bytes)
+        return False
+    limits_confirm(&core.limits, resource.bytes, False)
+    resource.mixed = True
+    heap_join(core.stopper, resource)
+    return True
+
+
+cdef bint use_idle(Core *core, uint64_t n, uint64_t growth, Block *block) noexcept nogil:
+    """Without Heaps.lock: from what is idle here; and elsewhere, once there is no room to grow."""
+    cdef bint full = load_count(&core.heaps.full)
+    cdef uint64_t longest = LONGEST_SPLIT if load_count(&core.heaps.tight) else 0
+    if heap_split(&core.heaps, n, growth, UINT64_MAX if full else longest, block) == DONE:
+        return True
+    return full and heaps_even_up(heap_mine(&core.heaps), growth) and (
+        heap_split(&core.heaps, n, growth, UINT64_MAX, block) == DONE)
 
 
 cdef Blocker grow(
@@ -426,15 +460,19 @@ cdef Blocker grow(
     cdef mlim_buffer *buffer = NULL
     cdef mlim_status status
     cdef Blocker blocker = NOTHING
-    cdef uint64_t longest, more, made = 0
-    cdef Resource *failed = NULL
+    cdef uint64_t longest, more = 0
+    cdef Resource *rest = NULL
+    if use_idle(core, n, growth, block):
+        return NOTHING
     if take_ended(core, n, block):
         return NOTHING
     plan_init(&plan)
     if not reserve_easily(core, n, growth, &more, &longest):
         if longest and heap_alloc_longer(&core.heaps, n, longest, block) == DONE:
             return NOTHING
-        if steal(core, n, longest, block):
+        if load_count(&core.heaps.full) and use_idle(core, n, growth, block):
+            return NOTHING
+        if steal(core, n, growth, longest, block):
             return NOTHING
         room_read_ahead(core, growth - min(growth, waiter.own), &plan.reading)
         core_stop(core)
@@ -453,7 +491,7 @@ cdef Blocker grow(
         status = make_once(core, growth + more, &buffer)
     if status == MLIM_OK:
         resource_adopt(resource, buffer, growth + more)
-        made = cut(core, resource, growth)
+        rest = cut(core, resource, growth)
     elif resource != NULL:
         status = make(core, growth, &buffer)
         if status == MLIM_OK:
@@ -461,36 +499,30 @@ cdef Blocker grow(
     # What is mapped, other processes see.
     room_end(core, &plan.reading)
     lock_for_mine(core)
-    limits_cancel(&core.limits, more - made)
-    if status == MLIM_OK and pagemap_add(
-        &core.pages, resource, cache_mapped(core.page_size, growth), NULL
-    ) != 0:
-        status = MLIM_NO_MEMORY
-    if status == MLIM_OK:
+    if rest == NULL:
+        limits_cancel(&core.limits, more)
+    elif hold_ahead(core, rest):
+        rest = NULL
+    if status == MLIM_OK and hold(core, resource):
         limits_confirm(&core.limits, growth, plan.overrun)
         core.limits.misses += 1
-        failed = hold_ahead(core, resource.next, growth)
-        core_hold(core, resource)
+        core_stock(core, core.stopper)
         serve_fresh(core, resource, n, block)
-        resource_destroy_all(failed)
+        resource_destroy(rest)
         return NOTHING
-    limits_cancel(&core.limits, growth + made)
+    limits_cancel(&core.limits, growth)
     core_settle(core)
     pthread_mutex_unlock(&core.heaps.lock)
-    resource_destroy_all(resource)
+    resource_destroy(resource)
+    resource_destroy(rest)
     return RESOURCES if status == MLIM_NO_RESOURCES else DEVICE
 
 
 cdef uint64_t comfortable(Core *core, uint64_t n) noexcept nogil:
     """Bytes to ask the device for, where no limit is in the way."""
-    cdef Heap *mine = heap_mine(&core.heaps)
-    cdef uint64_t growth
     if n > LARGEST_SLAB_BLOCK:
         return cache_growth(core.page_size, n)
-    pthread_mutex_lock(&core.heaps.lock)
-    growth = heaps_growth(mine, n, limits_most_footprint(&core.limits))
-    pthread_mutex_unlock(&core.heaps.lock)
-    return growth
+    return heaps_growth(heap_mine(&core.heaps), n, load_count(&core.most_footprint))
 
 
 cdef Blocker growth_miss(Core *core, uint64_t n, WaitHooks *hooks, Block *block) noexcept nogil:

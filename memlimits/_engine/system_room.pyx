@@ -15,7 +15,7 @@ from memlimits._engine.core cimport (
 )
 from memlimits._heap.heap cimport heaps_takers
 from memlimits._heap.heaps cimport heaps_resume
-from memlimits._heap.resource cimport DETACHED, Resource
+from memlimits._heap.resource cimport DETACHED, SPARE, Resource
 from memlimits._ledger.limits cimport (
     COUNT_PROCESS, COUNT_RESIDENT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM, WAIT,
     Limits, Verdict, limits_blocker, limits_bound, limits_default, limits_extend_credit,
@@ -46,7 +46,7 @@ cdef void room_lower_unfaulted(Core *core) noexcept nogil:
         # What is purgeable promises nothing: using it again is growth. What lingers takes nothing
         # from the system's figure, as if it were untouched; and what the device moves may lie
         # elsewhere by then.
-        if resource.use != DETACHED and not resource.purgeable:
+        if resource.use != DETACHED and resource.use != SPARE and not resource.purgeable:
             held += resource.bytes
             if not resource.lingers and not resource.moves:
                 ranges[count].start = <uintptr_t> resource.base

@@ -78,6 +78,8 @@ cdef inline Resource *bins_closest(
 
 # That, or one of n to `longest` bytes in the bin below.
 cdef extern Resource *bins_find(const Bins *bins, uint64_t n, uint64_t longest) noexcept nogil
+# The first bin from `b` on that has a resource; -1 without one.
+cdef extern int bins_next(const Bins *bins, uint32_t b) noexcept nogil
 # The newest of the last bin in which all have up to `longest` bytes; NULL if it has less than
 # `least`, which is from 4 KiB on.
 cdef extern Resource *bins_longest(

@@ -17,6 +17,15 @@ cdef Resource *bins_find(const Bins *bins, uint64_t n, uint64_t longest) noexcep
     return resource
 
 
+cdef int bins_next(const Bins *bins, uint32_t b) noexcept nogil:
+    cdef int word = b >> 6
+    cdef uint64_t used = bins.used[word] >> (b & 63) << (b & 63)
+    while used == 0 and word < BIN_WORDS - 1:
+        word += 1
+        used = bins.used[word]
+    return word * 64 + ctz(used) if used else -1
+
+
 cdef Resource *bins_longest(
     const Bins *bins, uint64_t least, uint64_t longest
 ) noexcept nogil:

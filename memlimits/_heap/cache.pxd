@@ -5,7 +5,10 @@ Called under the lock of the heap that the cache belongs to.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from memlimits._heap.bins cimport Bins, bins_add_again, bins_closest, bins_remove, log2_floor
+from memlimits._heap.bins cimport (
+    Bins, bins_add, bins_add_again, bins_closest, bins_remove, log2_floor,
+)
+from memlimits._heap.pagemap cimport PageMap
 from memlimits._heap.resource cimport (
     IDLE, TAKEN, Block, Resource, slab_alloc, slab_is_full, unlikely, unlink,
 )
@@ -33,6 +36,10 @@ cdef struct Cache:
     Bins purgeable_bins             # those whose pages the system may take
     Resource *oldest                # every idle resource, by the time it became idle
     Resource *newest
+    Resource *spare                 # descriptors for what is split off, linked through `next`
+    uint64_t spares                 # how many those are
+    PageMap *pages
+    const int64_t *tight            # Heaps.tight
     Resource *held                  # every resource whose home it is
     uint64_t resources              # how many those are
     uint32_t carved[SIZE_CLASSES]   # how many slabs there are
@@ -64,7 +71,9 @@ cdef extern uint64_t cache_block_size(uint64_t n) noexcept nogil
 # Bytes to ask the device for, to serve n: comfortably, and at the very least.
 cdef extern uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil
 cdef extern uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil
-# Likewise, up to LARGEST_SLAB_BLOCK, for no more than the cache has in slabs of the class already.
+# The former up to LARGEST_SLAB_BLOCK: less where memory is short.
+cdef extern uint64_t cache_slab(const Cache *cache, uint64_t n) noexcept nogil
+# Likewise, for no more than the cache has in slabs of the class already.
 cdef extern uint64_t cache_next_slab(const Cache *cache, uint64_t n) noexcept nogil
 # How much of a resource the page map must know: all of what can be a slab, else its first page.
 cdef extern uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil
@@ -143,6 +152,14 @@ cdef inline void unqueue(Cache *cache, Resource *resource) noexcept nogil:
 cdef inline Resource *cache_closest(const Cache *cache, uint64_t n) noexcept nogil:
     return bins_closest(&cache.bins, n, max_fit(n))
 
+# Likewise by the functions below: which bins has an idle one, to be added or removed.
+cdef inline void bin_idle(Cache *cache, Resource *resource) noexcept nogil:
+    bins_add(&cache.purgeable_bins if resource.purgeable else &cache.bins, resource)
+
+
+cdef inline void unbin_idle(Cache *cache, Resource *resource) noexcept nogil:
+    bins_remove(&cache.purgeable_bins if resource.purgeable else &cache.bins, resource)
+
 # Hands that out, and takes a whole resource back.
 cdef inline char *cache_alloc_whole(Cache *cache, Resource *resource) noexcept nogil:
     bins_remove(&cache.bins, resource)
@@ -166,12 +183,21 @@ cdef extern void cache_free(Cache *cache, Resource *resource, void *start) noexc
 # All that lies in one lies in the other from now on, the newest of what is idle there. Both locks.
 cdef extern void cache_merge(Cache *into, Cache *other) noexcept nogil
 
+# A descriptor for what is split off later.
+cdef inline void cache_spare(Cache *cache, Resource *resource) noexcept nogil:
+    resource.next = cache.spare
+    cache.spare = resource
+    cache.spares += 1
+
 # Makes retained slabs plain idle resources, for any class or length.
 cdef extern void cache_retire(Cache *cache) noexcept nogil
 # Bytes of the largest idle resource.
 cdef extern uint64_t cache_largest_idle(const Cache *cache) noexcept nogil
 # Takes an idle resource out; it joins another cache, or is DETACHED.
 cdef extern void cache_remove(Cache *cache, Resource *resource) noexcept nogil
+# Its home is this cache from now on, or no more; what that holds is not counted here.
+cdef extern void cache_list(Cache *cache, Resource *resource) noexcept nogil
+cdef extern void cache_unlist(Cache *cache, Resource *resource) noexcept nogil
 
 # Idle memory that the system may take back. A plain hit never sees a purgeable resource.
 #

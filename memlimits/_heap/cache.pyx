@@ -1,11 +1,12 @@
-from memlimits._base.sync cimport CLOCK_COARSE, store_release, time_of
-from memlimits._heap.bins cimport bin_of, bins_add, bins_find, bins_largest, bins_step
+from memlimits._base.sync cimport CLOCK_COARSE, load_count, store_release, time_of
+from memlimits._heap.bins cimport bin_of, bins_find, bins_largest, bins_step
 from memlimits._heap.resource cimport (
     IDLE, PART, TAKEN, link, slab_bound, slab_carve, slab_free, slab_is_full,
 )
 
 cdef enum:
     SMALLEST_SLAB = 65536
+    TIGHT_SLAB = 16384      # where memory is short
     BLOCKS_A_SLAB = 8       # at least
     MOST_DOUBLED = 8        # a page, up to a whole slab
 
@@ -49,18 +50,22 @@ cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil:
     return round_up(n, page_size)
 
 
+cdef uint64_t cache_slab(const Cache *cache, uint64_t n) noexcept nogil:
+    cdef uint64_t block_size = class_size(class_of(n))
+    if load_count(cache.tight):
+        return round_up(
+            (TIGHT_SLAB + block_size - 1) // block_size * block_size, cache.page_size)
+    return slab_size(block_size)
+
+
 cdef uint64_t cache_next_slab(const Cache *cache, uint64_t n) noexcept nogil:
     cdef uint32_t carved = cache.carved[class_of(n)]
-    return min(cache_growth(cache.page_size, n),
+    return min(cache_slab(cache, n),
                cache_least_growth(cache.page_size, n) << min(carved, <uint32_t> MOST_DOUBLED))
 
 
 cdef uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil:
     return n if n <= max_fit(LARGEST_SLAB) else page_size
-
-
-cdef Bins *bins_for(Cache *cache, const Resource *resource) noexcept nogil:
-    return &cache.purgeable_bins if resource.purgeable else &cache.bins
 
 
 cdef void note_time(const Cache *cache, Resource *resource) noexcept nogil:
@@ -71,11 +76,11 @@ cdef void note_time(const Cache *cache, Resource *resource) noexcept nogil:
 cdef void add_idle(Cache *cache, Resource *resource) noexcept nogil:
     queue_newest(cache, resource)
     note_time(cache, resource)
-    bins_add(bins_for(cache, resource), resource)
+    bin_idle(cache, resource)
 
 
 cdef void remove_idle(Cache *cache, Resource *resource) noexcept nogil:
-    bins_remove(bins_for(cache, resource), resource)
+    unbin_idle(cache, resource)
     if resource.purgeable:
         cache.purgeable -= resource.bytes
     unqueue(cache, resource)
@@ -93,11 +98,11 @@ cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil:
 cdef Resource *find_serving(const Cache *cache, const Bins *bins, uint64_t n) noexcept nogil:
     """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
     cdef Resource *resource
-    cdef uint64_t growth = cache_growth(cache.page_size, n)
-    cdef uint64_t least, shorter
+    cdef uint64_t growth, least, shorter
     if n > LARGEST_SLAB_BLOCK:
         # Its own pages serve it, even where they are more than an eighth longer.
-        return bins_find(bins, n, max(max_fit(n), growth))
+        return bins_find(bins, n, max(max_fit(n), cache_growth(cache.page_size, n)))
+    growth = cache_slab(cache, n)
     resource = bins_find(bins, growth, max_fit(growth))
     least = shorter = cache_least_growth(cache.page_size, n)
     while 2 * shorter < SMALLEST_SLAB:
@@ -114,7 +119,7 @@ cdef void count_joined(Cache *cache, int64_t n) noexcept nogil:
     cache.cached += n
 
 
-cdef void join(Cache *cache, Resource *resource) noexcept nogil:
+cdef void cache_list(Cache *cache, Resource *resource) noexcept nogil:
     store_release(&resource.home, cache)
     resource.held_before = NULL
     resource.held_after = cache.held
@@ -124,7 +129,7 @@ cdef void join(Cache *cache, Resource *resource) noexcept nogil:
     cache.resources += 1
 
 
-cdef void leave(Cache *cache, Resource *resource) noexcept nogil:
+cdef void cache_unlist(Cache *cache, Resource *resource) noexcept nogil:
     cache.resources -= 1
     if resource.held_before != NULL:
         resource.held_before.held_after = resource.held_after
@@ -135,14 +140,14 @@ cdef void leave(Cache *cache, Resource *resource) noexcept nogil:
 
 
 cdef void cache_add(Cache *cache, Resource *resource) noexcept nogil:
-    join(cache, resource)
+    cache_list(cache, resource)
     count_joined(cache, resource.bytes)
     add_idle(cache, resource)
 
 
 cdef void cache_remove(Cache *cache, Resource *resource) noexcept nogil:
     remove_idle(cache, resource)
-    leave(cache, resource)
+    cache_unlist(cache, resource)
     count_joined(cache, -<int64_t> resource.bytes)
 
 
@@ -188,7 +193,7 @@ cdef void cache_serve(Cache *cache, Resource *resource, uint64_t n, Block *block
 cdef void cache_serve_fresh(
     Cache *cache, Resource *resource, uint64_t n, Block *block
 ) noexcept nogil:
-    join(cache, resource)
+    cache_list(cache, resource)
     resource.use = TAKEN
     count_joined(cache, resource.bytes)
     if n > LARGEST_SLAB_BLOCK:
@@ -310,13 +315,18 @@ cdef void cache_merge(Cache *into, Cache *other) noexcept nogil:
     while other.held != NULL:
         resource = other.held
         home = resource.home
-        leave(other, resource)
-        join(into, resource)
+        cache_unlist(other, resource)
+        cache_list(into, resource)
         if resource.block_size:
             move_slab(into, other, resource)
         elif resource.taker != NULL:
             resource.taker = into
             store_release(&resource.home, home)
+    while other.spare != NULL:
+        resource = other.spare
+        other.spare = resource.next
+        cache_spare(into, resource)
+    other.spares = 0
     # What is idle behind parts.
     into.parts += other.parts
     into.withheld += other.headroom + other.withheld
@@ -336,7 +346,7 @@ cdef void cache_put_back(Cache *cache, Resource *resource) noexcept nogil:
     if not resource.purgeable:
         cache_add(cache, resource)
         return
-    join(cache, resource)
+    cache_list(cache, resource)
     resource.use = IDLE
     count_joined(cache, resource.bytes)
     cache.purgeable += resource.bytes

@@ -19,10 +19,11 @@ nothing moves: that is what "stopped" means.
 from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._base.sync cimport (
-    add_atomically, load_acquire, load_count, pthread_mutex_t, store_count,
+    add_atomically, load_acquire, load_count, pthread_mutex_t, store_count, store_release,
 )
 from memlimits._heap.cache cimport Cache, cache_find, cache_find_idle, cache_remove
 from memlimits._heap.lock cimport owned_lock
+from memlimits._heap.pagemap cimport PageMap
 from memlimits._heap.resource cimport DETACHED, Block, Resource
 
 cdef enum:
@@ -30,6 +31,7 @@ cdef enum:
     KEPT_PART = 100             # of the peak, may be headroom of all heaps; likewise of all groups
     GROUPS = 8                  # which the heaps belong to in turn
     FIRST_HITS = 256            # of a thread that begins
+    SPARES = 16
 
 cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
@@ -41,6 +43,8 @@ cdef struct Heap:
     int times_given             # that it gave headroom back since most_kept was as it is
     uint64_t hits
     uint64_t hits_before        # those before its thread came
+    uint64_t steals             # of idle resources, without Heaps.lock
+    Heap *asked                 # for such, the last time
     Heaps *heaps                # NULL once they are closed
     Group *group
     Heap *next                  # of the same allocator; or spare
@@ -76,6 +80,11 @@ cdef struct Heaps:
     # For heap_malloc and heap_free.
     SlowMalloc malloc_slow_path
     void (*free_slow_path)(void *start) noexcept nogil
+    # Atomic: a limit is near to what was active at most, and idle resources may be split; and for
+    # the last growth there was no room.
+    int64_t tight
+    int64_t full
+    bint splits                 # idle resources may be split and coalesced; set while stopped
     # In a forked child whose device did not survive: contents are not there to be touched, so
     # nothing is served (EMPTY), and what comes back is for the slow way (BOUND).
     bint lost
@@ -90,7 +99,8 @@ cdef enum Outcome:
     EMPTY       # nothing fits
     BOUND       # it would cross a bound; nothing was done
 
-cdef extern void heap_open_all(Heaps *heaps, uint64_t page_size) noexcept nogil
+cdef extern void heap_open_all(
+    Heaps *heaps, PageMap *pages, uint64_t page_size) noexcept nogil
 cdef extern void heap_close_all(Heaps *heaps) noexcept nogil
 
 # This thread's heap; the shared one where there is no memory for one.
@@ -115,6 +125,10 @@ cdef extern Outcome heap_try_alloc_fine(Heaps *heaps, uint64_t n, Block *block) 
 # Where nothing fits: a whole resource of n to `longest` bytes.
 cdef extern Outcome heap_alloc_longer(
     Heaps *heaps, uint64_t n, uint64_t longest, Block *block) noexcept nogil
+# Or from the first `growth` bytes of an idle resource here, split off; where memory is short also
+# of what was not made to be split, and is no longer than `longest`, and from less than `growth`.
+cdef extern Outcome heap_split(
+    Heaps *heaps, uint64_t n, uint64_t growth, uint64_t longest, Block *block) noexcept nogil
 # The first `given` bytes of an idle resource that has `least` or more, for what grows step by step;
 # with the heap's lock, one that serves that, or NULL; and `given` bytes of one that is a PART for
 # its caller, EMPTY where it has less.
@@ -128,18 +142,18 @@ cdef extern Outcome heap_try_free(Resource *resource, void *start) noexcept nogi
 cdef inline void heap_put_apart(Heaps *heaps, Resource *resource) noexcept nogil:
     if resource.taker == NULL:
         resource.taker = resource.home
-        resource.home = &heaps.shared
+        store_release(&resource.home, &heaps.shared)
 
 
 cdef inline void heap_put_back(Resource *resource) noexcept nogil:
     if resource.taker != NULL:
-        resource.home = resource.taker
+        store_release(&resource.home, resource.taker)
         resource.taker = NULL
 
 # While stopped: an idle resource leaves the cache, for a device call. Its heap may end meanwhile.
 cdef inline void heap_detach(Heaps *heaps, Resource *resource) noexcept nogil:
     cache_remove(<Cache *> resource.home, resource)
-    resource.home = &heaps.shared
+    store_release(&resource.home, &heaps.shared)
     resource.use = DETACHED
 
 # What serves n bytes. A block that is `apart`, to come back the slow way, is no piece of a slab of
@@ -163,6 +177,10 @@ cdef extern bint heap_serve_fresh(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
 # Likewise: it joins, and is idle.
 cdef extern void heap_join(Heap *heap, Resource *resource) noexcept nogil
+# A descriptor that is SPARE, for what it splits off; and how many it wants.
+cdef extern void heap_add_spare(Heap *heap, Resource *resource) noexcept nogil
+cdef inline uint64_t heap_wants_spares(const Heap *heap) noexcept nogil:
+    return SPARES - min(heap.cache.spares, <uint64_t> SPARES) if heap.heaps.splits else 0
 # Both; BOUND: it has joined only, and whoever takes from the heap next may have it.
 cdef extern Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil

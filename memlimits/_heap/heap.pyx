@@ -12,13 +12,16 @@ from memlimits._heap.bins cimport bins_find, bins_longest
 from memlimits._heap.cache cimport (
     LARGEST_SLAB_BLOCK, Cache, cache_add, cache_alloc, cache_alloc_whole, cache_capacity,
     cache_closest, cache_coarse, cache_find, cache_free, cache_free_whole, cache_give_more,
-    cache_merge, cache_rise, cache_serve, cache_serve_fresh, cache_serve_part, class_of,
+    cache_least_growth, cache_merge, cache_rise, cache_serve, cache_serve_fresh, cache_serve_part,
+    cache_spare, class_of,
 )
 from memlimits._heap.lock cimport (
     owned_lock_enter, owned_lock_give, owned_lock_leave, owned_lock_set_owner, owned_lock_take,
     owned_lock_try,
 )
 from memlimits._heap.misuse cimport misuse_abort
+from memlimits._heap.pagemap cimport PageMap
+from memlimits._heap.split cimport cache_split
 from memlimits._heap.resource cimport TAKEN, likely, resource_lends, slab_free, slab_lends, unlikely
 
 cdef extern from *:
@@ -71,8 +74,12 @@ cdef void prepare() noexcept nogil:
         give_back_and_leave)
 
 
-cdef void heap_init(Heap *heap, Heaps *heaps, uint64_t page_size) noexcept nogil:
+cdef void heap_init(
+    Heap *heap, Heaps *heaps, PageMap *pages, uint64_t page_size
+) noexcept nogil:
     heap.heaps = heaps
+    heap.cache.pages = pages
+    heap.cache.tight = &heaps.tight
     heap.cache.page_size = page_size
 
 
@@ -83,10 +90,10 @@ cdef void set_bounds(Heap *heap) noexcept nogil:
     set_most_cached(heap, INT64_MAX if heaps.shared.most_cached == INT64_MAX else 0)
 
 
-cdef void heap_open_all(Heaps *heaps, uint64_t page_size) noexcept nogil:
+cdef void heap_open_all(Heaps *heaps, PageMap *pages, uint64_t page_size) noexcept nogil:
     pthread_once(&prepared, prepare)
     pthread_mutex_init(&heaps.lock, NULL)
-    heap_init(&heaps.shared, heaps, page_size)
+    heap_init(&heaps.shared, heaps, pages, page_size)
     set_most_cached(&heaps.shared, INT64_MAX)
     heaps.shared.group = &heaps.groups[0]
 
@@ -137,7 +144,7 @@ cdef void heap_absorb(Heap *heap) noexcept nogil:
         return
     while before.next != ended:
         before = before.next
-    before.next = ended.next
+    store_release(<void **> &before.next, ended.next)
     owned_lock_take(&ended.lock)
     within = owned_lock_enter(&heap.lock, &mine)
     heaps.time += 1
@@ -146,10 +153,11 @@ cdef void heap_absorb(Heap *heap) noexcept nogil:
     cache_merge(&heap.cache, &ended.cache)
     heap.hits += ended.hits
     heap.hits_before += ended.hits
-    ended.hits = 0
+    heap.steals += ended.steals
+    ended.hits = ended.steals = 0
     if heap.most_cached != INT64_MAX:
         set_most_cached(heap, heap.most_cached + ended.most_cached)
-    ended.next = heaps.spare
+    store_release(<void **> &ended.next, heaps.spare)
     heaps.spare = ended
     owned_lock_leave(&heap.lock, within)
     owned_lock_give(&ended.lock)
@@ -187,13 +195,13 @@ cdef Heap *listed(Heaps *heaps) noexcept nogil:
     else:
         heap = <Heap *> own_calloc(1, sizeof(Heap))
         if heap != NULL:
-            heap_init(heap, heaps, heaps.shared.cache.page_size)
+            heap_init(heap, heaps, heaps.shared.cache.pages, heaps.shared.cache.page_size)
     if heap != NULL:
         owned_lock_take(&heap.lock)
         set_bounds(heap)
         owned_lock_give(&heap.lock)
-        heap.next = heaps.shared.next
-        heaps.shared.next = heap
+        store_release(<void **> &heap.next, heaps.shared.next)
+        store_release(<void **> &heaps.shared.next, heap)
     return heap
 
 
@@ -324,6 +332,18 @@ cdef Outcome heap_alloc_longer(
     cdef Heap *heap = heap_mine(heaps)
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     return serve(heap, bins_find(&heap.cache.bins, n, longest), n, block, within)
+
+
+cdef Outcome heap_split(
+    Heaps *heaps, uint64_t n, uint64_t growth, uint64_t longest, Block *block
+) noexcept nogil:
+    cdef Heap *heap = heap_mine(heaps)
+    cdef Resource *found = NULL
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    if heaps.splits and heap != &heaps.shared:
+        found = cache_split(
+            &heap.cache, growth, cache_least_growth(heap.cache.page_size, n), longest)
+    return serve(heap, found, n, block, within)
 
 
 cdef Resource *heap_find_part(const Heap *heap, uint64_t given, uint64_t least) noexcept nogil:
@@ -675,6 +695,12 @@ cdef bint heap_serve_fresh(
 cdef void heap_join(Heap *heap, Resource *resource) noexcept nogil:
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     cache_add(&heap.cache, resource)
+    owned_lock_leave(&heap.lock, within)
+
+
+cdef void heap_add_spare(Heap *heap, Resource *resource) noexcept nogil:
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cache_spare(&heap.cache, resource)
     owned_lock_leave(&heap.lock, within)
 
 

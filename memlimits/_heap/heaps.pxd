@@ -13,6 +13,8 @@ cdef struct Totals:
     int64_t cached
     uint64_t purgeable
     uint64_t hits
+    uint64_t steals
+    uint64_t spares         # descriptors of nothing
 
 # What only a snapshot asks for.
 cdef struct Survey:
@@ -45,19 +47,25 @@ cdef extern void heaps_keep_least(Heaps *heaps) noexcept nogil
 cdef extern void heaps_share(
     Heaps *heaps, Heap *favoured, int64_t room, bint unclaimable) noexcept nogil
 
-# Under Heaps.lock: bytes to ask the device for, to serve n bytes in `heap` from a slab, where all
-# may hold `most`.
+# Bytes to ask the device for, to serve n bytes in this thread's `heap` from a slab, where all may
+# hold `most`.
 cdef extern uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil
 
 # Likewise: bytes to ask it for besides, to be idle here: so much for each resource that the heap
 # holds, less what it has in its cache.
 cdef extern uint64_t heaps_ahead(Heap *heap) noexcept nogil
 
-# Under Heaps.lock: n bytes from an idle resource of the next heap that has one, of up to `longest`
-# bytes, where that is not 0; without one from a slab, but for those of who begins, if it `spares`
-# them. No heap is stopped for it. BOUND: what serves them has joined `heap`, and nothing more.
+# Under Heaps.lock: n bytes from an idle resource of the next heap that has one: of up to `longest`
+# bytes, or of `growth` and more where it may be split, neither where that is 0; without one from a
+# slab, but for those of who begins, if it `spares` them. No heap is stopped for it. BOUND: what
+# serves them has joined `heap`, and nothing more.
 cdef extern Outcome heaps_steal(
-    Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block) noexcept nogil
+    Heap *heap, uint64_t n, uint64_t growth, uint64_t longest, bint spares,
+    Block *block) noexcept nogil
+
+# Without Heaps.lock: some of what is idle in another heap moves to this thread's, among it `growth`
+# bytes in one piece, if one seems to have much more. False: none has, or others had its lock.
+cdef extern bint heaps_even_up(Heap *heap, uint64_t growth) noexcept nogil
 
 # While stopped: every idle resource, the oldest first, across all heaps. The one that was
 # given last may be taken out.

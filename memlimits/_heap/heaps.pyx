@@ -1,31 +1,44 @@
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._base.sync cimport (
-    CLOCK_COARSE, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock, raise_atomically,
-    store_count, time_of,
+    CLOCK_COARSE, load_acquire, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    raise_atomically, store_count, time_of,
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    SIZE_CLASSES, cache_find, cache_find_idle, cache_growth, cache_idle, cache_largest_idle,
-    cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed,
+    SIZE_CLASSES, cache_add, cache_find, cache_find_idle, cache_idle, cache_largest_idle,
+    cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed, cache_slab, max_fit,
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
-    DONE, EMPTY, GROUPS, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_gain, heap_self,
-    heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
+    DONE, EMPTY, GROUPS, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_gain,
+    heap_self, heap_split, heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
 )
 from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
-    owned_lock_set_owner, owned_lock_take, owned_lock_wait,
+    owned_lock_set_owner, owned_lock_take, owned_lock_take_at_once, owned_lock_wait,
 )
+from memlimits._heap.split cimport cache_find_longer, cache_split
+
+cdef extern from *:
+    """
+    /* Its thread may change it meanwhile: what is read is a hint. */
+    __attribute__((no_sanitize("thread"))) static int64_t read_loosely(const int64_t *word)
+    {
+        return *(const volatile int64_t *)word;
+    }
+    """
+    int64_t read_loosely(const int64_t *word) nogil
 
 cdef enum:
     # A slab has its whole length from the first on where it is no more than this part of what a
     # thread's heap may have, since it may want one of many lengths; else it doubles what is there.
     SLAB_PART = 64
-    AHEAD = 4 << 10             # of growth, for each resource that a heap holds
-    MOST_AHEAD = 2 << 20
+    AHEAD = 16 << 10            # of growth, for each resource that a heap holds, from
+    AHEAD_FROM = 32             # of them on
+    MOST_AHEAD = 3 << 20
+    MOST_ASKED = 64             # heaps, for some of what is idle there
 
 
 cdef void heaps_stop(Heaps *heaps) noexcept nogil:
@@ -88,6 +101,8 @@ cdef void heaps_total(const Heaps *heaps, Totals *totals) noexcept nogil:
         totals.cached += heap.cache.cached
         totals.purgeable += heap.cache.purgeable
         totals.hits += heap.hits
+        totals.steals += heap.steals
+        totals.spares += heap.cache.spares
         heap = heap.next
 
 
@@ -153,7 +168,7 @@ cdef void heaps_keep_least(Heaps *heaps) noexcept nogil:
 
 
 cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil:
-    cdef uint64_t growth = cache_growth(heap.cache.page_size, n)
+    cdef uint64_t growth = cache_slab(&heap.cache, n)
     cdef int within
     if growth <= most // SLAB_PART // <uint64_t> max(heaps_takers(heap.heaps), <int64_t> 1):
         return growth
@@ -166,7 +181,10 @@ cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil
 cdef uint64_t heaps_ahead(Heap *heap) noexcept nogil:
     cdef int within = owned_lock_enter(&heap.lock, heap_self())
     cdef uint64_t most = min(heap.cache.resources * AHEAD, <uint64_t> MOST_AHEAD)
-    if heap.most_cached != INT64_MAX or heap.cache.cached > <int64_t> most:
+    if (
+        heap.cache.resources < AHEAD_FROM or heap.most_cached != INT64_MAX
+        or heap.cache.cached > <int64_t> most
+    ):
         most = 0
     else:
         most -= heap.cache.cached
@@ -178,18 +196,33 @@ cdef Heap *after(Heap *heap) noexcept nogil:
     return heap.next if heap.next != NULL else &heap.heaps.shared
 
 
-cdef Resource *take_whole(Heap *other, uint64_t n, uint64_t longest, bint *pieces) noexcept nogil:
+cdef void leave_with_bound(Heap *other, Resource *resource) noexcept nogil:
+    cache_remove(&other.cache, resource)
+    if other.most_cached != INT64_MAX:
+        set_most_cached(other, other.most_cached - <int64_t> resource.bytes)
+
+
+cdef void join_with_bound(Heap *heap, Resource *resource) noexcept nogil:
+    """With its lock."""
+    cache_add(&heap.cache, resource)
+    if heap.most_cached != INT64_MAX:
+        set_most_cached(heap, heap.most_cached + <int64_t> resource.bytes)
+
+
+cdef Resource *take_whole(
+    Heap *other, uint64_t n, uint64_t growth, uint64_t longest, bint *pieces
+) noexcept nogil:
     """An idle resource leaves a heap, and the bound with it; or NULL: are there `pieces`?"""
     cdef int within = owned_lock_enter(&other.lock, heap_self())
     cdef Resource *found = cache_find_idle(&other.cache, n)
     if found == NULL and longest:
         found = bins_find(&other.cache.bins, n, longest)
+    if found == NULL and growth and other.heaps.splits:
+        found = cache_find_longer(&other.cache, growth, UINT64_MAX)
     if found == NULL:
         pieces[0] = cache_find(&other.cache, n) != NULL
     else:
-        cache_remove(&other.cache, found)
-        if other.most_cached != INT64_MAX:
-            set_most_cached(other, other.most_cached - <int64_t> found.bytes)
+        leave_with_bound(other, found)
     owned_lock_leave(&other.lock, within)
     return found
 
@@ -207,22 +240,70 @@ cdef Outcome take_piece(Heap *other, uint64_t n, Block *block) noexcept nogil:
 
 
 cdef Outcome heaps_steal(
-    Heap *heap, uint64_t n, uint64_t longest, bint spares, Block *block
+    Heap *heap, uint64_t n, uint64_t growth, uint64_t longest, bint spares, Block *block
 ) noexcept nogil:
     cdef Heap *other = after(heap)
     cdef Heap *with_pieces = NULL
     cdef Resource *found
     # The shared heap takes for accounts only.
     cdef bint apart = heap == &heap.heaps.shared
-    cdef bint pieces = False
+    cdef bint pieces
+    cdef int within
     while other != heap:
-        found = take_whole(other, n, longest, &pieces)
+        pieces = False
+        found = take_whole(other, n, growth, longest, &pieces)
+        if found != NULL and growth and found.bytes > max(max_fit(growth), longest):
+            within = owned_lock_enter(&heap.lock, heap_self())
+            join_with_bound(heap, found)
+            owned_lock_leave(&heap.lock, within)
+            return heap_split(heap.heaps, n, growth, UINT64_MAX, block)
         if found != NULL:
             return heap_gain(heap, found, n, block)
         if pieces and not apart and not (spares and heap_begins(other)):
             with_pieces = other
         other = after(other)
     return EMPTY if with_pieces == NULL else take_piece(with_pieces, n, block)
+
+
+cdef bint take_share(Heap *heap, Heap *other, uint64_t growth) noexcept nogil:
+    """With both locks: so much moves that both have the same, in one long piece if there is one."""
+    cdef int64_t bytes = (other.cache.cached - heap.cache.cached) // 2
+    cdef Resource *found = NULL
+    bytes -= bytes % <int64_t> heap.cache.page_size
+    if bytes >= <int64_t> growth:
+        found = cache_split(&other.cache, bytes, growth, UINT64_MAX)
+    if found == NULL:
+        return False
+    leave_with_bound(other, found)
+    join_with_bound(heap, found)
+    heap.steals += 1
+    return True
+
+
+cdef bint heaps_even_up(Heap *heap, uint64_t growth) noexcept nogil:
+    cdef Heap *other = heap.asked if heap.asked != NULL else heap
+    cdef bint took = False
+    cdef int _i
+    # As a lock, though its owner need not: so who wants both of two never waits for the other.
+    owned_lock_take(&heap.lock)
+    for _i in range(MOST_ASKED if heap.heaps.splits and heap != &heap.heaps.shared else 0):
+        other = <Heap *> load_acquire(<void **> &other.next)
+        if other == NULL:
+            other = &heap.heaps.shared
+        if other == heap or read_loosely(&other.cache.cached) < (
+            heap.cache.cached + 2 * <int64_t> growth
+        ) or not owned_lock_take_at_once(&other.lock):
+            continue
+        if owned_lock_end_bias(&other.lock):
+            all_threads_barrier()
+        owned_lock_wait(&other.lock)
+        took = take_share(heap, other, growth)
+        owned_lock_give(&other.lock)
+        if took:
+            break
+    heap.asked = other
+    owned_lock_give(&heap.lock)
+    return took
 
 
 cdef void heaps_rewind(Heaps *heaps) noexcept nogil:

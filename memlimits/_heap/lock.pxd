@@ -75,6 +75,13 @@ cdef extern from *:
                     sched_yield(); /* its holder may wait for this core */
     }
 
+    /* The same at once, or not at all. Its owner may be inside still. */
+    static inline int owned_lock_take_at_once(owned_lock *lock)
+    {
+        return !__atomic_load_n(&lock->locked, __ATOMIC_RELAXED) &&
+               !__atomic_exchange_n(&lock->locked, 1, __ATOMIC_ACQUIRE);
+    }
+
     static inline void owned_lock_give(owned_lock *lock)
     {
         __atomic_store_n(&lock->locked, 0, __ATOMIC_RELEASE);
@@ -167,6 +174,7 @@ cdef extern from *:
 
     # Several at once, whatever their owners: take each, end their bias, wait for each.
     void owned_lock_take(owned_lock *lock) nogil
+    bint owned_lock_take_at_once(owned_lock *lock) nogil
     bint owned_lock_end_bias(owned_lock *lock) nogil
     void all_threads_barrier() nogil
     void owned_lock_wait(const owned_lock *lock) nogil

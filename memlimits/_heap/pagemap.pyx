@@ -62,6 +62,12 @@ cdef bint pagemap_reach(PageMap *pages, const char *base, uint64_t n) noexcept n
     return entry(pages, start, True) != NULL and entry(pages, start + n - 1, True) != NULL
 
 
+cdef bint pagemap_reaches(const PageMap *pages, const char *base, uint64_t n) noexcept nogil:
+    cdef uint64_t last = (<uint64_t> base + n - 1) >> PAGE_BITS
+    return n <= <uint64_t> FANOUT << PAGE_BITS and (
+        load_acquire(&pages.root[last >> LEVEL_BITS]) != NULL)
+
+
 cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
     cdef uint64_t page
     for page in range(n >> PAGE_BITS):

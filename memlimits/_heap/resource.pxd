@@ -17,6 +17,7 @@ cdef enum Use:
     DETACHED    # out of the cache for a device call: nobody takes it, and most go back
     RESIZING    # a caller's, while the device makes it longer or shorter: nobody touches it
     PART        # whole: a caller holds its first bytes, and may get the others, which are idle
+    SPARE       # a descriptor of nothing, for what its heap splits off
 
 cdef enum Wiring:
     OUTSIDE     # in no residency set
@@ -48,6 +49,7 @@ cdef struct Resource:
     uint32_t bin            # by its length: which of its cache's, when it is idle
     uint8_t size_class
     uint8_t zeros           # whole: all of it; slab: what lies beyond `fresh` was never written
+    uint8_t mixed           # from what serves blocks of any length: it was split, or coalesced
     Use use
     Wiring wiring
     int residency_set       # which of the residency's sets it is in
@@ -87,14 +89,18 @@ cdef struct Block:
     uint64_t capacity       # bytes that are the caller's, from start
     bint zeros              # reads as zeros without being cleared
 
-# NULL without memory for the descriptor. The buffer is filled in by resource_adopt.
+# NULL without memory for the descriptor. The buffer is filled in by resource_adopt. A descriptor is
+# never freed: its next use is another resource's, so that who finds it in the page map may see
+# whether it is in a heap whose lock it holds.
 cdef extern Resource *resource_new() noexcept nogil
 cdef extern void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) noexcept nogil
-# Frees the descriptor, if it is not NULL, and the buffer, if there is one. Calls the device: not
-# under a lock.
+# Ends the descriptor, if it is not NULL, and frees the buffer, if there is one. Calls the device:
+# not under a lock.
 cdef extern void resource_destroy(Resource *resource) noexcept nogil
 # All that are linked through `next`. Returns their bytes.
 cdef extern uint64_t resource_destroy_all(Resource *first) noexcept nogil
+# In a forked child.
+cdef extern void resources_after_fork() noexcept nogil
 
 # Whether callers hold it, or blocks of it, and the device has nothing to do with it.
 cdef inline bint is_taken(const Resource *resource) noexcept nogil:

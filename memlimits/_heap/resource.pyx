@@ -1,12 +1,44 @@
 from libc.stdint cimport UINT64_MAX
-from libc.stdlib cimport free
+from libc.string cimport memset
 
 from memlimits._base.own cimport own_lines
+from memlimits._base.sync cimport store_release
 from memlimits._device.mlim cimport mlim_buffer_contents, mlim_buffer_destroy
+from memlimits._heap.lock cimport owned_lock, owned_lock_give, owned_lock_take
+
+cdef owned_lock lock            # a spin lock: guards the list
+cdef Resource *ended            # descriptors, of all allocators, linked through `next`
 
 
 cdef Resource *resource_new() noexcept nogil:
-    return <Resource *> own_lines(sizeof(Resource))
+    cdef Resource *resource
+    owned_lock_take(&lock)
+    resource = ended
+    if resource != NULL:
+        set_ended(resource.next)
+    owned_lock_give(&lock)
+    if resource == NULL:
+        return <Resource *> own_lines(sizeof(Resource))
+    # Others may look at its home just now, the first of its fields.
+    memset(<char *> resource + sizeof(void *), 0, sizeof(Resource) - sizeof(void *))
+    return resource
+
+
+cdef void set_ended(Resource *first) noexcept nogil:
+    global ended
+    ended = first
+
+
+cdef void end(Resource *resource) noexcept nogil:
+    store_release(&resource.home, NULL)
+    owned_lock_take(&lock)
+    resource.next = ended
+    set_ended(resource)
+    owned_lock_give(&lock)
+
+
+cdef void resources_after_fork() noexcept nogil:
+    owned_lock_give(&lock)
 
 
 cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) noexcept nogil:
@@ -19,7 +51,7 @@ cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) no
 cdef void resource_destroy(Resource *resource) noexcept nogil:
     if resource != NULL:
         mlim_buffer_destroy(resource.buffer)
-        free(resource)
+        end(resource)
 
 
 cdef uint64_t resource_destroy_all(Resource *first) noexcept nogil:

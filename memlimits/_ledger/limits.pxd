@@ -245,3 +245,5 @@ cdef extern void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil
 # Up to which footprint growth is paid for without looking for idle memory in other heaps.
 cdef extern int64_t limits_cache_room(const Limits *limits) noexcept nogil
 cdef extern uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil
+# Whether the memory limit is near to what was active at most: growth meets it first.
+cdef extern bint limits_is_tight(const Limits *limits, uint64_t heaps) noexcept nogil

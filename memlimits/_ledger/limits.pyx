@@ -379,3 +379,7 @@ cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept 
         return 0
     return min(min(limits_unreserved(limits, UINT64_MAX, 0), limits_cache_limit(limits)),
                untrimmed(limits, limits.highest, heaps))
+
+
+cdef bint limits_is_tight(const Limits *limits, uint64_t heaps) noexcept nogil:
+    return limits_unreserved(limits, UINT64_MAX, 0) < untrimmed(limits, limits.highest, heaps)

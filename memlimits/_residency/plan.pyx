@@ -249,6 +249,7 @@ cdef bint try_to_wire(
     take_out(residency, leaving)
     heaps_stop(residency.heaps)
     residency.limits.wired_limit = limit
+    residency.heaps.splits = residency.heaps.splits and limit == 0
     joining = plan_additions(residency, fresh, allowed)
     check_wired(residency.limits)
     heaps_resume(residency.heaps)

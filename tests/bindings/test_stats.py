@@ -199,7 +199,8 @@ def test_steals():
 
     run_threads(other, mine)
     stats = of(allocator)
-    assert stats.steals == stats.hits == 5
+    assert stats.hits == 5
+    assert 1 <= stats.steals <= 5  # several at a time
     assert stats.misses == 8
 
 

@@ -270,15 +270,15 @@ def test_where_a_group_is_full_small_steps_return_some_idle_memory_ahead(in_grou
     run(
         """
         memlimits.set_memory_limit(1 << 40)
-        small, held = [memlimits.allocate(MIB // 16) for _ in range(64)], []
+        small, held = [memlimits.allocate(MIB // 16) for _ in range(128)], []
         for block in small:
             memoryview(block)[:] = b"x" * (MIB // 16)
         while refused_by(MIB) is None:
             held.append(memlimits.allocate(MIB))
             memoryview(held[-1])[:] = b"x" * MIB
-        small.clear()
+        del small[::2]
         idle = memlimits.get_cache_memory()
-        # Half of one is of no use to a longer block: it grows, and something has to go for it.
+        # Half of it is of no use to a longer block: it grows, and something has to go for it.
         steps = [idle]
         for _ in range(8):
             held.append(memlimits.allocate(MIB // 8))

@@ -132,10 +132,12 @@ def test_once_they_have_ended_slabs_are_whole_again():
     run_threads(*[work] * 64)
     while allocator.statistics(False)["heaps"] > heaps:
         time.sleep(0.001)
+    held = allocate_in(allocator, 9000)  # sees that they have ended
     before = allocator.counters()["footprint"]
     block = allocate_in(allocator, 20_000)
     assert allocator.counters()["footprint"] == before + 256 * KIB
     block.release()
+    held.release()
 
 
 def test_blocks_come_back_while_the_threads_that_took_them_end():
