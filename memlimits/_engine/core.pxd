@@ -25,6 +25,9 @@ from memlimits._ledger.queue cimport Refusal, Waiter
 from memlimits._ledger.traces cimport Traces
 from memlimits._residency.plan cimport Residency
 
+cdef enum:
+    LONGEST_SPLIT = 4 << 20     # of what was not made to be split, while there is room to grow
+
 cdef struct Core:
     mlim_device *device         # not owned
     uint64_t page_size

@@ -17,7 +17,7 @@ from memlimits._heap.heap cimport (
     heaps_set_highest,
 )
 from memlimits._heap.heaps cimport (
-    Totals, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
+    Totals, heaps_coalesce, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
     heaps_next_idle, heaps_note, heaps_resume, heaps_rewind, heaps_share, heaps_stop,
     heaps_total, heaps_unlock_all,
 )
@@ -303,12 +303,17 @@ cdef void core_note_tight(Core *core) noexcept nogil:
 
 
 cdef void core_resume(Core *core, bint took) noexcept nogil:
+    cdef bint was_tight
     note(core, took)
     share_tell(&core.limits, &core.pool)
     store_count(&core.most_footprint, limits_most_footprint(&core.limits))
     # What is wired stays as it is.
     core.heaps.splits = core.resizes and core.limits.wired_limit == 0
+    was_tight = load_count(&core.heaps.tight)
     core_note_tight(core)
+    if was_tight and not load_count(&core.heaps.tight):
+        # Slabs are long from now on.
+        heaps_coalesce(&core.heaps, LONGEST_SPLIT)
     heaps_share(
         &core.heaps, core.stopper, limits_cache_room(&core.limits), core.limits.waiting > 0)
     check_books(core)

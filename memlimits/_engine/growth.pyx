@@ -11,8 +11,8 @@ from memlimits._device.mlim cimport (
 )
 from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
-    core_detach, core_give_back, core_hit_fine, core_hold, core_longest, core_note_tight,
-    core_resume, core_return, core_settle, core_stock, core_stop, core_take_out,
+    LONGEST_SPLIT, core_detach, core_give_back, core_hit_fine, core_hold, core_longest,
+    core_note_tight, core_resume, core_return, core_settle, core_stock, core_stop, core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
 from memlimits._engine.members cimport members_step
@@ -55,7 +55,6 @@ from memlimits._residency.plan cimport residency_update
 cdef enum:
     AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
     LONGEST_AHEAD = 512 << 10   # of which more is mapped than is asked for
-    LONGEST_SPLIT = 4 << 20     # while there is room for more
 
 cdef struct Plan:
     Reading reading         # for room_end, once the growth is mapped

@@ -70,8 +70,8 @@ cdef void prepare() noexcept nogil:
     list_classes()
     pthread_key_create(&leaving, end_heaps)
     slow = SlowPaths(
-        alloc, enter_and_alloc, try_free, enter_and_try_free, free_inside, enter_and_free,
-        give_back_and_leave)
+        alloc, alloc_locked, enter_and_alloc, malloc_locked, try_free, try_free_locked,
+        enter_and_try_free, free_inside, free_locked, enter_and_free, give_back_and_leave)
 
 
 cdef void heap_init(
@@ -468,10 +468,15 @@ cdef void free_inside(void *start, Resource *resource, Heap *heap) noexcept nogi
 # they need: what the functions below do themselves is what happens most often.
 cdef struct SlowPaths:
     Outcome (*alloc)(Heap *heap, uint64_t n, Block *block, int within) noexcept nogil
+    Outcome (*alloc_locked)(Heap *heap, uint64_t n, Block *block) noexcept nogil
     Outcome (*enter_and_alloc)(Heaps *heaps, uint64_t n, Block *block) noexcept nogil
+    void *(*malloc_locked)(
+        uint64_t n, Heap *heap, bint fine, SlowMalloc slow_path) noexcept nogil
     Outcome (*try_free)(Heap *heap, Resource *resource, void *start, int within) noexcept nogil
+    Outcome (*try_free_locked)(Heap *heap, Resource *resource, void *start) noexcept nogil
     Outcome (*enter_and_try_free)(Resource *resource, void *start) noexcept nogil
     void (*free)(void *start, Resource *resource, Heap *heap) noexcept nogil
+    void (*free_locked)(void *start, Resource *resource, Heap *heap) noexcept nogil
     void (*enter_and_free)(void *start, Resource *resource) noexcept nogil
     Outcome (*give_back_and_leave)(Heap *heap) noexcept nogil
 
@@ -505,20 +510,49 @@ cdef inline char *alloc_fast(Heap *heap, Resource *resource, uint64_t n) noexcep
     return start
 
 
-cdef Outcome heap_try_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
-    cdef Heap *heap = <Heap *> mine
-    cdef Resource *resource
-    if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
-        return slow.enter_and_alloc(heaps, n, block)
-    resource = find_fast(heap, n, False)
-    if unlikely(resource == NULL):
-        return slow.alloc(heap, n, block, True)
+cdef inline void hand_out_fast(
+    Heap *heap, Resource *resource, uint64_t n, Block *block
+) noexcept nogil:
     block.resource = resource
     block.capacity = resource.block_size if n <= LARGEST_SLAB_BLOCK else resource.bytes
     block.zeros = (n > LARGEST_SLAB_BLOCK or resource.free_blocks == NULL) and resource.zeros
     block.start = alloc_fast(heap, resource, n)
+
+
+cdef Outcome alloc_locked(Heap *heap, uint64_t n, Block *block) noexcept nogil:
+    """In this thread's heap, with its lock, which others wanted lately."""
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cdef Resource *resource = NULL if heap.heaps.lost else find_fast(heap, n, False)
+    if resource == NULL:
+        return alloc(heap, n, block, within)
+    hand_out_fast(heap, resource, n, block)
+    owned_lock_leave(&heap.lock, within)
+    return DONE
+
+
+cdef Outcome heap_try_alloc(Heaps *heaps, uint64_t n, Block *block) noexcept nogil:
+    cdef Heap *heap = <Heap *> mine
+    cdef Resource *resource
+    if unlikely(heap == NULL or heap.heaps != heaps):
+        return slow.enter_and_alloc(heaps, n, block)
+    if unlikely(not owned_lock_try(&heap.lock)):
+        return slow.alloc_locked(heap, n, block)
+    resource = find_fast(heap, n, False)
+    if unlikely(resource == NULL):
+        return slow.alloc(heap, n, block, True)
+    hand_out_fast(heap, resource, n, block)
     owned_lock_leave(&heap.lock, True)
     return DONE
+
+
+cdef void *malloc_locked(
+    uint64_t n, Heap *heap, bint fine, SlowMalloc slow_path
+) noexcept nogil:
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cdef Resource *resource = NULL if heap.heaps.lost else find_fast(heap, n, fine)
+    cdef void *start = NULL if resource == NULL else alloc_fast(heap, resource, n)
+    owned_lock_leave(&heap.lock, within)
+    return start if start != NULL else slow_path(n)
 
 
 cdef inline void *malloc_fast(
@@ -527,8 +561,10 @@ cdef inline void *malloc_fast(
     cdef Heap *heap = <Heap *> mine
     cdef Resource *resource
     cdef void *start
-    if unlikely(heap == NULL or heap.heaps != heaps or not owned_lock_try(&heap.lock)):
+    if unlikely(heap == NULL or heap.heaps != heaps):
         return slow_path(n)
+    if unlikely(not owned_lock_try(&heap.lock)):
+        return slow.malloc_locked(n, heap, fine, slow_path)
     resource = find_fast(heap, n, fine)
     if unlikely(resource == NULL):
         owned_lock_leave(&heap.lock, True)
@@ -572,10 +608,34 @@ cdef inline bint free_fast(Heap *heap, Resource *resource, void *start) noexcept
     return True
 
 
+cdef Outcome try_free_locked(Heap *heap, Resource *resource, void *start) noexcept nogil:
+    cdef int within
+    # In the shared heap there are blocks that others than heaps have to do with.
+    if heap.heaps.lost or heap == &heap.heaps.shared:
+        return enter_and_try_free(resource, start)
+    within = owned_lock_enter(&heap.lock, &mine)
+    if heap != heap_of(resource):
+        owned_lock_leave(&heap.lock, within)
+        return enter_and_try_free(resource, start)
+    if not free_fast(heap, resource, start):
+        return try_free(heap, resource, start, within)
+    if has_too_much(heap):
+        give_back(heap)
+    owned_lock_leave(&heap.lock, within)
+    return DONE
+
+
+cdef void free_locked(void *start, Resource *resource, Heap *heap) noexcept nogil:
+    if try_free_locked(heap, resource, start) != DONE:
+        heap.heaps.free_slow_path(start)
+
+
 cdef Outcome heap_try_free(Resource *resource, void *start) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
-    if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
+    if unlikely(heap != <Heap *> mine):
         return slow.enter_and_try_free(resource, start)
+    if unlikely(not owned_lock_try(&heap.lock)):
+        return slow.try_free_locked(heap, resource, start)
     if unlikely(not free_fast(heap, resource, start)):
         return slow.try_free(heap, resource, start, True)
     if unlikely(has_too_much(heap)):
@@ -586,8 +646,10 @@ cdef Outcome heap_try_free(Resource *resource, void *start) noexcept nogil:
 
 cdef void heap_free(void *start, Resource *resource) noexcept nogil:
     cdef Heap *heap = heap_of(resource)
-    if unlikely(heap != <Heap *> mine or not owned_lock_try(&heap.lock)):
+    if unlikely(heap != <Heap *> mine):
         slow.enter_and_free(start, resource)
+    elif unlikely(not owned_lock_try(&heap.lock)):
+        slow.free_locked(start, resource, heap)
     elif unlikely(not free_fast(heap, resource, start)):
         slow.free(start, resource, heap)
     elif unlikely(has_too_much(heap)):

@@ -67,6 +67,9 @@ cdef extern Outcome heaps_steal(
 # bytes in one piece, if one seems to have much more. False: none has, or others had its lock.
 cdef extern bint heaps_even_up(Heap *heap, uint64_t growth) noexcept nogil
 
+# While stopped: what is idle side by side is one again, but for what is longer than `longest`.
+cdef extern void heaps_coalesce(Heaps *heaps, uint64_t longest) noexcept nogil
+
 # While stopped: every idle resource, the oldest first, across all heaps. The one that was
 # given last may be taken out.
 cdef extern void heaps_rewind(Heaps *heaps) noexcept nogil

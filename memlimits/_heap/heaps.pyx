@@ -19,7 +19,7 @@ from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
     owned_lock_set_owner, owned_lock_take, owned_lock_take_at_once, owned_lock_wait,
 )
-from memlimits._heap.split cimport cache_find_longer, cache_split
+from memlimits._heap.split cimport cache_coalesce, cache_find_longer, cache_split
 
 cdef extern from *:
     """
@@ -190,6 +190,13 @@ cdef uint64_t heaps_ahead(Heap *heap) noexcept nogil:
         most -= heap.cache.cached
     owned_lock_leave(&heap.lock, within)
     return most
+
+
+cdef void heaps_coalesce(Heaps *heaps, uint64_t longest) noexcept nogil:
+    cdef Heap *heap = &heaps.shared
+    while heap != NULL:
+        cache_coalesce(&heap.cache, longest)
+        heap = heap.next
 
 
 cdef Heap *after(Heap *heap) noexcept nogil:

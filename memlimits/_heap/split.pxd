@@ -9,6 +9,8 @@ from libc.stdint cimport uint64_t
 from memlimits._heap.cache cimport Cache
 from memlimits._heap.resource cimport Resource
 
+# Coalesces all that lies side by side, but for what is longer than `longest`.
+cdef extern void cache_coalesce(Cache *cache, uint64_t longest) noexcept nogil
 # An idle resource that may be split, of n bytes or more: what was split or coalesced before, or
 # mapped to be; also what is no longer than `longest`.
 cdef extern Resource *cache_find_longer(

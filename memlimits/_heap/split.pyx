@@ -151,6 +151,16 @@ cdef Resource *coalesce(Cache *cache, uint64_t n, uint64_t longest) noexcept nog
     return NULL
 
 
+cdef void cache_coalesce(Cache *cache, uint64_t longest) noexcept nogil:
+    cdef Resource *resource
+    cache_retire(cache)
+    resource = cache.oldest
+    while resource != NULL:
+        while may_split(resource, longest) and join_next(cache, resource, longest):
+            pass
+        resource = resource.newer
+
+
 cdef Resource *cache_find_longer(
     const Cache *cache, uint64_t n, uint64_t longest
 ) noexcept nogil:
