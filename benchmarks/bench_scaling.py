@@ -5,7 +5,7 @@ import random
 from contextlib import closing
 
 from limits import limited
-from loops import LENGTH, Heap, Refusals, Work, growth_bytes, random_sizes, side
+from loops import LENGTH, Found, Heap, Work, growth_bytes, random_sizes, side
 from peers import Peer
 from process import Worker
 from session import KIB, Session
@@ -63,22 +63,22 @@ def _replacement(session: Session, threads: int) -> None:
     work = random_sizes(64, 64 * KIB, live=LIVE)
     heaps = {name: peer.heap for name, peer in session.peers.items()}
     sides = {name: side("replacement", heap, work, threads) for name, heap in heaps.items()}
-    refusals = Refusals()
-    sides[NEAR] = _near_the_limit(heaps["memlimits"], work, threads, refusals)
+    near = Found()
+    sides[NEAR] = _near_the_limit(heaps["memlimits"], work, threads, near)
     label = _label(threads)
     found = session.compare(
         f"replacement, 64 B to 64 KiB, {label}", sides, base="memlimits", warm_up=LENGTH // 8
     )
     session.judge_ratio("scaling", label, found, "memlimits", "mimalloc")
-    session.judge_ratio("near the limit", f"{label}, {refusals}", found, NEAR, "mimalloc")
+    session.judge_ratio("near the limit", f"{label}, {near}", found, NEAR, "mimalloc")
     session.clear_caches()
 
 
-def _near_the_limit(heap: Heap, work: Work, threads: int, refusals: Refusals) -> Timed:
+def _near_the_limit(heap: Heap, work: Work, threads: int, found: Found) -> Timed:
     """Return the loop under a strict limit of 1.5 times what it has in use at most."""
     memlimits.reset_peak_memory()
     side("replacement", heap, work, threads)(LENGTH)
-    loop = side("replacement", heap, work, threads, refusals=refusals)
+    loop = side("replacement", heap, work, threads, found=found)
     return limited(loop, memlimits.get_peak_memory() * 3 // 2, "strict")
 
 

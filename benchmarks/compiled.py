@@ -1,5 +1,6 @@
-"""Compiles the drivers, into a directory that goes with the run."""
+"""Compiles the drivers, once, into a directory that goes with the run."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -8,8 +9,12 @@ import tempfile
 from pathlib import Path
 
 DRIVERS = Path(__file__).parent / "drivers"
-_directory = tempfile.TemporaryDirectory(prefix="memlimits-benchmarks-")
-FOLDER = Path(_directory.name)
+# A process that the run starts finds there what the run has compiled.
+VARIABLE = "MEMLIMITS_BENCHMARKS"
+if VARIABLE not in os.environ:
+    _directory = tempfile.TemporaryDirectory(prefix="memlimits-benchmarks-")
+    os.environ[VARIABLE] = _directory.name
+FOLDER = Path(os.environ[VARIABLE])
 
 
 def shared_library(source: str, *options: str) -> Path:

@@ -4,7 +4,7 @@ import ctypes
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compiled import shared_library
 from timing import Timed
@@ -56,23 +56,36 @@ NOTHING = Heap(*(ctypes.cast(_library[name], ctypes.c_void_p) for name in (
     "nothing_malloc", "nothing_free")))  # fmt: skip
 
 
-@dataclass
-class Refusals:
-    """How many blocks of a loop were refused."""
+class Outcome(ctypes.Structure):
+    """What a run of a loop was like, beside its time."""
 
-    blocks: int = 0
+    _fields_ = (
+        ("refused", ctypes.c_size_t),
+        ("longest", ctypes.c_double),
+        ("slowest", ctypes.c_double),
+    )
+
+
+@dataclass
+class Found:
+    """What the runs of a loop were like: blocks refused, and of each run two more figures."""
+
+    refused: int = 0
     of: int = 0
+    longest: list[float] = field(default_factory=list)  # ns of an allocation, where "waits" ran
+    slowest: list[float] = field(default_factory=list)  # thread's time, over the mean of all
 
     def __str__(self) -> str:
-        return f"{self.blocks} of {self.of:,} refused"
+        return f"{self.refused:,} of {self.of:,} refused"
 
 
 def side(
-    loop: str, heap: Heap, work: Work, threads: int = 1, *, refusals: Refusals | None = None
+    loop: str, heap: Heap, work: Work, threads: int = 1, *, found: Found | None = None
 ) -> Timed:
-    """Return a loop of loops.c as a side: hits, replacement, growth, resizing or hand_over.
+    """Return a loop of loops.c as a side: the part of its name after "loop_".
 
-    Blocks that are refused are counted in `refusals`; without it they are an error.
+    What is found goes into `found`, if the loop is one that fills its places first: replacement or
+    waits. Without it, blocks that are refused are an error.
     """
     function = _library[f"loop_{loop}"]
     function.restype = ctypes.c_double
@@ -81,17 +94,19 @@ def side(
         ctypes.POINTER(Work),
         ctypes.c_int,
         ctypes.c_size_t,
-        ctypes.POINTER(ctypes.c_size_t),
+        ctypes.POINTER(Outcome),
     ]
 
     def timed(number: int) -> float:
-        refused = ctypes.c_size_t()
-        took: float = function(heap, work, threads, number, refused)
-        if refusals is not None:
-            refusals.blocks += refused.value
-            refusals.of += number * threads
-        elif refused.value:
-            raise RuntimeError(f"{refused.value} of {number} blocks refused: {loop}, {threads}")
+        out = Outcome()
+        took: float = function(heap, work, threads, number, out)
+        if found is not None:
+            found.refused += out.refused
+            found.of += (number + work.live) * threads
+            found.longest.append(out.longest)
+            found.slowest.append(out.slowest)
+        elif out.refused:
+            raise RuntimeError(f"{out.refused} of {number} blocks refused: {loop}, {threads}")
         return took
 
     return timed

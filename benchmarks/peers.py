@@ -139,12 +139,23 @@ def _mlx() -> Peer | Missing:
     return Peer("MLX", version, _heap(library, "mlx_malloc", "mlx_free"), library.mlx_clear_cache)
 
 
+# By the names that they give themselves.
+FINDERS: dict[str, Callable[[], Peer | Missing]] = {
+    "memlimits": ours,
+    "mimalloc": _mimalloc,
+    "tcmalloc": _tcmalloc,
+    "jemalloc": _jemalloc,
+    "glibc": _glibc,
+    "MLX": _mlx,
+}
+
+
 def load() -> tuple[dict[str, Peer], list[Missing]]:
     """Return what is here, memlimits first, and what is not."""
     # Were it loaded along with tcmalloc, it would call that malloc for whoever uses it.
     with contextlib.suppress(OSError):
         ctypes.CDLL("libstdc++.so.6", mode=os.RTLD_NOW)
-    found = [ours(), _mimalloc(), _tcmalloc(), _jemalloc(), _glibc(), _mlx()]
+    found = [find() for find in FINDERS.values()]
     peers = {peer.name: peer for peer in found if isinstance(peer, Peer)}
     # The loop's own cost, to see what of a time is not the allocator's.
     peers["loop alone"] = Peer("loop alone", "", NOTHING, lambda: None)

@@ -14,28 +14,60 @@ from timing import Timed
 WORKER = Path(__file__).with_name("worker.py")
 
 
-class Worker:
-    """A process that runs NumPy statements when it is told to, and says how long they took."""
+class Program:
+    """A process of a file of this folder, which answers each line of JSON with another."""
+
+    def __init__(
+        self,
+        path: Path,
+        *words: str,
+        environment: Mapping[str, str] | None = None,
+        place: int | None = None,
+        stderr: int | None = None,
+    ):
+        self._path = path
+        self._process = subprocess.Popen(
+            [sys.executable, str(path), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        if place is not None and hasattr(os, "sched_setaffinity"):
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(self._process.pid, {cores[place % len(cores)]})
+
+    def ask(self, **request: Any) -> Any:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"{self._path.name} ended: see its error above")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+class Worker(Program):
+    """A process that runs NumPy statements when it is told to, and says how long they took.
+
+    Those that take turns have the same core, or all with `place` None: two can differ by half for
+    a while.
+    """
 
     def __init__(
         self,
         *,
         governs: str | None = None,
         environment: Mapping[str, str] | None = None,
-        place: int = -1,
+        place: int | None = -1,
     ):
-        words = [sys.executable, str(WORKER), *([governs] if governs else [])]
-        self._process = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(environment or {})},
-        )
-        # Those that take turns have the same core: two can differ by half for a while.
-        if hasattr(os, "sched_setaffinity"):
-            cores = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(self._process.pid, {cores[place % len(cores)]})
+        words = [governs] if governs else []
+        super().__init__(WORKER, *words, environment=environment, place=place)
 
     def side(
         self,
@@ -48,30 +80,17 @@ class Worker:
         words = {"setup": setup, "source": source, "before": before, "clock": clock}
 
         def timed(number: int) -> float:
-            return float(self._ask(number=number, **words))
+            return float(self.ask(number=number, **words))
 
         return timed
 
     def forget(self) -> None:
         """Drop the names of the statements so far."""
-        self._ask(forget=True)
+        self.ask(forget=True)
 
     def peak_resident(self) -> int:
         """Return the most bytes of RAM that the process has had."""
-        return int(self._ask(peak=True))
-
-    def _ask(self, **request: Any) -> Any:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"{WORKER.name} ended: see its error above")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self._process.communicate()
+        return int(self.ask(peak=True))
 
 
 @contextlib.contextmanager

@@ -78,5 +78,6 @@ TARGETS = {
     "pool together": _at_most(
         "pools", 2, "8 processes of a pool that grow at once: processor time of one alone"
     ),
+    "steps": _at_most("10", 1, "realloc in steps: time of mimalloc"),
     "below": _at_most("limit", 3, "limit below the working set: time with cache limit 0"),
 }

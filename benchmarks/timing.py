@@ -41,14 +41,18 @@ def compare(
     rounds: int,
     seconds: float,
     warm_up: int = 1,
+    least: int = 1,
     most: int = 1 << 40,
 ) -> Comparison:
     """Time each side in every round; a sample takes about `seconds`, or one operation.
 
-    `warm_up` operations come first: they fault pages in and fill caches. `most` bounds the
-    operations of a sample, for those that take long outside their time.
+    `warm_up` operations come first: they fault pages in and fill caches. A sample has at least
+    `least` operations, for threads that wait for each other: where the machine has other work, one
+    wait takes longer than a short sample. `most` bounds those that take long outside their time.
     """
-    numbers = {name: _calibrate(timed, seconds, warm_up, most) for name, timed in sides.items()}
+    numbers = {
+        name: _calibrate(timed, seconds, warm_up, least, most) for name, timed in sides.items()
+    }
     result = Comparison({name: [] for name in sides})
     for _ in range(rounds):
         for name, timed in sides.items():
@@ -56,13 +60,13 @@ def compare(
     return result
 
 
-def _calibrate(timed: Timed, seconds: float, warm_up: int, most: int) -> int:
+def _calibrate(timed: Timed, seconds: float, warm_up: int, least: int, most: int) -> int:
     """Return how many operations take about `seconds`."""
     timed(warm_up)
-    number = 1
+    number = least
     while number < most and (took := timed(number) / 1e9) < seconds / 4:
         number *= 4
-    return most if number >= most else max(1, round(number * seconds / took))
+    return most if number >= most else max(least, round(number * seconds / took))
 
 
 def statement(

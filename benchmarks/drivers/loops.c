@@ -26,6 +26,12 @@ typedef struct work {
     size_t live;           /* blocks a thread holds */
 } work;
 
+typedef struct outcome {
+    size_t refused; /* blocks that were not to be had; added to */
+    double longest; /* ns of the longest allocation, by a loop that looks; 0 by others */
+    double slowest; /* time of the slowest thread, over the mean of all */
+} outcome;
+
 typedef struct thread thread;
 typedef void phase(thread *self);
 
@@ -43,6 +49,7 @@ struct thread {
     pthread_barrier_t *together;
     void **blocks;
     size_t refused;
+    double longest;
     double took;
 };
 
@@ -68,14 +75,14 @@ static void *run_thread(void *argument)
     return NULL;
 }
 
-/* Adds to `refused` how many blocks were not to be had. */
 static double run(const loop *loop, const heap *heap, const work *work, int count, size_t steps,
-                  size_t *refused)
+                  outcome *out)
 {
     thread *threads = calloc((size_t)count, sizeof *threads);
     pthread_t *handles = calloc((size_t)count, sizeof *handles);
     pthread_barrier_t together;
-    double took = 0;
+    double took = 0, most = 0;
+    out->longest = 0;
     pthread_barrier_init(&together, NULL, (unsigned)count);
     for (int i = 0; i < count; i++)
         threads[i] = (thread){.loop = loop,
@@ -93,8 +100,11 @@ static double run(const loop *loop, const heap *heap, const work *work, int coun
         pthread_join(handles[i], NULL);
     for (int i = 0; i < count; i++) {
         took += threads[i].took / count;
-        *refused += threads[i].refused;
+        most = threads[i].took > most ? threads[i].took : most;
+        out->refused += threads[i].refused;
+        out->longest = threads[i].longest > out->longest ? threads[i].longest : out->longest;
     }
+    out->slowest = most / took;
     pthread_barrier_destroy(&together);
     free(handles);
     free(threads);
@@ -123,10 +133,10 @@ __attribute__((noinline)) static void hit(thread *self)
     }
 }
 
-double loop_hits(const heap *heap, const work *work, int threads, size_t steps, size_t *refused)
+double loop_hits(const heap *heap, const work *work, int threads, size_t steps, outcome *out)
 {
     static const loop hits = {NULL, hit, NULL};
-    return run(&hits, heap, work, threads, steps, refused);
+    return run(&hits, heap, work, threads, steps, out);
 }
 
 /* The same for callgrind, which is told to count what `hit` executes. */
@@ -139,12 +149,22 @@ size_t counted_hits(const heap *heap, const work *work, size_t steps)
 
 /* ---- replacement: one of many live blocks, at random, makes room for a new one ---- */
 
-static void fill(thread *self)
+static void make_places(thread *self)
+{
+    self->blocks = calloc(self->work->live, sizeof *self->blocks);
+}
+
+static void take_all(thread *self)
 {
     const work *work = self->work;
-    self->blocks = calloc(work->live, sizeof *self->blocks);
     for (size_t i = 0; i < work->live; i++)
         self->blocks[i] = take(self, work->sizes[(self->first + i) % work->length]);
+}
+
+static void fill(thread *self)
+{
+    make_places(self);
+    take_all(self);
 }
 
 static void replace(thread *self)
@@ -159,18 +179,76 @@ static void replace(thread *self)
     }
 }
 
-static void empty(thread *self)
+static void give_all(thread *self)
 {
     for (size_t i = 0; i < self->work->live; i++)
         self->heap.free(self->blocks[i]);
+}
+
+static void drop_places(thread *self)
+{
     free(self->blocks);
 }
 
-double loop_replacement(const heap *heap, const work *work, int threads, size_t steps,
-                        size_t *refused)
+static void empty(thread *self)
+{
+    give_all(self);
+    drop_places(self);
+}
+
+double loop_replacement(const heap *heap, const work *work, int threads, size_t steps, outcome *out)
 {
     static const loop replacement = {fill, replace, empty};
-    return run(&replacement, heap, work, threads, steps, refused);
+    return run(&replacement, heap, work, threads, steps, out);
+}
+
+/* ---- waits: the same, and how long each allocation takes, by a clock that takes longer ---- */
+
+static void watch(thread *self)
+{
+    const work *work = self->work;
+    size_t at = self->first;
+    for (size_t i = 0; i < self->steps; i++) {
+        void **slot = &self->blocks[work->slots[at]];
+        self->heap.free(*slot);
+        double start = now();
+        *slot = take(self, work->sizes[at]);
+        double took = now() - start;
+        self->longest = took > self->longest ? took : self->longest;
+        at = at + 1 < work->length ? at + 1 : 0;
+    }
+}
+
+double loop_waits(const heap *heap, const work *work, int threads, size_t steps, outcome *out)
+{
+    static const loop waits = {fill, watch, empty};
+    return run(&waits, heap, work, threads, steps, out);
+}
+
+/* ---- short lives: a step is a thread that starts, takes blocks, gives them back and ends ---- */
+
+static void *live_shortly(void *argument)
+{
+    take_all(argument);
+    give_all(argument);
+    return NULL;
+}
+
+static void start_and_join(thread *self)
+{
+    for (size_t i = 0; i < self->steps; i++) {
+        pthread_t handle;
+        if (pthread_create(&handle, NULL, live_shortly, self) != 0)
+            abort();
+        pthread_join(handle, NULL);
+        self->first = (self->first + self->work->live) % self->work->length;
+    }
+}
+
+double loop_short_lives(const heap *heap, const work *work, int threads, size_t steps, outcome *out)
+{
+    static const loop short_lives = {make_places, start_and_join, drop_places};
+    return run(&short_lives, heap, work, threads, steps, out);
 }
 
 /* ---- growth: nothing is given back ---- */
@@ -199,10 +277,10 @@ static void shrink(thread *self)
     free(self->blocks);
 }
 
-double loop_growth(const heap *heap, const work *work, int threads, size_t steps, size_t *refused)
+double loop_growth(const heap *heap, const work *work, int threads, size_t steps, outcome *out)
 {
     static const loop growth = {make_room, grow, shrink};
-    return run(&growth, heap, work, threads, steps, refused);
+    return run(&growth, heap, work, threads, steps, out);
 }
 
 /* ---- resizing: a step makes a block as long as all sizes in turn, and writes what is new ---- */
@@ -228,21 +306,23 @@ static void lengthen(thread *self)
     }
 }
 
-double loop_resizing(const heap *heap, const work *work, int threads, size_t steps, size_t *refused)
+double loop_resizing(const heap *heap, const work *work, int threads, size_t steps, outcome *out)
 {
     static const loop resizing = {NULL, lengthen, NULL};
-    return run(&resizing, heap, work, threads, steps, refused);
+    return run(&resizing, heap, work, threads, steps, out);
 }
 
-/* ---- hand-over: one thread takes blocks, another gives them back ---- */
+/* ---- hand-over: one thread of each pair takes blocks, the other gives them back ---- */
 
 enum { RING = 4096, BATCH = 64, SPINS = 1000 };
 
-static struct {
+typedef struct ring {
     void *blocks[RING];
     _Alignas(64) atomic_size_t made;  /* blocks put in, told in batches */
     _Alignas(64) atomic_size_t freed; /* and taken out */
 } ring;
+
+static ring *rings; /* one a pair */
 
 static void wait_for(atomic_size_t *counter, size_t least)
 {
@@ -251,49 +331,49 @@ static void wait_for(atomic_size_t *counter, size_t least)
             sched_yield();
 }
 
-static void produce(thread *self)
+static void produce(thread *self, ring *ring)
 {
     const work *work = self->work;
-    size_t at = 0;
+    size_t at = self->first;
     for (size_t i = 0; i < self->steps; i++) {
         if (i % BATCH == 0 && i >= RING)
-            wait_for(&ring.freed, i - RING + BATCH);
-        ring.blocks[i % RING] = take(self, work->sizes[at]);
+            wait_for(&ring->freed, i - RING + BATCH);
+        ring->blocks[i % RING] = take(self, work->sizes[at]);
         at = at + 1 < work->length ? at + 1 : 0;
         if ((i + 1) % BATCH == 0 || i + 1 == self->steps)
-            atomic_store_explicit(&ring.made, i + 1, memory_order_release);
+            atomic_store_explicit(&ring->made, i + 1, memory_order_release);
     }
-    wait_for(&ring.freed, self->steps);
+    wait_for(&ring->freed, self->steps);
 }
 
-static void consume(thread *self)
+static void consume(thread *self, ring *ring)
 {
     for (size_t i = 0; i < self->steps; i++) {
         if (i % BATCH == 0)
-            wait_for(&ring.made, i + BATCH < self->steps ? i + BATCH : self->steps);
-        self->heap.free(ring.blocks[i % RING]);
+            wait_for(&ring->made, i + BATCH < self->steps ? i + BATCH : self->steps);
+        self->heap.free(ring->blocks[i % RING]);
         if ((i + 1) % BATCH == 0 || i + 1 == self->steps)
-            atomic_store_explicit(&ring.freed, i + 1, memory_order_release);
+            atomic_store_explicit(&ring->freed, i + 1, memory_order_release);
     }
 }
 
 static void produce_or_consume(thread *self)
 {
-    if (self->number == 0)
-        produce(self);
+    if (self->number % 2 == 0)
+        produce(self, &rings[self->number / 2]);
     else
-        consume(self);
+        consume(self, &rings[self->number / 2]);
 }
 
-/* `threads` is always two. */
-double loop_hand_over(const heap *heap, const work *work, int threads, size_t steps,
-                      size_t *refused)
+/* `threads` is even. */
+double loop_hand_over(const heap *heap, const work *work, int threads, size_t steps, outcome *out)
 {
     static const loop hand_over = {NULL, produce_or_consume, NULL};
-    (void)threads;
-    atomic_store(&ring.made, 0);
-    atomic_store(&ring.freed, 0);
-    return run(&hand_over, heap, work, 2, steps, refused);
+    size_t bytes = (size_t)threads / 2 * sizeof *rings;
+    rings = memset(aligned_alloc(_Alignof(ring), bytes), 0, bytes);
+    double took = run(&hand_over, heap, work, threads, steps, out);
+    free(rings);
+    return took;
 }
 
 /* ---- not timed: leaves `count` blocks in an allocator's cache, in no order ---- */
