@@ -57,6 +57,8 @@ TARGETS = {
     "remote free": _at_most("4", 2, "a block freed on another thread: time of mimalloc"),
     "scaling": _at_most("4b", 1.1, "a random replacement: time of mimalloc"),
     "near the limit": _at_most("4b", 3, "the same, limit 1.5 x the working set: time of mimalloc"),
+    "near tcmalloc": _at_most("4d", 1, "near a strict limit: time of tcmalloc with that limit"),
+    "near refusals": _at_most("4d", 0, "near a strict limit: blocks refused", "count"),
     "instructions": _at_most("5", 1.05, "a hit's instructions: with 10 blocks cached"),
     "MLX cached": _at_least("5", 50, "MLX: time of a hit with 100,000 blocks cached"),
     "default NumPy": _at_least("6", 1.4, "default NumPy, 4 Mi doubles: time under govern_numpy()"),
