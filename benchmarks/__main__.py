@@ -17,7 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # In the order of the targets.
 THEMES = [
-    "python", "arrays", "heap", "threads", "passing", "scaling", "strict", "cached",
+    "python", "arrays", "heap", "threads", "passing", "scaling", "strict", "memory", "cached",
     "numpy", "resizing", "import", "getters", "limit", "objects", "pools",
 ]  # fmt: skip
 # jemalloc's thread-local storage has to be set aside before a process starts.

@@ -81,5 +81,7 @@ TARGETS = {
         "pools", 2, "8 processes of a pool that grow at once: processor time of one alone"
     ),
     "steps": _at_most("10", 1, "realloc in steps: time of mimalloc"),
+    "shifting peak": _at_most("11", 1.25, "sizes that shift: peak resident over peak live"),
+    "shifting mean": _at_most("11", 2, "likewise: mean of resident over live"),
     "below": _at_most("limit", 3, "limit below the working set: time with cache limit 0"),
 }
