@@ -26,7 +26,7 @@ TUNABLES = "glibc.rtld.optional_static_tls=16384"
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few and short rounds: under a minute")
+    parser.add_argument("--quick", action="store_true", help="few and short rounds: a minute or so")
     parser.add_argument("--only", nargs="+", metavar="THEME", help=f"of {', '.join(THEMES)}")
     args = parser.parse_args()
     if unknown := set(args.only or []) - set(THEMES):

@@ -20,6 +20,8 @@ WALKS = [1, 2, 3]
 
 def run(session: Session) -> None:
     names = [name for name in session.peers if name not in ("MLX", "loop alone")]
+    if session.quick:
+        names = [name for name in names if name in fragmentation.NAMES]
     print(f"\n  {HOLDING} threads that hold a block of 64 B: bytes of each, beside its stack")
     for name in names:
         _holding(name)

@@ -91,7 +91,10 @@ def _near(session: Session, threads: int, factor: float, limit: int) -> None:
 
 
 def _waits(session: Session, sides: dict[str, Near]) -> None:
-    """Print refusals, a run's longest allocation, and its slowest thread's time over the mean."""
+    """Print refusals, a run's longest allocation, and its slowest thread's time over the mean.
+
+    Where the machine has other work, the longest may be one while which others had the core.
+    """
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for _ in range(session.rounds):
         for name, side in sides.items():

@@ -42,15 +42,19 @@ def test_sides_alternate_and_their_ratio_outlives_a_drift(load):
     assert 1 / 3.7 < found.ratio("fast", "slow") < 1 / 2.9
 
 
-@pytest.mark.parametrize(("most", "number"), [(1 << 40, 100), (7, 7)])
-def test_a_sample_takes_about_the_time_asked_for(load, most, number):
+@pytest.mark.parametrize(
+    ("least", "most", "number"), [(1, 1 << 40, 100), (1, 7, 7), (300, 1 << 40, 300)]
+)
+def test_a_sample_takes_about_the_time_asked_for(load, least, most, number):
     numbers = []
 
     def timed(count):
         numbers.append(count)
         return count * 1000.0
 
-    load("timing").compare({"side": timed}, rounds=2, seconds=1e-4, warm_up=50, most=most)
+    load("timing").compare(
+        {"side": timed}, rounds=2, seconds=1e-4, warm_up=50, least=least, most=most
+    )
     assert numbers[0] == 50
     assert numbers[-2:] == [number] * 2
 
