@@ -46,12 +46,13 @@ def run(session: Session) -> None:
 
 def _holding(name: str) -> None:
     with closing(footprint(name)) as program:
+        sizes = {"low": 64, "high": 64}
+        # What is made once for all threads.
+        program.ask(what="threads", count=1, blocks=1, **sizes)
         # Without a block first: what a thread takes of malloc and of RAM in any case.
         more = []
         for blocks in (0, 1):
-            before, during, _ = program.ask(
-                what="threads", count=HOLDING, blocks=blocks, low=64, high=64
-            )
+            before, during, _ = program.ask(what="threads", count=HOLDING, blocks=blocks, **sizes)
             more.append([now - then for now, then in zip(during, before, strict=True)])
     resident, own = ((held - none) / HOLDING for none, held in zip(*more, strict=True))
     # Its page map is mapped, and grows with what is in use.

@@ -18,14 +18,15 @@ typedef struct heap {
     void (*free)(void *start);
 } heap;
 
+/* Not the pages of files: which of those are there is no allocator's doing. */
 uint64_t resident(void)
 {
-    unsigned long long all, pages = 0;
+    unsigned long long all, pages = 0, shared = 0;
     FILE *file = fopen("/proc/self/statm", "r");
-    if (!file || fscanf(file, "%llu %llu", &all, &pages) != 2)
+    if (!file || fscanf(file, "%llu %llu %llu", &all, &pages, &shared) != 3)
         abort();
     fclose(file);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return (pages - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static void *written(const heap *heap, size_t n)
