@@ -160,22 +160,28 @@ with govern_python():
 
 def test_threads_forks_and_interpreters():
     governed("""
-import hashlib, os, threading
+import hashlib, itertools, os, threading
+
+over = threading.Event()
 
 def work():
-    for i in range(300):
-        made = [bytes(i * 37 + j) for j in range(20)]
-        hashlib.sha256(b"".join(made) * 50).digest()
+    for i in itertools.count():
+        if i >= 300 and over.is_set():
+            break
+        made = [bytes(i % 300 * 37 + j) for j in range(20)]
+        # Without the GIL. A long one now and then: to hash it takes long.
+        hashlib.sha256(b"".join(made) * (50 if i % 30 == 29 else 1)).digest()
         memoryview(bytes(100_000)).tobytes()
 
-before = threading.Thread(target=work)
+before = threading.Thread(target=work, daemon=True)
 before.start()
 with govern_python():
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     pid = os.fork()
     if pid == 0:
+        over.set()
         work()
         held = bytes(100_000)
         os._exit(0 if memlimits.get_array_buffer_size(held) or 't' in sys.abiflags else 1)
@@ -191,6 +197,7 @@ with govern_python():
         made = _xxsubinterpreters.create()
         _xxsubinterpreters.run_string(made, "a = [bytes(n) for n in range(9000)]")
         _xxsubinterpreters.destroy(made)
+over.set()
 for thread in [before, *threads]:
     thread.join()
     """)
