@@ -20,6 +20,7 @@ from glob import glob
 from pathlib import Path
 
 import numpy
+from Cython import __version__ as cython
 from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
@@ -149,6 +150,21 @@ def c_of(path):
     return f"{GENERATED}/{path.removesuffix('.pyx')}.c"
 
 
+def is_made(made, sources, version):
+    """Whether this C is there, made by that version of Cython, and older than none of the sources.
+
+    Cython itself compares it with its own files, too, which are newer wherever it was installed
+    anew: each environment that builds a wheel would have all C made, and with it all objects.
+    """
+    made = Path(made)
+    if not made.exists():
+        return False
+    with made.open() as file:
+        if file.readline().split() != ["/*", "Generated", "by", "Cython", version, "*/"]:
+            return False
+    return all(Path(source).stat().st_mtime_ns <= made.stat().st_mtime_ns for source in sources)
+
+
 def end_sections(path):
     """Have C that is no statement's be at its own line, and not after that of the last statement.
 
@@ -183,7 +199,10 @@ class BuildExtensions(build_ext):
         super().build_extensions()
 
     def translate(self, jobs, paths, **directives):
-        """Have Cython write its C."""
+        """Have Cython write its C, where it has to."""
+        sources = ["setup.py", *glob("memlimits/**/*.p[xy][dx]", recursive=True)]
+        if not self.force and all(is_made(c_of(path), sources, cython) for path in paths):
+            return
         # Only a forked process has what was set in Cython's options here.
         can_fork = sys.platform == "linux"
         if can_fork:
