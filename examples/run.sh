@@ -9,7 +9,7 @@ make_venv
 pip_install "building memlimits and installing it into $venv, a minute or two" .
 # It is read for its data file alone, which needs none of its dependencies.
 pip_install "installing scikit-learn, whose handwritten digits the example reads" --no-deps \
-    scikit-learn
+    --no-compile scikit-learn
 
 run() {
     echo
