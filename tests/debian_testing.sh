@@ -86,7 +86,11 @@ done
 tree=/usr/src/memlimits
 rm -rf "$root$tree"
 mkdir "$root$tree"
-git ls-files -z --cached --others --exclude-standard |
+{
+    git ls-files -z --cached --others --exclude-standard
+    # Cython need not make again what a build here has made.
+    [ ! -d build/cython ] || find build/cython -type f -print0
+} |
     tar --null --files-from - --ignore-failed-read --create |
     tar --extract --no-same-owner --directory "$root$tree"
 status=0
