@@ -38,4 +38,9 @@ done
 [ "$envs" ] || die "no Python that is tested is present with its headers"
 
 # An -e among the arguments takes the place of TOXENV.
-TOXENV=${TOXENV:-${envs#,}} TOX_DISCOVER=${pythons#,} exec "$venv/bin/tox" run "$@"
+export TOXENV="${TOXENV:-${envs#,}}" TOX_DISCOVER="${pythons#,}"
+# One environment's installations keep one processor busy, so those of several take place at once.
+# Builds do not: they have one folder. What fails here fails again below, and is told there.
+quietly "installing what the environments need" "$venv/bin/tox" run-parallel --notest \
+    --skip-pkg-install --parallel-no-spinner "$@" || true
+exec "$venv/bin/tox" run "$@"
