@@ -65,8 +65,9 @@ if os.environ.get("MEMLIMITS_COVERAGE") == "1":
     LINK_FLAGS += ["--coverage"]
     VARIANT, ASSERTIONS = f"{VARIANT}-coverage", True
 if sanitizers := os.environ.get("MEMLIMITS_SANITIZE"):
-    # In half the time that it takes with what Python was compiled with.
-    FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g", "-O1"]
+    # In less than half the time that it takes with what Python was compiled with. Of what is for
+    # debuggers, a sanitizer's report has functions and lines.
+    FLAGS += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g1", "-O1"]
     LINK_FLAGS += [f"-fsanitize={sanitizers}"]
     # Locks are biased sooner, for what goes wrong only where that is ended.
     FLAGS += ["-DMEMLIMITS_TIMES_ALONE=64"]
