@@ -1,7 +1,7 @@
 """What tox.ini's list of environments means to the scripts and to CI, which have no other.
 
 environments.py versions            the Pythons that have an environment of their own
-environments.py checks              the other environments, but for the drills
+environments.py checks              the other environments
 environments.py github              outputs for a workflow: what its jobs run on
 environments.py judge RESULT...     whether all passed, by tox's --result-json files
 """
@@ -12,8 +12,6 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
-# Takes minutes, and runs by itself.
-DRILLS = "drills"
 # Measures the machine: what a target is missed by is no failure.
 BENCH = "bench"
 CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?)\b.*) =+$", re.MULTILINE)
@@ -42,7 +40,7 @@ def versions(envs):
 
 
 def checks(envs):
-    return [name for name in envs if not version_of(name) and name != DRILLS]
+    return [name for name in envs if not version_of(name)]
 
 
 def github(envs):
