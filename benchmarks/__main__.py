@@ -20,8 +20,12 @@ THEMES = [
     "python", "arrays", "heap", "threads", "passing", "scaling", "strict", "memory", "cached",
     "numpy", "resizing", "import", "getters", "limit", "objects", "pools",
 ]  # fmt: skip
-# jemalloc's thread-local storage has to be set aside before a process starts.
-TUNABLES = "glibc.rtld.optional_static_tls=16384"
+# Before a process starts: jemalloc's thread-local storage has to be set aside, and tcmalloc is not
+# to move the program's break while the C library does.
+VARIABLES = {
+    "GLIBC_TUNABLES": "glibc.rtld.optional_static_tls=16384",
+    "TCMALLOC_SKIP_SBRK": "1",
+}
 
 
 def main() -> None:
@@ -31,9 +35,9 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.only or []) - set(THEMES):
         parser.error(f"no theme {', '.join(sorted(unknown))}; there are {', '.join(THEMES)}")
-    if platform.libc_ver()[0] == "glibc" and "GLIBC_TUNABLES" not in os.environ:
+    if platform.libc_ver()[0] == "glibc" and not VARIABLES.keys() <= os.environ.keys():
         words = [sys.executable, str(HERE), *sys.argv[1:]]
-        os.execve(sys.executable, words, {**os.environ, "GLIBC_TUNABLES": TUNABLES})
+        os.execve(sys.executable, words, {**VARIABLES, **os.environ})
 
     from session import Session
 

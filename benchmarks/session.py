@@ -62,10 +62,10 @@ class Session:
         return sorted({*powers, cores})
 
     def compare(
-        self, label: str, sides: Mapping[str, Timed], *, base: str, **options: int
+        self, label: str, sides: Mapping[str, Timed], *, base: str, times: int = 1, **options: int
     ) -> Comparison:
-        """Time the sides, and keep what was found under the theme's name."""
-        found = compare(sides, rounds=self.rounds, seconds=self.seconds, **options)
+        """Time the sides, in samples so many times as long; keep it under the theme's name."""
+        found = compare(sides, rounds=self.rounds, seconds=times * self.seconds, **options)
         self.report.add(self.theme, label, found, base)
         return found
 
