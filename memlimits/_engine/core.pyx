@@ -109,7 +109,8 @@ cdef void core_hold(Core *core, Resource *resource) noexcept nogil:
 
 cdef void core_stock(Core *core, Heap *heap) noexcept nogil:
     cdef Resource *resource
-    while heap_wants_spares(heap):
+    cdef uint64_t _i
+    for _i in range(heap_wants_spares(heap)):
         resource = resource_new()
         if resource == NULL:
             break

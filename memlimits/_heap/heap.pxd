@@ -31,7 +31,6 @@ cdef enum:
     KEPT_PART = 100             # of the peak, may be headroom of all heaps; likewise of all groups
     GROUPS = 8                  # which the heaps belong to in turn
     FIRST_HITS = 256            # of a thread that begins
-    SPARES = 16
 
 cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
@@ -179,8 +178,7 @@ cdef extern bint heap_serve_fresh(
 cdef extern void heap_join(Heap *heap, Resource *resource) noexcept nogil
 # A descriptor that is SPARE, for what it splits off; and how many it wants.
 cdef extern void heap_add_spare(Heap *heap, Resource *resource) noexcept nogil
-cdef inline uint64_t heap_wants_spares(const Heap *heap) noexcept nogil:
-    return SPARES - min(heap.cache.spares, <uint64_t> SPARES) if heap.heaps.splits else 0
+cdef extern uint64_t heap_wants_spares(Heap *heap) noexcept nogil
 # Both; BOUND: it has joined only, and whoever takes from the heap next may have it.
 cdef extern Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil

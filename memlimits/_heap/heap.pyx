@@ -41,6 +41,7 @@ cdef extern from *:
     pthread_once_t prepared
 
 cdef enum:
+    SPARES = 16                 # descriptors, that a heap wants to have
     TIMES_GIVEN_BACK = 1024     # after which a heap keeps twice as much
     FIRST_KEYS = 32     # whose values glibc keeps in the thread itself
     # Idle behind blocks that grow, in a heap: half of what is left for each. It serves nobody else.
@@ -764,6 +765,13 @@ cdef void heap_add_spare(Heap *heap, Resource *resource) noexcept nogil:
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     cache_spare(&heap.cache, resource)
     owned_lock_leave(&heap.lock, within)
+
+
+cdef uint64_t heap_wants_spares(Heap *heap) noexcept nogil:
+    cdef int within = owned_lock_enter(&heap.lock, &mine)
+    cdef uint64_t spares = heap.cache.spares
+    owned_lock_leave(&heap.lock, within)
+    return SPARES - min(spares, <uint64_t> SPARES) if heap.heaps.splits else 0
 
 
 cdef Outcome heap_gain(

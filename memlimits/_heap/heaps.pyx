@@ -19,6 +19,7 @@ from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
     owned_lock_set_owner, owned_lock_take, owned_lock_take_at_once, owned_lock_wait,
 )
+from memlimits._heap.resource cimport resources_after_fork
 from memlimits._heap.split cimport cache_coalesce, cache_find_longer, cache_split
 
 cdef extern from *:
@@ -359,6 +360,7 @@ cdef void heaps_before_fork() noexcept nogil:
 cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
     cdef Heap *heap = heaps.shared.next
     if child:
+        resources_after_fork()
         pthread_mutex_init(&heaps.lock, NULL)
         while heap != NULL:
             if in_use(heap) and heap.lock.owner != heap_self() and not heaps.lost:

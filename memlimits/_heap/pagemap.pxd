@@ -33,9 +33,11 @@ cdef extern void *pagemap_spare(PageMap *pages) noexcept nogil
 # Makes the nodes of the first and the last byte of [base, base + n): what then is added there, and
 # is no longer than a node reaches, cannot fail. False without memory.
 cdef extern bint pagemap_reach(PageMap *pages, const char *base, uint64_t n) noexcept nogil
-# Whether that is so, if [base, base + n) is in the map. Needs no lock.
+# Whether that is so, if `base` is in the map; and adds what then cannot fail. Without the lock, by
+# whom all of it belongs to.
 cdef extern bint pagemap_reaches(
     const PageMap *pages, const char *base, uint64_t n) noexcept nogil
+cdef extern void pagemap_write(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
 cdef extern void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil
 # The page of one address finds a resource, or none with NULL. -1 without memory; never with NULL.
 cdef extern int pagemap_set(

@@ -68,10 +68,18 @@ cdef bint pagemap_reaches(const PageMap *pages, const char *base, uint64_t n) no
         load_acquire(&pages.root[last >> LEVEL_BITS]) != NULL)
 
 
-cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
+cdef void write(PageMap *pages, const char *base, uint64_t n, Resource *resource) noexcept nogil:
     cdef uint64_t page
     for page in range(n >> PAGE_BITS):
-        store_release(entry(pages, <uint64_t> resource.base + (page << PAGE_BITS), False), NULL)
+        store_release(entry(pages, <uint64_t> base + (page << PAGE_BITS), False), resource)
+
+
+cdef void pagemap_write(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
+    write(pages, resource.base, n, resource)
+
+
+cdef void pagemap_remove(PageMap *pages, Resource *resource, uint64_t n) noexcept nogil:
+    write(pages, resource.base, n, NULL)
 
 
 cdef int pagemap_set(

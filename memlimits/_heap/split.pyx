@@ -10,7 +10,9 @@ from memlimits._heap.cache cimport (
     bin_idle, cache_list, cache_mapped, cache_retire, cache_spare, cache_unlist, max_fit,
     unbin_idle, unqueue,
 )
-from memlimits._heap.pagemap cimport pagemap_add, pagemap_find, pagemap_reaches, pagemap_remove
+from memlimits._heap.pagemap cimport (
+    pagemap_find, pagemap_reaches, pagemap_remove, pagemap_write,
+)
 from memlimits._heap.resource cimport IDLE, OUTSIDE, SPARE, resource_adopt
 
 cdef enum:
@@ -30,7 +32,7 @@ cdef bint may_split(const Resource *resource, uint64_t longest) noexcept nogil:
 
 cdef void map_pages(Cache *cache, Resource *resource) noexcept nogil:
     """What cannot fail: it lies where there are nodes."""
-    pagemap_add(cache.pages, resource, cache_mapped(cache.page_size, resource.bytes), NULL)
+    pagemap_write(cache.pages, resource, cache_mapped(cache.page_size, resource.bytes))
 
 
 cdef void queue_behind(Cache *cache, Resource *resource, Resource *rest) noexcept nogil:
@@ -97,7 +99,7 @@ cdef void end_descriptor(Cache *cache, Resource *resource) noexcept nogil:
     resource.use = SPARE
     resource.buffer = NULL
     resource.bytes = resource.given = resource.cleared = 0
-    resource.grew = resource.wire_refused = False
+    resource.grew = False
     cache_spare(cache, resource)
 
 
@@ -125,7 +127,8 @@ cdef bint join_next(Cache *cache, Resource *resource, uint64_t longest) noexcept
     unbin_idle(cache, resource)
     resource.bytes += next.bytes
     resource.zeros = resource.zeros and next.zeros
-    resource.idle_since = max(resource.idle_since, next.idle_since)
+    if cache.timed:
+        resource.idle_since = max(resource.idle_since, next.idle_since)
     resource.mixed = True
     map_pages(cache, resource)
     bin_idle(cache, resource)

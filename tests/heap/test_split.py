@@ -186,3 +186,22 @@ def test_a_wired_limit_lets_nothing_be_split():
     block = allocate_in(allocator, MIB)
     assert allocator.counters()["footprint"] == 4 * MIB
     assert block.capacity == MIB
+
+
+def test_what_was_coalesced_is_no_older_than_the_timeout():
+    """The first of two has noted no time, the other one has."""
+    allocator, _ = full(4 * MIB)
+    pieces = [allocate_in(allocator, MIB // 2) for _ in range(8)]
+    allocator.set_idle_timeout(60)
+    pieces[1].release()
+    allocator.set_idle_timeout(None)
+    where = pieces[0].ptr
+    for piece in (pieces[3], pieces[0]):
+        piece.release()
+    block = allocate_in(allocator, 3 * MIB // 4)
+    assert block.ptr == where
+    allocator.set_idle_timeout(60)
+    with pytest.raises(memlimits.MemoryLimitError):
+        allocate_in(allocator, 4 * MIB)  # a slow step
+    assert allocator.counters()["decays"] == 0
+    assert allocator.counters()["footprint"] == 4 * MIB
