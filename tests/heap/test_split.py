@@ -11,7 +11,7 @@ from support.kernel import wholly_mapped
 from support.threads import run_threads
 from support.units import KIB, MIB, PAGE
 
-pytestmark = [pytest.mark.inside, pytest.mark.host]
+pytestmark = [pytest.mark.inside, pytest.mark.core, pytest.mark.host]
 
 
 def full(limit):
