@@ -280,6 +280,9 @@ cdef void *resize(
         if zeroed:
             clear(&block, n)
         return copy(resource, start, n, zeroed, block.start)
+    # All that was there before: of a part its caller has had less.
+    if resource.block_size == 0:
+        capacity = resource.bytes
     hooks = c_wait_hooks()
     resized = resize_resource(core, resource, n, &hooks)
     c_wait_hooks_end(&hooks)

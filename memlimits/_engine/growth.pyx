@@ -11,8 +11,9 @@ from memlimits._device.mlim cimport (
 )
 from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
-    LONGEST_SPLIT, core_detach, core_give_back, core_hit_fine, core_hold, core_longest,
-    core_note_tight, core_resume, core_return, core_settle, core_stock, core_stop, core_take_out,
+    LONGEST_SPLIT, core_detach, core_give_back, core_hit_fine, core_hit_slow_path, core_hold,
+    core_longest, core_note_tight, core_resume, core_return, core_settle, core_stock, core_stop,
+    core_take_out,
 )
 from memlimits._engine.decay cimport decay_step
 from memlimits._engine.members cimport members_step
@@ -31,9 +32,9 @@ from memlimits._heap.cache cimport (
     cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh, cache_slab,
 )
 from memlimits._heap.heap cimport (
-    DONE, EMPTY, Heap, Outcome, heap_absorb, heap_alloc_longer, heap_begins, heap_detach, heap_find,
-    heap_join, heap_mine, heap_of, heap_serve_fresh, heap_split, heaps_any_ended,
-    heaps_highest, heaps_left, heaps_takers,
+    BOUND, DONE, EMPTY, Heap, Outcome, heap_absorb, heap_alloc_longer, heap_begins, heap_detach,
+    heap_find, heap_is_bounded, heap_join, heap_mine, heap_of, heap_serve_fresh, heap_split,
+    heaps_any_ended, heaps_highest, heaps_left, heaps_takers,
 )
 from memlimits._heap.heaps cimport (
     heaps_ahead, heaps_even_up, heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal,
@@ -247,7 +248,10 @@ cdef bint decide(
     if blocker[0] == SYSTEM and parts_cut(core):
         return False
     if not waiter_is_blocked(core, waiter, growth, blocker):
-        if not share_take(&core.limits, &core.pool, growth - min(growth, trim), waiter.own):
+        # What goes for more than the growth leaves the pool some, however much else counts.
+        if growth > trim and not (
+            share_take(&core.limits, &core.pool, growth - trim, waiter.own)
+        ):
             return False
         limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)
@@ -430,8 +434,8 @@ cdef bint hold(Core *core, Resource *resource) noexcept nogil:
 
 
 cdef bint hold_ahead(Core *core, Resource *resource) noexcept nogil:
-    """Under the lock: what was made ahead becomes idle here."""
-    if not hold(core, resource):
+    """Under the lock: what was made ahead becomes idle here, unless that is bounded by now."""
+    if heap_is_bounded(core.stopper) or not hold(core, resource):
         limits_cancel(&core.limits, resource.bytes)
         return False
     limits_confirm(&core.limits, resource.bytes, False)
@@ -444,10 +448,11 @@ cdef bint use_idle(Core *core, uint64_t n, uint64_t growth, Block *block) noexce
     """Without Heaps.lock: from what is idle here; and elsewhere, once there is no room to grow."""
     cdef bint full = load_count(&core.heaps.full)
     cdef uint64_t longest = LONGEST_SPLIT if load_count(&core.heaps.tight) else 0
-    if heap_split(&core.heaps, n, growth, UINT64_MAX if full else longest, block) == DONE:
-        return True
-    return full and heaps_even_up(heap_mine(&core.heaps), growth) and (
-        heap_split(&core.heaps, n, growth, UINT64_MAX, block) == DONE)
+    cdef Outcome outcome = heap_split(
+        &core.heaps, n, growth, UINT64_MAX if full else longest, block)
+    if outcome == EMPTY and full and heaps_even_up(heap_mine(&core.heaps), growth):
+        outcome = heap_split(&core.heaps, n, growth, UINT64_MAX, block)
+    return outcome == DONE or outcome == BOUND and core_hit_slow_path(core, n, block)
 
 
 cdef Blocker grow(

@@ -40,6 +40,8 @@ cdef struct Cache:
     uint64_t spares                 # how many those are
     PageMap *pages
     const int64_t *tight            # Heaps.tight
+    bint coalesced                  # nothing became idle since all was that could be, of up to
+    uint64_t coalesced_longest      # so many bytes
     Resource *held                  # every resource whose home it is
     uint64_t resources              # how many those are
     uint32_t carved[SIZE_CLASSES]   # how many slabs there are
@@ -125,6 +127,7 @@ cdef inline void count_whole(Cache *cache, int64_t n) noexcept nogil:
 
 
 cdef inline void queue_newest(Cache *cache, Resource *resource) noexcept nogil:
+    cache.coalesced = False
     resource.use = IDLE
     resource.idle_since = 0
     resource.idle_at = cache.time

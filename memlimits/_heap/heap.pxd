@@ -174,6 +174,8 @@ cdef extern void heap_free(void *start, Resource *resource) noexcept nogil
 # serves n. False: that would cross the bound, and nothing was done.
 cdef extern bint heap_serve_fresh(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
+# Whether there is a bound to what it may cache.
+cdef extern bint heap_is_bounded(Heap *heap) noexcept nogil
 # Likewise: it joins, and is idle.
 cdef extern void heap_join(Heap *heap, Resource *resource) noexcept nogil
 # A descriptor that is SPARE, for what it splits off; and how many it wants.

@@ -367,6 +367,11 @@ cdef void heaps_after_fork(Heaps *heaps, bint child) noexcept nogil:
                 heap_end(heap)
             heap = heap.next
         heaps_unlock_all(heaps)
+        # Somebody may have looked at one's lock just then.
+        heap = heaps.spare
+        while heap != NULL:
+            owned_lock_give(&heap.lock)
+            heap = heap.next
     else:
         heaps_resume(heaps)
     owners_unlock(child)

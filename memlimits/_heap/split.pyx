@@ -140,6 +140,8 @@ cdef Resource *coalesce(Cache *cache, uint64_t n, uint64_t longest) noexcept nog
     cdef Resource *resource
     cdef int _i
     cache_retire(cache)
+    if cache.coalesced and longest <= cache.coalesced_longest:
+        return NULL
     resource = cache.oldest
     for _i in range(MOST_LOOKED_AT):
         if resource == NULL:
@@ -151,6 +153,8 @@ cdef Resource *coalesce(Cache *cache, uint64_t n, uint64_t longest) noexcept nog
         if resource.bytes >= n and may_split(resource, longest):
             return resource
         resource = resource.newer
+    cache.coalesced = True
+    cache.coalesced_longest = longest
     return NULL
 
 

@@ -50,6 +50,24 @@ def test_the_report_says_what_the_process_held(run, tmp_path):
     assert report["process_peak_resident"] - report["process_files"] < 310 * MIB
 
 
+# More than the limit, with what nobody governs: what is idle has to go, and more than is asked for.
+IDLE = """
+import mmap
+import numpy
+arrays = [numpy.ones(1 << 16, numpy.uint8) for _ in range(1000)]
+del arrays
+other = mmap.mmap(-1, 20 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+other.write(b"x" * (20 << 20))
+print(numpy.ones(3 << 20, numpy.uint8).sum())
+"""
+
+
+@pytest.mark.host
+def test_idle_memory_goes_for_what_the_process_holds_besides(run):
+    done = run(IDLE, "--memory-limit=95MiB", "--count=process")
+    assert int(done.stdout) == 3 * MIB
+
+
 # As a reader of tables does: it asks for more than it fills.
 PART = """
 import numpy

@@ -154,6 +154,18 @@ def test_what_is_new_of_a_cleared_block_reads_as_zeros():
     WithGil.free(address)
 
 
+def test_nor_does_what_was_idle_behind_it_once_the_device_makes_it_longer():
+    """The rest of the idle MiB becomes the caller's then, with what others wrote there."""
+    idle = malloc(MIB)
+    write(idle, MIB)
+    free(idle)
+    address = WithGil.rezalloc(0, 400 * KIB)
+    for n in (700 * KIB, 1200 * KIB):
+        address = WithGil.rezalloc(address, n)
+        assert ctypes.string_at(address, n) == bytes(n)
+    WithGil.free(address)
+
+
 def test_little_is_idle_behind_all_blocks_of_a_heap(blocks):
     short = [blocks.make(20 * KIB) for _ in range(40)]
     for address in [malloc(2 * MIB) for _ in range(40)]:

@@ -1,6 +1,8 @@
 """Near a limit what is idle serves in other lengths: split, and coalesced again."""
 
 import random
+import threading
+import time
 
 import pytest
 
@@ -205,3 +207,25 @@ def test_what_was_coalesced_is_no_older_than_the_timeout():
         allocate_in(allocator, 4 * MIB)  # a slow step
     assert allocator.counters()["decays"] == 0
     assert allocator.counters()["footprint"] == 4 * MIB
+
+
+def test_what_was_mapped_ahead_is_not_cached_past_a_limit_set_meanwhile():
+    allocator = private()
+    held, done = [], threading.Event()
+
+    def grow():
+        while not done.is_set():
+            held.append(allocate_in(allocator, 64 * KIB))
+
+    for _ in range(40):
+        done.clear()
+        allocator.set_cache_limit(None)
+        worker = threading.Thread(target=grow)
+        worker.start()
+        while len(held) < 100:
+            time.sleep(0)
+        allocator.set_cache_limit(0)
+        done.set()
+        worker.join()
+        assert allocator.get_cache_memory() == 0
+        held.clear()
