@@ -256,6 +256,7 @@ cdef void *resize(
     """One attempt."""
     cdef Resource *resource = family_find_held(core, function, start)
     cdef uint64_t capacity = family_capacity(resource)
+    cdef uint64_t before
     cdef Alloc again = alloc_zeroed if zeroed else alloc_plain
     cdef Resized resized
     cdef WaitHooks hooks
@@ -280,17 +281,14 @@ cdef void *resize(
         if zeroed:
             clear(&block, n)
         return copy(resource, start, n, zeroed, block.start)
-    # All that was there before: of a part its caller has had less.
-    if resource.block_size == 0:
-        capacity = resource.bytes
     hooks = c_wait_hooks()
-    resized = resize_resource(core, resource, n, &hooks)
+    resized = resize_resource(core, resource, n, &hooks, &before)
     c_wait_hooks_end(&hooks)
     if resized == REFUSED:
         return NULL
     if resized == RESIZED:
         if zeroed:
-            clear_rest(resource, resource.base, n, capacity)
+            clear_rest(resource, resource.base, n, before)
         return resource.base
     return copy(resource, start, n, zeroed, again(n))
 

@@ -203,6 +203,7 @@ cdef void *copy(void *start, uint64_t capacity, uint64_t n, void *new) noexcept 
 cdef void *resize(void *start, uint64_t n) noexcept nogil:
     cdef Resource *resource = family_find_held(core, b"realloc", start)
     cdef uint64_t capacity = family_capacity(resource)
+    cdef uint64_t _before
     cdef Resized resized
     cdef WaitHooks hooks
     cdef Block block
@@ -217,7 +218,7 @@ cdef void *resize(void *start, uint64_t n) noexcept nogil:
         return copy(start, capacity, n, block.start)
     if load_acquire(&resource.charge) == NULL:
         hooks = wait_hooks()
-        resized = resize_resource(core, resource, n, &hooks)
+        resized = resize_resource(core, resource, n, &hooks, &_before)
         if resized == RESIZED:
             return resource.base
         if resized == REFUSED:

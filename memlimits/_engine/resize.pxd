@@ -17,6 +17,7 @@ cdef enum Resized:
 cdef extern bint resize_with_idle(
     Core *core, Resource *resource, void *start, uint64_t n, Block *block) noexcept nogil
 # For a resource whose block its caller wants to hold n bytes. Calls the device, and may wait.
-# Unless it is RESIZED the block is as it was.
+# Unless it is RESIZED the block is as it was. What lies beyond `before` bytes then is new, and
+# reads as zeros: of a part its caller had less.
 cdef extern Resized resize_resource(
-    Core *core, Resource *resource, uint64_t n, WaitHooks *hooks) noexcept nogil
+    Core *core, Resource *resource, uint64_t n, WaitHooks *hooks, uint64_t *before) noexcept nogil

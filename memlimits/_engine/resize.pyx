@@ -160,12 +160,13 @@ cdef bint resize_with_idle(
 
 
 cdef Resized resize_resource(
-    Core *core, Resource *resource, uint64_t n, WaitHooks *hooks
+    Core *core, Resource *resource, uint64_t n, WaitHooks *hooks, uint64_t *before
 ) noexcept nogil:
     cdef uint64_t bytes = cache_least_growth(core.page_size, n)
     cdef Resized resized
     if not may_resize(core, resource, bytes) or not begin(core, resource, bytes):
         return NOT_RESIZED
+    before[0] = resource.bytes
     if bytes > resource.bytes:
         resized = grow(core, resource, bytes, n, hooks)
     else:

@@ -289,12 +289,16 @@ cdef bint take_share(Heap *heap, Heap *other, uint64_t growth) noexcept nogil:
 
 
 cdef bint heaps_even_up(Heap *heap, uint64_t growth) noexcept nogil:
-    cdef Heap *other = heap.asked if heap.asked != NULL else heap
+    cdef Heap *other
     cdef bint took = False
     cdef int _i
+    # The shared heap takes for accounts only.
+    if heap == &heap.heaps.shared:
+        return False
     # As a lock, though its owner need not: so who wants both of two never waits for the other.
     owned_lock_take(&heap.lock)
-    for _i in range(MOST_ASKED if heap.heaps.splits and heap != &heap.heaps.shared else 0):
+    other = heap.asked if heap.asked != NULL else heap
+    for _i in range(MOST_ASKED if heap.heaps.splits else 0):
         other = <Heap *> load_acquire(<void **> &other.next)
         if other == NULL:
             other = &heap.heaps.shared
