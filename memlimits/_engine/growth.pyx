@@ -248,10 +248,7 @@ cdef bint decide(
     if blocker[0] == SYSTEM and parts_cut(core):
         return False
     if not waiter_is_blocked(core, waiter, growth, blocker):
-        # What goes for more than the growth leaves the pool some, however much else counts.
-        if growth > trim and not (
-            share_take(&core.limits, &core.pool, growth - trim, waiter.own)
-        ):
+        if not share_take(&core.limits, &core.pool, growth, trim, waiter.own):
             return False
         limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)

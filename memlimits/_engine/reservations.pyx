@@ -75,7 +75,7 @@ cdef bint set_within_room(
         # A guideline lets others pass; but what is not within the limit cannot be kept for anyone.
         blocker[0] = room_ends_at(limits, n)
     if not waiter_is_blocked(core, waiter, n, blocker):
-        if not share_take(&core.limits, &core.pool, n, 0):
+        if not share_take(&core.limits, &core.pool, n, trim, 0):
             return False
         account_set_reservation(account, reservation, limits)
         limits.credit = 0       # it was given without regard to this

@@ -19,9 +19,10 @@ cdef extern uint64_t share_wanted(
 # notes what it holds. How many these are.
 cdef extern uint64_t share_draw(
     Limits *limits, Pool *pool, uint64_t n, uint64_t own, bint passes) noexcept nogil
-# Uses them; in any case, where growth is not refused. False: it holds less by now.
+# Uses them, less what `trim` bytes of the cache have, which go first; in any case, where growth is
+# not refused. False: it holds less by now.
 cdef extern bint share_take(
-    Limits *limits, Pool *pool, uint64_t n, uint64_t own) noexcept nogil
+    Limits *limits, Pool *pool, uint64_t n, uint64_t trim, uint64_t own) noexcept nogil
 # What became reserved again, since a block came back, it uses, if it holds that much: else idle
 # memory has to go for it, as near any limit.
 cdef extern void share_reserve(Limits *limits, Pool *pool) noexcept nogil

@@ -94,9 +94,12 @@ cdef uint64_t share_draw(
     return want
 
 
-cdef bint share_take(Limits *limits, Pool *pool, uint64_t n, uint64_t own) noexcept nogil:
-    return pool.mine == NULL or share_take_units(
-        limits, pool, share_wanted(limits, pool, n, own))
+cdef bint share_take(
+    Limits *limits, Pool *pool, uint64_t n, uint64_t trim, uint64_t own
+) noexcept nogil:
+    # Where as much goes it needs none, however much else counts.
+    return pool.mine == NULL or n <= trim or share_take_units(
+        limits, pool, share_wanted(limits, pool, n - trim, own))
 
 
 cdef bint share_take_units(Limits *limits, Pool *pool, uint64_t want) noexcept nogil:

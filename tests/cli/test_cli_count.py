@@ -68,6 +68,29 @@ def test_idle_memory_goes_for_what_the_process_holds_besides(run):
     assert int(done.stdout) == 3 * MIB
 
 
+# Most of what is idle has to go for it.
+RESERVE = """
+import mmap
+import memlimits
+import numpy
+arrays = [numpy.ones(1 << 16, numpy.uint8) for _ in range(1000)]
+del arrays
+other = mmap.mmap(-1, {others} << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+other.write(b"x" * ({others} << 20))
+with memlimits.reserve({mib} << 20):
+    held = numpy.ones({mib} << 20, numpy.uint8)
+    print(held.sum())
+"""
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(("count", "others", "mib"), [("given", 1, 60), ("process", 20, 3)])
+def test_idle_memory_goes_for_a_reservation(run, count, others, mib):
+    source = RESERVE.format(others=others, mib=mib)
+    done = run(source, "--memory-limit=95MiB", f"--count={count}")
+    assert int(done.stdout) == mib * MIB
+
+
 # As a reader of tables does: it asks for more than it fills.
 PART = """
 import numpy
