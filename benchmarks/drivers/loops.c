@@ -167,16 +167,32 @@ static void fill(thread *self)
     take_all(self);
 }
 
-static void replace(thread *self)
+/* `watched`, by a clock that takes longer than an allocation: the longest of them. */
+static inline void replace_each(thread *self, int watched)
 {
     const work *work = self->work;
     size_t at = self->first;
     for (size_t i = 0; i < self->steps; i++) {
         void **slot = &self->blocks[work->slots[at]];
         self->heap.free(*slot);
+        double start = watched ? now() : 0;
         *slot = take(self, work->sizes[at]);
+        if (watched) {
+            double took = now() - start;
+            self->longest = took > self->longest ? took : self->longest;
+        }
         at = at + 1 < work->length ? at + 1 : 0;
     }
+}
+
+static void replace(thread *self)
+{
+    replace_each(self, 0);
+}
+
+static void replace_watched(thread *self)
+{
+    replace_each(self, 1);
 }
 
 static void give_all(thread *self)
@@ -202,26 +218,9 @@ double loop_replacement(const heap *heap, const work *work, int threads, size_t 
     return run(&replacement, heap, work, threads, steps, out);
 }
 
-/* ---- waits: the same, and how long each allocation takes, by a clock that takes longer ---- */
-
-static void watch(thread *self)
-{
-    const work *work = self->work;
-    size_t at = self->first;
-    for (size_t i = 0; i < self->steps; i++) {
-        void **slot = &self->blocks[work->slots[at]];
-        self->heap.free(*slot);
-        double start = now();
-        *slot = take(self, work->sizes[at]);
-        double took = now() - start;
-        self->longest = took > self->longest ? took : self->longest;
-        at = at + 1 < work->length ? at + 1 : 0;
-    }
-}
-
 double loop_waits(const heap *heap, const work *work, int threads, size_t steps, outcome *out)
 {
-    static const loop waits = {fill, watch, empty};
+    static const loop waits = {fill, replace_watched, empty};
     return run(&waits, heap, work, threads, steps, out);
 }
 

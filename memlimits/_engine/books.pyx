@@ -137,6 +137,20 @@ cdef struct Counted:
     int64_t at_home         # resources whose home is one of the heaps
 
 
+cdef void visit(
+    const Resource *resource, const PageMap *pages, Counted *counted
+) noexcept nogil:
+    check_resource(resource, pages)
+    if resource.block_size:
+        check_slab(resource)
+    else:
+        same(resource.bound, 0, b"a whole resource has no bound")
+    if resource.use != DETACHED:
+        counted.held += resource.bytes
+    if resource.wiring != OUTSIDE:
+        counted.wired += resource.bytes
+
+
 cdef void visit_all(
     const Resource *resource, const PageMap *pages, Counted *counted
 ) noexcept nogil:
@@ -148,18 +162,8 @@ cdef void visit_all(
         if resource.use == SPARE:
             same(resource.bytes, 0, b"a spare descriptor is of nothing")
             counted.spares += 1
-            above = resource
-            resource = resource.below
-            continue
-        check_resource(resource, pages)
-        if resource.block_size:
-            check_slab(resource)
         else:
-            same(resource.bound, 0, b"a whole resource has no bound")
-        if resource.use != DETACHED:
-            counted.held += resource.bytes
-        if resource.wiring != OUTSIDE:
-            counted.wired += resource.bytes
+            visit(resource, pages, counted)
         above = resource
         resource = resource.below
 

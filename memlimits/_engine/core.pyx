@@ -12,9 +12,9 @@ from memlimits._engine.books cimport books_check
 from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_serve
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
-    heap_begins, heap_close_all, heap_detach, heap_mine, heap_of, heap_open_all, heap_put_apart,
-    heap_add_spare, heap_put_back, heap_wants_spares, heaps_highest, heaps_takers,
-    heaps_set_highest,
+    heap_add_spare, heap_begins, heap_close_all, heap_detach, heap_mine, heap_of, heap_open_all,
+    heap_put_apart, heap_put_back, heap_wants_spares, heaps_highest, heaps_set_highest,
+    heaps_takers,
 )
 from memlimits._heap.heaps cimport (
     Totals, heaps_coalesce, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,

@@ -7,7 +7,7 @@ from memlimits._base.sync cimport (
 )
 from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_buffer_create,
-    mlim_buffer_resize, mlim_buffer_set_purgeable, mlim_buffer_split, mlim_status,
+    mlim_buffer_resize, mlim_buffer_set_purgeable, mlim_status,
 )
 from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
@@ -29,7 +29,7 @@ from memlimits._engine.waiting cimport (
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
     LARGEST_SLAB_BLOCK, cache_add, cache_coarse, cache_find_purgeable, cache_growth,
-    cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh, cache_slab,
+    cache_least_growth, cache_mapped, cache_remove, cache_serve, cache_serve_fresh,
 )
 from memlimits._heap.heap cimport (
     BOUND, DONE, EMPTY, Heap, Outcome, heap_absorb, heap_alloc_longer, heap_begins, heap_detach,
@@ -41,7 +41,7 @@ from memlimits._heap.heaps cimport (
 )
 from memlimits._heap.pagemap cimport pagemap_add, pagemap_reach
 from memlimits._heap.resource cimport (
-    Resource, resource_adopt, resource_destroy, resource_new,
+    Resource, resource_adopt, resource_destroy, resource_new, resource_split,
 )
 from memlimits._heap.split cimport cache_split
 from memlimits._ledger.limits cimport (
@@ -68,17 +68,14 @@ cdef struct Plan:
 
 cdef Resource *find_in(Heap *heap, uint64_t n, uint64_t longest, bint apart) noexcept nogil:
     """While stopped."""
-    cdef uint64_t page_size = heap.cache.page_size
-    cdef uint64_t growth
     cdef Resource *found
     if longest:
         return bins_find(&heap.cache.bins, n, longest)
     found = heap_find(heap, n, apart)
     if found == NULL and heap.heaps.splits and load_count(&heap.heaps.full):
-        growth = cache_slab(&heap.cache, n) if n <= LARGEST_SLAB_BLOCK else (
-            cache_growth(page_size, n))
         found = cache_split(
-            &heap.cache, growth, cache_least_growth(page_size, n), UINT64_MAX)
+            &heap.cache, cache_growth(&heap.cache, n),
+            cache_least_growth(heap.cache.page_size, n), UINT64_MAX)
     return found
 
 
@@ -398,24 +395,16 @@ cdef void use_kept(Core *core, uint64_t n, Resource *kept, Block *block) noexcep
 
 cdef Resource *cut(Core *core, Resource *resource, uint64_t growth) noexcept nogil:
     """What lies behind its first `growth` bytes. NULL: there is nothing, or it went back."""
-    cdef Resource *rest = NULL
-    cdef mlim_buffer *buffer
-    cdef mlim_status status = MLIM_NO_MEMORY
+    cdef Resource *rest
     if resource.bytes == growth:
         return NULL
     rest = resource_new()
-    own_begin()
-    if rest != NULL:
-        status = mlim_buffer_split(resource.buffer, growth, &buffer, NULL)
-    own_end()
-    if status == MLIM_OK:
-        resource_adopt(rest, buffer, resource.bytes - growth)
-    else:
-        resource_destroy(rest)
-        rest = NULL
-        mlim_buffer_resize(core.device, resource.buffer, growth, NULL)
+    if rest != NULL and resource_split(resource, growth, rest):
+        return rest
+    resource_destroy(rest)
+    mlim_buffer_resize(core.device, resource.buffer, growth, NULL)
     resource.bytes = growth
-    return rest
+    return NULL
 
 
 cdef bint hold(Core *core, Resource *resource) noexcept nogil:
@@ -522,7 +511,7 @@ cdef Blocker grow(
 cdef uint64_t comfortable(Core *core, uint64_t n) noexcept nogil:
     """Bytes to ask the device for, where no limit is in the way."""
     if n > LARGEST_SLAB_BLOCK:
-        return cache_growth(core.page_size, n)
+        return cache_growth(&core.heaps.shared.cache, n)
     return heaps_growth(heap_mine(&core.heaps), n, load_count(&core.most_footprint))
 
 

@@ -1,8 +1,4 @@
 from memlimits._base.arithmetic cimport saturating_sub
-from memlimits._base.own cimport own_begin, own_end
-from memlimits._device.mlim cimport (
-    MLIM_NO_MEMORY, MLIM_OK, mlim_buffer, mlim_buffer_split, mlim_status,
-)
 from memlimits._engine.core cimport core_hold, core_note, core_resume, core_stop
 from memlimits._heap.bins cimport bin_of
 from memlimits._heap.cache cimport (
@@ -13,7 +9,7 @@ from memlimits._heap.heap cimport (
 )
 from memlimits._heap.pagemap cimport pagemap_add, pagemap_reach
 from memlimits._heap.resource cimport (
-    OUTSIDE, PART, resource_adopt, resource_destroy, resource_new,
+    OUTSIDE, PART, resource_destroy, resource_new, resource_split,
 )
 from memlimits._ledger.limits cimport (
     limits_cache_limit, limits_over_untrimmed, limits_unreserved,
@@ -73,26 +69,17 @@ cdef bint cut(Core *core, Resource *resource) noexcept nogil:
     cdef uint64_t mapped = cache_mapped(core.page_size, resource.given)
     cdef uint64_t rest_mapped = cache_mapped(core.page_size, n)
     cdef Resource *rest = resource_new()
-    cdef mlim_buffer *buffer = NULL
-    cdef mlim_status status = MLIM_NO_MEMORY
     # Once it is split it stays so: what can fail comes first.
-    if (
+    if not (
         rest != NULL and pagemap_reach(&core.pages, resource.base, mapped)
         and pagemap_reach(&core.pages, resource.base + resource.given, rest_mapped)
+        and resource_split(resource, resource.given, rest)
     ):
-        own_begin()
-        status = mlim_buffer_split(resource.buffer, resource.given, &buffer, NULL)
-        own_end()
-    if status != MLIM_OK:
         resource_destroy(rest)
         return False
-    resource_adopt(rest, buffer, n)
     rest.zeros = False
-    rest.lingers, rest.looked_at = resource.lingers, resource.looked_at
-    rest.inherited = resource.inherited
     cache.withheld -= n
     cache.parts -= n
-    resource.bytes = resource.given
     resource.bin = bin_of(resource.bytes)
     # What is short is found by each of its pages.
     pagemap_add(&core.pages, resource, mapped, NULL)

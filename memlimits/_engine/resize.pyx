@@ -108,7 +108,7 @@ cdef Resized make_longer(
 
 cdef uint64_t wished_for(const Core *core, uint64_t bytes) noexcept nogil:
     """Whole huge pages, where that wastes little: short steps then seldom reach the device."""
-    cdef uint64_t longer = cache_growth(core.page_size, bytes)
+    cdef uint64_t longer = cache_growth(&core.heaps.shared.cache, bytes)
     if bytes >= 8 * HUGE_PAGE:
         longer = (longer + HUGE_PAGE - 1) & ~<uint64_t> (HUGE_PAGE - 1)
     return longer if longer <= core_longest(core) else bytes

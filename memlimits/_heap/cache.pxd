@@ -71,11 +71,9 @@ cdef inline uint32_t class_of(uint64_t n) noexcept nogil:
 # The length of the piece of a slab that serves n bytes, up to LARGEST_SLAB_BLOCK.
 cdef extern uint64_t cache_block_size(uint64_t n) noexcept nogil
 # Bytes to ask the device for, to serve n: comfortably, and at the very least.
-cdef extern uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil
+cdef extern uint64_t cache_growth(const Cache *cache, uint64_t n) noexcept nogil
 cdef extern uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil
-# The former up to LARGEST_SLAB_BLOCK: less where memory is short.
-cdef extern uint64_t cache_slab(const Cache *cache, uint64_t n) noexcept nogil
-# Likewise, for no more than the cache has in slabs of the class already.
+# The former, up to LARGEST_SLAB_BLOCK, for no more than is in slabs of the class already.
 cdef extern uint64_t cache_next_slab(const Cache *cache, uint64_t n) noexcept nogil
 # How much of a resource the page map must know: all of what can be a slab, else its first page.
 cdef extern uint64_t cache_mapped(uint64_t page_size, uint64_t n) noexcept nogil
@@ -155,7 +153,7 @@ cdef inline void unqueue(Cache *cache, Resource *resource) noexcept nogil:
 cdef inline Resource *cache_closest(const Cache *cache, uint64_t n) noexcept nogil:
     return bins_closest(&cache.bins, n, max_fit(n))
 
-# Likewise by the functions below: which bins has an idle one, to be added or removed.
+# Puts an idle resource into the bins that are for it, and takes it out.
 cdef inline void bin_idle(Cache *cache, Resource *resource) noexcept nogil:
     bins_add(&cache.purgeable_bins if resource.purgeable else &cache.bins, resource)
 

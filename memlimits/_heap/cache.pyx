@@ -31,17 +31,23 @@ cdef uint64_t cache_block_size(uint64_t n) noexcept nogil:
     return class_size(class_of(n))
 
 
-cdef uint64_t slab_size(uint32_t block_size) noexcept nogil:
-    """The smallest power of two that holds BLOCKS_A_SLAB blocks, at least SMALLEST_SLAB."""
+cdef uint64_t slab_size(const Cache *cache, uint32_t block_size) noexcept nogil:
+    """The smallest power of two that holds BLOCKS_A_SLAB blocks, at least SMALLEST_SLAB.
+
+    Where memory is short, whole pages that hold the blocks of TIGHT_SLAB.
+    """
     cdef uint64_t least = max(<uint64_t> block_size * BLOCKS_A_SLAB, <uint64_t> SMALLEST_SLAB)
+    if load_count(cache.tight):
+        least = (TIGHT_SLAB + block_size - 1) // block_size * block_size
+        return round_up(least, cache.page_size)
     return <uint64_t> 1 << (log2_floor(least - 1) + 1)
 
 
-cdef uint64_t cache_growth(uint64_t page_size, uint64_t n) noexcept nogil:
+cdef uint64_t cache_growth(const Cache *cache, uint64_t n) noexcept nogil:
     if n <= LARGEST_SLAB_BLOCK:
-        return slab_size(class_size(class_of(n)))
+        return slab_size(cache, class_size(class_of(n)))
     # All of one bin serve the same requests.
-    return round_up(n, max(page_size, bins_step(n)))
+    return round_up(n, max(cache.page_size, bins_step(n)))
 
 
 cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil:
@@ -50,17 +56,9 @@ cdef uint64_t cache_least_growth(uint64_t page_size, uint64_t n) noexcept nogil:
     return round_up(n, page_size)
 
 
-cdef uint64_t cache_slab(const Cache *cache, uint64_t n) noexcept nogil:
-    cdef uint64_t block_size = class_size(class_of(n))
-    if load_count(cache.tight):
-        return round_up(
-            (TIGHT_SLAB + block_size - 1) // block_size * block_size, cache.page_size)
-    return slab_size(block_size)
-
-
 cdef uint64_t cache_next_slab(const Cache *cache, uint64_t n) noexcept nogil:
     cdef uint32_t carved = cache.carved[class_of(n)]
-    return min(cache_slab(cache, n),
+    return min(cache_growth(cache, n),
                cache_least_growth(cache.page_size, n) << min(carved, <uint32_t> MOST_DOUBLED))
 
 
@@ -98,11 +96,11 @@ cdef Resource *cache_find_idle(const Cache *cache, uint64_t n) noexcept nogil:
 cdef Resource *find_serving(const Cache *cache, const Bins *bins, uint64_t n) noexcept nogil:
     """An idle resource that could serve n bytes, as a slab where they are few; NULL without one."""
     cdef Resource *resource
-    cdef uint64_t growth, least, shorter
+    cdef uint64_t growth = cache_growth(cache, n)
+    cdef uint64_t least, shorter
     if n > LARGEST_SLAB_BLOCK:
         # Its own pages serve it, even where they are more than an eighth longer.
-        return bins_find(bins, n, max(max_fit(n), cache_growth(cache.page_size, n)))
-    growth = cache_slab(cache, n)
+        return bins_find(bins, n, max(max_fit(n), growth))
     resource = bins_find(bins, growth, max_fit(growth))
     least = shorter = cache_least_growth(cache.page_size, n)
     while 2 * shorter < SMALLEST_SLAB:

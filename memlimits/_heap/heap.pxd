@@ -174,16 +174,16 @@ cdef extern void heap_free(void *start, Resource *resource) noexcept nogil
 # serves n. False: that would cross the bound, and nothing was done.
 cdef extern bint heap_serve_fresh(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
-# Whether there is a bound to what it may cache.
-cdef extern bint heap_is_bounded(Heap *heap) noexcept nogil
 # Likewise: it joins, and is idle.
 cdef extern void heap_join(Heap *heap, Resource *resource) noexcept nogil
-# A descriptor that is SPARE, for what it splits off; and how many it wants.
-cdef extern void heap_add_spare(Heap *heap, Resource *resource) noexcept nogil
-cdef extern uint64_t heap_wants_spares(Heap *heap) noexcept nogil
 # Both; BOUND: it has joined only, and whoever takes from the heap next may have it.
 cdef extern Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
+# Whether there is a bound to what it may cache.
+cdef extern bint heap_is_bounded(Heap *heap) noexcept nogil
+# A descriptor that is SPARE, for what it splits off; and how many it wants.
+cdef extern void heap_add_spare(Heap *heap, Resource *resource) noexcept nogil
+cdef extern uint64_t heap_wants_spares(Heap *heap) noexcept nogil
 
 # With the heap's lock: headroom of n bytes at least. False: all heaps have to stop for it.
 cdef extern bint heap_claim(Heap *heap, int64_t n) noexcept nogil

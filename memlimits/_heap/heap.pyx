@@ -21,8 +21,8 @@ from memlimits._heap.lock cimport (
 )
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport PageMap
-from memlimits._heap.split cimport cache_split
 from memlimits._heap.resource cimport TAKEN, likely, resource_lends, slab_free, slab_lends, unlikely
+from memlimits._heap.split cimport cache_split
 
 cdef extern from *:
     """

@@ -7,8 +7,9 @@ from memlimits._base.sync cimport (
 )
 from memlimits._heap.bins cimport bins_find
 from memlimits._heap.cache cimport (
-    SIZE_CLASSES, cache_add, cache_find, cache_find_idle, cache_idle, cache_largest_idle,
-    cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed, cache_slab, max_fit,
+    SIZE_CLASSES, cache_add, cache_find, cache_find_idle, cache_growth, cache_idle,
+    cache_largest_idle, cache_next_slab, cache_remove, cache_retire, cache_serve, cache_set_timed,
+    max_fit,
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
@@ -169,7 +170,7 @@ cdef void heaps_keep_least(Heaps *heaps) noexcept nogil:
 
 
 cdef uint64_t heaps_growth(Heap *heap, uint64_t n, uint64_t most) noexcept nogil:
-    cdef uint64_t growth = cache_slab(&heap.cache, n)
+    cdef uint64_t growth = cache_growth(&heap.cache, n)
     cdef int within
     if growth <= most // SLAB_PART // <uint64_t> max(heaps_takers(heap.heaps), <int64_t> 1):
         return growth

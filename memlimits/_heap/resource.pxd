@@ -94,6 +94,9 @@ cdef struct Block:
 # whether it is in a heap whose lock it holds.
 cdef extern Resource *resource_new() noexcept nogil
 cdef extern void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) noexcept nogil
+# It keeps its first n bytes; the others are those of `rest`, a descriptor of nothing. False: the
+# device refuses, and nothing was changed.
+cdef extern bint resource_split(Resource *resource, uint64_t n, Resource *rest) noexcept nogil
 # Ends the descriptor, if it is not NULL, and frees the buffer, if there is one. Calls the device:
 # not under a lock.
 cdef extern void resource_destroy(Resource *resource) noexcept nogil

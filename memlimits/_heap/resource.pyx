@@ -1,9 +1,11 @@
 from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
-from memlimits._base.own cimport own_lines
+from memlimits._base.own cimport own_begin, own_end, own_lines
 from memlimits._base.sync cimport store_release
-from memlimits._device.mlim cimport mlim_buffer_contents, mlim_buffer_destroy
+from memlimits._device.mlim cimport (
+    MLIM_OK, mlim_buffer_contents, mlim_buffer_destroy, mlim_buffer_split, mlim_status,
+)
 from memlimits._heap.lock cimport owned_lock, owned_lock_give, owned_lock_take
 
 cdef owned_lock lock            # a spin lock: guards the list
@@ -46,6 +48,22 @@ cdef void resource_adopt(Resource *resource, mlim_buffer *buffer, uint64_t n) no
     resource.base = <char *> mlim_buffer_contents(buffer)
     resource.bytes = n
     resource.zeros = True
+
+
+cdef bint resource_split(Resource *resource, uint64_t n, Resource *rest) noexcept nogil:
+    cdef mlim_buffer *buffer = NULL
+    cdef mlim_status status
+    own_begin()
+    status = mlim_buffer_split(resource.buffer, n, &buffer, NULL)
+    own_end()
+    if status != MLIM_OK:
+        return False
+    resource_adopt(rest, buffer, resource.bytes - n)
+    rest.zeros = resource.zeros
+    rest.lingers, rest.looked_at = resource.lingers, resource.looked_at
+    rest.inherited = resource.inherited
+    resource.bytes = n
+    return True
 
 
 cdef void resource_destroy(Resource *resource) noexcept nogil:

@@ -1,10 +1,8 @@
-from libc.stdint cimport int64_t
+from libc.stdint cimport UINT64_MAX, int64_t
 
 from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport load_acquire, store_release
-from memlimits._device.mlim cimport (
-    MLIM_OK, mlim_buffer, mlim_buffer_join, mlim_buffer_split, mlim_status,
-)
+from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_join, mlim_status
 from memlimits._heap.bins cimport bin_of, bins_longest, bins_next
 from memlimits._heap.cache cimport (
     bin_idle, cache_list, cache_mapped, cache_retire, cache_spare, cache_unlist, max_fit,
@@ -13,7 +11,7 @@ from memlimits._heap.cache cimport (
 from memlimits._heap.pagemap cimport (
     pagemap_find, pagemap_reaches, pagemap_remove, pagemap_write,
 )
-from memlimits._heap.resource cimport IDLE, OUTSIDE, SPARE, resource_adopt
+from memlimits._heap.resource cimport IDLE, OUTSIDE, SPARE, resource_split
 
 cdef enum:
     MOST_LOOKED_AT = 256    # idle resources, to be coalesced
@@ -26,13 +24,14 @@ cdef inline bint is_plain(const Resource *resource) noexcept nogil:
 
 
 cdef bint may_split(const Resource *resource, uint64_t longest) noexcept nogil:
-    """What was made for blocks of one length stays whole, unless memory is short, or it is long."""
+    """What was made for blocks of one length stays whole, but for up to `longest` bytes."""
     return is_plain(resource) and (resource.mixed or resource.bytes <= longest)
 
 
-cdef void map_pages(Cache *cache, Resource *resource) noexcept nogil:
-    """What cannot fail: it lies where there are nodes."""
+cdef void place(Cache *cache, Resource *resource) noexcept nogil:
+    """In the page map, where it lies where there are nodes, and in the bin of its length."""
     pagemap_write(cache.pages, resource, cache_mapped(cache.page_size, resource.bytes))
+    bin_idle(cache, resource)
 
 
 cdef void queue_behind(Cache *cache, Resource *resource, Resource *rest) noexcept nogil:
@@ -49,42 +48,23 @@ cdef void queue_behind(Cache *cache, Resource *resource, Resource *rest) noexcep
         cache.newest = rest
 
 
-cdef void adopt(Cache *cache, Resource *resource, mlim_buffer *buffer, uint64_t n) noexcept nogil:
-    """A spare descriptor is that of what was split off."""
-    cdef Resource *rest = cache.spare
-    cache.spare = rest.next
-    cache.spares -= 1
-    resource_adopt(rest, buffer, n)
-    rest.zeros = resource.zeros
-    rest.lingers, rest.looked_at = resource.lingers, resource.looked_at
-    rest.inherited = resource.inherited
-    cache_list(cache, rest)
-    queue_behind(cache, resource, rest)
-
-
 cdef bint split(Cache *cache, Resource *resource, uint64_t n) noexcept nogil:
     """An idle resource keeps its first n bytes; the others are one of their own."""
-    cdef mlim_buffer *buffer = NULL
-    cdef mlim_status status
     cdef Resource *rest = cache.spare
     if (
         rest == NULL or not is_plain(resource)
         or not pagemap_reaches(cache.pages, resource.base, resource.bytes)
+        or not resource_split(resource, n, rest)
     ):
         return False
-    own_begin()
-    status = mlim_buffer_split(resource.buffer, n, &buffer, NULL)
-    own_end()
-    if status != MLIM_OK:
-        return False
+    cache.spare = rest.next
+    cache.spares -= 1
+    cache_list(cache, rest)
+    queue_behind(cache, resource, rest)
     unbin_idle(cache, resource)
-    adopt(cache, resource, buffer, resource.bytes - n)
-    resource.bytes = n
-    map_pages(cache, resource)
-    map_pages(cache, rest)
-    bin_idle(cache, resource)
-    bin_idle(cache, rest)
     resource.mixed = rest.mixed = True
+    place(cache, resource)
+    place(cache, rest)
     return True
 
 
@@ -130,20 +110,22 @@ cdef bint join_next(Cache *cache, Resource *resource, uint64_t longest) noexcept
     if cache.timed:
         resource.idle_since = max(resource.idle_since, next.idle_since)
     resource.mixed = True
-    map_pages(cache, resource)
-    bin_idle(cache, resource)
+    place(cache, resource)
     end_descriptor(cache, next)
     return True
 
 
-cdef Resource *coalesce(Cache *cache, uint64_t n, uint64_t longest) noexcept nogil:
+cdef Resource *coalesce(
+    Cache *cache, uint64_t n, uint64_t longest, uint64_t looks
+) noexcept nogil:
+    """The first that has n bytes once it has those behind it, of so many idle resources."""
     cdef Resource *resource
-    cdef int _i
+    cdef uint64_t _i
     cache_retire(cache)
     if cache.coalesced and longest <= cache.coalesced_longest:
         return NULL
     resource = cache.oldest
-    for _i in range(MOST_LOOKED_AT):
+    for _i in range(looks):
         if resource == NULL:
             break
         while resource.bytes < n and may_split(resource, longest) and (
@@ -159,13 +141,8 @@ cdef Resource *coalesce(Cache *cache, uint64_t n, uint64_t longest) noexcept nog
 
 
 cdef void cache_coalesce(Cache *cache, uint64_t longest) noexcept nogil:
-    cdef Resource *resource
-    cache_retire(cache)
-    resource = cache.oldest
-    while resource != NULL:
-        while may_split(resource, longest) and join_next(cache, resource, longest):
-            pass
-        resource = resource.newer
+    cache.coalesced = False
+    coalesce(cache, UINT64_MAX, longest, UINT64_MAX)
 
 
 cdef Resource *cache_find_longer(
@@ -187,7 +164,7 @@ cdef Resource *cache_split(
 ) noexcept nogil:
     cdef Resource *found = cache_find_longer(cache, n, longest)
     if found == NULL and cache.cached >= <int64_t> n:
-        found = coalesce(cache, n, longest)
+        found = coalesce(cache, n, longest, MOST_LOOKED_AT)
     if found == NULL and longest:
         return bins_longest(&cache.bins, least, n)
     return found if found == NULL or found.bytes <= max_fit(n) or split(cache, found, n) else NULL

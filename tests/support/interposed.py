@@ -5,11 +5,11 @@ Started with `environment()`, whose books (c_interface/books.c) see every call o
 
 import ctypes
 import os
-import sys
 import time
 from pathlib import Path
 
 import memlimits
+from support.storms import GIL
 
 PYTHONS_ARENA = (1 << 30) + (32 << 20)  # bytes: aligned to a segment
 LIBRARY = Path(memlimits.__file__).parent / "lib" / "libinterpose.so"
@@ -68,11 +68,7 @@ def active():
         active = memlimits.get_active_memory()
     more = active - held
     # Without the GIL, Python maps one when its own allocator needs it, whatever runs then.
-    return more % PYTHONS_ARENA if more >= PYTHONS_ARENA and not _has_gil() else more
-
-
-def _has_gil():
-    return getattr(sys, "_is_gil_enabled", lambda: True)()
+    return more if GIL or more < PYTHONS_ARENA else more % PYTHONS_ARENA
 
 
 def environment(books):
