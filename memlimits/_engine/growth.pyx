@@ -152,16 +152,18 @@ cdef bint steal(
     """From one heap after another, where none has to stop for it."""
     cdef Heap *mine = heap_mine(&core.heaps)
     cdef Outcome outcome = EMPTY
+    cdef bint full = load_count(&core.heaps.full)
     pthread_mutex_lock(&core.heaps.lock)
     core.limits.begins = heap_begins(mine)
     core_stock(core, mine)
     if core.queue == NULL:
         outcome = heaps_steal(
-            mine, n, growth if load_count(&core.heaps.full) else 0, longest,
-            spares_beginners(core, n, mine), block)
+            mine, n, growth if full else 0, longest, spares_beginners(core, n, mine), block)
     core.limits.hits += outcome == DONE
     core.limits.steals += outcome != EMPTY
     pthread_mutex_unlock(&core.heaps.lock)
+    if outcome == BOUND and full:
+        outcome = heap_split(&core.heaps, n, growth, UINT64_MAX, block)
     return outcome == DONE
 
 

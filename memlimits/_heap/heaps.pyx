@@ -13,8 +13,8 @@ from memlimits._heap.cache cimport (
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
-    DONE, EMPTY, GROUPS, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_gain,
-    heap_self, heap_split, heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
+    BOUND, DONE, EMPTY, GROUPS, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_gain,
+    heap_self, heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
 )
 from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -265,7 +265,7 @@ cdef Outcome heaps_steal(
             within = owned_lock_enter(&heap.lock, heap_self())
             join_with_bound(heap, found)
             owned_lock_leave(&heap.lock, within)
-            return heap_split(heap.heaps, n, growth, UINT64_MAX, block)
+            return BOUND
         if found != NULL:
             return heap_gain(heap, found, n, block)
         if pieces and not apart and not (spares and heap_begins(other)):

@@ -205,6 +205,28 @@ def test_steals():
 
 
 @pytest.mark.core
+def test_a_stolen_block_that_is_split_is_one_hit():
+    allocator = strict(8 * MIB)
+    ready, done = threading.Event(), threading.Event()
+
+    def other():
+        rest = allocate_in(allocator, 3 * MIB)
+        allocate_in(allocator, 5 * MIB).release()
+        ready.set()
+        done.wait(10)
+        rest.release()
+
+    def mine():
+        ready.wait(10)
+        assert allocate_in(allocator, 3 * MIB).capacity == 3 * MIB
+        done.set()
+
+    run_threads(other, mine)
+    stats = of(allocator)
+    assert (stats.misses, stats.hits, stats.steals) == (2, 1, 1)
+
+
+@pytest.mark.core
 def test_evictions():
     allocator = private()
     for n in (MIB, 2 * MIB, 4 * MIB):

@@ -174,13 +174,11 @@ def test_strict_footprint_stays_below_the_limit_as_another_process_sees_it():
         ledger = Ledger()
         filler = memoryview(b"x" * (12 * MIB))
         baseline = resident()
-        refusals = 0
+        refusals = []
 
-        def check(error, highest):
-            global refusals
-            refusals += 1
+        def check(error, span):
             assert error.blocked_by == "limit"
-            assert highest > limit
+            refusals.append(span)
 
         def touch(block):
             memoryview(block)[:] = filler[: block.nbytes]
@@ -194,6 +192,10 @@ def test_strict_footprint_stays_below_the_limit_as_another_process_sees_it():
         with watched("RssAnon") as watcher:
             run_threads(*(lambda seed=seed: work(seed) for seed in range(4)))
         assert refusals
+        assert min(map(ledger.highest, refusals)) > limit  # none that was not due
+        counters = allocator.counters()
+        assert counters["hits"] + counters["misses"] == ledger.blocks
+        assert counters["refusals"] == len(refusals)
         assert watcher.highest > baseline + limit // 2  # it saw the load
         # The interpreter's own, and threads' stacks.
         assert watcher.highest <= baseline + limit + 4 * MIB

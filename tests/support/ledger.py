@@ -17,7 +17,7 @@ class Ledger:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.low = self.high = self.highest_low = 0
+        self.low = self.high = self.highest_low = self.blocks = 0
         self.highs = array("q", [0])
 
     def _add(self, low, high):
@@ -32,7 +32,9 @@ class Ledger:
         return self._add(0, n)
 
     def got(self, n):
-        return self._add(n, 0)
+        self._add(n, 0)
+        with self.lock:
+            self.blocks += 1
 
     def giving(self, n):
         return self._add(-n, 0)
@@ -40,13 +42,24 @@ class Ledger:
     def gave(self, n):
         return self._add(0, -n)
 
-    def highest_since(self, mark):
+    def got_more(self, mark, n):
+        """What was asked for at `mark` turned out this much longer: it was so since then."""
         with self.lock:
-            return max(self.highs[mark:])
+            self.high += n
+            for i in range(mark, len(self.highs)):
+                self.highs[i] += n
+
+    def span_since(self, mark):
+        with self.lock:
+            return slice(mark, len(self.highs))
+
+    def highest(self, span):
+        """Right once the threads have ended: until then what they got may turn out longer."""
+        return max(self.highs[span])
 
 
 def churn(allocator, ledger, sizes, seed, seconds, keep=6, on_refusal=None, each=None):
-    """Allocate and free blocks of the sizes, which have to be capacities, in random order."""
+    """Allocate and free blocks of the sizes, in random order."""
     rng = random.Random(seed)
     held = []
     end = time.monotonic() + seconds
@@ -57,11 +70,12 @@ def churn(allocator, ledger, sizes, seed, seconds, keep=6, on_refusal=None, each
             try:
                 block = allocate_in(allocator, n)
             except memlimits.MemoryLimitError as error:
-                on_refusal(error, ledger.highest_since(mark))
+                on_refusal(error, ledger.span_since(mark))
                 ledger.gave(n)
                 continue
             ledger.got(block.capacity)
-            ledger.asking(block.capacity - n)
+            if block.capacity > n:
+                ledger.got_more(mark, block.capacity - n)
             held.append(block)
             if each:
                 each(block)
