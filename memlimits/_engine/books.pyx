@@ -8,7 +8,7 @@ from memlimits._heap.heap cimport GROUPS, Heap, heap_of
 from memlimits._heap.heaps cimport Totals, heaps_total
 from memlimits._heap.pagemap cimport pagemap_find
 from memlimits._heap.resource cimport (
-    DETACHED, IDLE, INSIDE, LEAVING, OUTSIDE, PART, RESIZING, SPARE, slab_bound, slab_is_full,
+    DETACHED, IDLE, INSIDE, LEAVING, OUTSIDE, PART, RESIZING, SPARE, slab_bound,
 )
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport limits_cache_limit
@@ -119,7 +119,7 @@ cdef void check_resource(const Resource *resource, const PageMap *pages) noexcep
 
 
 cdef void check_slab(const Resource *slab) noexcept nogil:
-    same(slab.bound, 0 if slab_is_full(slab) else slab_bound(slab), b"a slab has its bound")
+    same(slab.bound, slab_bound(slab), b"a slab has its bound")
     at_most(slab.live, slab.fresh, b"a slab's blocks in use were handed out")
     at_most(slab.fresh, slab.blocks, b"a slab handed out blocks that it has")
     at_most(<uint64_t> slab.blocks * slab.block_size, slab.bytes, b"a slab's blocks fit in it")

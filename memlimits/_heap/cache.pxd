@@ -107,7 +107,6 @@ cdef inline char *cache_alloc(Cache *cache, Resource *slab) noexcept nogil:
         cache.cached -= slab.bytes
     start = slab_alloc(slab)
     if unlikely(slab_is_full(slab)):
-        slab.bound = 0
         unlink(&cache.slabs[slab.size_class], slab)
     return start
 

@@ -21,7 +21,9 @@ from memlimits._heap.lock cimport (
 )
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport PageMap
-from memlimits._heap.resource cimport TAKEN, likely, resource_lends, slab_free, slab_lends, unlikely
+from memlimits._heap.resource cimport (
+    TAKEN, likely, link, resource_lends, slab_free, slab_is_full, slab_lends, unlikely,
+)
 from memlimits._heap.split cimport cache_split
 
 cdef extern from *:
@@ -233,19 +235,19 @@ cdef Heap *adopt(Heaps *heaps) noexcept nogil:
 cdef Heap *find_mine(Heaps *heaps) noexcept nogil:
     """The thread's heap of this allocator to the front of its list, or one for it."""
     global mine
-    cdef Heap **link = <Heap **> &mine
+    cdef Heap **place = <Heap **> &mine
     cdef Heap *heap
     pthread_mutex_lock(&owners)
-    while link[0] != NULL and link[0].heaps != heaps:
-        heap = link[0]
+    while place[0] != NULL and place[0].heaps != heaps:
+        heap = place[0]
         if heap.heaps == NULL:
-            link[0] = heap.next_mine
+            place[0] = heap.next_mine
             free(heap)
         else:
-            link = &heap.next_mine
-    heap = link[0]
+            place = &heap.next_mine
+    heap = place[0]
     if heap != NULL:
-        link[0] = heap.next_mine
+        place[0] = heap.next_mine
     else:
         pthread_setspecific(leaving, &owners)
         pthread_mutex_lock(&heaps.lock)
@@ -588,7 +590,11 @@ cdef inline bint free_fast(Heap *heap, Resource *resource, void *start) noexcept
     cdef Cache *cache = &heap.cache
     cdef int64_t cached
     if likely(slab_lends(resource, start)):
-        if unlikely(resource.live <= 1):
+        if unlikely(slab_is_full(resource)):
+            if resource.live == 1:
+                return False
+            link(&cache.slabs[resource.size_class], resource)
+        elif unlikely(resource.live <= 1):
             # Its last block: it stays carved where it is the one retained.
             cached = cache.cached + <int64_t> resource.bytes
             if (

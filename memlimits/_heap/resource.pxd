@@ -34,7 +34,7 @@ cdef struct Resource:
     Resource *next          # detached: the next to destroy
     char *base
     uint64_t inverse        # slab: tells its blocks' starts from other addresses (slab_place)
-    uint64_t bound          # slab that is not full: slab_bound; else 0
+    uint64_t bound          # slab: slab_bound; else 0
     uint16_t block_size     # 0: the resource is one block
     uint16_t blocks         # how many the slab is cut into
     uint16_t live           # how many of them callers hold
@@ -176,7 +176,7 @@ cdef inline uint64_t slab_bound(const Resource *slab) noexcept nogil:
 
 
 cdef inline bint slab_lends(const Resource *slab, const void *start) noexcept nogil:
-    """Whether a caller holds a block that starts there, and the slab is one that is not full.
+    """Whether a caller holds a block that starts there.
 
     False: perhaps, by what stands there. For a whole resource it is False, too.
     """

@@ -374,12 +374,20 @@ cdef int64_t limits_cache_room(const Limits *limits) noexcept nogil:
     return min(saturating_sub(limits_cache_limit(limits), limits.cache), <uint64_t> INT64_MAX)
 
 
+cdef uint64_t reachable(const Limits *limits) noexcept nogil:
+    """Up to which footprint no limit is in the way, with what of the pool nobody has taken yet."""
+    cdef uint64_t share = saturating_sub(limits.pool_limit, limits.others_used)
+    return saturating_sub(
+        min(limits.memory_limit, max(share, limits.share)),
+        limits.reserved + limits_kept_back(limits, UINT64_MAX))
+
+
 cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:
     if is_owed(limits):
         return 0
-    return min(min(limits_unreserved(limits, UINT64_MAX, 0), limits_cache_limit(limits)),
+    return min(min(reachable(limits), limits_cache_limit(limits)),
                untrimmed(limits, limits.highest, heaps))
 
 
 cdef bint limits_is_tight(const Limits *limits, uint64_t heaps) noexcept nogil:
-    return limits_unreserved(limits, UINT64_MAX, 0) < untrimmed(limits, limits.highest, heaps)
+    return reachable(limits) < untrimmed(limits, limits.highest, heaps)

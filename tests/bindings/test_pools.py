@@ -308,3 +308,43 @@ def test_a_child_of_one_that_closed_all_files_takes_its_place(folder, file):
         child = "print(repr([take(MIB), len(memlimits.pools.get('p')['members'])]), flush=True)"
         one.tell(f"[pid := os.fork(), pid or ({child}, os._exit(0)), os.waitpid(pid, 0)] and None")
         assert one.hear() == ["ok", 2]
+
+
+def test_far_from_the_pools_limit_slabs_are_as_long_as_without_one(folder):
+    """Of what nobody has taken little is drawn at a time: that is no sign that memory is short."""
+    memlimits.pools.create("p", 2048 * MIB)
+    run(f"""
+        os.environ["MEMLIMITS_POOLS"] = {str(folder)!r}
+        memlimits.set_memory_policy("strict")
+        with memlimits.join("p"):
+            memlimits.allocate(64 * MIB).release()
+            memlimits.clear_cache()
+            large = memlimits.allocate(64 * MIB)
+            before = memlimits.stats()
+            blocks = [memlimits.allocate(1024) for _ in range(8 * 1024)]
+            assert memlimits.stats().slabs - before.slabs <= 8 * MIB // (64 * 1024) + 8
+    """)
+
+
+def test_what_is_not_touched_is_not_in_the_way_of_growth(folder):
+    """It is part of the footprint, and not of what the pool counts."""
+    memlimits.pools.create("p", 1024 * MIB)
+    run(f"""
+        os.environ["MEMLIMITS_POOLS"] = {str(folder)!r}
+        memlimits.set_memory_policy("strict")
+        memlimits.set_memory_count("resident")
+        with memlimits.join("p"):
+            untouched = [memlimits.allocate(64 * MIB) for _ in range(8)]
+            pieces = [memlimits.allocate(1024) for _ in range(1000)]
+            del pieces[::2]     # other threads could have them, if they were to look
+            with contextlib.suppress(memlimits.MemoryLimitError):
+                memlimits.allocate(2048 * MIB)      # which has what is untouched looked at
+            untouched.append(memlimits.allocate(MIB))
+            assert memlimits.pools.get("p")["members"][0]["used"] < 128 * MIB
+            taken = []
+            thread = threading.Thread(
+                target=lambda: taken.extend(memlimits.allocate(1024) for _ in range(1000)))
+            thread.start()
+            thread.join()
+            assert memlimits.stats().steals == 0
+    """)
