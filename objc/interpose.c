@@ -13,6 +13,8 @@
 #include "interpose.h"
 
 #define PUBLIC __attribute__((visibility("default")))
+/* What seldom happens has its own registers to save. */
+#define NOINLINE __attribute__((noinline, cold))
 #define likely(condition) __builtin_expect(!!(condition), 1)
 
 /* The loader asks for memory before anything of this library has run, and so does the search for
@@ -246,11 +248,20 @@ PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_
 
 /* ---- the family ---- */
 
+static NOINLINE void *malloc_else(size_t n, const void *caller)
+{
+    return is_final(memlimits_taking_part(), NULL, caller) ? NULL : libc_malloc(n);
+}
+
 PUBLIC void *malloc(size_t n)
 {
     const memlimits_interposed *functions = memlimits_taking_part();
-    void *start = likely(functions != NULL) ? functions->malloc(n) : NULL;
-    return is_final(functions, start, __builtin_return_address(0)) ? start : libc_malloc(n);
+    if (likely(functions != NULL)) {
+        void *start = functions->malloc(n);
+        if (likely(start != NULL))
+            return start;
+    }
+    return malloc_else(n, __builtin_return_address(0));
 }
 
 PUBLIC void *calloc(size_t count, size_t n)
@@ -267,15 +278,21 @@ static void keep(void *start)
     kept = start;
 }
 
+static NOINLINE void free_else(const memlimits_interposed *functions, void *start)
+{
+    if (functions && functions->is_own(start))
+        keep(start);
+    else
+        libc_free(start);
+}
+
 PUBLIC void free(void *start)
 {
     const memlimits_interposed *functions = memlimits_core();
     if (likely(functions != NULL) && likely(own == 0))
         functions->free(start);
-    else if (functions && functions->is_own(start))
-        keep(start);
     else
-        libc_free(start);
+        free_else(functions, start);
 }
 
 /* Moves a block from one allocator to another. The old one stays where there is no new one. */

@@ -1,7 +1,7 @@
 from memlimits._base.sync cimport CLOCK_COARSE, load_count, store_release, time_of
 from memlimits._heap.bins cimport bin_of, bins_find, bins_largest, bins_step
 from memlimits._heap.resource cimport (
-    IDLE, PART, TAKEN, link, slab_carve, slab_free, slab_is_full,
+    IDLE, PART, TAKEN, link, link_freed, slab_carve, slab_free, slab_is_full,
 )
 
 cdef enum:
@@ -232,7 +232,7 @@ cdef void cache_free(Cache *cache, Resource *resource, void *start) noexcept nog
         was_full = slab_is_full(resource)
         slab_free(resource, start)
         if was_full:
-            link(&cache.slabs[size_class], resource)
+            link_freed(&cache.slabs[size_class], resource)
         if resource.live:
             return
         resource.pinned = 0

@@ -22,7 +22,7 @@ from memlimits._heap.lock cimport (
 from memlimits._heap.misuse cimport misuse_abort
 from memlimits._heap.pagemap cimport PageMap
 from memlimits._heap.resource cimport (
-    TAKEN, likely, link, resource_lends, slab_free, slab_is_full, slab_lends, unlikely,
+    TAKEN, likely, link_freed, resource_lends, slab_free, slab_is_full, slab_lends, unlikely,
 )
 from memlimits._heap.split cimport cache_split
 
@@ -593,7 +593,7 @@ cdef inline bint free_fast(Heap *heap, Resource *resource, void *start) noexcept
         if unlikely(slab_is_full(resource)):
             if resource.live == 1:
                 return False
-            link(&cache.slabs[resource.size_class], resource)
+            link_freed(&cache.slabs[resource.size_class], resource)
         elif unlikely(resource.live <= 1):
             # Its last block: it stays carved where it is the one retained.
             cached = cache.cached + <int64_t> resource.bytes

@@ -161,6 +161,24 @@ cdef inline void slab_free(Resource *slab, void *start) noexcept nogil:
     slab.live -= 1
 
 
+cdef inline void link_freed(Resource **first, Resource *slab) noexcept nogil:
+    """One that was full, among those of its class that have free blocks.
+
+    Behind the first, which is used up meanwhile: then it has more than the one free block when its
+    turn comes, and is not full again at once. Before what was never handed out, though: using that
+    would touch it.
+    """
+    cdef Resource *used = first[0]
+    if used == NULL or used.fresh < used.blocks:
+        link(first, slab)
+        return
+    slab.previous = used
+    slab.next = used.next
+    if used.next != NULL:
+        used.next.previous = slab
+    used.next = slab
+
+
 cdef inline uint64_t slab_place(const Resource *slab, const void *address) noexcept nogil:
     """A number that rises by less than 2^17 from one block to the next.
 

@@ -135,3 +135,43 @@ def test_zeroed_blocks_are_zero_whatever_was_there():
         assert not any(any(bytes(block)) for block in held)
         for block in held:
             memoryview(block)[:] = b"\xff" * n
+
+
+def slabs_of_1_kib(allocator, count):
+    """Their blocks; of the last there is one, and what lies behind it was never handed out."""
+    slabs, misses = [], 0
+    while len(slabs) < count:
+        block = allocate_in(allocator, KIB)
+        if allocator.counters()["misses"] > misses:
+            misses += 1
+            slabs.append([])
+        slabs[-1].append(block)
+    return slabs
+
+
+def freed(*blocks):
+    places = [block.ptr for block in blocks]
+    for block in blocks:
+        block.release()
+    return places
+
+
+def test_a_slab_is_used_up_before_another_that_lost_a_block():
+    """Else each free block would make a full slab one that is not, and full again at once."""
+    allocator = Allocator()
+    slabs = slabs_of_1_kib(allocator, 12)
+    one, other = slabs[-4:-2]
+    rest = [allocate_in(allocator, KIB) for _ in range(len(one) - 1)]
+    places = freed(one[3], other[7], one[40])
+    again = [allocate_in(allocator, KIB) for _ in places]
+    assert {block.ptr for block in again[:2]} == {places[0], places[2]}
+    assert again[2].ptr == places[1]
+    assert len(rest) + 1 == len(one)
+
+
+def test_freed_blocks_are_handed_out_before_what_nobody_touched():
+    allocator = Allocator()
+    slabs = slabs_of_1_kib(allocator, 12)
+    places = freed(slabs[-3][5], slabs[-2][6])
+    again = [allocate_in(allocator, KIB) for _ in places]
+    assert {block.ptr for block in again} == set(places)
