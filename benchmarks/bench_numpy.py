@@ -42,6 +42,7 @@ def run(session: Session) -> None:
         _large(session, found)
         _small(session, found)
         _zeros(session, found)
+        _nothing_kept(session, found)
     with workers(environments) as found:
         _resident(session, found)
 
@@ -84,6 +85,18 @@ def _zeros(session: Session, found: dict[str, Worker]) -> None:
         sides = {name: found[name].side(source, before=before) for name in ("governed", "default")}
         results = session.compare(f"np.zeros, {label}", sides, base="default", most=1)
         session.judge_ratio("zeros", label, results, "governed", "default")
+    _forget(found)
+
+
+def _nothing_kept(session: Session, found: dict[str, Worker]) -> None:
+    """Arrays as long as those that the C library maps each time, too."""
+    before = {"governed": "import memlimits; memlimits.set_cache_limit(0)", "default": ""}
+    label = "np.empty, 32 MiB, with a cache limit of 0"
+    source = f"np.empty({32 * MIB}, np.uint8)"
+    sides = {name: found[name].side(source, before=words) for name, words in before.items()}
+    results = session.compare(label, sides, base="default")
+    session.judge_ratio("nothing kept", label, results, "governed", "default")
+    found["governed"].side("pass", before="import memlimits; memlimits.set_cache_limit(None)")(1)
     _forget(found)
 
 

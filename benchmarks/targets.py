@@ -65,6 +65,7 @@ TARGETS = {
     "tuned glibc": _at_least("6", 0.95, "NumPy over tuned glibc: time under govern_numpy()"),
     "nothing slower": _at_least("6", 0.97, "default NumPy, any size: time under govern_numpy()"),
     "zeros": _at_most("6", 1.1, "np.zeros: time of default NumPy"),
+    "nothing kept": _at_most("6", 1.1, "nothing kept for reuse: time of default NumPy"),
     "resident": _at_most("6", 1.3, "peak resident bytes: default NumPy"),
     "import": _at_most("7", 4, "import memlimits: over bare Python", "ms"),
     "import NumPy": _at_most("7", 0, "modules of NumPy that it imports", "count"),

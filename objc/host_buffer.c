@@ -18,9 +18,10 @@
 
 /* Our caller accounts for the bytes itself; and a mapping without a reservation is not merged with
  * one of malloc's, so that /proc/self/smaps tells what of it is touched. */
-static void *map_pages(size_t length, int protection)
+static void *map_pages(void *wanted, size_t length, int protection)
 {
-    void *base = mmap(NULL, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base =
+        mmap(wanted, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return base == MAP_FAILED ? NULL : base;
 }
 
@@ -34,14 +35,33 @@ static void unmap_pages(void *base, size_t length)
     }
 }
 
+/* Where the newest of the buffers that are gone started. Of a kind that comes and goes, the next
+ * lies there, with nothing to unmap around it. */
+static void *_Atomic left;
+
+static size_t before_start(const void *base)
+{
+    return (HUGE_PAGE + BEHIND - (uintptr_t)base % HUGE_PAGE) % HUGE_PAGE;
+}
+
+static void *map_again(size_t length)
+{
+    void *wanted = atomic_exchange(&left, NULL);
+    char *base = wanted ? map_pages(wanted, length, READ_WRITE) : NULL;
+    if (!base || before_start(base) == 0)
+        return base;
+    unmap_pages(base, length);
+    return NULL;
+}
+
 /* Maps more than asked for, by a huge page at least, and unmaps what lies outside the part that
  * starts where it should, so that the process keeps exactly length bytes. */
 static void *map_behind(size_t length, size_t more, int protection)
 {
-    char *base = map_pages(length + more, protection);
+    char *base = map_pages(NULL, length + more, protection);
     if (!base)
         return NULL;
-    size_t before = (HUGE_PAGE + BEHIND - (uintptr_t)base % HUGE_PAGE) % HUGE_PAGE;
+    size_t before = before_start(base);
     if (before)
         unmap_pages(base, before);
     if (before < more)
@@ -91,9 +111,11 @@ mlim_status mlim_buffer_create(mlim_device *device, size_t length, mlim_buffer *
     /* An alignment hole that cannot be had is no reason to refuse the buffer. */
     bool huge = is_huge(device, length);
     if (huge)
+        buffer->base = map_again(length);
+    if (huge && !buffer->base)
         buffer->base = map_behind(length, HUGE_PAGE, READ_WRITE);
     if (!buffer->base)
-        buffer->base = map_pages(length, READ_WRITE);
+        buffer->base = map_pages(NULL, length, READ_WRITE);
     if (!buffer->base) {
         int code = errno;
         free(buffer);
@@ -111,6 +133,8 @@ void mlim_buffer_destroy(mlim_buffer *buffer)
     if (!buffer)
         return;
     unmap_pages(buffer->base, buffer->length);
+    if (before_start(buffer->base) == 0)
+        atomic_store(&left, buffer->base);
     free(buffer);
 }
 

@@ -16,8 +16,8 @@ from memlimits._heap.heaps cimport (
 )
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, POLICY_WAIT, limits_cache_limit, limits_default, limits_is_outdated,
-    limits_keep_back, limits_note,
+    COUNT_PROCESS, POLICY_WAIT, limits_cache_limit, limits_default, limits_drop_credit,
+    limits_is_outdated, limits_keep_back, limits_note,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.pins cimport pins_survey
@@ -132,7 +132,7 @@ cdef void controls_set_count(Core *core, Count count) noexcept nogil:
     core.limits.count = count
     core.limits.untouched = 0
     core.limits.overran = False
-    core.limits.credit = 0      # it was given by another
+    limits_drop_credit(&core.limits)    # it was given by another
     core_wake(core)
     pthread_mutex_unlock(&core.heaps.lock)
 

@@ -15,6 +15,7 @@ from memlimits._heap.heap cimport heap_self
 from memlimits._heap.heaps cimport (
     heaps_after_fork, heaps_before_fork, heaps_lose, heaps_resume, heaps_stop,
 )
+from memlimits._ledger.limits cimport limits_drop_credit
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_forget
 
@@ -66,7 +67,7 @@ cdef void keep_own_waiters() noexcept nogil:
 cdef void give_locks(bint child) noexcept nogil:
     device_after_fork(child)
     # It was given to one process.
-    core.limits.credit = 0
+    limits_drop_credit(&core.limits)
     heaps_after_fork(&core.heaps, child)
     if not child:
         pthread_mutex_unlock(&core.residency.mutex)

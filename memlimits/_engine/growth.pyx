@@ -33,8 +33,8 @@ from memlimits._heap.cache cimport (
 )
 from memlimits._heap.heap cimport (
     BOUND, DONE, EMPTY, Heap, Outcome, heap_absorb, heap_alloc_longer, heap_begins, heap_detach,
-    heap_find, heap_is_bounded, heap_join, heap_mine, heap_of, heap_serve_fresh, heap_split,
-    heaps_any_ended, heaps_highest, heaps_left, heaps_takers,
+    heap_find, heap_join, heap_mine, heap_of, heap_serve_fresh, heap_split,
+    heaps_any_ended, heaps_are_bounded, heaps_highest, heaps_left, heaps_takers,
 )
 from memlimits._heap.heaps cimport (
     heaps_ahead, heaps_even_up, heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal,
@@ -173,7 +173,8 @@ cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
     """Under the lock: whether growth is far from every limit, and needs nothing of other heaps."""
     cdef uint64_t footprint = core.limits.footprint + growth
     return core.purgeable == 0 and core.queue == NULL and (
-        footprint <= limits_easy_growth(&core.limits, heaps_takers(&core.heaps)))
+        footprint <= limits_easy_growth(
+            &core.limits, heaps_takers(&core.heaps), heaps_are_bounded(&core.heaps)))
 
 
 cdef uint64_t max_instead(const Core *core, uint64_t n) noexcept nogil:
@@ -423,7 +424,7 @@ cdef bint hold(Core *core, Resource *resource) noexcept nogil:
 
 cdef bint hold_ahead(Core *core, Resource *resource) noexcept nogil:
     """Under the lock: what was made ahead becomes idle here, unless that is bounded by now."""
-    if heap_is_bounded(core.stopper) or not hold(core, resource):
+    if heaps_are_bounded(&core.heaps) or not hold(core, resource):
         limits_cancel(&core.limits, resource.bytes)
         return False
     limits_confirm(&core.limits, resource.bytes, False)

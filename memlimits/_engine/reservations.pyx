@@ -18,7 +18,9 @@ from memlimits._heap.resource cimport Resource
 from memlimits._ledger.accounts cimport (
     account_keeps, account_reservation_costs, account_set_reservation,
 )
-from memlimits._ledger.limits cimport FORK, LENGTH, NOTHING, QUEUE, Limits, limits_unreserved
+from memlimits._ledger.limits cimport (
+    FORK, LENGTH, NOTHING, QUEUE, Limits, limits_drop_credit, limits_unreserved,
+)
 from memlimits._ledger.queue cimport Waiter
 from memlimits._ledger.share cimport share_draw, share_take
 
@@ -78,7 +80,7 @@ cdef bint set_within_room(
         if not share_take(&core.limits, &core.pool, n, trim, 0):
             return False
         account_set_reservation(account, reservation, limits)
-        limits.credit = 0       # it was given without regard to this
+        limits_drop_credit(limits)      # it was given without regard to this
         detached[0] = core_detach(core, trim)
     return True
 

@@ -3,7 +3,9 @@ from libc.stdlib cimport free
 
 from memlimits._base.arithmetic cimport saturating_sub
 from memlimits._base.own cimport own_calloc
-from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._base.sync cimport (
+    CLOCK_COARSE, pthread_mutex_lock, pthread_mutex_unlock, time_of,
+)
 from memlimits._device.mlim cimport (
     MLIM_OK, mlim_device_claim, mlim_device_unclaim, mlim_process, mlim_range, mlim_sizes,
     mlim_status,
@@ -17,17 +19,18 @@ from memlimits._heap.heap cimport heaps_takers
 from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, SPARE, Resource
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, COUNT_RESIDENT, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION, SYSTEM, WAIT,
-    Limits, Verdict, limits_blocker, limits_bound, limits_default, limits_extend_credit,
-    limits_judge, limits_kept_back, limits_least_process_over, limits_lower_unfaulted,
-    limits_note_untouched, limits_process_over, limits_process_room, limits_room, limits_unclaimed,
-    limits_unreserved,
+    COUNT_PROCESS, COUNT_RESIDENT, CREDIT_PART, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION,
+    SYSTEM, WAIT, Limits, Verdict, limits_blocker, limits_bound, limits_default,
+    limits_extend_credit, limits_judge, limits_kept_back, limits_least_process_over,
+    limits_lower_unfaulted, limits_needs_look, limits_note_untouched, limits_process_over,
+    limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
 )
 
 cdef enum:
     # Returned beyond what is lacking: each of the next small steps would else take two readings and
     # a look at every page.
     RETURNED_AHEAD = 1 << 20
+    READING_LASTS = 10000000    # ns
 
 
 cdef void room_lower_unfaulted(Core *core) noexcept nogil:
@@ -78,6 +81,7 @@ cdef bint read_facts(Core *core, bint closely, Facts *facts) noexcept nogil:
 
 cdef void note_facts(Core *core, const Facts *facts) noexcept nogil:
     core_note_sizes(core, &facts.sizes)
+    core.limits.read_at = time_of(CLOCK_COARSE)
     if facts.of_process:
         core_note_process(core, &facts.process)
 
@@ -184,11 +188,24 @@ cdef bint room_read(
     return True
 
 
+cdef bint is_plenty(const Limits *limits, uint64_t n) noexcept nogil:
+    """Whether n bytes are a small part of what there was a moment ago, and of nobody else's.
+
+    What was promised since then is in the room's upper bound of bytes that nobody has touched.
+    """
+    return (
+        limits.sharers < 2 and limits.count != COUNT_PROCESS and not limits_needs_look(limits)
+        and n <= limits_room(limits, n, limits.assured) // CREDIT_PART
+        and time_of(CLOCK_COARSE) - limits.read_at < READING_LASTS)
+
+
 cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
     cdef Limits *limits = &core.limits
     cdef uint64_t epoch = limits.epoch
     cdef uint64_t room, most
-    read_unstopped(core)
+    # Else blocks that come and go, with nothing in the cache, would each be read for.
+    if not is_plenty(limits, n):
+        read_unstopped(core)
     if epoch != limits.epoch:
         return n <= limits.credit
     room = limits_room(limits, n, limits.assured)

@@ -16,7 +16,7 @@ in the order of the list; who holds none but one heap's lock takes no other. Whe
 nothing moves: that is what "stopped" means.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from memlimits._base.sync cimport (
     add_atomically, load_acquire, load_count, pthread_mutex_t, store_count, store_release,
@@ -179,8 +179,9 @@ cdef extern void heap_join(Heap *heap, Resource *resource) noexcept nogil
 # Both; BOUND: it has joined only, and whoever takes from the heap next may have it.
 cdef extern Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
-# Whether there is a bound to what it may cache.
-cdef extern bint heap_is_bounded(Heap *heap) noexcept nogil
+# Under Heaps.lock: whether there is a bound to what each may cache.
+cdef inline bint heaps_are_bounded(const Heaps *heaps) noexcept nogil:
+    return heaps.shared.most_cached != INT64_MAX
 # A descriptor that is SPARE, for what it splits off; and how many it wants.
 cdef extern void heap_add_spare(Heap *heap, Resource *resource) noexcept nogil
 cdef extern uint64_t heap_wants_spares(Heap *heap) noexcept nogil

@@ -761,13 +761,6 @@ cdef bint heap_serve_fresh(
     return claimed
 
 
-cdef bint heap_is_bounded(Heap *heap) noexcept nogil:
-    cdef int within = owned_lock_enter(&heap.lock, &mine)
-    cdef bint bounded = heap.most_cached != INT64_MAX
-    owned_lock_leave(&heap.lock, within)
-    return bounded
-
-
 cdef void heap_join(Heap *heap, Resource *resource) noexcept nogil:
     cdef int within = owned_lock_enter(&heap.lock, &mine)
     cache_add(&heap.cache, resource)

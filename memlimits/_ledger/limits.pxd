@@ -42,6 +42,9 @@ cdef enum Blocker:
 cdef enum:
     BLOCKERS = POOL + 1    # how many there are: an array's length for any Cython
 
+cdef enum:
+    CREDIT_PART = 4     # the part of the system's room that growth without a reading may take
+
 cdef struct Limits:
     uint64_t memory_limit
     bint memory_follows         # it is the default, and follows what the system says
@@ -103,6 +106,7 @@ cdef struct Limits:
     uint64_t unfaulted           # upper bound of our own bytes that nobody has touched yet
     uint64_t grown              # all growth ever asked for: a clock for readings
     uint64_t readings           # how often it was read
+    uint64_t read_at            # when it was read last, ns; 0: that is worth nothing
     uint64_t epoch              # count of lowered promises: an older reading is worth nothing
 
     # Memory pressure: idle resources go back while the system has less for us than that, or while
@@ -209,6 +213,9 @@ cdef extern uint64_t limits_least_process_over(
 cdef extern uint64_t limits_most_footprint(const Limits *limits) noexcept nogil
 # After a reading that allows n: how far the next growth may go without another.
 cdef extern void limits_extend_credit(Limits *limits, uint64_t room) noexcept nogil
+# Whatever comes next takes another reading.
+cdef inline void limits_drop_credit(Limits *limits) noexcept nogil:
+    limits.credit = limits.read_at = 0
 # After a look at every page: `untouched` bytes when the clock stood at `grown_then`.
 cdef extern void limits_lower_unfaulted(
     Limits *limits, uint64_t untouched, uint64_t grown_then) noexcept nogil
@@ -242,8 +249,10 @@ cdef extern void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noe
 cdef extern void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil
 
 # What may go on without a look at the limits. Bytes that may become cached: INT64_MAX for no bound.
-# Up to which footprint growth is paid for without looking for idle memory in other heaps.
+# Up to which footprint growth is paid for without looking for idle memory in other heaps: within
+# the cache limit only while bytes that may become cached have no bound.
 cdef extern int64_t limits_cache_room(const Limits *limits) noexcept nogil
-cdef extern uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil
+cdef extern uint64_t limits_easy_growth(
+    const Limits *limits, uint64_t heaps, bint bounded) noexcept nogil
 # Whether the memory limit is near to what was active at most: growth meets it first.
 cdef extern bint limits_is_tight(const Limits *limits, uint64_t heaps) noexcept nogil

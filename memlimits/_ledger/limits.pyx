@@ -3,10 +3,9 @@ from libc.stdint cimport INT64_MAX, UINT64_MAX
 
 from memlimits._base.arithmetic cimport saturating_add, saturating_sub
 
-# Growth allowed between two readings of the system's room.
+# Growth allowed between two readings of the system's room, and CREDIT_PART of it at most.
 cdef enum:
     READING_INTERVAL = 16 << 20
-    CREDIT_PART = 4             # and at most this part of the room
 # How far the footprint may grow above the highest active before idle memory is returned: a part of
 # that, and for each heap, since some of every size is idle in each.
 cdef enum:
@@ -325,10 +324,17 @@ cdef void limits_add_unfaulted(Limits *limits, uint64_t n) noexcept nogil:
     limits.grown += n
 
 
+cdef void lower_footprint(Limits *limits, uint64_t n) noexcept nogil:
+    limits.footprint -= n
+    # There is no more that could be untouched. To an older reading it is the same: what it took to
+    # be so and was touched since is still in the footprint, or is the system's again.
+    limits.unfaulted = min(limits.unfaulted, limits.footprint)
+
+
 cdef void limits_returned(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
     limits.pending -= saturating_sub(returned, n)
     limits.returning -= saturating_sub(returned, n)
-    limits.footprint -= saturating_sub(returned, n)
+    lower_footprint(limits, saturating_sub(returned, n))
 
 
 cdef void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogil:
@@ -338,7 +344,7 @@ cdef void limits_confirm(Limits *limits, uint64_t n, bint overrun) noexcept nogi
 
 cdef void limits_cancel(Limits *limits, uint64_t n) noexcept nogil:
     limits.pending -= n
-    limits.footprint -= n
+    lower_footprint(limits, n)
 
 
 cdef void limits_leave(Limits *limits, uint64_t n) noexcept nogil:
@@ -382,10 +388,12 @@ cdef uint64_t reachable(const Limits *limits) noexcept nogil:
         limits.reserved + limits_kept_back(limits, UINT64_MAX))
 
 
-cdef uint64_t limits_easy_growth(const Limits *limits, uint64_t heaps) noexcept nogil:
+cdef uint64_t limits_easy_growth(
+    const Limits *limits, uint64_t heaps, bint bounded
+) noexcept nogil:
     if is_owed(limits):
         return 0
-    return min(min(reachable(limits), limits_cache_limit(limits)),
+    return min(min(reachable(limits), UINT64_MAX if bounded else limits_cache_limit(limits)),
                untrimmed(limits, limits.highest, heaps))
 
 

@@ -115,3 +115,32 @@ def test_many_small_resources():
     blocks.clear()
     allocator.clear_cache()
     assert allocator.counters()["footprint"] == 0
+
+
+def test_a_long_buffer_lies_where_the_last_one_did_if_that_is_free():
+    """And if it is not, as far behind the boundary of a huge page."""
+    run(f"""
+        {FILLING}
+        memlimits.set_cache_limit(0)
+        n = 32 << 20
+
+        def place():
+            block = memlimits.allocate(n)
+            start = block.ptr
+            block.release()
+            return start
+
+        starts = {{place() for _ in range(20)}}
+        assert len(starts) == 1, starts
+        (start,) = starts
+        assert start % (2 << 20) == 64 << 10
+        MAP_FIXED_NOREPLACE = 0x100000
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+        page = 4096
+        there = libc.mmap(start + n // 2, page, mmap.PROT_READ, flags, -1, 0)
+        assert there == start + n // 2
+        others = {{place() for _ in range(20)}}
+        assert len(others) == 1, others
+        (other,) = others
+        assert other != start and other % (2 << 20) == 64 << 10
+    """)
