@@ -5,7 +5,7 @@ import pytest
 from support.cgroup import UNIFIED, needs_namespace, recorded
 from support.process import run
 
-pytestmark = [pytest.mark.inside, pytest.mark.host, needs_namespace]
+pytestmark = [pytest.mark.host, needs_namespace]
 
 # Of each reading, `reads` are counted by the kernel: some for every file.
 COMES_AND_GOES = """
