@@ -205,6 +205,7 @@ def test_steals():
 
 
 @pytest.mark.core
+@pytest.mark.host
 def test_a_stolen_block_that_is_split_is_one_hit():
     allocator = strict(8 * MIB)
     ready, done = threading.Event(), threading.Event()
