@@ -50,7 +50,9 @@ from memlimits._ledger.limits cimport (
     limits_reserve, limits_set_aside, limits_unreserved,
 )
 from memlimits._ledger.queue cimport Waiter
-from memlimits._ledger.share cimport share_draw, share_take, share_take_units
+from memlimits._ledger.share cimport (
+    share_draw, share_take, share_take_ahead, share_take_units,
+)
 from memlimits._residency.plan cimport residency_update
 
 cdef enum:
@@ -189,7 +191,7 @@ cdef uint64_t ahead(const Core *core, Heap *heap, uint64_t growth) noexcept nogi
     cdef uint64_t more
     if (
         growth > LONGEST_AHEAD or not core.resizes or core.limits.wired_limit
-        or core.pool.mine != NULL or core.limits.leans
+        or core.limits.leans
     ):
         return 0
     more = heaps_ahead(heap) // growth * growth     # whole pages
@@ -214,9 +216,11 @@ cdef bint reserve_easily(
     core_note_tight(core)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
+    if easy and n:
+        more[0] = ahead(core, mine, growth)
+        if not share_take_ahead(&core.limits, &core.pool, growth + more[0]):
+            more[0] = 0
     if easy and share_take_units(&core.limits, &core.pool, want):
-        if n:
-            more[0] = ahead(core, mine, growth)
         limits_reserve(&core.limits, growth + more[0], 0)
     else:
         easy = False

@@ -117,6 +117,10 @@ cdef bint share_take_units(Limits *limits, Pool *pool, uint64_t want) noexcept n
     return True
 
 
+cdef bint share_take_ahead(Limits *limits, Pool *pool, uint64_t n) noexcept nogil:
+    return pool.mine == NULL or pool_take(pool, share_wanted(limits, pool, n, 0))
+
+
 cdef bint settle(Limits *limits, Pool *pool, uint64_t ahead) noexcept nogil:
     cdef uint64_t least
     cdef bint given

@@ -348,3 +348,16 @@ def test_what_is_not_touched_is_not_in_the_way_of_growth(folder):
             thread.join()
             assert memlimits.stats().steals == 0
     """)
+
+
+def test_what_is_mapped_ahead_is_drawn_from_the_pool(folder):
+    memlimits.pools.create("p", 2048 * MIB)
+    run(f"""
+        os.environ["MEMLIMITS_POOLS"] = {str(folder)!r}
+        with memlimits.join("p"):
+            blocks = [memlimits.allocate(64 * 1024) for _ in range(1000)]
+            stats = memlimits.stats()
+            assert stats.misses < 500
+            (member,) = memlimits.pools.get("p")["members"]
+            assert member["used"] == stats.footprint > 1000 * 64 * 1024
+    """)
