@@ -117,7 +117,7 @@ const memlimits_interposed *memlimits_taking_part(void)
 
 static unsigned long served;
 
-static void *libc_malloc(size_t n)
+static NOINLINE void *libc_malloc(size_t n)
 {
     served++;
     return find_libc() ? libc.malloc(n) : take_first(16, n);
@@ -225,13 +225,6 @@ static bool is_loader(const void *caller)
     return (uintptr_t)caller - loader < loader_end - loader;
 }
 
-/* Whether the core, if there is one, gave that to its caller, or refuses it with NULL. */
-static inline bool is_final(const memlimits_interposed *functions, const void *start,
-                            const void *caller)
-{
-    return likely(start != NULL) || (functions && !is_loader(caller));
-}
-
 PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_interposer *out)
 {
     const memlimits_interposed *none = NULL;
@@ -248,27 +241,26 @@ PUBLIC int memlimits_interpose(const memlimits_interposed *functions, memlimits_
 
 /* ---- the family ---- */
 
-static NOINLINE void *malloc_else(size_t n, const void *caller)
-{
-    return is_final(memlimits_taking_part(), NULL, caller) ? NULL : libc_malloc(n);
-}
-
 PUBLIC void *malloc(size_t n)
 {
     const memlimits_interposed *functions = memlimits_taking_part();
     if (likely(functions != NULL)) {
         void *start = functions->malloc(n);
-        if (likely(start != NULL))
+        if (likely(start != NULL) || !is_loader(__builtin_return_address(0)))
             return start;
     }
-    return malloc_else(n, __builtin_return_address(0));
+    return libc_malloc(n);
 }
 
 PUBLIC void *calloc(size_t count, size_t n)
 {
     const memlimits_interposed *functions = memlimits_taking_part();
-    void *start = likely(functions != NULL) ? functions->calloc(count, n) : NULL;
-    return is_final(functions, start, __builtin_return_address(0)) ? start : libc_calloc(count, n);
+    if (likely(functions != NULL)) {
+        void *start = functions->calloc(count, n);
+        if (likely(start != NULL) || !is_loader(__builtin_return_address(0)))
+            return start;
+    }
+    return libc_calloc(count, n);
 }
 
 /* The core's lock may be this thread's: the block waits for its turn. */
