@@ -38,9 +38,10 @@ def call(path: str, *words: str) -> None:
     library = ctypes.CDLL(path)
     line = [word.encode() for word in (path, *words)]
     Path("/proc/self/clear_refs").write_text("5")  # the peak is what it is now
-    before, start, used = status("VmRSS"), time.monotonic(), resource.getrusage(0)
+    before, start = status("VmRSS"), time.monotonic()
+    used = resource.getrusage(resource.RUSAGE_SELF)
     library.main(len(line), (ctypes.c_char_p * (len(line) + 1))(*line, None))
-    now, seconds = resource.getrusage(0), time.monotonic() - start
+    now, seconds = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - start
     ctypes.CDLL(None).fflush(None)
     processor = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
     took = {"processor": processor, "seconds": seconds, "peak": status("VmHWM") - before}

@@ -186,17 +186,21 @@ cdef uint64_t max_instead(const Core *core, uint64_t n) noexcept nogil:
     return limits_longest(&core.limits, n, heaps_takers(&core.heaps))
 
 
-cdef uint64_t ahead(const Core *core, Heap *heap, uint64_t growth) noexcept nogil:
-    """Under the lock: how many bytes to map with easy growth, to be split later."""
+cdef uint64_t ahead(Core *core, Heap *heap, uint64_t growth) noexcept nogil:
+    """Under the lock: how many bytes to map with easy growth, to be split later.
+
+    In a pool they are used from now on.
+    """
     cdef uint64_t more
     if (
-        growth > LONGEST_AHEAD or not core.resizes or core.limits.wired_limit
-        or core.limits.leans
+        growth > LONGEST_AHEAD or not core.resizes or core.limits.wired_limit or core.limits.leans
     ):
         return 0
     more = heaps_ahead(heap) // growth * growth     # whole pages
     # With room for as much again, or it would soon be in the way.
-    return more if is_easy(core, growth + 2 * more) and growth + more <= core.limits.credit else 0
+    if not is_easy(core, growth + 2 * more) or growth + more > core.limits.credit:
+        return 0
+    return more if share_take_ahead(&core.limits, &core.pool, growth + more) else 0
 
 
 cdef bint reserve_easily(
@@ -216,11 +220,9 @@ cdef bint reserve_easily(
     core_note_tight(core)
     easy = is_easy(core, growth) and (
         growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
-    if easy and n:
-        more[0] = ahead(core, mine, growth)
-        if not share_take_ahead(&core.limits, &core.pool, growth + more[0]):
-            more[0] = 0
     if easy and share_take_units(&core.limits, &core.pool, want):
+        if n:
+            more[0] = ahead(core, mine, growth)
         limits_reserve(&core.limits, growth + more[0], 0)
     else:
         easy = False

@@ -172,11 +172,8 @@ cdef inline void link_freed(Resource **first, Resource *slab) noexcept nogil:
     if used == NULL or used.fresh < used.blocks:
         link(first, slab)
         return
+    link(&used.next, slab)
     slab.previous = used
-    slab.next = used.next
-    if used.next != NULL:
-        used.next.previous = slab
-    used.next = slab
 
 
 cdef inline uint64_t slab_place(const Resource *slab, const void *address) noexcept nogil:

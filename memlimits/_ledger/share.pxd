@@ -28,7 +28,7 @@ cdef extern bint share_take(
 cdef extern void share_reserve(Limits *limits, Pool *pool) noexcept nogil
 cdef extern bint share_take_units(Limits *limits, Pool *pool, uint64_t want) noexcept nogil
 # For growth by n that is not needed yet: only of what it holds, whatever the policy.
-cdef extern bint share_take_ahead(Limits *limits, Pool *pool, uint64_t n) noexcept nogil
+cdef extern bint share_take_ahead(const Limits *limits, Pool *pool, uint64_t n) noexcept nogil
 # Gives back what the process uses no more. Whether others gain by that.
 cdef extern bint share_settle(Limits *limits, Pool *pool) noexcept nogil
 # The same with nothing held ahead.

@@ -117,7 +117,7 @@ cdef bint share_take_units(Limits *limits, Pool *pool, uint64_t want) noexcept n
     return True
 
 
-cdef bint share_take_ahead(Limits *limits, Pool *pool, uint64_t n) noexcept nogil:
+cdef bint share_take_ahead(const Limits *limits, Pool *pool, uint64_t n) noexcept nogil:
     return pool.mine == NULL or pool_take(pool, share_wanted(limits, pool, n, 0))
 
 

@@ -161,12 +161,13 @@ def test_a_slab_is_used_up_before_another_that_lost_a_block():
     allocator = Allocator()
     slabs = slabs_of_1_kib(allocator, 12)
     one, other = slabs[-4:-2]
-    rest = [allocate_in(allocator, KIB) for _ in range(len(one) - 1)]
+    rest = [allocate_in(allocator, KIB) for _ in range(len(one) - 1)]  # none is left
     places = freed(one[3], other[7], one[40])
     again = [allocate_in(allocator, KIB) for _ in places]
     assert {block.ptr for block in again[:2]} == {places[0], places[2]}
     assert again[2].ptr == places[1]
-    assert len(rest) + 1 == len(one)
+    assert allocator.counters()["misses"] == len(slabs)
+    assert len(slabs[-1] + rest) == len(one)
 
 
 def test_freed_blocks_are_handed_out_before_what_nobody_touched():
