@@ -66,7 +66,7 @@ TARGETS = {
     "nothing slower": _at_least("6", 0.97, "default NumPy, any size: time under govern_numpy()"),
     "zeros": _at_most("6", 1.1, "np.zeros: time of default NumPy"),
     "nothing kept": _at_most("6", 1.1, "nothing kept for reuse: time of default NumPy"),
-    "resident": _at_most("6", 1.3, "peak resident bytes: default NumPy"),
+    "resident": _at_most("6", 1.0, "peak resident bytes: default NumPy"),
     "import": _at_most("7", 4, "import memlimits: over bare Python", "ms"),
     "import NumPy": _at_most("7", 0, "modules of NumPy that it imports", "count"),
     "getters": _at_most("8", 1, "a getter: 1.3 x a function with a constant, plus 10 ns a heap"),

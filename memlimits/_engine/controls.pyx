@@ -143,6 +143,7 @@ cdef void controls_clear_cache(Core *core) noexcept nogil:
     parts_cut(core)
     detached = core_detach(core, UINT64_MAX)
     core.limits.highest = core.limits.active
+    core.limits.widened = 0
     heaps_set_highest(&core.heaps, core.limits.active)
     core.clears += 1
     core_resume(core, False)

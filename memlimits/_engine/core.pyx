@@ -1,4 +1,4 @@
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport INT64_MAX, UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._base.sync cimport (
@@ -30,7 +30,7 @@ from memlimits._ledger.accounts cimport (
     Account, account_discharge, account_release, account_take_note,
 )
 from memlimits._ledger.limits cimport (
-    COUNT_GIVEN, limits_add_unfaulted, limits_cache_room, limits_excess, limits_forget, limits_init,
+    limits_add_unfaulted, limits_cache_room, limits_cuts, limits_excess, limits_forget, limits_init,
     limits_is_tight, limits_keep_back, limits_most_footprint, limits_needs_look, limits_note,
     limits_note_evicted, limits_note_process, limits_note_sharers, limits_note_sizes,
     limits_reserve, limits_returned,
@@ -56,11 +56,12 @@ cdef int core_open(
     core.resizes = facts.resizes
     heap_open_all(&core.heaps, &core.pages, facts.page_size)
     core.heaps.splits = facts.resizes
+    core.heaps.full_from = INT64_MAX
     pthread_cond_init(&core.settled, NULL)
     # What cannot be read later is taken to be as it is now.
     core_note_sizes(core, &facts.sizes)
     core_note_process(core, &facts.process)
-    limits_init(&core.limits)
+    limits_init(&core.limits, facts.resizes)
     core.most_footprint = limits_most_footprint(&core.limits)
     residency_init(&core.residency, device, facts.wired_capacity, set_cap, &core.heaps,
                    &core.limits, &core.pool, &core.resources)
@@ -297,7 +298,7 @@ cdef void core_stop(Core *core) noexcept nogil:
 
 
 cdef void core_note_tight(Core *core) noexcept nogil:
-    cdef bint tight = core.heaps.splits and core.limits.count == COUNT_GIVEN and (
+    cdef bint tight = limits_cuts(&core.limits) and (
         limits_is_tight(&core.limits, heaps_takers(&core.heaps)))
     if load_count(&core.heaps.tight) != tight:
         store_count(&core.heaps.tight, tight)

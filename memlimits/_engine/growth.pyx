@@ -1,4 +1,4 @@
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t
 from libc.string cimport memset
 
 from memlimits._base.own cimport own_begin, own_end
@@ -33,8 +33,8 @@ from memlimits._heap.cache cimport (
 )
 from memlimits._heap.heap cimport (
     BOUND, DONE, EMPTY, Heap, Outcome, heap_absorb, heap_alloc_longer, heap_begins, heap_detach,
-    heap_find, heap_join, heap_mine, heap_of, heap_serve_fresh, heap_split,
-    heaps_any_ended, heaps_are_bounded, heaps_highest, heaps_left, heaps_takers,
+    heap_find, heap_join, heap_mine, heap_of, heap_serve_fresh, heap_split, heaps_any_ended,
+    heaps_are_bounded, heaps_are_full, heaps_highest, heaps_left, heaps_takers,
 )
 from memlimits._heap.heaps cimport (
     heaps_ahead, heaps_even_up, heaps_growth, heaps_keep_least, heaps_lock_all, heaps_steal,
@@ -45,9 +45,9 @@ from memlimits._heap.resource cimport (
 )
 from memlimits._heap.split cimport cache_split
 from memlimits._ledger.limits cimport (
-    COUNT_GIVEN, DEVICE, FORK, LENGTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
-    limits_cancel, limits_confirm, limits_easy_growth, limits_keep_back, limits_longest,
-    limits_reserve, limits_set_aside, limits_unreserved,
+    DEVICE, FORK, LENGTH, LONG_GROWTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
+    limits_cancel, limits_confirm, limits_cuts, limits_easy_growth, limits_keep_back,
+    limits_longest, limits_reserve, limits_set_aside, limits_unreserved, limits_widen,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._ledger.share cimport (
@@ -74,7 +74,7 @@ cdef Resource *find_in(Heap *heap, uint64_t n, uint64_t longest, bint apart) noe
     if longest:
         return bins_find(&heap.cache.bins, n, longest)
     found = heap_find(heap, n, apart)
-    if found == NULL and heap.heaps.splits and load_count(&heap.heaps.full):
+    if found == NULL and heap.heaps.splits and heaps_are_full(heap.heaps, n):
         found = cache_split(
             &heap.cache, cache_growth(&heap.cache, n),
             cache_least_growth(heap.cache.page_size, n), UINT64_MAX)
@@ -154,7 +154,7 @@ cdef bint steal(
     """From one heap after another, where none has to stop for it."""
     cdef Heap *mine = heap_mine(&core.heaps)
     cdef Outcome outcome = EMPTY
-    cdef bint full = load_count(&core.heaps.full)
+    cdef bint full = heaps_are_full(&core.heaps, n)
     pthread_mutex_lock(&core.heaps.lock)
     core.limits.begins = heap_begins(mine)
     core_stock(core, mine)
@@ -171,12 +171,15 @@ cdef bint steal(
 
 # ---- growth ----
 
-cdef bint is_easy(const Core *core, uint64_t growth) noexcept nogil:
-    """Under the lock: whether growth is far from every limit, and needs nothing of other heaps."""
-    cdef uint64_t footprint = core.limits.footprint + growth
+cdef bint is_easy(const Core *core, uint64_t growth, uint64_t more) noexcept nogil:
+    """Under the lock: whether growth is far from every limit, and needs nothing of other heaps.
+
+    With room for `more` behind it.
+    """
+    cdef uint64_t footprint = core.limits.footprint + growth + more
     return core.purgeable == 0 and core.queue == NULL and (
         footprint <= limits_easy_growth(
-            &core.limits, heaps_takers(&core.heaps), heaps_are_bounded(&core.heaps)))
+            &core.limits, growth, heaps_takers(&core.heaps), heaps_are_bounded(&core.heaps)))
 
 
 cdef uint64_t max_instead(const Core *core, uint64_t n) noexcept nogil:
@@ -198,7 +201,7 @@ cdef uint64_t ahead(Core *core, Heap *heap, uint64_t growth) noexcept nogil:
         return 0
     more = heaps_ahead(heap) // growth * growth     # whole pages
     # With room for as much again, or it would soon be in the way.
-    if not is_easy(core, growth + 2 * more) or growth + more > core.limits.credit:
+    if not is_easy(core, growth, 2 * more) or growth + more > core.limits.credit:
         return 0
     return more if share_take_ahead(&core.limits, &core.pool, growth + more) else 0
 
@@ -210,7 +213,8 @@ cdef bint reserve_easily(
 
     Else `longest`: what may serve instead and makes no peak, 0 for nothing.
     """
-    cdef bint easy, full
+    cdef bint easy
+    cdef int64_t full_from = INT64_MAX
     cdef uint64_t want
     cdef Heap *mine = heap_mine(&core.heaps)
     more[0] = 0
@@ -218,19 +222,22 @@ cdef bint reserve_easily(
     want = share_draw(&core.limits, &core.pool, growth, 0, False)
     core.limits.highest = heaps_highest(&core.heaps)
     core_note_tight(core)
-    easy = is_easy(core, growth) and (
-        growth <= core.limits.credit or room_extend_credit(core, growth) and is_easy(core, growth))
+    easy = is_easy(core, growth, 0) and (
+        growth <= core.limits.credit
+        or room_extend_credit(core, growth) and is_easy(core, growth, 0))
     if easy and share_take_units(&core.limits, &core.pool, want):
         if n:
             more[0] = ahead(core, mine, growth)
         limits_reserve(&core.limits, growth + more[0], 0)
     else:
         easy = False
-    # Where more than what is given counts, it is to be looked at now and then.
-    full = not easy and core.limits.count == COUNT_GIVEN and (
-        core.limits.footprint + growth > limits_unreserved(&core.limits, growth, 0))
-    if load_count(&core.heaps.full) != full:
-        store_count(&core.heaps.full, full)
+    if not easy and limits_cuts(&core.limits):
+        if core.limits.footprint + growth > limits_unreserved(&core.limits, growth, 0):
+            full_from = 0
+        elif not core.limits.leans:
+            full_from = LONG_GROWTH
+    if load_count(&core.heaps.full_from) != full_from:
+        store_count(&core.heaps.full_from, full_from)
     if not easy:
         longest[0] = min(max_instead(core, n), heaps_left(&core.heaps))
     pthread_mutex_unlock(&core.heaps.lock)
@@ -258,6 +265,7 @@ cdef bint decide(
             return False
         limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)
+        limits_widen(&core.limits, growth, returned)
         plan.overrun = limits_reserve(&core.limits, growth, returned) or plan.reading.overruns
         core.limits.reserved -= waiter.own
         waiter.own = 0
@@ -441,7 +449,7 @@ cdef bint hold_ahead(Core *core, Resource *resource) noexcept nogil:
 
 cdef bint use_idle(Core *core, uint64_t n, uint64_t growth, Block *block) noexcept nogil:
     """Without Heaps.lock: from what is idle here; and elsewhere, once there is no room to grow."""
-    cdef bint full = load_count(&core.heaps.full)
+    cdef bint full = heaps_are_full(&core.heaps, n)
     cdef uint64_t longest = LONGEST_SPLIT if load_count(&core.heaps.tight) else 0
     cdef Outcome outcome = heap_split(
         &core.heaps, n, growth, UINT64_MAX if full else longest, block)
@@ -469,7 +477,7 @@ cdef Blocker grow(
     if not reserve_easily(core, n, growth, &more, &longest):
         if longest and heap_alloc_longer(&core.heaps, n, longest, block) == DONE:
             return NOTHING
-        if load_count(&core.heaps.full) and use_idle(core, n, growth, block):
+        if heaps_are_full(&core.heaps, n) and use_idle(core, n, growth, block):
             return NOTHING
         if steal(core, n, growth, longest, block):
             return NOTHING

@@ -80,9 +80,9 @@ cdef struct Heaps:
     SlowMalloc malloc_slow_path
     void (*free_slow_path)(void *start) noexcept nogil
     # Atomic: a limit is near to what was active at most, and idle resources may be split; and for
-    # the last growth there was no room.
+    # growth by so many bytes and more there was no room, or idle memory would have to go for it.
     int64_t tight
-    int64_t full
+    int64_t full_from
     bint splits                 # idle resources may be split and coalesced; set while stopped
     # In a forked child whose device did not survive: contents are not there to be touched, so
     # nothing is served (EMPTY), and what comes back is for the slow way (BOUND).
@@ -179,6 +179,10 @@ cdef extern void heap_join(Heap *heap, Resource *resource) noexcept nogil
 # Both; BOUND: it has joined only, and whoever takes from the heap next may have it.
 cdef extern Outcome heap_gain(
     Heap *heap, Resource *resource, uint64_t n, Block *block) noexcept nogil
+# Whether n bytes are cut from whatever is idle.
+cdef inline bint heaps_are_full(const Heaps *heaps, uint64_t n) noexcept nogil:
+    return n >= <uint64_t> load_count(&heaps.full_from)
+
 # Under Heaps.lock: whether there is a bound to what each may cache.
 cdef inline bint heaps_are_bounded(const Heaps *heaps) noexcept nogil:
     return heaps.shared.most_cached != INT64_MAX

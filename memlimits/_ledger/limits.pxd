@@ -44,6 +44,7 @@ cdef enum:
 
 cdef enum:
     CREDIT_PART = 4     # the part of the system's room that growth without a reading may take
+    LONG_GROWTH = 1 << 20       # leaves less idle at first: it may be cut from whatever is idle
 
 cdef struct Limits:
     uint64_t memory_limit
@@ -68,6 +69,8 @@ cdef struct Limits:
     uint64_t others_used        # by its other members, when last looked at
     bint others_wait            # of the pool: nothing is to stay idle
     uint64_t wired_limit
+    bint resizes                # idle memory can be cut to length
+    uint64_t widened            # so much more may be idle than at first, when growth is long
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     int64_t leans               # how many ask for little idle memory; 0: growth returns less of it
     Policy policy
@@ -150,7 +153,8 @@ cdef extern uint64_t limits_pressure(
     const Limits *limits, uint64_t available, double stall, uint64_t purgeable) noexcept nogil
 
 # With the sizes noted, which the limits follow until they are set.
-cdef extern void limits_init(Limits *limits) noexcept nogil
+# Whether idle memory can be cut for what is shorter: where the device resizes.
+cdef extern void limits_init(Limits *limits, bint resizes) noexcept nogil
 # After a reading: what the system says.
 cdef extern void limits_note_sizes(
     Limits *limits, uint64_t available, uint64_t memory_size, uint64_t working_set) noexcept nogil
@@ -245,14 +249,20 @@ cdef extern void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil
 
 # What all heaps hold, while they stand still: `idle` in all, `cached` of it in idle resources.
 cdef extern void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil
+# Whether growth may cut any idle memory, once there is no room for it. What is wired stays whole;
+# and where more than what is given counts, it is to be looked at now and then.
+cdef inline bint limits_cuts(const Limits *limits) noexcept nogil:
+    return limits.resizes and limits.wired_limit == 0 and limits.count == COUNT_GIVEN
+# While stopped: so much idle memory goes for growth by n.
+cdef extern void limits_widen(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
 # While stopped: an idle resource of n bytes is on its way back to the device.
 cdef extern void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil
 
 # What may go on without a look at the limits. Bytes that may become cached: INT64_MAX for no bound.
-# Up to which footprint growth is paid for without looking for idle memory in other heaps: within
-# the cache limit only while bytes that may become cached have no bound.
+# Up to which footprint growth by n is paid for without looking for idle memory in other heaps:
+# within the cache limit only while bytes that may become cached have no bound.
 cdef extern int64_t limits_cache_room(const Limits *limits) noexcept nogil
 cdef extern uint64_t limits_easy_growth(
-    const Limits *limits, uint64_t heaps, bint bounded) noexcept nogil
+    const Limits *limits, uint64_t n, uint64_t heaps, bint bounded) noexcept nogil
 # Whether the memory limit is near to what was active at most: growth meets it first.
 cdef extern bint limits_is_tight(const Limits *limits, uint64_t heaps) noexcept nogil

@@ -7,10 +7,14 @@ from memlimits._base.arithmetic cimport saturating_add, saturating_sub
 cdef enum:
     READING_INTERVAL = 16 << 20
 # How far the footprint may grow above the highest active before idle memory is returned: a part of
-# that, and for each heap, since some of every size is idle in each.
+# that, and for each heap, since some of every size is idle in each. Growth by LONG_GROWTH and more
+# begins with LEAST_SPREAD a heap, since idle memory can be cut to its length; and goes further by a
+# part of what went for it: if that is needed again and again, it is to stay.
 cdef enum:
     SPREAD_PART = 4
     SPREAD = 16 << 20
+    LEAST_SPREAD = 4 << 20
+    WIDENING_PART = 32
     # While lean. Half as much for the first heap: a thread alone gives all back to its own.
     LEAN_PART = 32
     LEAN_SPREAD = 4 << 20
@@ -34,7 +38,8 @@ cdef enum:
     SHORT_PART = 4
     LONGEST_SHORT = 512 << 10
 
-cdef void limits_init(Limits *limits) noexcept nogil:
+cdef void limits_init(Limits *limits, bint resizes) noexcept nogil:
+    limits.resizes = resizes
     limits.memory_follows = True
     limits.memory_limit = limits_default(limits)
     limits.share = limits.pool_limit = limits.fair_share = UINT64_MAX
@@ -174,13 +179,17 @@ cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
     return max(over_cache, min(over_memory, limits.cache))
 
 
-cdef uint64_t untrimmed(const Limits *limits, uint64_t highest, uint64_t heaps) noexcept nogil:
-    """Up to which footprint nothing idle is in the way, with `highest` bytes active at once."""
+cdef uint64_t untrimmed(
+    const Limits *limits, uint64_t n, uint64_t highest, uint64_t heaps
+) noexcept nogil:
+    """Up to which footprint nothing idle is in n bytes' way, with `highest` active at once."""
     cdef uint64_t spread
     if limits.leans:
         spread = highest // LEAN_PART + LEAN_SPREAD * max(heaps, <uint64_t> 1) - LEAN_SPREAD // 2
     else:
         spread = highest // SPREAD_PART + SPREAD * heaps
+        if n >= LONG_GROWTH and limits_cuts(limits):
+            spread = min(spread, limits.widened + LEAST_SPREAD * heaps)
     return min(limits.trim_limit, highest + spread)
 
 
@@ -190,7 +199,7 @@ cdef uint64_t limits_over_untrimmed(
     cdef uint64_t stays = limits.footprint - limits.returning
     # What is pending and stays is about to be active.
     cdef uint64_t used = limits.active + limits.pending - limits.returning + n
-    return saturating_sub(stays + n, untrimmed(limits, max(limits.highest, used), heaps))
+    return saturating_sub(stays + n, untrimmed(limits, n, max(limits.highest, used), heaps))
 
 
 cdef Verdict limits_judge(
@@ -363,6 +372,11 @@ cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept n
     limits.highest = max(limits.highest, limits.active)
 
 
+cdef void limits_widen(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
+    if n >= LONG_GROWTH:
+        limits.widened += returned // WIDENING_PART
+
+
 cdef void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil:
     limits.evictions += 1
     if limits.leans and n >= LEAN_LONG:
@@ -389,13 +403,13 @@ cdef uint64_t reachable(const Limits *limits) noexcept nogil:
 
 
 cdef uint64_t limits_easy_growth(
-    const Limits *limits, uint64_t heaps, bint bounded
+    const Limits *limits, uint64_t n, uint64_t heaps, bint bounded
 ) noexcept nogil:
     if is_owed(limits):
         return 0
     return min(min(reachable(limits), UINT64_MAX if bounded else limits_cache_limit(limits)),
-               untrimmed(limits, limits.highest, heaps))
+               untrimmed(limits, n, limits.highest, heaps))
 
 
 cdef bint limits_is_tight(const Limits *limits, uint64_t heaps) noexcept nogil:
-    return reachable(limits) < untrimmed(limits, limits.highest, heaps)
+    return reachable(limits) < untrimmed(limits, 0, limits.highest, heaps)

@@ -23,10 +23,10 @@ BLOCKS = """
     def lean(peak, heaps=1):
         return peak + peak // 32 + (2 * heaps - 1) * 2 * MIB
 
-    def come_and_go():
+    def come_and_go(most=8 * MIB):
         # By how much the footprint passes that at most.
         rng, held, over = random.Random(7), [], -1
-        for n in [rng.randrange(64 << 10, 8 * MIB) for _ in range(300)]:
+        for n in [rng.randrange(64 << 10, most) for _ in range(300)]:
             while held and (len(held) > 16 or rng.random() < 0.5):
                 held.pop(rng.randrange(len(held))).release()
             held.append(memlimits.allocate(n))
@@ -50,7 +50,7 @@ def test_as_long_as_python_is_governed():
         first.close()
         assert come_and_go() <= 0
         second.close()
-        assert come_and_go() > 4 * MIB
+        assert come_and_go(most=MIB) > MIB
     """)
 
 
@@ -113,5 +113,5 @@ def test_arrays_alone_are_left_as_much_as_before():
     pytest.importorskip("numpy")
     run("""
         with memlimits.govern_numpy():
-            assert come_and_go() > 4 * MIB
+            assert come_and_go(most=MIB) > MIB
     """)

@@ -9,6 +9,7 @@ import memlimits
 from memlimits import memory
 from memlimits._bindings import system_info
 from memlimits._bindings.buffer import allocate_in
+from support.blocks import with_room
 from support.idle import idle
 from support.kernel import unmapped
 from support.metal import stand_in
@@ -199,6 +200,7 @@ def test_what_went_back_is_not_in_the_way_of_the_limits(calm):
 @pytest.mark.core
 def test_a_step_returns_no_more_than_64_mib_and_trim_all(calm):
     """So that no allocation waits long for it."""
+    with_room(calm)
     idle(calm, 40, 41, 42, 43)
     calm.set_idle_timeout(0.02, "return")
     time.sleep(0.03)

@@ -7,7 +7,7 @@ from memlimits._bindings.allocator import Allocator
 from memlimits._bindings.buffer import allocate_in
 from memlimits._device.device import Device
 from support.kernel import unmapped
-from support.units import GIB
+from support.units import GIB, MIB
 
 
 def private(**capacities):
@@ -22,6 +22,14 @@ def strict(limit):
 def made_strict(allocator, limit):
     allocator.set_memory_policy("strict")
     allocator.set_memory_limit(limit)
+    return allocator
+
+
+def with_room(allocator):
+    """Once so much was in use that growth is far from having anything idle returned, or cut."""
+    allocator.set_cache_limit(0)
+    allocate_in(allocator, 200 * MIB).release()
+    allocator.set_cache_limit(None)
     return allocator
 
 

@@ -44,6 +44,12 @@ PRELUDE = """
         except memlimits.MemoryLimitError as error:
             return error.blocked_by
 
+    def with_room():
+        # As in support.blocks.
+        memlimits.set_cache_limit(0)
+        memlimits.allocate(200 * MIB).release()
+        memlimits.set_cache_limit(None)
+
     def consistent(active=0):
         counters = memory.counters()
         parts = sum(counters[part] for part in ("active", "cache", "slack", "pending"))

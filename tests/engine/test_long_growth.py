@@ -1,0 +1,150 @@
+"""Growth by 1 MiB and more: how much stays idle beside it, and what idle memory is cut for it."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from memlimits._bindings.buffer import allocate_in
+from support.blocks import place, private, with_room
+from support.kernel import wholly_mapped
+from support.units import KIB, MIB, PAGE
+
+HEAP = 4 * MIB
+PART = 32  # of what went for such growth may stay the next time
+
+pytestmark = [pytest.mark.inside, pytest.mark.core, pytest.mark.host]
+
+
+def cycle(allocator, *sizes):
+    """Where blocks lay that were had at once and given back, in this order. In MiB."""
+    blocks = [allocate_in(allocator, n * MIB) for n in sizes]
+    places = [place(block) for block in blocks]
+    for block in blocks:
+        block.release()
+    return places
+
+
+def footprint(allocator):
+    return allocator.counters()["footprint"]
+
+
+def evicted(allocator):
+    return allocator.statistics(False)["evicted"]
+
+
+def test_it_is_cut_from_what_is_idle_once_that_would_have_to_go():
+    allocator = private()
+    (long,) = cycle(allocator, 50)
+    first = allocate_in(allocator, 9 * MIB)
+    assert place(first) == (long[0], 9 * MIB)
+    second = allocate_in(allocator, 41 * MIB)
+    assert place(second) == (long[0] + 9 * MIB, 41 * MIB)
+    assert (footprint(allocator), evicted(allocator)) == (50 * MIB, 0)
+
+
+def test_what_was_cut_is_whole_again_for_what_is_as_long():
+    allocator = private()
+    places = cycle(allocator, 50)
+    cycle(allocator, *[5] * 9)
+    assert place(allocate_in(allocator, 50 * MIB)) == places[0]
+    assert (footprint(allocator), evicted(allocator)) == (50 * MIB, 0)
+
+
+def test_where_all_idle_is_too_short_the_oldest_goes():
+    allocator = private()
+    held = allocate_in(allocator, 50 * MIB)
+    places = cycle(allocator, 4, 6)
+    block = allocate_in(allocator, 7 * MIB)
+    assert 50 + 4 + 6 + 7 > 60 + 4 >= 50 + 6 + 7
+    assert wholly_mapped(places) == places[1:]
+    assert footprint(allocator) == (50 + 6 + 7) * MIB
+    assert evicted(allocator) == 4 * MIB
+    assert (held.nbytes, block.nbytes) == (50 * MIB, 7 * MIB)
+
+
+@pytest.mark.parametrize(("short", "stays"), [(6, True), (7, False)])
+def test_a_part_of_what_went_may_stay_from_then_on(short, stays):
+    allocator = private()
+    held = [allocate_in(allocator, 100 * MIB)]
+    cycle(allocator, 64)
+    held.append(allocate_in(allocator, 66 * MIB))  # the 64 go for it
+    assert evicted(allocator) == 64 * MIB
+    held.pop().release()
+    held += [allocate_in(allocator, n * MIB) for n in (40, 26 - short)]
+    assert allocator.get_cache_memory() == short * MIB
+    held.append(allocate_in(allocator, 10 * MIB))
+    assert stays == (short * MIB <= HEAP + 64 * MIB // PART)
+    assert allocator.get_cache_memory() == stays * short * MIB
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_until_the_cache_is_cleared(cleared):
+    allocator = private()
+    held = [allocate_in(allocator, 100 * MIB)]
+    cycle(allocator, 64)
+    held.append(allocate_in(allocator, 66 * MIB))
+    if cleared:
+        allocator.clear_cache()
+    cycle(allocator, 6)
+    held.append(allocate_in(allocator, 7 * MIB))
+    assert allocator.get_cache_memory() == (0 if cleared else 6 * MIB)
+
+
+def test_shorter_growth_is_left_a_quarter_and_16_mib():
+    allocator = private()
+    (long,) = cycle(allocator, 40)
+    held = []
+    while footprint(allocator) <= 40 * MIB + 10 * MIB + 16 * MIB - MIB:
+        held.append(allocate_in(allocator, MIB - 64 * KIB))
+        assert not long[0] <= held[-1].ptr < sum(long)
+    assert len(held) > 20
+    assert evicted(allocator) == 0
+
+
+def test_each_thread_has_room():
+    allocator = private()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(cycle, allocator, 50).result(30)
+        held = [allocate_in(allocator, 2 * MIB) for _ in range(25)]  # some cut from the other's
+        assert footprint(allocator) <= 50 * MIB + 2 * HEAP
+        assert evicted(allocator) == 0
+        assert len({block.ptr for block in held}) == 25
+
+
+def test_far_from_what_was_in_use_nothing_is_cut():
+    allocator = with_room(private())
+    (long,) = cycle(allocator, 50)
+    block = allocate_in(allocator, 9 * MIB)
+    assert not long[0] <= block.ptr < sum(long)
+    assert footprint(allocator) == 59 * MIB
+
+
+@pytest.mark.parametrize("how", ["wired", "count"])
+def test_where_idle_memory_may_not_be_cut_it_is_left_as_much_as_shorter_growth(how):
+    allocator = private()
+    if how == "wired":
+        allocator.set_wired_limit(PAGE)
+    else:
+        allocator.set_memory_count("resident")
+    (long,) = cycle(allocator, 50)
+    block = allocate_in(allocator, 28 * MIB)
+    assert not long[0] <= block.ptr < sum(long)
+    assert (footprint(allocator), evicted(allocator)) == (78 * MIB, 0)
+
+
+def test_sizes_that_come_and_go_do_not_add_up():
+    allocator = private()
+    rng = random.Random(7)
+    held, highest, had, most = [], 0, 0, 0
+    for n in [rng.randrange(MIB, 32 * MIB) // PAGE * PAGE for _ in range(400)]:
+        while held and (len(held) > 8 or rng.random() < 0.5):
+            held.pop(rng.randrange(len(held))).release()
+        held.append(allocate_in(allocator, n))
+        had += n
+        highest = max(highest, allocator.get_active_memory())
+        most = max(most, footprint(allocator))
+        assert footprint(allocator) <= highest + HEAP + evicted(allocator) // PART
+    assert had > 15 * most
+    assert most < 1.15 * highest
+    assert evicted(allocator) < had / 6
