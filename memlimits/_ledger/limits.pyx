@@ -15,9 +15,9 @@ cdef enum:
     SPREAD = 16 << 20
     LEAST_SPREAD = 4 << 20
     WIDENING_PART = 32
-    # While lean. Half as much for the first heap: a thread alone gives all back to its own.
+    # While lean.
     LEAN_PART = 32
-    LEAN_SPREAD = 4 << 20
+    LEAN_SPREAD = 2 << 20
     # Little of one that is as long may ever be touched: once it is returned, others are not to be
     # idle in its stead.
     LEAN_LONG = 32 << 20
@@ -185,7 +185,7 @@ cdef uint64_t untrimmed(
     """Up to which footprint nothing idle is in n bytes' way, with `highest` active at once."""
     cdef uint64_t spread
     if limits.leans:
-        spread = highest // LEAN_PART + LEAN_SPREAD * max(heaps, <uint64_t> 1) - LEAN_SPREAD // 2
+        spread = highest // LEAN_PART + LEAN_SPREAD * max(heaps, <uint64_t> 1)
     else:
         spread = highest // SPREAD_PART + SPREAD * heaps
         if n >= LONG_GROWTH and limits_cuts(limits):

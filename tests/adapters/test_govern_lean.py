@@ -21,7 +21,7 @@ BLOCKS = """
     from memlimits.adapters import _process
 
     def lean(peak, heaps=1):
-        return peak + peak // 32 + (2 * heaps - 1) * 2 * MIB
+        return peak + peak // 32 + heaps * 2 * MIB
 
     def come_and_go(most=8 * MIB):
         # By how much the footprint passes that at most.
