@@ -1,9 +1,10 @@
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t
 from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC
 
 from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport (
-    load_count, pthread_mutex_lock, pthread_mutex_unlock, store_count,
+    load_count, pthread_mutex_lock, pthread_mutex_unlock, store_count, time_of,
 )
 from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_buffer, mlim_buffer_create,
@@ -155,6 +156,7 @@ cdef bint steal(
     cdef Heap *mine = heap_mine(&core.heaps)
     cdef Outcome outcome = EMPTY
     cdef bint full = heaps_are_full(&core.heaps, n)
+    cdef uint64_t now, start = time_of(CLOCK_MONOTONIC)
     pthread_mutex_lock(&core.heaps.lock)
     core.limits.begins = heap_begins(mine)
     core_stock(core, mine)
@@ -163,6 +165,9 @@ cdef bint steal(
             mine, n, growth if full else 0, longest, spares_beginners(core, n, mine), block)
     core.limits.hits += outcome == DONE
     core.limits.steals += outcome != EMPTY
+    if core.limits.leans:
+        now = time_of(CLOCK_MONOTONIC)
+        limits_widen(&core.limits, growth, now - start, now)
     pthread_mutex_unlock(&core.heaps.lock)
     if outcome == BOUND and full:
         outcome = heap_split(&core.heaps, n, growth, UINT64_MAX, block)
@@ -265,7 +270,7 @@ cdef bint decide(
             return False
         limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)
-        limits_widen(&core.limits, growth, returned)
+        limits_widen(&core.limits, growth, returned, time_of(CLOCK_MONOTONIC))
         plan.overrun = limits_reserve(&core.limits, growth, returned) or plan.reading.overruns
         core.limits.reserved -= waiter.own
         waiter.own = 0

@@ -219,9 +219,12 @@ cdef void join_with_bound(Heap *heap, Resource *resource) noexcept nogil:
 
 
 cdef Resource *take_whole(
-    Heap *other, uint64_t n, uint64_t growth, uint64_t longest, bint *pieces
+    Heap *other, uint64_t n, uint64_t growth, uint64_t longest, bint spares, bint *pieces
 ) noexcept nogil:
-    """An idle resource leaves a heap, and the bound with it; or NULL: are there `pieces`?"""
+    """An idle resource leaves a heap, and the bound with it; or NULL: are there `pieces`?
+
+    Where it `spares` them, there are none in the heap of a thread that begins.
+    """
     cdef int within = owned_lock_enter(&other.lock, heap_self())
     cdef Resource *found = cache_find_idle(&other.cache, n)
     if found == NULL and longest:
@@ -229,7 +232,7 @@ cdef Resource *take_whole(
     if found == NULL and growth and other.heaps.splits:
         found = cache_find_longer(&other.cache, growth, UINT64_MAX)
     if found == NULL:
-        pieces[0] = cache_find(&other.cache, n) != NULL
+        pieces[0] = not (spares and heap_begins(other)) and cache_find(&other.cache, n) != NULL
     else:
         leave_with_bound(other, found)
     owned_lock_leave(&other.lock, within)
@@ -260,7 +263,7 @@ cdef Outcome heaps_steal(
     cdef int within
     while other != heap:
         pieces = False
-        found = take_whole(other, n, growth, longest, &pieces)
+        found = take_whole(other, n, growth, longest, spares, &pieces)
         if found != NULL and growth and found.bytes > max(max_fit(growth), longest):
             within = owned_lock_enter(&heap.lock, heap_self())
             join_with_bound(heap, found)
@@ -268,7 +271,7 @@ cdef Outcome heaps_steal(
             return BOUND
         if found != NULL:
             return heap_gain(heap, found, n, block)
-        if pieces and not apart and not (spares and heap_begins(other)):
+        if pieces and not apart:
             with_pieces = other
         other = after(other)
     return EMPTY if with_pieces == NULL else take_piece(with_pieces, n, block)

@@ -70,7 +70,9 @@ cdef struct Limits:
     bint others_wait            # of the pool: nothing is to stay idle
     uint64_t wired_limit
     bint resizes                # idle memory can be cut to length
-    uint64_t widened            # so much more may be idle than at first, when growth is long
+    # So much more may be idle than at first, and when that was decided, ns.
+    uint64_t widened
+    uint64_t widened_at
     uint64_t trim_limit         # growth above it returns idle resources first, and is not refused
     int64_t leans               # how many ask for little idle memory; 0: growth returns less of it
     Policy policy
@@ -253,8 +255,9 @@ cdef extern void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noe
 # and where more than what is given counts, it is to be looked at now and then.
 cdef inline bint limits_cuts(const Limits *limits) noexcept nogil:
     return limits.resizes and limits.wired_limit == 0 and limits.count == COUNT_GIVEN
-# While stopped: so much idle memory goes for growth by n.
-cdef extern void limits_widen(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil
+# Having idle memory returned for growth by n, or used in its stead, took so many ns.
+cdef extern void limits_widen(
+    Limits *limits, uint64_t n, uint64_t took, uint64_t now) noexcept nogil
 # While stopped: an idle resource of n bytes is on its way back to the device.
 cdef extern void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil
 

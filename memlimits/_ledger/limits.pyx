@@ -8,16 +8,17 @@ cdef enum:
     READING_INTERVAL = 16 << 20
 # How far the footprint may grow above the highest active before idle memory is returned: a part of
 # that, and for each heap, since some of every size is idle in each. Growth by LONG_GROWTH and more
-# begins with LEAST_SPREAD a heap, since idle memory can be cut to its length; and goes further by a
-# part of what went for it: if that is needed again and again, it is to stay.
+# begins with LEAST_SPREAD a heap, since idle memory can be cut to its length; and any growth with
+# less while lean. It goes further by a byte for so many ns that keeping to it takes, beyond a part
+# of the time that passes: for a returned byte about one, since it is mapped and touched again.
 cdef enum:
     SPREAD_PART = 4
     SPREAD = 16 << 20
     LEAST_SPREAD = 4 << 20
-    WIDENING_PART = 32
-    # While lean.
     LEAN_PART = 32
     LEAN_SPREAD = 2 << 20
+    WIDENING_PART = 32
+    CHEAP_PART = 20
     # Little of one that is as long may ever be touched: once it is returned, others are not to be
     # idle in its stead.
     LEAN_LONG = 32 << 20
@@ -183,14 +184,13 @@ cdef uint64_t untrimmed(
     const Limits *limits, uint64_t n, uint64_t highest, uint64_t heaps
 ) noexcept nogil:
     """Up to which footprint nothing idle is in n bytes' way, with `highest` active at once."""
-    cdef uint64_t spread
+    cdef uint64_t least = highest // SPREAD_PART + SPREAD * heaps
+    cdef uint64_t most = least
     if limits.leans:
-        spread = highest // LEAN_PART + LEAN_SPREAD * max(heaps, <uint64_t> 1)
-    else:
-        spread = highest // SPREAD_PART + SPREAD * heaps
-        if n >= LONG_GROWTH and limits_cuts(limits):
-            spread = min(spread, limits.widened + LEAST_SPREAD * heaps)
-    return min(limits.trim_limit, highest + spread)
+        least = highest // LEAN_PART + LEAN_SPREAD * max(heaps, <uint64_t> 1)
+    elif n >= LONG_GROWTH and limits_cuts(limits):
+        least = LEAST_SPREAD * heaps
+    return min(limits.trim_limit, highest + min(least + limits.widened, most))
 
 
 cdef uint64_t limits_over_untrimmed(
@@ -372,9 +372,13 @@ cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept n
     limits.highest = max(limits.highest, limits.active)
 
 
-cdef void limits_widen(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
-    if n >= LONG_GROWTH:
-        limits.widened += returned // WIDENING_PART
+cdef void limits_widen(
+    Limits *limits, uint64_t n, uint64_t took, uint64_t now
+) noexcept nogil:
+    cdef uint64_t cheap = (now - limits.widened_at) // CHEAP_PART
+    if limits.leans or n >= LONG_GROWTH:
+        limits.widened += saturating_sub(took, cheap) // WIDENING_PART
+        limits.widened_at = now
 
 
 cdef void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil:

@@ -11,7 +11,9 @@ from support.kernel import wholly_mapped
 from support.units import KIB, MIB, PAGE
 
 HEAP = 4 * MIB
-PART = 32  # of what went for such growth may stay the next time
+# So much of what goes for such growth may stay the next time, less what is cheap: a byte for each
+# 20 ns that have passed since the last that went.
+PART = 32
 
 pytestmark = [pytest.mark.inside, pytest.mark.core, pytest.mark.host]
 
@@ -63,32 +65,38 @@ def test_where_all_idle_is_too_short_the_oldest_goes():
     assert (held.nbytes, block.nbytes) == (50 * MIB, 7 * MIB)
 
 
-@pytest.mark.parametrize(("short", "stays"), [(6, True), (7, False)])
+def after_much_went(allocator):
+    """A thirty-second of the 256 MiB that went may stay, or a little less: so long that was ago."""
+    held = [allocate_in(allocator, 100 * MIB)]
+    cycle(allocator, 6)
+    held.append(allocate_in(allocator, 8 * MIB))  # the 6 go for it, and count for nothing
+    cycle(allocator, 256)
+    held.append(allocate_in(allocator, 288 * MIB))
+    assert evicted(allocator) == (6 + 256) * MIB
+    return held
+
+
+@pytest.mark.parametrize(("short", "stays"), [(11, True), (13, False)])
 def test_a_part_of_what_went_may_stay_from_then_on(short, stays):
     allocator = private()
-    held = [allocate_in(allocator, 100 * MIB)]
-    cycle(allocator, 64)
-    held.append(allocate_in(allocator, 66 * MIB))  # the 64 go for it
-    assert evicted(allocator) == 64 * MIB
+    held = after_much_went(allocator)
     held.pop().release()
-    held += [allocate_in(allocator, n * MIB) for n in (40, 26 - short)]
+    held += [allocate_in(allocator, n * MIB) for n in (200, 60, 28 - short)]
     assert allocator.get_cache_memory() == short * MIB
-    held.append(allocate_in(allocator, 10 * MIB))
-    assert stays == (short * MIB <= HEAP + 64 * MIB // PART)
+    held.append(allocate_in(allocator, 30 * MIB))
+    assert stays == (short * MIB <= HEAP + 256 * MIB // PART)
     assert allocator.get_cache_memory() == stays * short * MIB
 
 
 @pytest.mark.parametrize("cleared", [False, True])
 def test_until_the_cache_is_cleared(cleared):
     allocator = private()
-    held = [allocate_in(allocator, 100 * MIB)]
-    cycle(allocator, 64)
-    held.append(allocate_in(allocator, 66 * MIB))
+    held = after_much_went(allocator)
     if cleared:
         allocator.clear_cache()
-    cycle(allocator, 6)
-    held.append(allocate_in(allocator, 7 * MIB))
-    assert allocator.get_cache_memory() == (0 if cleared else 6 * MIB)
+    cycle(allocator, 10)
+    held.append(allocate_in(allocator, 12 * MIB))
+    assert allocator.get_cache_memory() == (0 if cleared else 10 * MIB)
 
 
 def test_shorter_growth_is_left_a_quarter_and_16_mib():
