@@ -20,7 +20,7 @@ cdef enum:
 
 cdef struct PageMap:
     void **root             # owned, with every node below it
-    void *spare             # owned: a node that was not needed, or NULL
+    void *spare             # owned: the next node, or NULL
 
 cdef extern int pagemap_init(PageMap *pages) noexcept nogil        # -1 without memory
 cdef extern void pagemap_close(PageMap *pages) noexcept nogil

@@ -6,6 +6,7 @@ from memlimits._base.sync cimport store_release
 
 cdef int pagemap_init(PageMap *pages) noexcept nogil:
     pages.root = <void **> own_calloc(FANOUT, sizeof(void *))
+    pages.spare = own_calloc(FANOUT, sizeof(void *))
     return 0 if pages.root != NULL else -1
 
 
@@ -36,6 +37,9 @@ cdef void **entry(PageMap *pages, uint64_t address, bint make) noexcept nogil:
     if leaf == NULL and make:
         leaf = <void **> pagemap_spare(pages)
         store_release(&pages.root[page >> LEVEL_BITS], leaf)
+        # For what lies across two nodes. One is there before anybody asks how much room there is.
+        if pages.spare == NULL:
+            pages.spare = own_calloc(FANOUT, sizeof(void *))
     return NULL if leaf == NULL else &leaf[page & (FANOUT - 1)]
 
 
