@@ -59,7 +59,7 @@ def test_where_all_idle_is_too_short_the_oldest_goes():
     places = cycle(allocator, 4, 6)
     block = allocate_in(allocator, 7 * MIB)
     assert 50 + 4 + 6 + 7 > 60 + 4 >= 50 + 6 + 7
-    assert wholly_mapped(places) == places[1:]
+    assert places[1] in wholly_mapped(places)  # the first's addresses may be another's by now
     assert footprint(allocator) == (50 + 6 + 7) * MIB
     assert evicted(allocator) == 4 * MIB
     assert (held.nbytes, block.nbytes) == (50 * MIB, 7 * MIB)
