@@ -32,7 +32,6 @@ cdef struct Core:
     mlim_device *device         # not owned
     uint64_t page_size
     bint purgeable_lingers      # as in mlim_device_facts
-    bint resizes                # likewise
     PageMap pages
     Residency residency
     Heaps heaps                 # its lock guards all below

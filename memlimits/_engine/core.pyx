@@ -1,4 +1,4 @@
-from libc.stdint cimport INT64_MAX, UINT64_MAX
+from libc.stdint cimport UINT64_MAX
 from libc.string cimport memset
 
 from memlimits._base.sync cimport (
@@ -33,7 +33,7 @@ from memlimits._ledger.limits cimport (
     limits_add_unfaulted, limits_cache_room, limits_cuts, limits_excess, limits_forget, limits_init,
     limits_is_tight, limits_keep_back, limits_most_footprint, limits_needs_look, limits_note,
     limits_note_evicted, limits_note_process, limits_note_sharers, limits_note_sizes,
-    limits_reserve, limits_returned,
+    limits_reserve, limits_returned, limits_splits,
 )
 from memlimits._ledger.pool cimport PoolMember, pool_anyone_waits, pool_next
 from memlimits._ledger.share cimport share_reserve, share_settle, share_tell
@@ -53,10 +53,8 @@ cdef int core_open(
     core.idle_timeout = UINT64_MAX
     core.page_size = facts.page_size
     core.purgeable_lingers = facts.purgeable_lingers
-    core.resizes = facts.resizes
     heap_open_all(&core.heaps, &core.pages, facts.page_size)
     core.heaps.splits = facts.resizes
-    core.heaps.full_from = INT64_MAX
     pthread_cond_init(&core.settled, NULL)
     # What cannot be read later is taken to be as it is now.
     core_note_sizes(core, &facts.sizes)
@@ -310,7 +308,7 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
     share_tell(&core.limits, &core.pool)
     store_count(&core.most_footprint, limits_most_footprint(&core.limits))
     # What is wired stays as it is.
-    core.heaps.splits = core.resizes and core.limits.wired_limit == 0
+    core.heaps.splits = limits_splits(&core.limits)
     was_tight = load_count(&core.heaps.tight)
     core_note_tight(core)
     if was_tight and not load_count(&core.heaps.tight):

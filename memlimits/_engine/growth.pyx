@@ -48,7 +48,8 @@ from memlimits._heap.split cimport cache_split
 from memlimits._ledger.limits cimport (
     DEVICE, FORK, LENGTH, LONG_GROWTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
     limits_cancel, limits_confirm, limits_cuts, limits_easy_growth, limits_keep_back,
-    limits_longest, limits_reserve, limits_set_aside, limits_unreserved, limits_widen,
+    limits_longest, limits_reserve, limits_set_aside, limits_splits, limits_unreserved,
+    limits_widen,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._ledger.share cimport (
@@ -201,7 +202,7 @@ cdef uint64_t ahead(Core *core, Heap *heap, uint64_t growth) noexcept nogil:
     """
     cdef uint64_t more
     if (
-        growth > LONGEST_AHEAD or not core.resizes or core.limits.wired_limit or core.limits.leans
+        growth > LONGEST_AHEAD or not limits_splits(&core.limits) or core.limits.leans
     ):
         return 0
     more = heaps_ahead(heap) // growth * growth     # whole pages

@@ -21,7 +21,7 @@ cdef bint parts_take(
     cdef uint64_t given = cache_least_growth(core.page_size, n)
     cdef Outcome outcome
     cdef Resource *resource
-    if not core.resizes:
+    if not core.limits.resizes:
         return False
     least = max(least, given)
     outcome = heap_take_part(&core.heaps, given, least, block)

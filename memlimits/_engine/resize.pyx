@@ -29,7 +29,8 @@ cdef enum:
 cdef bint may_resize(const Core *core, const Resource *resource, uint64_t bytes) noexcept nogil:
     """What its caller knows without the lock."""
     return (
-        core.resizes and not core.heaps.lost and resource.block_size == 0 and resource.shift == 0
+        core.limits.resizes and not core.heaps.lost
+        and resource.block_size == 0 and resource.shift == 0
         and RESIZE_FROM <= min(resource_given(resource), bytes) and bytes <= core_longest(core))
 
 

@@ -99,6 +99,7 @@ cdef void heap_open_all(Heaps *heaps, PageMap *pages, uint64_t page_size) noexce
     heap_init(&heaps.shared, heaps, pages, page_size)
     set_most_cached(&heaps.shared, INT64_MAX)
     heaps.shared.group = &heaps.groups[0]
+    heaps.full_from = INT64_MAX
 
 
 cdef void heap_close_all(Heaps *heaps) noexcept nogil:

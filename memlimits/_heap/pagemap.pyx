@@ -6,8 +6,10 @@ from memlimits._base.sync cimport store_release
 
 cdef int pagemap_init(PageMap *pages) noexcept nogil:
     pages.root = <void **> own_calloc(FANOUT, sizeof(void *))
+    if pages.root == NULL:
+        return -1
     pages.spare = own_calloc(FANOUT, sizeof(void *))
-    return 0 if pages.root != NULL else -1
+    return 0
 
 
 cdef void pagemap_close(PageMap *pages) noexcept nogil:

@@ -69,7 +69,7 @@ cdef struct Limits:
     uint64_t others_used        # by its other members, when last looked at
     bint others_wait            # of the pool: nothing is to stay idle
     uint64_t wired_limit
-    bint resizes                # idle memory can be cut to length
+    bint resizes                # as in mlim_device_facts: idle memory can be cut to length
     # So much more may be idle than at first, and when that was decided, ns.
     uint64_t widened
     uint64_t widened_at
@@ -154,8 +154,7 @@ cdef struct Limits:
 cdef extern uint64_t limits_pressure(
     const Limits *limits, uint64_t available, double stall, uint64_t purgeable) noexcept nogil
 
-# With the sizes noted, which the limits follow until they are set.
-# Whether idle memory can be cut for what is shorter: where the device resizes.
+# With the sizes noted, which the limits follow until they are set; and whether the device resizes.
 cdef extern void limits_init(Limits *limits, bint resizes) noexcept nogil
 # After a reading: what the system says.
 cdef extern void limits_note_sizes(
@@ -251,10 +250,13 @@ cdef extern void limits_set_aside(Limits *limits, uint64_t n) noexcept nogil
 
 # What all heaps hold, while they stand still: `idle` in all, `cached` of it in idle resources.
 cdef extern void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept nogil
-# Whether growth may cut any idle memory, once there is no room for it. What is wired stays whole;
-# and where more than what is given counts, it is to be looked at now and then.
+# Whether idle memory may be cut at all: what is wired stays whole.
+cdef inline bint limits_splits(const Limits *limits) noexcept nogil:
+    return limits.resizes and limits.wired_limit == 0
+# Whether growth may cut any of it, once there is no room: where more than what is given counts, it
+# is to be looked at now and then.
 cdef inline bint limits_cuts(const Limits *limits) noexcept nogil:
-    return limits.resizes and limits.wired_limit == 0 and limits.count == COUNT_GIVEN
+    return limits_splits(limits) and limits.count == COUNT_GIVEN
 # Having idle memory returned for growth by n, or used in its stead, took so many ns.
 cdef extern void limits_widen(
     Limits *limits, uint64_t n, uint64_t took, uint64_t now) noexcept nogil

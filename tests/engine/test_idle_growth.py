@@ -9,20 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from memlimits._bindings.buffer import allocate_in
-from support.blocks import place, private
+from support.blocks import cycle_all, place, private, uncut
 from support.kernel import wholly_mapped, writable
 from support.units import KIB, MIB, PAGE
 
 HEAP = 16 * MIB
 
 pytestmark = [pytest.mark.inside, pytest.mark.core]
-
-
-def uncut():
-    """An allocator whose idle memory stays whole: it might be wired, though none is as short."""
-    allocator = private()
-    allocator.set_wired_limit(PAGE)
-    return allocator
 
 
 @pytest.fixture
@@ -34,15 +27,6 @@ def other():
 
 def allowed(highest, heaps=1):
     return highest + highest // 4 + heaps * HEAP
-
-
-def cycle(allocator, *sizes):
-    """Where blocks lay that were had at once and given back, in this order."""
-    blocks = [allocate_in(allocator, n) for n in sizes]
-    places = [place(block) for block in blocks]
-    for block in blocks:
-        block.release()
-    return places
 
 
 def left(places, *new):
@@ -57,9 +41,9 @@ def left(places, *new):
 
 def test_the_oldest_go_and_just_enough_before_the_footprint_passes_it():
     allocator = uncut()
-    places = cycle(allocator, 4 * MIB, 6 * MIB, 50 * MIB)
+    places = cycle_all(allocator, 4 * MIB, 6 * MIB, 50 * MIB)
     assert allowed(60 * MIB) == 91 * MIB
-    cycle(allocator, 31 * MIB)
+    cycle_all(allocator, 31 * MIB)
     assert allocator.counters()["footprint"] == 91 * MIB
     assert wholly_mapped(places) == places
     block = allocate_in(allocator, 9 * MIB)
@@ -69,8 +53,8 @@ def test_the_oldest_go_and_just_enough_before_the_footprint_passes_it():
 
 def test_what_is_idle_in_another_thread_goes_too(other):
     allocator = uncut()
-    places = other(cycle, allocator, 60 * MIB)
-    cycle(allocator, 41 * MIB)
+    places = other(cycle_all, allocator, 60 * MIB)
+    cycle_all(allocator, 41 * MIB)
     assert (60 + 41) * MIB < allowed(60 * MIB, heaps=2) < (60 + 41 + 7) * MIB
     assert wholly_mapped(places) == places
     block = allocate_in(allocator, 7 * MIB)
@@ -79,7 +63,7 @@ def test_what_is_idle_in_another_thread_goes_too(other):
 
 def test_growth_to_a_new_peak_returns_nothing_that_this_peak_allows():
     allocator = uncut()
-    places = cycle(allocator, 20 * MIB)
+    places = cycle_all(allocator, 20 * MIB)
     held = [allocate_in(allocator, 50 * MIB)]
     assert wholly_mapped(places) == places
     held.append(allocate_in(allocator, 100 * MIB))
@@ -89,7 +73,7 @@ def test_growth_to_a_new_peak_returns_nothing_that_this_peak_allows():
 
 def test_measuring_the_peak_changes_nothing_that_is_kept():
     allocator = private()
-    places = cycle(allocator, 30 * MIB, 30 * MIB)
+    places = cycle_all(allocator, 30 * MIB, 30 * MIB)
     allocator.reset_peak_memory()
     block = allocate_in(allocator, 25 * MIB)
     assert wholly_mapped(places) == places
@@ -99,9 +83,9 @@ def test_measuring_the_peak_changes_nothing_that_is_kept():
 def test_clear_cache_forgets_what_was_in_use_once():
     allocator = private()
     held = allocate_in(allocator, 8 * MIB)
-    cycle(allocator, 100 * MIB)
+    cycle_all(allocator, 100 * MIB)
     allocator.clear_cache()
-    first = cycle(allocator, 30 * MIB)
+    first = cycle_all(allocator, 30 * MIB)
     assert allowed((8 + 36) * MIB) < (8 + 30 + 36) * MIB < allowed(108 * MIB)
     block = allocate_in(allocator, 36 * MIB)
     assert not left(first, block, held)
@@ -132,8 +116,8 @@ def test_sizes_that_come_and_go_do_not_add_up(policy, make):
 
 def spread_out(allocator):
     """Idle blocks of 10 and 20 MiB, older than others that leave no room to grow by 3 MiB."""
-    places = cycle(allocator, 20 * MIB, 10 * MIB, 14 * MIB)
-    cycle(allocator, 25 * MIB)
+    places = cycle_all(allocator, 20 * MIB, 10 * MIB, 14 * MIB)
+    cycle_all(allocator, 25 * MIB)
     assert allowed(44 * MIB) - allocator.counters()["footprint"] < 3 * MIB
     return places
 
@@ -157,7 +141,7 @@ def test_one_that_is_longer_than_that_is_not():
 
 def test_nor_one_while_there_is_room_to_grow():
     allocator = uncut()
-    cycle(allocator, 20 * MIB, 10 * MIB)
+    cycle_all(allocator, 20 * MIB, 10 * MIB)
     assert allocate_in(allocator, 6 * MIB).capacity == 6 * MIB
 
 
@@ -189,7 +173,7 @@ def test_nor_one_near_the_memory_limit():
 def test_one_of_another_thread_is_taken(other):
     allocator = uncut()
     places = other(spread_out, allocator)
-    cycle(allocator, 16 * MIB)
+    cycle_all(allocator, 16 * MIB)
     assert (69 + 16) * MIB < allowed(44 * MIB, heaps=2) < (69 + 16 + 5) * MIB
     assert place(allocate_in(allocator, 5 * MIB)) == places[1]
 

@@ -7,7 +7,7 @@ from memlimits._bindings.allocator import Allocator
 from memlimits._bindings.buffer import allocate_in
 from memlimits._device.device import Device
 from support.kernel import unmapped
-from support.units import GIB, MIB
+from support.units import GIB, MIB, PAGE
 
 
 def private(**capacities):
@@ -25,6 +25,13 @@ def made_strict(allocator, limit):
     return allocator
 
 
+def uncut():
+    """An allocator whose idle memory stays whole: it might be wired, though nothing is as short."""
+    allocator = private()
+    allocator.set_wired_limit(PAGE)
+    return allocator
+
+
 def with_room(allocator):
     """Once so much was in use that growth is far from having anything idle returned, or cut."""
     allocator.set_cache_limit(0)
@@ -39,10 +46,17 @@ def place(buffer):
 
 def cycle(allocator, n):
     """Where a block lay that was had and given back."""
-    block = allocate_in(allocator, n)
-    where = place(block)
-    block.release()
+    (where,) = cycle_all(allocator, n)
     return where
+
+
+def cycle_all(allocator, *sizes):
+    """Where blocks lay that were had at once and given back, in this order."""
+    blocks = [allocate_in(allocator, n) for n in sizes]
+    places = [place(block) for block in blocks]
+    for block in blocks:
+        block.release()
+    return places
 
 
 def counts(allocator):
