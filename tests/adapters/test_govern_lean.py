@@ -97,6 +97,26 @@ def test_a_long_block_that_was_returned_leaves_others_no_room_to_be_idle(govern,
     """)
 
 
+@pytest.mark.parametrize("cleared", [False, True])
+def test_what_had_to_go_widens_what_may_be_idle_until_the_cache_is_cleared(cleared):
+    run(f"""
+        with memlimits.govern_python():
+            held = [memlimits.allocate(100 * MIB)]
+            idle = [memlimits.allocate(16 * MIB) for _ in range(16)]
+            [block.release() for block in idle]
+            # All of it goes, one after the other: what is idle is too short.
+            held += [memlimits.allocate(18 * MIB) for _ in range(16)]
+            assert memlimits.stats().evicted >= 14 * 16 * MIB
+            if {cleared}:
+                memlimits.clear_cache()
+            held.pop().release()
+            held.append(memlimits.allocate(21 * MIB))
+            may = lean(memlimits.stats().peak) - memlimits.stats().peak
+            assert may + 3 * MIB < 18 * MIB < may + 14 * 16 * MIB // 32
+            assert memlimits.get_cache_memory() // MIB == (0 if {cleared} else 18)
+    """)
+
+
 @pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only")
 def test_for_good_where_malloc_is_governed():
     run(
