@@ -168,7 +168,7 @@ cdef bint steal(
     core.limits.steals += outcome != EMPTY
     if core.limits.leans:
         now = time_of(CLOCK_MONOTONIC)
-        limits_widen(&core.limits, growth, now - start, now)
+        limits_widen(&core.limits, growth, heaps_takers(&core.heaps), now - start, now)
     pthread_mutex_unlock(&core.heaps.lock)
     if outcome == BOUND and full:
         outcome = heap_split(&core.heaps, n, growth, UINT64_MAX, block)
@@ -271,7 +271,8 @@ cdef bint decide(
             return False
         limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)
-        limits_widen(&core.limits, growth, returned, time_of(CLOCK_MONOTONIC))
+        limits_widen(
+            &core.limits, growth, heaps_takers(&core.heaps), returned, time_of(CLOCK_MONOTONIC))
         plan.overrun = limits_reserve(&core.limits, growth, returned) or plan.reading.overruns
         core.limits.reserved -= waiter.own
         waiter.own = 0

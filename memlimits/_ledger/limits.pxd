@@ -257,9 +257,10 @@ cdef inline bint limits_splits(const Limits *limits) noexcept nogil:
 # is to be looked at now and then.
 cdef inline bint limits_cuts(const Limits *limits) noexcept nogil:
     return limits_splits(limits) and limits.count == COUNT_GIVEN
-# Having idle memory returned for growth by n, or used in its stead, took so many ns.
+# Having idle memory returned for growth by n, or used in its stead, took so many ns. Nothing is
+# widened where the memory limit is what asked for it.
 cdef extern void limits_widen(
-    Limits *limits, uint64_t n, uint64_t took, uint64_t now) noexcept nogil
+    Limits *limits, uint64_t n, uint64_t heaps, uint64_t took, uint64_t now) noexcept nogil
 # While stopped: an idle resource of n bytes is on its way back to the device.
 cdef extern void limits_note_evicted(Limits *limits, uint64_t n) noexcept nogil
 

@@ -373,10 +373,10 @@ cdef void limits_note(Limits *limits, uint64_t idle, uint64_t cached) noexcept n
 
 
 cdef void limits_widen(
-    Limits *limits, uint64_t n, uint64_t took, uint64_t now
+    Limits *limits, uint64_t n, uint64_t heaps, uint64_t took, uint64_t now
 ) noexcept nogil:
     cdef uint64_t cheap = (now - limits.widened_at) // CHEAP_PART
-    if limits.leans or n >= LONG_GROWTH:
+    if (limits.leans or n >= LONG_GROWTH) and not limits_is_tight(limits, heaps):
         limits.widened += saturating_sub(took, cheap) // WIDENING_PART
         limits.widened_at = now
 

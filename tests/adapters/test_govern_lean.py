@@ -117,6 +117,25 @@ def test_what_had_to_go_widens_what_may_be_idle_until_the_cache_is_cleared(clear
     """)
 
 
+def test_what_the_memory_limit_has_go_widens_nothing():
+    run("""
+        with memlimits.govern_python():
+            held = [memlimits.allocate(100 * MIB)]
+            idle = [memlimits.allocate(16 * MIB) for _ in range(16)]
+            [block.release() for block in idle]
+            previous = memlimits.set_memory_limit(memlimits.stats().footprint + 2 * MIB)
+            held += [memlimits.allocate(18 * MIB) for _ in range(12)]
+            assert memlimits.stats().evicted >= 10 * 16 * MIB
+            memlimits.set_memory_limit(previous)
+            held += [memlimits.allocate(n * MIB) for n in (21, 22, 23, 24)]
+            held.pop(-5).release()
+            held.append(memlimits.allocate(25 * MIB))
+            may = lean(memlimits.stats().peak) - memlimits.stats().peak
+            assert may + MIB < 18 * MIB < may + 10 * 16 * MIB // 32
+            assert memlimits.get_cache_memory() < MIB
+    """)
+
+
 @pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only")
 def test_for_good_where_malloc_is_governed():
     run(
