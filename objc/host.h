@@ -8,7 +8,7 @@
 #include "mlim.h"
 
 #define NO_LIMIT UINT64_MAX
-#define MLIM_MOST_BETWEEN ((uint64_t)16 << 20)
+#define MLIM_MOST_BETWEEN ((uint64_t)64 << 20)
 
 /* A mount of a control group hierarchy that governs memory. Inside a container it may show a part
  * of the hierarchy only, from root on. The strings are its own. */

@@ -30,7 +30,9 @@ cdef enum:
     # Returned beyond what is lacking: each of the next small steps would else take two readings and
     # a look at every page.
     RETURNED_AHEAD = 1 << 20
-    READING_LASTS = 10000000    # ns
+    READING_LASTS = 10000000    # ns, or so many times what it took, until half a second
+    READING_PAYS = 20
+    LONGEST_READING = 500000000
 
 
 cdef void room_lower_unfaulted(Core *core) noexcept nogil:
@@ -79,9 +81,12 @@ cdef bint read_facts(Core *core, bint closely, Facts *facts) noexcept nogil:
         not facts.of_process or device_process(core.device, &facts.process) == MLIM_OK)
 
 
-cdef void note_facts(Core *core, const Facts *facts) noexcept nogil:
+cdef void note_facts(Core *core, const Facts *facts, uint64_t began) noexcept nogil:
+    cdef uint64_t now = time_of(CLOCK_COARSE)
     core_note_sizes(core, &facts.sizes)
-    core.limits.read_at = time_of(CLOCK_COARSE)
+    core.limits.read_at = now
+    core.limits.read_lasts = min(
+        max(READING_PAYS * (now - began), <uint64_t> READING_LASTS), <uint64_t> LONGEST_READING)
     if facts.of_process:
         core_note_process(core, &facts.process)
 
@@ -98,6 +103,7 @@ cdef void read(Core *core, Reading *reading) noexcept nogil:
     cdef bint known
     cdef bint claim = (
         reading.takes and reading.looked and not reading.claimed and core.limits.sharers > 1)
+    cdef uint64_t began
     reading.epoch = core.limits.epoch
     take(core, reading)
     facts.of_process = core.limits.count == COUNT_PROCESS
@@ -106,11 +112,12 @@ cdef void read(Core *core, Reading *reading) noexcept nogil:
     if claim:
         mlim_device_claim(core.device, &reading.claim)
         reading.claimed = True
+    began = time_of(CLOCK_COARSE)
     known = read_facts(core, reading.looked, &facts)
     core_stop(core)
     # What cannot be read now is taken to be as it was.
     if known:
-        note_facts(core, &facts)
+        note_facts(core, &facts, began)
         take(core, reading)
 
 
@@ -118,12 +125,13 @@ cdef void read_unstopped(Core *core) noexcept nogil:
     """Under the lock, which it drops."""
     cdef Facts facts
     cdef bint known
+    cdef uint64_t began = time_of(CLOCK_COARSE)
     facts.of_process = core.limits.count == COUNT_PROCESS
     pthread_mutex_unlock(&core.heaps.lock)
     known = read_facts(core, False, &facts)
     pthread_mutex_lock(&core.heaps.lock)
     if known:
-        note_facts(core, &facts)
+        note_facts(core, &facts, began)
 
 
 cdef void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nogil:
@@ -189,14 +197,16 @@ cdef bint room_read(
 
 
 cdef bint is_plenty(const Limits *limits, uint64_t n) noexcept nogil:
-    """Whether n bytes are a small part of what there was a moment ago, and of nobody else's.
+    """Whether n bytes are a small part of what there was a moment ago, and no other program's.
 
     What was promised since then is in the room's upper bound of bytes that nobody has touched.
     """
+    cdef uint64_t room = limits_room(limits, n, limits.assured)
     return (
-        limits.sharers < 2 and limits.count != COUNT_PROCESS and not limits_needs_look(limits)
-        and n <= limits_room(limits, n, limits.assured) // CREDIT_PART
-        and time_of(CLOCK_COARSE) - limits.read_at < READING_LASTS)
+        (limits.sharers < 2 or limits.unfaulted + n <= limits.between)
+        and limits.count != COUNT_PROCESS and not limits_needs_look(limits)
+        and n <= min(limits_unclaimed(limits, room), room // CREDIT_PART)
+        and time_of(CLOCK_COARSE) - limits.read_at < limits.read_lasts)
 
 
 cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
