@@ -85,6 +85,7 @@ cdef void note_facts(Core *core, const Facts *facts, uint64_t began) noexcept no
     cdef uint64_t now = time_of(CLOCK_COARSE)
     core_note_sizes(core, &facts.sizes)
     core.limits.read_at = now
+    core.limits.footprint_read = core.limits.footprint
     core.limits.read_lasts = min(
         max(READING_PAYS * (now - began), <uint64_t> READING_LASTS), <uint64_t> LONGEST_READING)
     if facts.of_process:
@@ -203,7 +204,7 @@ cdef bint is_plenty(const Limits *limits, uint64_t n) noexcept nogil:
     """
     cdef uint64_t room = limits_room(limits, n, limits.assured)
     return (
-        (limits.sharers < 2 or limits.unfaulted + n <= limits.between)
+        (limits.sharers < 2 or limits.footprint + n <= limits.footprint_read + limits.between)
         and limits.count != COUNT_PROCESS and not limits_needs_look(limits)
         and n <= min(limits_unclaimed(limits, room), room // CREDIT_PART)
         and time_of(CLOCK_COARSE) - limits.read_at < limits.read_lasts)

@@ -113,6 +113,7 @@ cdef struct Limits:
     uint64_t readings           # how often it was read
     uint64_t read_at            # when it was read last, ns; 0: that is worth nothing
     uint64_t read_lasts         # and for how long that is worth something, ns
+    uint64_t footprint_read     # as it was then
     uint64_t epoch              # count of lowered promises: an older reading is worth nothing
 
     # Memory pressure: idle resources go back while the system has less for us than that, or while

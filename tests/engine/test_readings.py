@@ -46,6 +46,7 @@ def test_beside_another_program_that_holds_for_what_was_left_to_each(tmp_path, n
     """Here a 64th of 4 GiB for both, in equal parts; however much is spoken for at first sight."""
     words = machine(tmp_path, 3 << 30, total=4 << 20)
     check = f"""
+    held = memlimits.allocate(100 * MIB)
     a_reading, _ = come_and_go(1, {n} * MIB)
     counted, seconds = come_and_go(500, {n} * MIB)
     if {seldom}:
