@@ -7,10 +7,11 @@ import sys
 # are none of memlimits'; its pid comes first, "given" or "refused" afterwards.
 HOLDS = """
 import mmap, os, sys
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 import memlimits
 memlimits.set_memory_limit(1 << 40)
 n, touched, reserved = int(sys.argv[1]) << 20, sys.argv[2] == "touched", int(sys.argv[3])
-others = mmap.mmap(-1, reserved << 20) if reserved else None
+others = mmap.mmap(-1, reserved << 20, flags=PRIVATE) if reserved else None
 try:
     block = memlimits.allocate(n)
 except memlimits.MemoryLimitError as error:
