@@ -49,6 +49,11 @@ cdef extern from *:
         int result = pthread_create(thread, &attributes, function, NULL);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         pthread_attr_destroy(&attributes);
+    #ifdef __linux__
+        /* Whoever lists the process's threads is told whose it is. */
+        if (result == 0)
+            pthread_setname_np(*thread, "memlimits");
+    #endif
         return result == 0;
     }
     """

@@ -14,6 +14,7 @@ cdef enum:
 cdef enum:
     SPREAD_PART = 4
     SPREAD = 16 << 20
+    FEW_PART = 2
     LEAST_SPREAD = 4 << 20
     LEAN_PART = 32
     LEAN_SPREAD = 2 << 20
@@ -184,8 +185,8 @@ cdef uint64_t untrimmed(
     const Limits *limits, uint64_t n, uint64_t highest, uint64_t heaps
 ) noexcept nogil:
     """Up to which footprint nothing idle is in n bytes' way, with `highest` active at once."""
-    cdef uint64_t least = highest // SPREAD_PART + SPREAD * heaps
-    cdef uint64_t most = least
+    cdef uint64_t most = highest // SPREAD_PART + SPREAD * heaps
+    cdef uint64_t least = min(most, highest // SPREAD_PART + highest // FEW_PART + SPREAD)
     if limits.leans:
         least = highest // LEAN_PART + LEAN_SPREAD * max(heaps, <uint64_t> 1)
     elif n >= LONG_GROWTH and limits_cuts(limits):
@@ -376,7 +377,7 @@ cdef void limits_widen(
     Limits *limits, uint64_t n, uint64_t heaps, uint64_t took, uint64_t now
 ) noexcept nogil:
     cdef uint64_t cheap = (now - limits.widened_at) // CHEAP_PART
-    if (limits.leans or n >= LONG_GROWTH) and not limits_is_tight(limits, heaps):
+    if not limits_is_tight(limits, heaps):
         limits.widened += saturating_sub(took, cheap) // WIDENING_PART
         limits.widened_at = now
 

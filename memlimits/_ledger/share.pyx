@@ -18,12 +18,17 @@ cdef enum:
     LONG = 4 << 20          # growth by less is not what processes wait for each other for
 
 
+cdef uint64_t inherited(const Limits *limits) noexcept nogil:
+    """What of it counts at all: what nobody touched may not, and pays for nothing else then."""
+    return min(limits.inherited, limits_counted(limits, 0))
+
+
 cdef uint64_t counted(
     const Limits *limits, const Pool *pool, uint64_t n, uint64_t kept, uint64_t own
 ) noexcept nogil:
     """In units."""
     cdef uint64_t others = saturating_sub(limits.reserved, own)
-    cdef uint64_t own_bytes = saturating_sub(limits_counted(limits, n), limits.inherited)
+    cdef uint64_t own_bytes = limits_counted(limits, n) - inherited(limits)
     return pool_units(pool, own_bytes + others + kept)
 
 
@@ -35,7 +40,7 @@ cdef uint64_t share_wanted(
 
 cdef void note(Limits *limits, Pool *pool) noexcept nogil:
     limits.share = saturating_add(
-        pool_bytes(pool, pool_held(pool.mine)), limits.inherited)
+        pool_bytes(pool, pool_held(pool.mine)), inherited(limits))
 
 
 cdef uint64_t share_limit(const Pool *pool) noexcept nogil:

@@ -10,7 +10,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from memlimits._base.own cimport own_objects_governed
-from memlimits._base.sync cimport add_atomically, load_count, store_release
+from memlimits._base.sync cimport (
+    add_atomically, load_count, store_count, store_release, take_atomically,
+)
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._engine.controls cimport controls_be_lean, controls_keep_back
 from memlimits._engine.family cimport (
@@ -89,6 +91,7 @@ cdef enum:
     # imports modules from 3.13 on, of 3 MiB and on 3.15 of 5, and the report; and before one for
     # those who ask for little and look at no NULL: seven arenas.
     FOR_ERRORS = 7 << 20
+    MOST_ERRORS = 1024
 
 cdef Allocator allocator = get_default()
 cdef const PageMap *pages = &allocator.core.pages
@@ -120,6 +123,19 @@ cdef bint is_for_refused_arena(size_t n) noexcept nogil:
     arena_refused = False
     add_atomically(&apart, -1)
     return True
+
+
+# Python keeps 16 MemoryErrors to spare. Where more threads than that raise one, and 3.11 can make
+# none, it ends the process. So a few objects of their length are the C library's, in whose stead an
+# arena was refused, until one is given again.
+cdef size_t error_size = sys.getsizeof(MemoryError())
+cdef int64_t errors_left = MOST_ERRORS      # atomic
+
+
+cdef void *instead_of_arena(size_t n) noexcept nogil:
+    if n == error_size and take_atomically(&errors_left, 1):
+        return plain.malloc(plain.ctx, n)
+    return NULL
 
 
 # ---- what is not governed ----
@@ -157,7 +173,7 @@ cdef void *raw_malloc(void *ctx, size_t n) noexcept nogil:
         if aside:
             return plain.malloc(ctx, n)
         if is_for_refused_arena(n):
-            return NULL
+            return instead_of_arena(n)
     if load_count(&open_governings) == 0:
         return plain.malloc(ctx, n)
     return told(family_malloc(n))
@@ -213,8 +229,11 @@ cdef void *arena_alloc(void *ctx, size_t n) noexcept nogil:
     if aside and n >= LEAST_ARENA:
         return NULL
     start = told(family_malloc(n))
-    if start == NULL and n >= LEAST_ARENA:
-        note_refused_arena()
+    if n >= LEAST_ARENA:
+        if start == NULL:
+            note_refused_arena()
+        elif load_count(&errors_left) != MOST_ERRORS:
+            store_count(&errors_left, MOST_ERRORS)
     return start
 
 

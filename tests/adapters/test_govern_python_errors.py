@@ -360,3 +360,41 @@ def test_how_things_stand_is_told_where_nothing_more_is_given(level, count):
         script = "memlimits.govern_malloc()\n" + script
         words = ("env", f"LD_PRELOAD={LIBRARY}")
     assert run(script, 24, words=words).stdout == "done\n"
+
+
+@pytest.mark.parametrize("_again", range(3))
+def test_more_threads_than_python_keeps_errors_for(_again):
+    """40 threads are refused at once, and somebody keeps their errors: the process goes on."""
+    done = execute("""
+import itertools, json, random, threading
+import memlimits
+
+MIB = 1 << 20
+errors, places = [None] * 10_000, itertools.count()
+
+def work(seed):
+    rng = random.Random(seed)
+    for _ in range(30):
+        try:
+            made = {key: [str(key) * rng.randrange(50)] for key in range(2000)}
+            rest = bytearray(rng.randrange(2 * MIB))
+            json.dumps(made)
+        except MemoryError as error:
+            errors[next(places)] = error
+
+memlimits.set_memory_policy("strict")
+with memlimits.govern_python():
+    memlimits.set_memory_limit(memlimits.stats().footprint + 30 * MIB)
+    threads = [threading.Thread(target=work, args=(seed,), daemon=True) for seed in range(40)]
+    for thread in threads:
+        try:
+            thread.start()
+        except (MemoryError, RuntimeError):
+            pass
+    for thread in threads:
+        if thread.ident:
+            thread.join()
+    memlimits.set_memory_limit(1 << 40)
+    print("refused", memlimits.stats().refusals > 20)
+""")
+    assert (done.returncode, done.stdout) == (0, "refused True\n"), done.stderr

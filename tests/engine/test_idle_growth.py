@@ -11,6 +11,7 @@ import pytest
 from memlimits._bindings.buffer import allocate_in
 from support.blocks import cycle_all, place, private, uncut
 from support.kernel import wholly_mapped, writable
+from support.process import run
 from support.units import KIB, MIB, PAGE
 
 HEAP = 16 * MIB
@@ -199,3 +200,25 @@ def test_random_sizes_settle_on_the_blocks_that_are_there():
     assert misses[2] - misses[1] < 2000 // 100 < long
     asked = sum(n for _, n in held)
     assert asked <= allocator.get_active_memory() < 1.25 * asked
+
+
+def test_of_several_threads_what_is_idle_is_within_what_is_in_use_and_half_at_first():
+    """And further by what keeping to that takes: here hardly anything, where none waits for it."""
+    run("""
+        import random
+        def work(seed):
+            rng, held = random.Random(seed), []
+            for _ in range(1500):
+                held.append(memlimits.allocate(int(2 ** rng.uniform(6, 19))))
+                if len(held) > 20:
+                    held.pop(rng.randrange(20)).release()
+            ready.wait()
+
+        ready = threading.Barrier(12)
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(12)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        stats = memlimits.stats()
+        assert stats.heaps > 1 or stats.steals
+        assert stats.footprint < 1.75 * stats.peak + 32 * MIB < 12 * 16 * MIB, stats
+    """)
