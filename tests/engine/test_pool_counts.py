@@ -7,7 +7,7 @@ import pytest
 
 from support.process import run
 
-pytestmark = [pytest.mark.inside, pytest.mark.host]
+pytestmark = pytest.mark.host
 
 START = """
     import mmap, os, signal
