@@ -3,6 +3,8 @@
 Each ends within a moment, where one that is wrong looks again for ever.
 """
 
+import sys
+
 import pytest
 
 from support.process import run
@@ -50,6 +52,7 @@ def test_of_what_was_read_since_it_got_credit_a_short_block_has_none():
     )
 
 
+@pytest.mark.skipif("t" in sys.abiflags, reason="ends in a child whose first lock is refused")
 @pytest.mark.parametrize("policy", ["strict", "wait"])
 def test_what_a_child_inherits_untouched_pays_for_nothing(policy):
     run(
