@@ -181,11 +181,15 @@ cdef uint64_t limits_excess(const Limits *limits) noexcept nogil:
     return max(over_cache, min(over_memory, limits.cache))
 
 
+cdef inline uint64_t most_idle(uint64_t highest, uint64_t heaps) noexcept nogil:
+    return highest // SPREAD_PART + SPREAD * heaps
+
+
 cdef uint64_t untrimmed(
     const Limits *limits, uint64_t n, uint64_t highest, uint64_t heaps
 ) noexcept nogil:
     """Up to which footprint nothing idle is in n bytes' way, with `highest` active at once."""
-    cdef uint64_t most = highest // SPREAD_PART + SPREAD * heaps
+    cdef uint64_t most = most_idle(highest, heaps)
     cdef uint64_t least = min(most, highest // SPREAD_PART + highest // FEW_PART + SPREAD)
     if limits.leans:
         least = highest // LEAN_PART + LEAN_SPREAD * max(heaps, <uint64_t> 1)
@@ -377,7 +381,7 @@ cdef void limits_widen(
     Limits *limits, uint64_t n, uint64_t heaps, uint64_t took, uint64_t now
 ) noexcept nogil:
     cdef uint64_t cheap = (now - limits.widened_at) // CHEAP_PART
-    if not limits_is_tight(limits, heaps):
+    if reachable(limits) >= untrimmed(limits, n, limits.highest, heaps):
         limits.widened += saturating_sub(took, cheap) // WIDENING_PART
         limits.widened_at = now
 
@@ -417,4 +421,8 @@ cdef uint64_t limits_easy_growth(
 
 
 cdef bint limits_is_tight(const Limits *limits, uint64_t heaps) noexcept nogil:
-    return reachable(limits) < untrimmed(limits, 0, limits.highest, heaps)
+    # All the threads may come to have, however little that is at first.
+    if limits.leans:
+        return reachable(limits) < untrimmed(limits, 0, limits.highest, heaps)
+    return reachable(limits) < min(
+        limits.trim_limit, limits.highest + most_idle(limits.highest, heaps))
