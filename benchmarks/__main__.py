@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 # In the order of the targets.
 THEMES = [
     "python", "arrays", "heap", "threads", "passing", "scaling", "strict", "memory", "cached",
-    "numpy", "resizing", "import", "getters", "limit", "objects", "pools",
+    "numpy", "resizing", "import", "getters", "limit", "objects", "holders", "pools",
 ]  # fmt: skip
 # Before a process starts: jemalloc's thread-local storage has to be set aside, and tcmalloc is not
 # to move the program's break while the C library does.

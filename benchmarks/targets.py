@@ -77,6 +77,7 @@ TARGETS = {
     "wrong refusals": _at_most("9", 0, "strict: refusals while the bytes were there", "count"),
     "objects": _at_most("objects", 1, "Python's objects under govern_python(): time without"),
     "resident objects": _at_most("objects", 1.05, "likewise: peak resident bytes"),
+    "holders": _at_most("holders", 1.03, "who allocates is noted: time without"),
     "pool growth": _at_most("pools", 100, "growth in a pool: over growth without one", "ns"),
     "pool together": _at_most(
         "pools", 2, "8 processes of a pool that grow at once: processor time of one alone"

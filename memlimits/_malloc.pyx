@@ -10,18 +10,19 @@ from memlimits._bindings.allocator cimport get_default
 from memlimits._bindings.contexts cimport account_of_caller
 from memlimits._bindings.wait_hooks cimport c_wait_hooks, c_wait_hooks_end
 from memlimits._engine.charging cimport charging_alloc
-from memlimits._engine.core cimport Core, core_check, core_clear, core_hit
+from memlimits._engine.core cimport Core, core_check, core_clear, core_find, core_hit
 from memlimits._engine.family cimport (
     family_align, family_capacity, family_find_held, family_longer, family_open,
 )
 from memlimits._engine.growth cimport growth_miss
+from memlimits._engine.samples cimport samples_note_grown, samples_draws
 from memlimits._engine.refusals cimport refusals_last, refusals_restore, refusals_tell
 from memlimits._engine.resize cimport (
     REFUSED, RESIZED, Resized, resize_resource, resize_with_idle,
 )
 from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport cache_block_size, cache_coarse
-from memlimits._heap.heap cimport Heaps, heap_free, heap_malloc
+from memlimits._heap.heap cimport Heaps, heap_free, heap_malloc, heap_malloc_else
 from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource, likely, unlikely
 from memlimits._ledger.accounts cimport Account
@@ -76,7 +77,7 @@ cdef enum:
 cdef Core *core = &get_default().core
 # What the quick path needs of it, at hand.
 cdef Heaps *heaps = &core.heaps
-cdef void **open_account = &core.accounts.open
+cdef void **noting = &core.accounts.noting
 cdef PageMap pages = core.pages     # to look up: its root stays where it is
 
 cdef const char *causes[<int> BLOCKERS]     # by Blocker
@@ -120,13 +121,15 @@ cdef inline void *answer(void *start, int before) noexcept nogil:
 
 # ---- one attempt ----
 
-cdef bint alloc_slow_path(Account *account, uint64_t n, Block *block) noexcept nogil:
+cdef bint alloc_slow_path(
+    Account *account, bint sampled, uint64_t n, Block *block
+) noexcept nogil:
     cdef WaitHooks hooks = c_wait_hooks()
     cdef Blocker blocker
     # A refusal names at least a byte, since there is a block for none, too.
     n = n or 1
-    if account != NULL:
-        blocker = charging_alloc(core, account, n, &hooks, block)
+    if account != NULL or sampled:
+        blocker = charging_alloc(core, account, n, sampled, &hooks, block)
     else:
         blocker = growth_miss(core, n, &hooks, block)
     c_wait_hooks_end(&hooks)
@@ -135,12 +138,27 @@ cdef bint alloc_slow_path(Account *account, uint64_t n, Block *block) noexcept n
 
 cdef bint alloc(uint64_t n, Block *block) noexcept nogil:
     cdef Account *account = account_of_caller(core)
-    return account == NULL and core_hit(core, n, block) or alloc_slow_path(account, n, block)
+    cdef bint sampled = samples_draws(core, n)
+    if account == NULL and not sampled and core_hit(core, n, block):
+        return True
+    return alloc_slow_path(account, sampled, n, block)
 
 
 cdef void *alloc_plain(uint64_t n) noexcept nogil:
     cdef Block block
     return block.start if alloc(n, &block) else NULL
+
+
+cdef void *alloc_sampled(uint64_t n) noexcept nogil:
+    cdef Block block
+    return block.start if alloc_slow_path(NULL, True, n, &block) else NULL
+
+
+cdef void *alloc_unsampled(uint64_t n) noexcept nogil:
+    cdef Block block
+    if core_hit(core, n, &block) or alloc_slow_path(NULL, False, n, &block):
+        return block.start
+    return NULL
 
 
 cdef void clear(Block *block, uint64_t n) noexcept nogil:
@@ -179,9 +197,21 @@ cdef void *malloc_slow_path(uint64_t n) noexcept nogil:
     return alloc_retrying(alloc_plain, n)
 
 
-cdef void *malloc(size_t n) noexcept nogil:
-    if unlikely(load_acquire(open_account) != NULL):
+cdef void *unsampled_slow_path(uint64_t n) noexcept nogil:
+    return alloc_retrying(alloc_unsampled, n)
+
+
+cdef void *malloc_noting(uint64_t n) noexcept nogil:
+    if load_acquire(&core.accounts.open) != NULL:
         return malloc_slow_path(n)
+    if samples_draws(core, n):
+        return alloc_retrying(alloc_sampled, n)
+    return heap_malloc_else(n, heaps, unsampled_slow_path)
+
+
+cdef void *malloc(size_t n) noexcept nogil:
+    if unlikely(load_acquire(noting) != NULL):
+        return malloc_noting(n)
     return heap_malloc(n, heaps)
 
 
@@ -247,6 +277,7 @@ cdef void *copy(
         kept = min(capacity, resource.cleared)
     memcpy(new, start, min(kept, n))
     free(start)
+    samples_note_grown(core, core_find(core, new))
     return new
 
 
@@ -272,6 +303,7 @@ cdef void *resize(
         if block.start == start:
             if zeroed:
                 clear_rest(resource, <char *> start, n, n)
+            samples_note_grown(core, resource)
             return start
         if zeroed:
             clear(&block, n)
@@ -289,6 +321,7 @@ cdef void *resize(
     if resized == RESIZED:
         if zeroed:
             clear_rest(resource, resource.base, n, before)
+        samples_note_grown(core, resource)
         return resource.base
     return copy(resource, start, n, zeroed, again(n))
 

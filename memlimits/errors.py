@@ -4,6 +4,10 @@ Each can be made from one string, as libraries do that raise a worker's error ag
 travels between processes with all that it has, subclasses with a constructor of their own included.
 """
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from memlimits.snapshot import Holder
+
 # What can refuse, in the order of `Blocker` (_ledger/limits), and what the message says of it.
 WHY = {
     "limit": "the memory limit does not allow it",
@@ -90,6 +94,9 @@ class MemoryLimitError(MemoryError):
         refusal.
     others : int
         Bytes that the other processes of the pool used, where that refused, else 0.
+    holders : tuple of Holder
+        The three lines of the program that held most, the first most; none where
+        `set_holder_sampling` was not called.
     """
 
     requested: int = 0
@@ -108,6 +115,7 @@ class MemoryLimitError(MemoryError):
     untouched: int = 0
     kept_back: int = 0
     others: int = 0
+    holders: "tuple[Holder, ...]" = ()
 
     def __init__(
         self,
@@ -127,12 +135,13 @@ class MemoryLimitError(MemoryError):
         untouched: int = 0,
         kept_back: int = 0,
         others: int = 0,
+        holders: "tuple[Holder, ...]" = (),
     ) -> None:
         numbers = (limit, footprint, active, cache, slack)
         of_budget = (budget, budget_limit, budget_active)
         if isinstance(requested, int):
             of_process = (counted, process, untouched, kept_back)
-            of_others = (*of_process, others)
+            of_others = (*of_process, others, holders)
             super().__init__(requested, *numbers, blocked_by, waited, *of_budget, *of_others)
             self.requested = requested
         else:
@@ -145,6 +154,7 @@ class MemoryLimitError(MemoryError):
         self.counted, self.process, self.untouched = counted, process, untouched
         self.kept_back = kept_back
         self.others = others
+        self.holders = holders
 
     def __str__(self) -> str:
         if self.blocked_by == _UNKNOWN:
@@ -169,11 +179,12 @@ class MemoryLimitError(MemoryError):
             counted += f", kept back for errors {self.kept_back}"
         if self.blocked_by == "pool":
             counted += f", other processes {self.others}"
+        held = f"Held by {'; '.join(map(str, self.holders))}. " if self.holders else ""
         return (
             f"cannot allocate {self.requested} bytes{waited}: {why}. "
             f"Limit {limit}, footprint {self.footprint} "
             f"(active {self.active}, cache {self.cache}, slack {self.slack}){counted}. "
-            f"{_WAY_OUT.get(self.blocked_by, '')}"
+            f"{held}{_WAY_OUT.get(self.blocked_by, '')}"
         ).rstrip()
 
     __reduce__ = _reduced

@@ -5,7 +5,7 @@ documents (https://ml-explore.github.io/mlx/build/html/python/memory_management.
 says where memlimits goes further. All sizes are in bytes. All are safe to call from any thread.
 """
 
-from memlimits import _modules  # noqa: F401 - makes the modules below
+from memlimits import _modules  # makes the modules below
 from memlimits._bindings.allocator import (
     at_the_limit,
     default_allocator,
@@ -24,7 +24,7 @@ from memlimits._bindings.buffer import Buffer, allocate
 from memlimits._bindings.wiring import get_array_buffer_size, unwire, wire
 from memlimits.errors import MemoryLimitError
 from memlimits.scopes import limits  # and what it needs as a decorator
-from memlimits.snapshot import Stats
+from memlimits.snapshot import Holder, Stats
 
 TYPE_CHECKING = False  # typing's own would cost its import
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ __all__ = [
     "get_array_buffer_size",
     "get_cache_limit",
     "get_cache_memory",
+    "get_holder_sampling",
     "get_idle_action",
     "get_idle_timeout",
     "get_memory_count",
@@ -51,11 +52,13 @@ __all__ = [
     "get_peak_memory",
     "get_wired_limit",
     "get_wired_memory",
+    "holders",
     "last_refusal",
     "limits",
     "reserve",
     "reset_peak_memory",
     "set_cache_limit",
+    "set_holder_sampling",
     "set_idle_timeout",
     "set_memory_count",
     "set_memory_limit",
@@ -424,6 +427,83 @@ def last_refusal() -> MemoryLimitError | None:
         of a process that uses Metal its ``blocked_by`` is ``"fork"``.
     """
     return this_threads_refusal()
+
+
+def set_holder_sampling(nbytes: "SupportsIndex | None") -> int | None:
+    """Set how often it is noted who allocates a block, so that a refusal says who holds most.
+
+    Noted is where Python's code stands in the thread that asks: for each block of `nbytes` and
+    more, and for about one in as many bytes of shorter ones, drawn at random. It is forgotten when
+    the block is freed. Blocks that were there before are nobody's.
+
+    Parameters
+    ----------
+    nbytes : int or None
+        Bytes from one sample to the next, from 4096 to 2**40; what is no power of two is rounded up
+        to the next. None, as long as nothing was set: no block is noted from then on.
+
+    Returns
+    -------
+    int or None
+        What it was before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `nbytes` is no such integer.
+    MemoryError
+        The system has no memory for the table of the places.
+
+    Notes
+    -----
+    With 2**18, an estimate of 100 MiB in short blocks is off by 5 % or less in two of three cases.
+    The table takes 7 MiB of addresses at most, of which what is used is touched; none of it counts
+    towards the limits. It has room for 65,528 places and 4 MiB of names: more than that is told as
+    of the callers.
+
+    What is small of Python's own objects, up to 512 bytes, lies in arenas of 1 MiB, which are whose
+    object was the first that found no room in others.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.set_holder_sampling(1 << 18)
+    >>> block = memlimits.allocate(3_000_000)
+    >>> [holder] = memlimits.holders()
+    >>> holder.nbytes, holder.blocks
+    (3145728, 1)
+    >>> memlimits.set_holder_sampling(None)
+    262144
+    """
+    return _modules.for_holders().sample_every(nbytes)  # type: ignore[no-any-return]
+
+
+def get_holder_sampling() -> int | None:
+    """Return the bytes from one sample of who allocates to the next, or None for no samples."""
+    return _modules.for_holders().sampled_every()  # type: ignore[no-any-return]
+
+
+def holders(limit: "SupportsIndex | None" = 10) -> "list[Holder]":
+    """Return who holds most memory: lines of the program, and what is held of theirs.
+
+    Parameters
+    ----------
+    limit : int or None
+        How many at most; None for all.
+
+    Returns
+    -------
+    list of Holder
+        The first holds most. A line is that of the innermost function that is neither a library's,
+        below a directory ``site-packages`` or ``dist-packages``, nor of Python's own modules, if
+        there is one. None before `set_holder_sampling`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `limit` is no integer of 0 or more.
+    """
+    return _modules.for_holders().holders(limit)  # type: ignore[no-any-return]
 
 
 def stats(*, reset_peak: bool = False) -> "Stats":

@@ -1,4 +1,4 @@
-"""What `stats` returns."""
+"""What `stats` and `holders` return."""
 
 from memlimits._bindings.allocator import at_the_limit
 from memlimits.errors import NO_LIMIT
@@ -6,9 +6,11 @@ from memlimits.errors import NO_LIMIT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, NoReturn
+    from typing import Any, NamedTuple, NoReturn
+else:
+    from memlimits.system import NamedTuple
 
-__all__ = ["SIZES", "Stats"]
+__all__ = ["SIZES", "Holder", "Stats"]
 
 # Those in bytes. The others are counts, but for the policy, its count and the idle timeout.
 SIZES = frozenset(
@@ -40,6 +42,46 @@ SIZES = frozenset(
         "process_peak_resident",
     )
 )
+
+
+class Holder(NamedTuple):
+    """A line of the program, and what is held of all that was allocated there.
+
+    Attributes
+    ----------
+    file : str
+        The path, as tracebacks have it; empty where no Python ran.
+    line : int
+    function : str
+        The name of the function, with those that it is defined in.
+    nbytes : int
+        Bytes of the blocks that are held. Of blocks shorter than the bytes between two samples it
+        is an estimate.
+    blocks : int
+        How many these are, likewise.
+    stack : tuple of tuple
+        Of the calls that led to most of them: file, line and function of each, the outermost first.
+        Further ones than this line are of libraries, or of Python's own modules; where the whole
+        stack is, `file` and `line` are of the innermost.
+
+    Examples
+    --------
+    >>> from memlimits.snapshot import Holder
+    >>> print(Holder("load.py", 12, "read", 3_000_000, 2, (("load.py", 12, "read"),)))
+    read (load.py:12) 3000000 bytes in 2 blocks
+    """
+
+    file: str
+    line: int
+    function: str
+    nbytes: int
+    blocks: int
+    stack: "tuple[tuple[str, int, str], ...]"
+
+    def __str__(self) -> str:
+        place = f" ({self.file}:{self.line})" if self.file else ""
+        blocks = "a block" if self.blocks == 1 else f"{self.blocks} blocks"
+        return f"{self.function}{place} {self.nbytes} bytes in {blocks}"
 
 
 class Stats:

@@ -28,7 +28,8 @@ else:
         __slots__ = ()
 
         def __init_subclass__(cls):
-            cls._fields = tuple(cls.__annotations__)
+            if cls.__annotations__:
+                cls._fields = tuple(cls.__annotations__)  # else those of the class above
             for place, name in enumerate(cls._fields):
                 setattr(cls, name, property(lambda self, place=place: self[place]))
 

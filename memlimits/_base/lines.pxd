@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 cdef enum:
-    LONGEST_LINE = 512
+    LONGEST_LINE = 1024
 
 cdef struct Line:
     char text[LONGEST_LINE]

@@ -118,6 +118,13 @@ cdef extern from *:
         return taken;
     }
 
+    /* Whether it was `was`, and is `value` now. */
+    static inline int replace_count(int64_t *count, int64_t was, int64_t value)
+    {
+        return __atomic_compare_exchange_n(count, &was, value, 0, __ATOMIC_ACQ_REL,
+                                           __ATOMIC_ACQUIRE);
+    }
+
     static inline void raise_atomically(int64_t *to, int64_t value)
     {
         int64_t was = __atomic_load_n(to, __ATOMIC_RELAXED);
@@ -151,6 +158,7 @@ cdef extern from *:
     void *load_acquire(void **place) nogil
     int64_t add_atomically(int64_t *to, int64_t n) nogil
     int64_t take_atomically(int64_t *from_, int64_t most) nogil
+    bint replace_count(int64_t *count, int64_t was, int64_t value) nogil
     void raise_atomically(int64_t *to, int64_t value) nogil
     void count_atomically(int64_t *count, int64_t more) nogil
     int64_t take_count(int64_t *count) nogil

@@ -5,6 +5,8 @@ from libc.stdint cimport uint64_t
 from memlimits._device.device cimport Device
 from memlimits._engine.core cimport Core
 from memlimits._engine.settings cimport Layer, Settings
+from memlimits._ledger.calls cimport CallTree
+from memlimits._ledger.queue cimport Holder
 
 
 cdef class Allocator:
@@ -35,6 +37,10 @@ cdef class Allocator:
 # Raises this thread's last refusal, by `allocator`: MemoryLimitError, or DeviceError in a forked
 # child whose device did not survive.
 cdef extern int raise_refusal(Allocator allocator) except -1
+
+# Has the holders of refusals be put into words by `words`, from when any can be noted.
+ctypedef object (*HoldersInWords)(const CallTree *calls, const Holder *holders)
+cdef extern void put_holders_by(HoldersInWords words) noexcept
 
 # The process's own: made on first use, never freed, since blocks may outlive the interpreter.
 cdef extern Allocator get_default()

@@ -55,17 +55,26 @@ IDLE_ACTIONS = ("purge", "return")
 BLOCKED_BY = (None, *WHY)                       # by Blocker
 
 
-cdef object refusal_error(Refusal refusal):
+cdef HoldersInWords holders_in_words = NULL
+
+
+cdef void put_holders_by(HoldersInWords words) noexcept:
+    global holders_in_words
+    holders_in_words = words
+
+
+cdef object refusal_error(const CallTree *calls, Refusal refusal):
     """A MemoryLimitError, not raised; None for no refusal."""
     if refusal.blocked_by == NOTHING:
         return None
+    holders = holders_in_words(calls, refusal.holders) if refusal.holders[0].call else ()
     return MemoryLimitError(
         refusal.requested, refusal.limit, refusal.footprint, refusal.active, refusal.cache,
         refusal.slack, BLOCKED_BY[<int> refusal.blocked_by], refusal.waited / 1e9,
         refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
         refusal.budget_limit, refusal.budget_active, COUNTS[<int> refusal.count],
         refusal.process if refusal.count == COUNT_PROCESS else 0, refusal.untouched,
-        refusal.kept_back, refusal.others)
+        refusal.kept_back, refusal.others, holders)
 
 
 # Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it
@@ -166,7 +175,7 @@ cdef object policy_named(Policy policy, uint64_t timeout):
 
 cdef int raise_refusal(Allocator allocator) except -1:
     allocator.device.require()
-    raise refusal_error(refusals_last())
+    raise refusal_error(&allocator.core.calls, refusals_last())
 
 
 @cython.final
@@ -314,7 +323,7 @@ cdef class Allocator:
         """The last refusal of any thread as a MemoryLimitError, not raised, or None."""
         own_objects_begin()
         try:
-            return refusal_error(controls_latest_refusal(&self.core))
+            return refusal_error(&self.core.calls, controls_latest_refusal(&self.core))
         finally:
             own_objects_end()
 
@@ -457,7 +466,7 @@ def this_threads_refusal():
     """This thread's last refusal as a MemoryLimitError, not raised, or None."""
     own_objects_begin()
     try:
-        return refusal_error(refusals_last())
+        return refusal_error(&get_default().core.calls, refusals_last())
     finally:
         own_objects_end()
 

@@ -18,6 +18,7 @@ from memlimits._device.mlim cimport mlim_buffer_native
 from memlimits._engine.charging cimport charging_alloc
 from memlimits._engine.core cimport Core, core_clear, core_free, core_hit, core_return
 from memlimits._engine.growth cimport growth_miss
+from memlimits._engine.samples cimport samples_draws
 from memlimits._engine.waiting cimport WaitHooks
 from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK
 from memlimits._heap.resource cimport Resource
@@ -30,11 +31,12 @@ cdef int alloc_block(Allocator allocator, uint64_t n, bint zeroed, Block *block)
     cdef Blocker blocker
     cdef WaitHooks hooks
     cdef Account *account = account_here(&allocator.core)
-    if account != NULL or not core_hit(&allocator.core, n, block):
+    cdef bint sampled = samples_draws(&allocator.core, n)
+    if account != NULL or sampled or not core_hit(&allocator.core, n, block):
         hooks = python_wait_hooks()
         with nogil:
-            if account != NULL:
-                blocker = charging_alloc(&allocator.core, account, n, &hooks, block)
+            if account != NULL or sampled:
+                blocker = charging_alloc(&allocator.core, account, n, sampled, &hooks, block)
             else:
                 blocker = growth_miss(&allocator.core, n, &hooks, block)
         if blocker != NOTHING:
@@ -374,7 +376,7 @@ cdef PyObject *allocate_fast(
     core = <Core *> load_acquire(<void **> &default_core)
     n = small_int(args[0])
     buffer = spares.objects[spares.count - 1]
-    if n <= 0 or load_acquire(&core.accounts.open) != NULL or (
+    if n <= 0 or load_acquire(&core.accounts.noting) != NULL or (
         not core_hit(core, n, &(<Buffer> buffer).block)
     ):
         return allocate_slow_path(module, args, 1, NULL)

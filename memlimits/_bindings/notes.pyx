@@ -386,7 +386,7 @@ cdef bint tell(object error) except -1:
     if is_told(error) or not find(told_by(error), traceback_of(error), &refusal):
         return False
     line.length = 0
-    sentence_put(&line, &refusal)
+    sentence_put(&line, &refusal, &allocator.core.calls)
     note = PyUnicode_DecodeUTF8(line.text, line.length, "replace")
     notes = (<dict> PyObject_GenericGetDict(error, NULL)).setdefault(NOTES, [])
     if isinstance(notes, list):

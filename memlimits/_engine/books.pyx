@@ -123,8 +123,8 @@ cdef void check_slab(const Resource *slab) noexcept nogil:
     at_most(slab.live, slab.fresh, b"a slab's blocks in use were handed out")
     at_most(slab.fresh, slab.blocks, b"a slab handed out blocks that it has")
     at_most(<uint64_t> slab.blocks * slab.block_size, slab.bytes, b"a slab's blocks fit in it")
-    at_most(slab.charged, slab.live, b"a slab's charged blocks are in use")
-    same(slab.charge != NULL, slab.charged != 0, b"a slab lists whom its blocks are charged")
+    at_most(slab.charged, slab.live, b"a slab's noted blocks are in use")
+    same(slab.charge != NULL, slab.charged != 0, b"a slab lists what is noted of its blocks")
     same(cache_block_size(slab.block_size), slab.block_size, b"a slab's blocks are of a class")
 
 
@@ -145,6 +145,8 @@ cdef void visit(
         check_slab(resource)
     else:
         same(resource.bound, 0, b"a whole resource has no bound")
+        if resource.use in (IDLE, DETACHED):
+            same(resource.holder, 0, b"nobody holds what is idle")
     if resource.use != DETACHED:
         counted.held += resource.bytes
     if resource.wiring != OUTSIDE:
@@ -253,6 +255,8 @@ cdef void check_accounts(const Accounts *accounts, const Limits *limits) noexcep
     at_most(limits.reserved, claimed, b"what is reserved is claimed")
     at_most(limits.kept_back, limits.wanted_back, b"what is kept back is wanted")
     same(accounts.open != NULL, accounts.opened != 0, b"that an account is open is to be seen")
+    same(accounts.noting != NULL, accounts.opened != 0 or accounts.samples,
+         b"that blocks are noted is to be seen")
 
 
 cdef void books_check(

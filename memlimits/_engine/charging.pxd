@@ -1,4 +1,4 @@
-"""Blocks taken on an account: charged to it, and to those above it, until they are freed."""
+"""Blocks that are noted until they are freed: charged to an account, or for who holds them."""
 
 from libc.stdint cimport uint64_t
 
@@ -8,9 +8,11 @@ from memlimits._heap.resource cimport Block
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport Blocker
 
-# n bytes, at least 1, whatever it takes: a hit or a miss. `account` is the caller's.
+# n bytes, at least 1, whatever it takes: a hit or a miss. `account` is the caller's, or NULL;
+# `sampled`: it is noted who holds them.
 cdef extern Blocker charging_alloc(
-    Core *core, Account *account, uint64_t n, WaitHooks *hooks, Block *block) noexcept nogil
+    Core *core, Account *account, uint64_t n, bint sampled, WaitHooks *hooks, Block *block
+) noexcept nogil
 # Whether n bytes could be had on the account, which may be NULL; or what stands in the way.
 cdef extern Blocker charging_would_fit(Core *core, Account *account, uint64_t n) noexcept nogil
 # Gives up a reference to it.

@@ -1,6 +1,9 @@
+from libc.stdint cimport uint32_t
+
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._engine.core cimport core_free, core_hit, core_return
 from memlimits._engine.growth cimport growth_miss_with
+from memlimits._engine.samples cimport samples_here, samples_set
 from memlimits._engine.refusals cimport refusals_add_by_budget
 from memlimits._engine.reservations cimport reservations_would_fit
 from memlimits._heap.cache cimport (
@@ -40,48 +43,65 @@ cdef Blocker alloc_small(
 
 
 cdef bint note(
-    Core *core, Account *account, Block *block, uint64_t charge, const Heap *taker
+    Core *core, Account *account, Block *block, uint64_t charge, const Heap *taker,
+    uint32_t holder
 ) noexcept nogil:
     """Under the lock."""
     cdef Resource *resource = block.resource
-    if not account_note(account, resource, block.start, charge, taker):
-        return False
+    if resource.block_size == 0:
+        samples_set(resource, holder)
+    if not account_note(account, resource, block.start, charge, taker, holder):
+        return account == NULL      # then no sample is taken
     if resource.block_size == 0:
         heap_put_apart(&core.heaps, resource)
     return True
 
 
-cdef Blocker charging_alloc(
-    Core *core, Account *account, uint64_t n, WaitHooks *hooks, Block *block
+cdef bint charge_all(
+    Core *core, Account *account, uint64_t n, uint64_t charge, uint64_t *own, WaitHooks *hooks
 ) noexcept nogil:
-    cdef uint64_t charge = charge_for(core, n)
-    cdef uint64_t own = 0
-    cdef Blocker blocker = NOTHING
+    """Whether its budgets allow it: else it is refused."""
     cdef bint charged = False
-    cdef bint noted = False
-    cdef Heap *taker = NULL
-    block.resource = NULL
     while not charged:
         pthread_mutex_lock(&core.heaps.lock)
         charged = account_blocks(account, charge) == NULL
         if charged:
-            own = account_charge(account, charge)
+            own[0] = account_charge(account, charge)
             hooks.keeps = account_keeps(account)
         pthread_mutex_unlock(&core.heaps.lock)
         # Meanwhile something may have come back.
         if not charged and refusals_add_by_budget(core, n, account, charge):
-            return BUDGET
+            return False
+    return True
+
+
+cdef Blocker charging_alloc(
+    Core *core, Account *account, uint64_t n, bint sampled, WaitHooks *hooks, Block *block
+) noexcept nogil:
+    cdef uint64_t charge = charge_for(core, n)
+    cdef uint64_t own = 0
+    cdef uint32_t holder = samples_here(core, n) if sampled else 0
+    cdef Blocker blocker = NOTHING
+    cdef bint noted = False
+    cdef Heap *taker = NULL
+    block.resource = NULL
+    if account != NULL and not charge_all(core, account, n, charge, &own, hooks):
+        return BUDGET
     if n <= LARGEST_SLAB_BLOCK:
         blocker = alloc_small(core, n, &own, hooks, block, &taker)
     elif not core_hit(core, n, block):
         blocker = growth_miss_with(core, n, &own, hooks, block)
+    if account == NULL and (blocker != NOTHING or block.resource.block_size == 0):
+        if blocker == NOTHING:
+            samples_set(block.resource, holder)
+        return blocker
     pthread_mutex_lock(&core.heaps.lock)
     if blocker == NOTHING:
         core.limits.reserved -= own
-        noted = note(core, account, block, charge, taker)
+        noted = note(core, account, block, charge, taker, holder)
         if not noted:
             own = 0
-    if not noted:
+    if not noted and account != NULL:
         core.limits.reserved += account_discharge(account, charge) - own
         account_release(&core.accounts, account)
     pthread_mutex_unlock(&core.heaps.lock)

@@ -7,7 +7,7 @@ any. No Python runs under one, and a caller from Python gives up the GIL around 
 the device, which can take long.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from memlimits._base.sync cimport load_count, pthread_cond_t
 from memlimits._device.mlim cimport mlim_device, mlim_device_facts, mlim_process, mlim_sizes
@@ -20,13 +20,21 @@ from memlimits._heap.pagemap cimport PageMap, pagemap_find
 from memlimits._heap.resource cimport Block, Resource
 from memlimits._ledger.accounts cimport Accounts
 from memlimits._ledger.limits cimport Limits
+from memlimits._ledger.calls cimport CallTree
 from memlimits._ledger.pool cimport Pool
-from memlimits._ledger.queue cimport Refusal, Waiter
+from memlimits._ledger.queue cimport MOST_HOLDERS, Holder, Refusal, Waiter
 from memlimits._ledger.traces cimport Traces
 from memlimits._residency.plan cimport Residency
 
 cdef enum:
     LONGEST_SPLIT = 4 << 20     # of what was not made to be split, while there is room to grow
+
+# By samples, so in parts of a byte and of a block.
+cdef struct Held:
+    double bytes
+    double blocks
+    uint32_t next               # of those that hold any
+    uint32_t call               # of a site: its call that holds most
 
 cdef struct Core:
     mlim_device *device         # not owned
@@ -55,6 +63,14 @@ cdef struct Core:
     uint64_t clears             # counts controls_clear_cache
     Refusal latest              # of any thread
     Traces traces
+    # Who holds blocks: one is noted in so many bytes, 0 for never (atomic); how long it took when
+    # they were last added up, and when that was, ns; and who held most.
+    int64_t sample_every
+    CallTree calls
+    Held *held                  # by number of a call, as long as they are added up
+    uint64_t survey_took
+    uint64_t surveyed_at
+    Holder holders[MOST_HOLDERS]
 
 # -1 without memory. A core stays where it was opened: its parts point at each other. `set_cap` is
 # how many bytes one residency set takes.

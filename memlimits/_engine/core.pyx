@@ -13,8 +13,8 @@ from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_s
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
     heap_add_spare, heap_begins, heap_close_all, heap_detach, heap_mine, heap_of, heap_open_all,
-    heap_put_apart, heap_put_back, heap_wants_spares, heaps_highest, heaps_set_highest,
-    heaps_takers,
+    heap_put_apart, heap_put_back, heap_try_free_noted, heap_wants_spares, heaps_highest,
+    heaps_set_highest, heaps_takers,
 )
 from memlimits._heap.heaps cimport (
     Totals, heaps_coalesce, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
@@ -359,13 +359,13 @@ cdef bint discharge(Core *core, Resource *resource, void *start) noexcept nogil:
 
 
 cdef bint free_charged(Core *core, Resource *resource, void *start) noexcept nogil:
-    """A block that is not charged any more goes back, unless that takes a stop."""
-    cdef bint reserved, charged
+    """A block that is not noted any more goes back, unless that takes a stop."""
+    cdef bint reserved, apart
     pthread_mutex_lock(&core.heaps.lock)
     reserved = discharge(core, resource, start)
-    charged = resource.charge != NULL
+    apart = resource.taker != NULL
     pthread_mutex_unlock(&core.heaps.lock)
-    return not reserved and not charged and heap_try_free(resource, start) == DONE
+    return not reserved and not apart and heap_try_free_noted(resource, start) == DONE
 
 
 cdef bint core_align(Core *core, Block *block, uint64_t alignment) noexcept nogil:

@@ -7,7 +7,9 @@ from memlimits._engine.core cimport (
     core_align, core_check, core_clear, core_find, core_free, core_free_for_good,
     core_free_slow_path, core_hit_fine, core_return,
 )
+from memlimits._engine.charging cimport charging_alloc
 from memlimits._engine.growth cimport growth_miss
+from memlimits._engine.samples cimport samples_note_grown, samples_draws
 from memlimits._engine.refusals cimport refusals_add
 from memlimits._engine.resize cimport (
     REFUSED, RESIZED, Resized, resize_resource, resize_with_idle,
@@ -105,13 +107,21 @@ cdef inline void *answer(void *start, int before) noexcept nogil:
 
 
 cdef bint alloc(uint64_t n, Block *block) noexcept nogil:
-    cdef WaitHooks hooks
     n = min(<uint64_t> n, <uint64_t> INT64_MAX)
-    if core_hit_fine(core, n, block):
-        return True
-    hooks = wait_hooks()
+    if samples_draws(core, n):
+        return alloc_noted(n, block)
+    return core_hit_fine(core, n, block) or miss(n, block)
+
+
+cdef bint miss(uint64_t n, Block *block) noexcept nogil:
+    cdef WaitHooks hooks = wait_hooks()
     # A refusal names at least a byte, since there is a block for none, too.
     return growth_miss(core, n or 1, &hooks, block) == NOTHING
+
+
+cdef bint alloc_noted(uint64_t n, Block *block) noexcept nogil:
+    cdef WaitHooks hooks = wait_hooks()
+    return charging_alloc(core, NULL, n or 1, True, &hooks, block) == NOTHING
 
 
 cdef void *alloc_block(uint64_t n) noexcept nogil:
@@ -121,10 +131,22 @@ cdef void *alloc_block(uint64_t n) noexcept nogil:
 
 cdef void *malloc_slow_path(uint64_t n) noexcept nogil:
     cdef int before = errno.errno
-    return answer(alloc_block(n), before)
+    cdef Block block
+    n = min(<uint64_t> n, <uint64_t> INT64_MAX)
+    return answer(
+        block.start if core_hit_fine(core, n, &block) or miss(n, &block) else NULL, before)
+
+
+cdef void *malloc_noted(uint64_t n) noexcept nogil:
+    cdef int before = errno.errno
+    cdef Block block
+    n = min(<uint64_t> n, <uint64_t> INT64_MAX)
+    return answer(block.start if alloc_noted(n, &block) else NULL, before)
 
 
 cdef void *family_malloc(size_t n) noexcept nogil:
+    if samples_draws(core, n):
+        return malloc_noted(n)
     return heap_malloc_fine(n, &core.heaps, malloc_slow_path)
 
 
@@ -197,6 +219,7 @@ cdef void *copy(void *start, uint64_t capacity, uint64_t n, void *new) noexcept 
         return start if n <= capacity else NULL
     memcpy(new, start, min(capacity, n))
     family_free(start)
+    samples_note_grown(core, core_find(core, new))
     return new
 
 
@@ -212,7 +235,10 @@ cdef void *resize(void *start, uint64_t n) noexcept nogil:
     if n > capacity and load_acquire(&resource.charge) == NULL and (
         resize_with_idle(core, resource, start, n, &block)
     ):
-        return start if block.start == start else copy(start, capacity, n, block.start)
+        if block.start != start:
+            return copy(start, capacity, n, block.start)
+        samples_note_grown(core, resource)
+        return start
     # What is to be copied into an idle block may be less than what would be new.
     if n // 2 > capacity and core_hit_fine(core, n, &block):
         return copy(start, capacity, n, block.start)
@@ -220,6 +246,7 @@ cdef void *resize(void *start, uint64_t n) noexcept nogil:
         hooks = wait_hooks()
         resized = resize_resource(core, resource, n, &hooks, &_before)
         if resized == RESIZED:
+            samples_note_grown(core, resource)
             return resource.base
         if resized == REFUSED:
             return NULL

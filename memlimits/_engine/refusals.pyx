@@ -8,6 +8,7 @@ from memlimits._base.sync cimport (
     CLOCK_COARSE, add_word, pthread_mutex_lock, pthread_mutex_unlock, time_of,
 )
 from memlimits._engine.core cimport core_resume, core_stop
+from memlimits._engine.samples cimport samples_look
 from memlimits._engine.sentence cimport sentence_say
 from memlimits._ledger.accounts cimport account_blocks
 from memlimits._ledger.limits cimport BUDGET
@@ -44,6 +45,8 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     refusal.requested = n
     refusal.number = refusals_last().number + 1
     refusal.asker = ANYONE
+    samples_look(core)
+    memcpy(refusal.holders, core.holders, sizeof(core.holders))
     refusal.serial = traces_add(&core.traces, refusal, place, time_of(CLOCK_COARSE))
     core.limits.refusals[<int> refusal.blocked_by] += 1
     core.limits.kept_back = 0
@@ -130,7 +133,7 @@ cdef void refusals_tell(Core *core, Asker asker) noexcept nogil:
     pthread_mutex_unlock(&core.heaps.lock)
     # C code that runs with the GIL has an exception of Python's to raise.
     if is_new and (asker == MALLOC or asker == C_CODE and attached_thread() == NULL):
-        sentence_say(&refusal)
+        sentence_say(&refusal, &core.calls)
 
 
 cdef bint refusals_claim(

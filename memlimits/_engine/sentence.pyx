@@ -1,13 +1,14 @@
 from libc cimport errno
 from libc.stdint cimport int64_t
 
-from memlimits._base.lines cimport put, put_grouped, put_size
+from memlimits._base.lines cimport put, put_grouped, put_number, put_size
 from memlimits._base.sync cimport CLOCK_COARSE, load_count, store_count, time_of
 from memlimits._ledger.limits cimport (
     BUDGET, COUNT_PROCESS, COUNT_RESIDENT, DEVICE, FORK, LENGTH, LIMIT, POLICY_GUIDELINE,
     POLICY_STRICT, POOL, QUEUE, RESERVATION, RESOURCES, SYSTEM, Blocker,
 )
-from memlimits._ledger.queue cimport C_CODE, MALLOC, NUMPY, PYTHON
+from memlimits._ledger.calls cimport NO_CALL, Call, calls_file, calls_function
+from memlimits._ledger.queue cimport C_CODE, MALLOC, MOST_HOLDERS, NUMPY, PYTHON
 
 cdef extern from *:
     """
@@ -141,7 +142,39 @@ cdef void put_limit(Line *line, const Refusal *refusal) noexcept nogil:
         put(line, b" (guideline)" if refusal.policy == POLICY_GUIDELINE else b" (wait)")
 
 
-cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
+cdef const char *name_in(const char *path) noexcept nogil:
+    cdef const char *name = path
+    while path[0]:
+        path += 1
+        if path[-1] == b"/":
+            name = path
+    return name
+
+
+cdef void put_holders(
+    Line *line, const Refusal *refusal, const CallTree *calls
+) noexcept nogil:
+    cdef const Call *site
+    cdef int i
+    for i in range(MOST_HOLDERS):
+        if refusal.holders[i].call == NO_CALL:
+            break
+        site = &calls.calls[calls.calls[refusal.holders[i].call].site]
+        put(line, b"; held by " if i == 0 else b", ")
+        put(line, calls_function(calls, site))
+        if site.file:
+            put(line, b" (")
+            put(line, name_in(calls_file(calls, site)))
+            put(line, b":")
+            put_number(line, site.line, 10)
+            put(line, b")")
+        put(line, b" ")
+        put_size(line, refusal.holders[i].bytes)
+
+
+cdef void sentence_put(
+    Line *line, const Refusal *refusal, const CallTree *calls
+) noexcept nogil:
     put(line, b"memlimits: refused ")
     put_size(line, refusal.requested)
     if refusal.requested >= 1024:
@@ -179,6 +212,7 @@ cdef void sentence_put(Line *line, const Refusal *refusal) noexcept nogil:
     if refusal.kept_back:
         put(line, b", kept back for errors ")
         put_size(line, refusal.kept_back)
+    put_holders(line, refusal, calls)
 
 
 cdef void sentence_note_stderr() noexcept nogil:
@@ -189,14 +223,14 @@ cdef bint sentence_may_go_to_stderr() noexcept nogil:
     return takes_lines()
 
 
-cdef void sentence_say(const Refusal *refusal) noexcept nogil:
+cdef void sentence_say(const Refusal *refusal, const CallTree *calls) noexcept nogil:
     cdef int before = errno.errno
     cdef Line line
     if load_count(&says) and takes_lines() and may_write(
         <int64_t> time_of(CLOCK_COARSE), SECOND, AT_ONCE * <int64_t> SECOND
     ):
         line.length = 0
-        sentence_put(&line, refusal)
+        sentence_put(&line, refusal, calls)
         put(&line, b"\n")
         write_to_stderr(line.text, line.length)
     errno.errno = before

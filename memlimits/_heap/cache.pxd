@@ -126,6 +126,7 @@ cdef inline void count_whole(Cache *cache, int64_t n) noexcept nogil:
 cdef inline void queue_newest(Cache *cache, Resource *resource) noexcept nogil:
     cache.coalesced = False
     resource.use = IDLE
+    resource.holder = 0
     resource.idle_since = 0
     resource.idle_at = cache.time
     resource.newer = NULL

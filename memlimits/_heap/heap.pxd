@@ -49,6 +49,10 @@ cdef struct Heap:
     Heap *next                  # of the same allocator; or spare
     Heap *next_mine             # of the same thread; or ended
     bint ended                  # its thread is gone
+    # For samples of who takes blocks (_engine/samples): bytes until the next, and chance. Its own
+    # thread's; atomic where several use the shared one.
+    int64_t until_sample
+    int64_t chance
     Resource *cursor            # for heaps_next_idle
 
 # What all heaps write, atomically, each under its own lock alone.
@@ -137,6 +141,8 @@ cdef extern Resource *heap_find_part(
     const Heap *heap, uint64_t given, uint64_t least) noexcept nogil
 cdef extern Outcome heap_extend(Resource *resource, uint64_t given) noexcept nogil
 cdef extern Outcome heap_try_free(Resource *resource, void *start) noexcept nogil
+# One that was on its slab's list, and is not any more.
+cdef extern Outcome heap_try_free_noted(Resource *resource, void *start) noexcept nogil
 # Under Heaps.lock, by who holds all of a resource: it comes back as BOUND, until it is put back.
 cdef inline void heap_put_apart(Heaps *heaps, Resource *resource) noexcept nogil:
     if resource.taker == NULL:
@@ -162,10 +168,16 @@ cdef inline Resource *heap_find(const Heap *heap, uint64_t n, bint apart) noexce
         return cache_find_idle(&heap.cache, n)
     return cache_find(&heap.cache, n)
 
+# Whether n bytes that this thread is about to take may be a sample: always from `every` on, else
+# once as many are taken as are left until the next.
+cdef extern bint heap_draws(Heaps *heaps, uint64_t n, uint64_t every) noexcept nogil
+
 # The same for who needs an address only; what takes another look goes on to the functions that the
 # heaps have for it.
 cdef extern void *heap_malloc(uint64_t n, Heaps *heaps) noexcept nogil
-# In steps of 16 bytes, as malloc's, with a slow path of the caller's.
+# With a slow path of the caller's; and in steps of 16 bytes, as malloc's.
+cdef extern void *heap_malloc_else(
+    uint64_t n, Heaps *heaps, SlowMalloc slow_path) noexcept nogil
 cdef extern void *heap_malloc_fine(
     uint64_t n, Heaps *heaps, SlowMalloc slow_path) noexcept nogil
 cdef extern void heap_free(void *start, Resource *resource) noexcept nogil

@@ -457,6 +457,12 @@ cdef Outcome enter_and_try_free(Resource *resource, void *start) noexcept nogil:
     return try_free(heap, resource, start, within)
 
 
+cdef Outcome heap_try_free_noted(Resource *resource, void *start) noexcept nogil:
+    cdef int within
+    cdef Heap *heap = enter_home(resource, start, &within)
+    return try_free(heap, resource, start, within)
+
+
 cdef void enter_and_free(void *start, Resource *resource) noexcept nogil:
     cdef Heaps *heaps = heap_of(resource).heaps
     if enter_and_try_free(resource, start) != DONE:
@@ -582,8 +588,24 @@ cdef void *heap_malloc(uint64_t n, Heaps *heaps) noexcept nogil:
     return malloc_fast(n, heaps, False, heaps.malloc_slow_path)
 
 
+cdef void *heap_malloc_else(uint64_t n, Heaps *heaps, SlowMalloc slow_path) noexcept nogil:
+    return malloc_fast(n, heaps, False, slow_path)
+
+
 cdef void *heap_malloc_fine(uint64_t n, Heaps *heaps, SlowMalloc slow_path) noexcept nogil:
     return malloc_fast(n, heaps, True, slow_path)
+
+
+cdef bint heap_draws(Heaps *heaps, uint64_t n, uint64_t every) noexcept nogil:
+    cdef Heap *heap = <Heap *> mine
+    cdef int64_t left
+    if n >= every or heap == NULL or heap.heaps != heaps:
+        return True
+    left = heap.until_sample - <int64_t> n
+    if left < 0:
+        return True
+    heap.until_sample = left
+    return False
 
 
 cdef inline bint free_fast(Heap *heap, Resource *resource, void *start) noexcept nogil:

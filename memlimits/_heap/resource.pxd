@@ -53,6 +53,8 @@ cdef struct Resource:
     Use use
     Wiring wiring
     int residency_set       # which of the residency's sets it is in
+    # Whole: who holds it (_engine/samples); 0: nobody knows. Its caller sets it, without a lock.
+    uint32_t holder
     mlim_buffer *buffer     # owned
 
     # How often it was asked to be wired ahead of others. Changed while stopped; 0 once nobody holds

@@ -6,7 +6,7 @@ it directly and what those below it claim, and at least what it keeps; what all 
 are charged, is `Limits.reserved`. Every function is called under the allocator's lock, Heaps.lock.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport Limits
@@ -32,6 +32,9 @@ cdef struct Accounts:
     Account *first
     void *open              # not NULL: one is open somewhere, so that whoever allocates looks
     uint64_t opened         # in how many contexts
+    # Not NULL: what is allocated may have to be noted, for an account or for who holds it.
+    void *noting
+    bint samples            # the latter
 
 # The account of this name below `parent`, or a new one, with a reference for the caller. NULL
 # without memory.
@@ -40,6 +43,8 @@ cdef extern Account *accounts_open(
 cdef extern void account_release(Accounts *accounts, Account *account) noexcept nogil
 # In one context more, or less, is one open.
 cdef extern void accounts_opened(Accounts *accounts, bint opened) noexcept nogil
+# From now on some blocks are noted for who holds them, or none.
+cdef extern void accounts_sample(Accounts *accounts, bint samples) noexcept nogil
 
 # How many of n bytes that were to be charged are reserved for them.
 cdef extern uint64_t account_reserved_for(const Account *account, uint64_t n) noexcept nogil
@@ -60,14 +65,17 @@ cdef extern uint64_t account_charge(Account *account, uint64_t n) noexcept nogil
 # The reverse. Returns how many are reserved again: for the caller to add.
 cdef extern uint64_t account_discharge(Account *account, uint64_t n) noexcept nogil
 
-# Notes who is charged for a block that was had, and of a slab's block who took it: a heap. From
-# then on peaks count it. A slab keeps a list of both as long as one of its blocks is charged.
-# False without memory: then nothing is noted.
+# Notes who is charged for a block that was had, NULL for nobody, and of a slab's block who took it:
+# a heap, and who holds it, or 0. From then on peaks count it. A slab keeps a list of these as long
+# as one of its blocks is noted. False without memory: then nothing is noted.
 cdef extern bint account_note(
-    Account *account, Resource *resource, void *start, uint64_t n, const void *taker
+    Account *account, Resource *resource, void *start, uint64_t n, const void *taker,
+    uint32_t holder
 ) noexcept nogil
-# Whether any block of a slab that is charged was taken by this one.
+# Whether any block of a slab that is noted was taken by this one.
 cdef extern bint account_took(const Resource *slab, const void *taker) noexcept nogil
+# Who holds the block of a slab with a list: the first, the second, ...; 0: nobody knows.
+cdef extern uint32_t account_holder(const Resource *slab, int block) noexcept nogil
 # Who was charged for it, and for how many bytes; NULL for nobody. It is not noted any more.
 cdef extern Account *account_take_note(
     Resource *resource, void *start, uint64_t *n) noexcept nogil

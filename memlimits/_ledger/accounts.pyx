@@ -1,4 +1,4 @@
-from libc.stdint cimport UINT64_MAX
+from libc.stdint cimport UINT64_MAX, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport strcmp, strcpy
 
@@ -54,6 +54,12 @@ cdef void accounts_opened(Accounts *accounts, bint opened) noexcept nogil:
         accounts.opened -= 1
     # Whoever allocates reads it without the lock.
     store_release(&accounts.open, accounts if accounts.opened else NULL)
+    accounts_sample(accounts, accounts.samples)
+
+
+cdef void accounts_sample(Accounts *accounts, bint samples) noexcept nogil:
+    accounts.samples = samples
+    store_release(&accounts.noting, accounts if accounts.opened or samples else NULL)
 
 
 # ---- claims ----
@@ -148,13 +154,14 @@ cdef uint64_t account_discharge(Account *account, uint64_t n) noexcept nogil:
 # ---- whose a block is ----
 
 # Of a block of a slab.
-cdef struct Charge:
+cdef struct Note:
     Account *account
     const void *taker
+    uint32_t holder
 
 
-cdef inline Charge *charge_of(Resource *slab, void *start) noexcept nogil:
-    return <Charge *> slab.charge + (<char *> start - slab.base) // slab.block_size
+cdef inline Note *note_of(Resource *slab, void *start) noexcept nogil:
+    return <Note *> slab.charge + (<char *> start - slab.base) // slab.block_size
 
 
 cdef void note_peaks(Account *account) noexcept nogil:
@@ -164,7 +171,8 @@ cdef void note_peaks(Account *account) noexcept nogil:
 
 
 cdef bint account_note(
-    Account *account, Resource *resource, void *start, uint64_t n, const void *taker
+    Account *account, Resource *resource, void *start, uint64_t n, const void *taker,
+    uint32_t holder
 ) noexcept nogil:
     if resource.block_size == 0:
         store_release(&resource.charge, account)
@@ -173,26 +181,31 @@ cdef bint account_note(
         return True
     if resource.charge == NULL:
         # Who frees another block of the slab looks whether there is a list, without the lock.
-        store_release(&resource.charge, own_calloc(resource.blocks, sizeof(Charge)))
+        store_release(&resource.charge, own_calloc(resource.blocks, sizeof(Note)))
         if resource.charge == NULL:
             return False
-    charge_of(resource, start)[0] = Charge(account, taker)
+    note_of(resource, start)[0] = Note(account, taker, holder)
     resource.charged += 1
     note_peaks(account)
     return True
 
 
 cdef bint account_took(const Resource *slab, const void *taker) noexcept nogil:
-    cdef const Charge *charges = <const Charge *> slab.charge
-    cdef int blocks = 0 if charges == NULL else slab.blocks
-    while blocks > 0 and charges[blocks - 1].taker != taker:
+    cdef const Note *notes = <const Note *> slab.charge
+    cdef int blocks = 0 if notes == NULL else slab.blocks
+    while blocks > 0 and notes[blocks - 1].taker != taker:
         blocks -= 1
     return blocks > 0
+
+
+cdef uint32_t account_holder(const Resource *slab, int block) noexcept nogil:
+    return (<const Note *> slab.charge)[block].holder
 
 
 cdef Account *account_take_note(
     Resource *resource, void *start, uint64_t *n
 ) noexcept nogil:
+    cdef Note *note
     cdef Account *account = <Account *> resource.charge
     if account == NULL:
         return NULL
@@ -203,10 +216,11 @@ cdef Account *account_take_note(
         return account
     if <char *> start >= resource.base + <uint64_t> resource.blocks * resource.block_size:
         return NULL     # no block at all: who takes it back sees that
-    account = charge_of(resource, start).account
-    if account != NULL:
+    note = note_of(resource, start)
+    account = note.account
+    if account != NULL or note.holder:
         n[0] = resource.block_size
-        charge_of(resource, start)[0] = Charge(NULL, NULL)
+        note[0] = Note(NULL, NULL, 0)
         resource.charged -= 1
         if resource.charged == 0:
             free(resource.charge)

@@ -5,7 +5,7 @@ former may be about to free. Of the first, those come last whose request cannot 
 the queue goes on. Every function is called under the allocator's lock, Heaps.lock.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from memlimits._base.sync cimport pthread_cond_t
 from memlimits._heap.heap cimport Heap
@@ -19,6 +19,15 @@ cdef enum Asker:
     NUMPY
     PYTHON          # the interpreter, for its objects
     MALLOC          # code that knows nothing of us
+
+cdef enum:
+    MOST_HOLDERS = 3
+
+# Who holds what, by samples.
+cdef struct Holder:
+    uint32_t call           # in the tree of calls; NO_CALL: nobody
+    uint64_t bytes
+    uint64_t blocks
 
 # A refused allocation, and the counters at that moment. Sizes in bytes.
 cdef struct Refusal:
@@ -44,6 +53,7 @@ cdef struct Refusal:
     Policy policy
     Asker asker
     char budget[LONGEST_NAME + 1]
+    Holder holders[MOST_HOLDERS]    # that held most, the first most; where holders are noted
 
 # One request's place, at first in no queue. On its thread's stack.
 cdef struct Waiter:

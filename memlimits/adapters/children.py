@@ -113,6 +113,7 @@ def pass_on(level: str, *, quiet: bool = False, pool: "str | None" = None) -> No
     if policy == "wait":
         settings["timeout"] = repr(policy.timeout)  # type: ignore[attr-defined]
     settings["count"] = str(memlimits.get_memory_count())
+    settings["holders"] = str(memlimits.get_holder_sampling() or 0)
     settings["level"] = level
     if quiet:
         settings["quiet"] = "1"
@@ -197,6 +198,18 @@ def _bytes(text: str) -> int:
     return int(text)
 
 
+# As set_holder_sampling takes them.
+LEAST_SAMPLE = 1 << 12
+MOST_SAMPLE = 1 << 40
+
+
+def _samples(text: str) -> int:
+    every = _bytes(text)
+    if every and not LEAST_SAMPLE <= every <= MOST_SAMPLE:
+        raise ValueError
+    return every
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 <= seconds <= 1_000_000_000:
@@ -226,6 +239,7 @@ _READERS: "dict[str, tuple[Callable[[str], Any], str]]" = {
     "timeout": (_seconds, "seconds, from 0 to 1000000000"),
     "count": _one_of(tuple(COUNTS)),
     "level": _one_of(LEVELS),
+    "holders": (_samples, "0 for nobody, or bytes from 4096 to 2**40"),
     "quiet": _one_of(("0", "1")),
     "pool": (_path, "the path of a file"),
 }

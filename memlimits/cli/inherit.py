@@ -58,6 +58,8 @@ def _apply(settings: "dict[str, Any]") -> None:
     if "policy" in settings:
         waits = settings["policy"] == "wait"
         memlimits.set_memory_policy(settings["policy"], settings.get("timeout") if waits else None)
+    if settings.get("holders"):
+        memlimits.set_holder_sampling(settings["holders"])
     if "pool" in settings:
         _join(settings["pool"])
 

@@ -4,6 +4,7 @@ import sys
 
 from memlimits import memory
 from memlimits._bindings.allocator import COUNTS, POLICIES
+from memlimits.adapters import children
 from memlimits.adapters.children import LEVELS, VARIABLE
 from memlimits.cli.sizes import FORM, parse_size
 from memlimits.errors import NO_LIMIT
@@ -40,6 +41,8 @@ options:
   --timeout S           seconds to wait with --policy wait; 60 unless given
   --govern LEVEL        what counts: "numpy", arrays; "python", Python's objects, too; "all",
                         whatever malloc gives to any library; "python" unless given
+  --holders SIZE        note who allocates each block of SIZE and more, and one in SIZE of shorter
+                        ones, such as 1MiB: a refusal says who holds most then; nobody unless given
   --report FILE.json    write the closing report to this file as well
   --quiet               nothing of ours on standard error: no report, no refusals of C code
   -h, --help            show this and exit
@@ -47,7 +50,7 @@ options:
 SIZE is {FORM}.
 Variables stand for options that are not given: MEMLIMITS_MEMORY_LIMIT, MEMLIMITS_CACHE_LIMIT,
 MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_COUNT, MEMLIMITS_TIMEOUT, MEMLIMITS_GOVERN,
-MEMLIMITS_REPORT, MEMLIMITS_POOL, MEMLIMITS_PER_PROCESS (1), MEMLIMITS_QUIET (1).
+MEMLIMITS_HOLDERS, MEMLIMITS_REPORT, MEMLIMITS_POOL, MEMLIMITS_PER_PROCESS (1), MEMLIMITS_QUIET (1).
 Python's own options before the program (-X, -W, -O, -u, -B, -I, ...) are passed on to it.
 The script may also be a directory or a zip file with a __main__.py inside.
 Everything after it, or after the module or the code, is the program's own.
@@ -86,6 +89,8 @@ class Options:
         Seconds.
     govern : str or None
         How much of the program's memory.
+    holders : int or None
+        Bytes from one sample of who allocates to the next; 0 for none.
     report : str or None
         A file's name.
     pool : str or None
@@ -107,6 +112,7 @@ class Options:
     count: "str | None" = None
     timeout: "float | None" = None
     govern: "str | None" = None
+    holders: "int | None" = None
     report: "str | None" = None
     pool: "str | None" = None
     per_process = False
@@ -159,6 +165,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _samples(text: str) -> int:
+    size = _size(text)
+    if size and not children.LEAST_SAMPLE <= size <= children.MOST_SAMPLE:
+        raise ValueError(f"invalid size {text!r}: write 0 for nobody, or 4KiB to 1TiB")
+    return size
+
+
 def _file(text: str) -> str:
     if text in ("", "-"):
         raise ValueError(
@@ -181,6 +194,7 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--count": _count,
     "--timeout": _seconds,
     "--govern": _level,
+    "--holders": _samples,
     "--report": _file,
     "--pool": str,
 }
@@ -329,6 +343,7 @@ def inherit(options: Options, settings: "Mapping[str, Any]") -> None:
         ("memory_limit", settings.get("memory_limit")),
         ("cache_limit", settings.get("cache_limit")),
         ("govern", settings.get("level")),
+        ("holders", settings.get("holders")),
     ):
         if value is None or getattr(options, name) is not None:
             continue

@@ -203,7 +203,22 @@ def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
     names: tuple[str, ...]
     names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
     names += ("counted", "process", "untouched", "kept_back", "others")
-    return {name: getattr(refusal, name) for name in names}
+    holders = [
+        {
+            "file": holder.file,
+            "line": holder.line,
+            "function": holder.function,
+            "nbytes": holder.nbytes,
+            "blocks": holder.blocks,
+            "stack": holder.stack,
+        }
+        for holder in refusal.holders
+    ]
+    return {**{name: getattr(refusal, name) for name in names}, "holders": holders}
+
+
+def _place(holder: "dict[str, Any]") -> str:
+    return f" ({holder['file']}:{holder['line']})" if holder["file"] else ""
 
 
 def describe(values: "dict[str, Any]") -> str:
@@ -268,6 +283,11 @@ def describe(values: "dict[str, Any]") -> str:
             lines.append(f"  kept back for errors {format_exact(refusal['kept_back'])}")
         if refusal["blocked_by"] == "pool":
             lines.append(f"  other processes {format_exact(refusal['others'])}")
+        lines += [
+            f"  held by {holder['function']}{_place(holder)}: {format_size(holder['nbytes'])}, "
+            f"blocks: {holder['blocks']:,}"
+            for holder in refusal["holders"]
+        ]
     return "\n".join(lines)
 
 

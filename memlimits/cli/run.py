@@ -198,6 +198,8 @@ def _set_limits(wanted: "Options", level: str) -> None:
     if any(given is not None for given in (wanted.policy, wanted.memory_limit, wanted.pool)):
         memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
     memlimits.set_memory_count(wanted.count or "given")
+    if wanted.holders:
+        memlimits.set_holder_sampling(wanted.holders)
     _refuse_one_that_is_too_low(level)
 
 

@@ -125,6 +125,12 @@ def values(**changes):
                     "process": 196 * MIB,
                     "untouched": MIB,
                     "kept_back": 2 * MIB,
+                    "holders": [
+                        {"file": "/a/b.py", "line": 3, "function": "read", "nbytes": MIB}
+                        | {"blocks": 1200, "stack": [["/a/b.py", 3, "read"]]},
+                        {"file": "", "line": 0, "function": "code without Python", "nbytes": 512}
+                        | {"blocks": 1, "stack": []},
+                    ],
                 },
             },
             f"{NOTHING} (strict), cache hits 0.0% of 0 allocations, refusals 2\n"
@@ -133,7 +139,9 @@ def values(**changes):
             "  in use 7 MiB (7,340,544 bytes): active 4 MiB, cache 3 MiB, slack 512 B\n"
             "  the process held 196 MiB (205,520,896 bytes)\n"
             "  given and not touched yet 1 MiB (1,048,576 bytes)\n"
-            "  kept back for errors 2 MiB (2,097,152 bytes)",
+            "  kept back for errors 2 MiB (2,097,152 bytes)\n"
+            "  held by read (/a/b.py:3): 1 MiB, blocks: 1,200\n"
+            "  held by code without Python: 512 B, blocks: 1",
         ),
     ],
 )

@@ -205,7 +205,13 @@ def test_a_warning_about_a_limit_is_one_line(monkeypatch, capfd):
 
     monkeypatch.setattr(memlimits, "set_wired_limit", set_wired_limit)
     options = SimpleNamespace(
-        memory_limit=None, cache_limit=None, wired_limit=77, policy=None, count=None, pool=None
+        memory_limit=None,
+        cache_limit=None,
+        wired_limit=77,
+        policy=None,
+        count=None,
+        holders=0,
+        pool=None,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -66,6 +66,7 @@ ARGUMENTS = {
     "limits": "(memory=1 << 20)(lambda: 1)()",
     "reserve": "(100)",
     "set_cache_limit": "(100)",
+    "set_holder_sampling": "(1 << 20)",
     "set_idle_timeout": "(1, 'return')",
     "set_memory_count": "('process')",
     "set_memory_limit": "(100 << 20)",
