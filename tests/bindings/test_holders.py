@@ -251,6 +251,8 @@ def test_more_places_than_there_is_room_for_are_told_as_their_callers():
     """)
 
 
+@pytest.mark.host
+@pytest.mark.skipif("t" in sys.abiflags, reason="objects are mimalloc's")
 def test_pythons_objects_are_held_by_who_made_them():
     run("""
         import sys
