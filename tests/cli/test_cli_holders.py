@@ -18,7 +18,7 @@ def read(n):
 def rest():
     return [numpy.ones(100_000, numpy.uint8) for _ in range(60)]
 
-held = read(30), rest(), read(10)
+held = read(20), rest(), read(10)
 try:
     read(100)
 finally:
@@ -43,15 +43,15 @@ def refused(run, tmp_path, *options, program=PROGRAM, **keywords):
 def test_note_and_report_say_it(run, tmp_path, level):
     lines, holders = refused(run, tmp_path, f"--govern={level}", "--holders=1MiB")
     (note,) = [line for line in lines if line.startswith("memlimits: refused 100 MiB")]
-    assert "; held by read (program.py:5) 40 MiB" in note
+    assert "; held by read (program.py:5) 30 MiB" in note
     (line,) = [line for line in lines if line.startswith("memlimits:   held by read (")]
-    assert line.endswith("program.py:5): 40 MiB, blocks: 2")
+    assert line.endswith("program.py:5): 30 MiB, blocks: 2")
     first = holders[0]
-    assert (first["line"], first["function"], first["nbytes"]) == (5, "read", 40 * MIB)
+    assert (first["line"], first["function"], first["nbytes"]) == (5, "read", 30 * MIB)
     assert first["blocks"] == 2
     assert [frame[2] for frame in first["stack"]][-2:] == ["read", "ones"]
     # Of 6 MB in short blocks: by six samples, in the mean.
-    assert all(holder["nbytes"] < 30 * MIB for holder in holders[1:])
+    assert all(holder["nbytes"] < 20 * MIB for holder in holders[1:])
 
 
 def test_of_short_blocks_too_where_samples_are_many(run, tmp_path):
@@ -79,7 +79,7 @@ done = subprocess.run([sys.executable, "-c", {PROGRAM!r}], capture_output=True, 
 print(done.stderr.splitlines()[-1])
 """
     done = run(program, "--govern=numpy", "--memory-limit=64MiB", "--holders=32KiB")
-    assert b"; held by read (<string>:5) 40 MiB" in done.stdout
+    assert b"; held by read (<string>:5) 30 MiB" in done.stdout
 
 
 @pytest.mark.parametrize("size", ["1KiB", "2TiB", "-1", "much", "5"])
