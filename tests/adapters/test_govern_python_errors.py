@@ -396,7 +396,12 @@ with memlimits.govern_python():
     end = time.monotonic() + 5
     memlimits.set_memory_limit(memlimits.stats().footprint + 30 * MIB)
     go.append(True)
-    while time.monotonic() < end and any(thread.is_alive() for thread in threads):
+    while time.monotonic() < end:
+        try:
+            if not any(thread.is_alive() for thread in threads):
+                break
+        except MemoryError:
+            pass
         time.sleep(0.05)
     memlimits.set_memory_limit(1 << 40)
     print("refused", memlimits.stats().refusals > 20, flush=True)

@@ -264,7 +264,8 @@ def test_pythons_objects_are_held_by_who_made_them():
             memlimits.set_holder_sampling(64 << 10)
             held = strings(), numbers()
             told = {holder.function: holder.nbytes for holder in memlimits.holders()}
-            assert 28 * MIB < sum(n for name, n in told.items() if "strings" in name) < 34 * MIB
+            # Of 29 MiB, by 470 samples; six times what is usual.
+            assert 21 * MIB < sum(n for name, n in told.items() if "strings" in name) < 38 * MIB
             # What the list is, and its numbers' arenas.
             assert 70 * MIB < told["numbers"] < 90 * MIB
             del held
