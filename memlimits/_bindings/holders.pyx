@@ -45,7 +45,7 @@ def sample_every(nbytes):
     with nogil:
         before = samples_take_every(core, every, pythons, ours)
     if before < 0:
-        raise MemoryError("no memory for the table of who holds what, some 8 MiB of addresses")
+        raise MemoryError("no memory for the table of who holds what, some 9 MiB of addresses")
     return before or None
 
 

@@ -23,6 +23,7 @@ from memlimits._engine.pressure cimport pressure_step
 from memlimits._engine.refusals cimport refusals_add, refusals_add_waiter
 from memlimits._engine.system_room cimport (
     Reading, room_end, room_extend_credit, room_look, room_read, room_read_ahead,
+    room_retry,
 )
 from memlimits._engine.waiting cimport (
     waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
@@ -46,10 +47,10 @@ from memlimits._heap.resource cimport (
 )
 from memlimits._heap.split cimport cache_split
 from memlimits._ledger.limits cimport (
-    DEVICE, FORK, LENGTH, LONG_GROWTH, NOTHING, POOL, RESOURCES, SYSTEM, Limits,
-    limits_add_unfaulted, limits_cancel, limits_confirm, limits_cuts, limits_drop_credit,
-    limits_easy_growth, limits_keep_back, limits_longest, limits_reserve, limits_set_aside,
-    limits_splits, limits_unreserved, limits_widen,
+    DEVICE, FORK, LENGTH, LONG_GROWTH, NOTHING, RESOURCES, SYSTEM, Limits, limits_add_unfaulted,
+    limits_cancel, limits_confirm, limits_cuts, limits_easy_growth, limits_keep_back,
+    limits_longest, limits_reserve, limits_set_aside, limits_splits, limits_unreserved,
+    limits_widen,
 )
 from memlimits._ledger.queue cimport Waiter
 from memlimits._ledger.share cimport (
@@ -60,14 +61,12 @@ from memlimits._residency.plan cimport residency_update
 cdef enum:
     AGED_A_STEP = 64 << 20      # becomes purgeable at one miss, which takes up to 3 ms
     LONGEST_AHEAD = 512 << 10   # of which more is mapped than is asked for
-    MOST_TRIES = 16             # of what others of the pool had meanwhile
 
 cdef struct Plan:
     Reading reading         # for room_end, once the growth is mapped
     Resource *kept          # purgeable until now, to serve the request when the device has it back
     Resource *detached      # or else: to be given back before the growth
     bint overrun
-    int tries               # in which others of the pool had what it drew
 
 
 # ---- what is idle in any heap ----
@@ -269,11 +268,7 @@ cdef bint decide(
         return False
     if not waiter_is_blocked(core, waiter, growth, blocker):
         if not share_take(&core.limits, &core.pool, growth, trim, waiter.own):
-            # What it holds is less by now; or the process more than when this got its credit.
-            limits_drop_credit(&core.limits)
-            plan.reading.current = False
-            plan.tries += 1
-            blocker[0] = POOL if plan.tries == MOST_TRIES else NOTHING
+            room_retry(core, &plan.reading, blocker)
             return waiter_is_blocked(core, waiter, growth, blocker)
         limits_keep_back(&core.limits, growth, &trim)
         plan.detached = core_take_out(core, trim, &returned)

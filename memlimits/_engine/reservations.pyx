@@ -9,7 +9,9 @@ from memlimits._engine.growth cimport growth_could_hit
 from memlimits._engine.members cimport members_step
 from memlimits._engine.parts cimport parts_make_room
 from memlimits._engine.refusals cimport refusals_add_waiter
-from memlimits._engine.system_room cimport Reading, room_ends_at, room_look
+from memlimits._engine.system_room cimport (
+    Reading, room_ends_at, room_look, room_retry,
+)
 from memlimits._engine.waiting cimport (
     waiter_init, waiter_is_blocked, waiter_leave, waiter_may_go, waiter_waits,
 )
@@ -78,7 +80,8 @@ cdef bint set_within_room(
         blocker[0] = room_ends_at(limits, n)
     if not waiter_is_blocked(core, waiter, n, blocker):
         if not share_take(&core.limits, &core.pool, n, trim, 0):
-            return False
+            room_retry(core, reading, blocker)
+            return waiter_is_blocked(core, waiter, n, blocker)
         account_set_reservation(account, reservation, limits)
         limits_drop_credit(limits)      # it was given without regard to this
         detached[0] = core_detach(core, trim)

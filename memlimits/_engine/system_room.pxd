@@ -20,9 +20,14 @@ cdef struct Reading:
     uint64_t epoch
     uint64_t over           # bytes by which the memory limit is passed that counts the process
     bint overruns           # which a guideline lets pass
+    int tries               # in which a pool had not as much as was judged to fit
 
 # After a reading that takes, once what was found is mapped, or is not wanted any more.
 cdef extern void room_end(Core *core, Reading *reading) noexcept nogil
+
+# While stopped: a pool has not as much as was judged to fit. It is to be read anew; after some
+# tries the pool is what blocks it.
+cdef extern void room_retry(Core *core, Reading *reading, Blocker *blocker) noexcept nogil
 
 # Under no lock: the reading that growth by n is about to take, so that the heaps stop once.
 cdef extern void room_read_ahead(Core *core, uint64_t n, Reading *reading) noexcept nogil

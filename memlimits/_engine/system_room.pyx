@@ -19,11 +19,11 @@ from memlimits._heap.heap cimport heaps_takers
 from memlimits._heap.heaps cimport heaps_resume
 from memlimits._heap.resource cimport DETACHED, SPARE, Resource
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, COUNT_RESIDENT, CREDIT_PART, NOTHING, POLICY_GUIDELINE, REFUSE, RESERVATION,
-    SYSTEM, WAIT, Limits, Verdict, limits_blocker, limits_bound, limits_default,
-    limits_extend_credit, limits_judge, limits_kept_back, limits_least_process_over,
-    limits_lower_unfaulted, limits_needs_look, limits_note_untouched, limits_process_over,
-    limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
+    COUNT_PROCESS, COUNT_RESIDENT, CREDIT_PART, NOTHING, POLICY_GUIDELINE, POOL, REFUSE,
+    RESERVATION, SYSTEM, WAIT, Limits, Verdict, limits_blocker, limits_bound, limits_default,
+    limits_drop_credit, limits_extend_credit, limits_judge, limits_kept_back,
+    limits_least_process_over, limits_lower_unfaulted, limits_needs_look, limits_note_untouched,
+    limits_process_over, limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
 )
 
 cdef enum:
@@ -33,6 +33,7 @@ cdef enum:
     READING_LASTS = 10000000    # ns, or so many times what it took, until half a second
     READING_PAYS = 20
     LONGEST_READING = 500000000
+    MOST_TRIES = 16
 
 
 cdef void room_lower_unfaulted(Core *core) noexcept nogil:
@@ -153,6 +154,14 @@ cdef void room_end(Core *core, Reading *reading) noexcept nogil:
     core.claims -= 1
     core_settle(core)
     pthread_mutex_unlock(&core.heaps.lock)
+
+
+cdef void room_retry(Core *core, Reading *reading, Blocker *blocker) noexcept nogil:
+    # Others have it by now; or the process holds more than when this got its credit.
+    limits_drop_credit(&core.limits)
+    reading.current = False
+    reading.tries += 1
+    blocker[0] = POOL if reading.tries == MOST_TRIES else NOTHING
 
 
 cdef bint is_tight(

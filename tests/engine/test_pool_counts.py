@@ -24,9 +24,9 @@ START = """
         memlimits.set_memory_limit(limit)
         pools.make_for_tree(limit)
 
-    def refused(n):
+    def refused(n, ask=memlimits.allocate):
         try:
-            memlimits.allocate(n)
+            ask(n)
         except memlimits.MemoryLimitError:
             return True
 
@@ -34,10 +34,14 @@ START = """
 """
 
 
-def test_of_what_was_read_since_it_got_credit_a_short_block_has_none():
+@pytest.mark.parametrize("ask", ["allocate", "reserve"])
+def test_of_what_was_read_since_it_got_credit_a_short_block_has_none(ask):
     run(
         START
-        + """
+        + f"""
+    def ask(n):
+        return memlimits.allocate(n) if "{ask}" == "allocate" else memlimits.reserve(n).__enter__()
+
     memlimits.set_memory_count("process")
     memlimits.set_cache_limit(0)
     in_pool(memlimits.stats().process_resident + 40 * MIB)
@@ -45,7 +49,7 @@ def test_of_what_was_read_since_it_got_credit_a_short_block_has_none():
     others = touch(mmap.mmap(-1, 60 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
     # This is too long by itself, whatever else the reading says.
     assert refused(200 * MIB)
-    assert refused(64 << 10)
+    assert refused(64 << 10, ask)
     del others
     memlimits.allocate(64 << 10).release()
     """
