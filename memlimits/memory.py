@@ -458,8 +458,8 @@ def set_holder_sampling(nbytes: "SupportsIndex | None") -> int | None:
     -----
     With 2**18, an estimate of 100 MiB in short blocks is off by 5 % or less in two of three cases.
     The tables take 9 MiB of addresses at most, of which what is used is touched; none of it counts
-    towards the limits. They have room for 65,528 places and 4 MiB of names: more than that is told as
-    of the callers.
+    towards the limits. They have room for 65,528 places and 4 MiB of names: more than that is told
+    as of the callers.
 
     What is small of Python's own objects, up to 512 bytes, lies in arenas of 1 MiB, which are whose
     object was the first that found no room in others.
