@@ -90,8 +90,8 @@ if MACOS:
 LIBMLIM = sorted(glob("objc/host_*.c" if DEVICE == "host" else "objc/metal_*.m"))
 LIBMLIM += ["objc/shared.c"]
 # All sources are compiled anew with these.
-DEPENDS = ["setup.py", "objc/mlim.h", "objc/shared.h", f"objc/{DEVICE}.h", "objc/interpose.h"]
-DEPENDS += ["memlimits/include/memlimits.h"]
+DEPENDS = ["setup.py", "objc/mlim.h", "objc/shared.h", "objc/page.h", f"objc/{DEVICE}.h"]
+DEPENDS += ["objc/interpose.h", "memlimits/include/memlimits.h"]
 # The C that Cython writes is for any Python, device and compiler.
 GENERATED = "build/cython-lines" if ASSERTIONS else "build/cython"
 

@@ -109,6 +109,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from memlimits import metal as metal
     from memlimits import pools as pools
+    from memlimits import processes as processes
     from memlimits.adapters._numpy import empty, govern_numpy, zeros
     from memlimits.adapters._process import govern_malloc
     from memlimits.adapters._python import govern_python
@@ -194,6 +195,10 @@ def __getattr__(name: str) -> object:
         import memlimits.metal
 
         return memlimits.metal
+    if name == "processes":
+        import memlimits.processes
+
+        return memlimits.processes
     if name in ("join", "pools"):
         import memlimits.pools
 
@@ -225,7 +230,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "metal", "pools"} - {"TYPE_CHECKING", "sys"})
+    return sorted({*globals(), *__all__, "metal", "pools", "processes"} - {"TYPE_CHECKING", "sys"})
 
 
 _warn_if_untested()

@@ -19,7 +19,7 @@ LINKED = (
     "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.split",
     "_heap.heap", "_heap.checks", "_heap.heaps",
     "_ledger.limits", "_ledger.accounts", "_ledger.calls", "_ledger.queue", "_ledger.traces",
-    "_ledger.pool", "_ledger.share",
+    "_ledger.pool", "_ledger.share", "_ledger.told",
     "_residency.sets", "_residency.plan", "_residency.pins",
     "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.members",
     "_engine.settings", "_engine.fork", "_engine.decay", "_engine.pressure", "_engine.system_room",
@@ -36,7 +36,8 @@ MADE = (
 # Made when they are first used: what makes the default allocator, and what needs Metal, NumPy or an
 # exception.
 FIRST_USED = (
-    "_bindings.holders", "_bindings.metal", "_bindings.notes", "_bindings.pools", "_malloc",
+    "_bindings.holders", "_bindings.metal", "_bindings.notes", "_bindings.pages",
+    "_bindings.pools", "_malloc",
     "adapters._governing", "adapters._process", "adapters._numpy", "adapters._python",
 )
 # In files of their own.
@@ -110,6 +111,11 @@ def for_metal():
 def for_notes():
     """Return `memlimits._bindings.notes`."""
     return make_once("_bindings.notes")
+
+
+def for_pages():
+    """Return `memlimits._bindings.pages`."""
+    return make_once("_bindings.pages")
 
 
 def for_pools():

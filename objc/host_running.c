@@ -1,20 +1,28 @@
-/* The processes of this user that use this library, wherever on the machine they run: each has an
- * empty file that is named by its pid. Only the kernel is asked what such a process has. */
+/* The processes of this user that use this library, wherever on the machine they run: each has a
+ * file that is named by its pid, its page. Only the kernel is asked what such a process has: what
+ * stands in a page is for people. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host.h"
+#include "page.h"
+#include "shared.h"
 
 static atomic_bool absent;
 static atomic_ulong pid_space; /* pids of other namespaces are no pids here */
 static atomic_long entered;    /* the process that has a file */
+static pthread_mutex_t entering = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic(mlim_page *) page;
 
 /* Where this user's pools are; and below it the files. */
 struct places {
@@ -54,19 +62,57 @@ __attribute__((destructor)) static void leave(void)
         unlink(places.own_file);
 }
 
-/* Before a process looks at the others: of two at least one sees the other. */
-static void enter(void)
+mlim_page *mlim_page_of_self(void)
+{
+    return atomic_load_explicit(&page, memory_order_acquire);
+}
+
+void mlim_page_forget(void)
+{
+    mlim_page *parents = atomic_exchange(&page, NULL);
+    if (parents)
+        munmap(parents, sizeof *parents);
+}
+
+/* Its bytes are all there before anything is written: a file system that is full is no crash. */
+static void make_page(int fd)
+{
+    mlim_identity self;
+    struct timespec now;
+    if (posix_fallocate(fd, 0, sizeof(mlim_page)) != 0)
+        return;
+    mlim_page *made = mmap(NULL, sizeof *made, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (made == MAP_FAILED)
+        return;
+    mlim_identity_of_self(&self);
+    clock_gettime(CLOCK_REALTIME, &now);
+    *made = (mlim_page){
+        .magic = MLIM_PAGE_MAGIC,
+        .version = MLIM_PAGE_VERSION,
+        .pid = self.pid,
+        .started = self.started,
+        .space = self.space,
+        .began = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec,
+    };
+    atomic_store_explicit(&page, made, memory_order_release);
+}
+
+static bool is_in(void)
+{
+    return atomic_load(&entered) == getpid() || atomic_load(&absent);
+}
+
+static void enter_now(void)
 {
     struct places places;
     struct stat facts;
     int fd = -1;
-    if (atomic_load(&entered) == getpid() || atomic_load(&absent))
-        return;
     atomic_store(&pid_space, stat("/proc/self/ns/pid", &facts) == 0 ? facts.st_ino : 0);
     find_places(&places);
     if (make_directories(&places))
-        fd = open(places.own_file, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        fd = open(places.own_file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd >= 0) {
+        make_page(fd);
         close(fd);
         atomic_store(&entered, getpid());
     } else if (errno != EMFILE && errno != ENFILE) {
@@ -84,6 +130,18 @@ static void add_file(mlim_reader *reader, DIR *all, const char *name, mlim_peers
         unlinkat(dirfd(all), name, 0);
     else
         mlim_peers_add(reader, pid, peers);
+}
+
+/* Before a process looks at the others: of two at least one sees the other. No fork is under way.
+ */
+static void enter(void)
+{
+    if (is_in())
+        return;
+    pthread_mutex_lock(&entering);
+    if (!is_in())
+        enter_now();
+    pthread_mutex_unlock(&entering);
 }
 
 void mlim_running_read(mlim_reader *reader, mlim_peers *out)

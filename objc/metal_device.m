@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #import "metal.h"
+#import "page.h"
 
 /* What iogpu.rsrc_limit means when it reads 0. */
 #define DEFAULT_RESOURCE_LIMIT 499000
@@ -236,6 +237,15 @@ bool mlim_device_unread(mlim_device *device, mlim_error *error)
 {
     (void)device, (void)error;
     return false;
+}
+
+mlim_page *mlim_page_of_self(void)
+{
+    return NULL;
+}
+
+void mlim_page_forget(void)
+{
 }
 
 void mlim_device_claim(mlim_device *device, mlim_claim *out)

@@ -6,4 +6,5 @@ read the system's files, under the lock that a fork takes: nobody else calls tho
 turn that a process takes in a control group (`mlim_device_claim`) is kept from a fork by
 `Core.claims`. `device` is the device as Python sees it, the one place where a status becomes an
 exception. `shared` is objc/shared.h: a file that processes map together, which is of no device.
+`page` is objc/page.h: what a process tells others of itself.
 """

@@ -62,6 +62,7 @@ cdef struct Core:
     int64_t pressure_due        # atomic: the last reading is to be looked at for pressure
     uint64_t clears             # counts controls_clear_cache
     Refusal latest              # of any thread
+    bint tells                  # others may see what it holds, in the process's page
     Traces traces
     # Who holds blocks: one is noted in so many bytes, 0 for never (atomic); how long it took when
     # they were last added up, and when that was, ns; and who held most.
@@ -159,6 +160,8 @@ cdef extern Resource *core_detach_excess(Core *core) noexcept nogil
 # Without the lock, calls the device: destroys what was detached, then settles its bytes, less the
 # `growth` that was reserved with them.
 cdef extern void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
+# Under the lock: what others see of it is as it is now.
+cdef extern void core_tell(Core *core) noexcept nogil
 # Under the lock: memory came free, or a limit changed: wakes the next of the queue.
 cdef extern void core_wake(Core *core) noexcept nogil
 # Under the lock: likewise of another process, whose turn it is.

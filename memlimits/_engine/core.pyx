@@ -4,9 +4,10 @@ from libc.string cimport memset
 from memlimits._base.sync cimport (
     CLOCK_COARSE, add_word, load_acquire, load_count, pthread_cond_broadcast, pthread_cond_destroy,
     pthread_cond_init, pthread_cond_signal, pthread_cond_wait, pthread_mutex_lock,
-    pthread_mutex_unlock, store_count, time_of,
+    pthread_mutex_unlock, store_count, store_release, time_of,
 )
 from memlimits._device.mlim cimport MLIM_OK, mlim_buffer_discard
+from memlimits._device.page cimport mlim_page, mlim_page_of_self
 from memlimits._device.shared cimport mlim_shared_wake
 from memlimits._engine.books cimport books_check
 from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_serve
@@ -14,7 +15,7 @@ from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
     heap_add_spare, heap_begins, heap_close_all, heap_detach, heap_mine, heap_of, heap_open_all,
     heap_put_apart, heap_put_back, heap_try_free_noted, heap_wants_spares, heaps_highest,
-    heaps_set_highest, heaps_takers,
+    heaps_peak, heaps_set_highest, heaps_takers,
 )
 from memlimits._heap.heaps cimport (
     Totals, heaps_coalesce, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
@@ -37,6 +38,7 @@ from memlimits._ledger.limits cimport (
 )
 from memlimits._ledger.pool cimport PoolMember, pool_anyone_waits, pool_next
 from memlimits._ledger.share cimport share_reserve, share_settle, share_tell
+from memlimits._ledger.told cimport told_in, told_write
 from memlimits._residency.plan cimport residency_close, residency_init, residency_release
 
 cdef enum:
@@ -155,6 +157,7 @@ cdef void core_give_back(Core *core, Resource *detached, uint64_t growth) noexce
     pthread_mutex_lock(&core.heaps.lock)
     limits_returned(&core.limits, growth, returned)
     core_settle(core)
+    core_tell(core)
     pthread_mutex_unlock(&core.heaps.lock)
 
 
@@ -184,6 +187,16 @@ cdef void core_count_waited(Core *core, uint64_t ns) noexcept nogil:
     core.limits.waited += ns
     if core.pool.mine != NULL:
         add_word(&core.pool.mine.waited, ns)
+
+
+cdef void core_tell(Core *core) noexcept nogil:
+    cdef mlim_page *page
+    if not core.tells:
+        return
+    page = mlim_page_of_self()
+    if page != NULL:
+        told_write(told_in(page), &core.limits, heaps_peak(&core.heaps))
+        store_release(<void **> &core.heaps.claims.told, &told_in(page).claimed)
 
 
 cdef void core_settle(Core *core) noexcept nogil:
@@ -306,6 +319,7 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
     cdef bint was_tight
     note(core, took)
     share_tell(&core.limits, &core.pool)
+    core_tell(core)
     store_count(&core.most_footprint, limits_most_footprint(&core.limits))
     # What is wired stays as it is.
     core.heaps.splits = limits_splits(&core.limits)

@@ -3,12 +3,13 @@ from libc.stdint cimport int64_t
 from memlimits._base.own cimport own_begin, own_end
 from memlimits._base.sync cimport (
     load_count, pthread_atfork, pthread_cond_init, pthread_mutex_lock, pthread_mutex_unlock,
-    store_count,
+    store_count, store_release,
 )
 from memlimits._device.mlim cimport MLIM_OK, mlim_device_usable
+from memlimits._device.page cimport mlim_page_forget
 from memlimits._device.readings cimport device_after_fork, device_before_fork
 from memlimits._engine.controls cimport controls_clear_cache
-from memlimits._engine.core cimport core_wait
+from memlimits._engine.core cimport core_tell, core_wait
 from memlimits._engine.members cimport members_after_fork, members_before_fork
 from memlimits._engine.settings cimport settings_after_fork, settings_before_fork
 from memlimits._heap.heap cimport heap_self
@@ -64,7 +65,15 @@ cdef void keep_own_waiters() noexcept nogil:
             link[0] = link[0].next
 
 
+cdef void forget_page() noexcept nogil:
+    """Its parent's: a child tells of itself once it has one of its own."""
+    store_release(<void **> &core.heaps.claims.told, &core.heaps.claims.untold)
+    mlim_page_forget()
+
+
 cdef void give_locks(bint child) noexcept nogil:
+    if child:
+        forget_page()
     device_after_fork(child)
     # It was given to one process.
     limits_drop_credit(&core.limits)
@@ -122,6 +131,10 @@ cdef void resume_child() noexcept nogil:
 cdef void fork_follow(Core *followed, Settings *their_settings) noexcept nogil:
     global core, settings
     core, settings = followed, their_settings
+    pthread_mutex_lock(&core.heaps.lock)
+    core.tells = True
+    core_tell(core)
+    pthread_mutex_unlock(&core.heaps.lock)
     pthread_atfork(prepare, resume_parent, resume_child)
 
 

@@ -2,7 +2,7 @@ from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_OK, mlim_buffer_contents, mlim_buffer_resize, mlim_status,
 )
-from memlimits._engine.core cimport core_longest, core_resume, core_settle, core_stop
+from memlimits._engine.core cimport core_longest, core_resume, core_settle, core_stop, core_tell
 from memlimits._engine.growth cimport growth_reserve
 from memlimits._engine.parts cimport parts_extend, parts_take
 from memlimits._engine.system_room cimport Reading, room_end
@@ -143,6 +143,7 @@ cdef Resized shrink(Core *core, Resource *resource, uint64_t bytes) noexcept nog
     pthread_mutex_lock(&core.heaps.lock)
     limits_returned(&core.limits, 0, returned)
     core_settle(core)
+    core_tell(core)
     pthread_mutex_unlock(&core.heaps.lock)
     return RESIZED
 

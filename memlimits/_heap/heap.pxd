@@ -31,6 +31,7 @@ cdef enum:
     KEPT_PART = 100             # of the peak, may be headroom of all heaps; likewise of all groups
     GROUPS = 8                  # which the heaps belong to in turn
     FIRST_HITS = 256            # of a thread that begins
+    TOLD_FROM = 16384           # bytes by which what is claimed differs from what was told of it
 
 cdef struct Heap:
     Cache cache                 # the first field: Resource.home points at it
@@ -63,10 +64,19 @@ cdef struct Claims:
     int64_t takers              # heaps that threads take from
     int64_t unclaimable         # every step that takes is to be seen, while all are stopped
     int64_t uneven              # some heap may keep more than is fair
+    int64_t *told               # `sum`, about, where others see it
+    int64_t untold              # where nobody does
 
 cdef struct Group:
     int64_t headroom            # that its heaps may have: atomic
     char _apart[120]
+
+# The line that others see is written seldom: who does that has it from all other threads.
+cdef inline void claims_tell(Claims *claims, int64_t sum) noexcept nogil:
+    cdef int64_t *told = <int64_t *> load_acquire(<void **> &claims.told)
+    cdef int64_t more = sum - load_count(told)
+    if more > TOLD_FROM or more < -TOLD_FROM:
+        store_count(told, sum)
 
 ctypedef void *(*SlowMalloc)(uint64_t n) noexcept nogil
 
@@ -206,7 +216,7 @@ cdef extern uint64_t heap_wants_spares(Heap *heap) noexcept nogil
 cdef extern bint heap_claim(Heap *heap, int64_t n) noexcept nogil
 # So much is active no more, or headroom.
 cdef inline void heap_unclaim(Heaps *heaps, int64_t n) noexcept nogil:
-    add_atomically(&heaps.claims.sum, -n)
+    claims_tell(&heaps.claims, add_atomically(&heaps.claims.sum, -n) - n)
 
 cdef inline int64_t heaps_takers(const Heaps *heaps) noexcept nogil:
     return load_count(&heaps.claims.takers)

@@ -100,6 +100,7 @@ cdef void heap_open_all(Heaps *heaps, PageMap *pages, uint64_t page_size) noexce
     set_most_cached(&heaps.shared, INT64_MAX)
     heaps.shared.group = &heaps.groups[0]
     heaps.full_from = INT64_MAX
+    heaps.claims.told = &heaps.claims.untold
 
 
 cdef void heap_close_all(Heaps *heaps) noexcept nogil:
@@ -747,6 +748,7 @@ cdef bint claim_from_all(Heap *heap, int64_t missing) noexcept nogil:
     sum = add_atomically(&claims.sum, more) + more
     raise_atomically(&claims.peak, sum)
     raise_atomically(&claims.highest, sum)
+    claims_tell(claims, sum)
     # Others may use, and give back, what the group has: it is claimed by then.
     if more > missing:
         add_atomically(&heap.group.headroom, more - missing)

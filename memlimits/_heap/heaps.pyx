@@ -13,8 +13,8 @@ from memlimits._heap.cache cimport (
 )
 from memlimits._heap.checks cimport heaps_check
 from memlimits._heap.heap cimport (
-    BOUND, DONE, EMPTY, GROUPS, LEAST_KEPT, heap_begins, heap_claim, heap_end, heap_gain,
-    heap_self, heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
+    BOUND, DONE, EMPTY, GROUPS, LEAST_KEPT, claims_tell, heap_begins, heap_claim, heap_end,
+    heap_gain, heap_self, heap_unclaim, heaps_takers, owners_lock, owners_unlock, set_most_cached,
 )
 from memlimits._heap.lock cimport (
     all_threads_barrier, owned_lock_end_bias, owned_lock_enter, owned_lock_give, owned_lock_leave,
@@ -140,6 +140,7 @@ cdef void heaps_collect(Heaps *heaps) noexcept nogil:
 
 cdef void heaps_note(Heaps *heaps, int64_t active, bint taken) noexcept nogil:
     store_count(&heaps.claims.sum, active)
+    claims_tell(&heaps.claims, active)
     if taken:
         raise_atomically(&heaps.claims.peak, active)
         raise_atomically(&heaps.claims.highest, active)
