@@ -23,8 +23,9 @@ LINKED = (
     "_residency.sets", "_residency.plan", "_residency.pins",
     "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.members",
     "_engine.settings", "_engine.fork", "_engine.decay", "_engine.pressure", "_engine.system_room",
-    "_engine.waiting", "_engine.samples", "_engine.sentence", "_engine.refusals", "_engine.growth",
-    "_engine.resize", "_engine.reservations", "_engine.charging", "_engine.family",
+    "_engine.waiting", "_engine.samples", "_engine.picture", "_engine.sentence",
+    "_engine.refusals", "_engine.growth", "_engine.resize", "_engine.reservations",
+    "_engine.charging", "_engine.family",
 )
 # Made when the package is imported.
 MADE = (

@@ -6,7 +6,7 @@ travels between processes with all that it has, subclasses with a constructor of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from memlimits.snapshot import Holder
+    from memlimits.figures import Holder
 
 # What can refuse, in the order of `Blocker` (_ledger/limits), and what the message says of it.
 WHY = {

@@ -23,8 +23,8 @@ from memlimits._bindings.budgets import budgets as budgets  # not documented: fo
 from memlimits._bindings.buffer import Buffer, allocate
 from memlimits._bindings.wiring import get_array_buffer_size, unwire, wire
 from memlimits.errors import MemoryLimitError
+from memlimits.figures import Holder, Snapshot, Stats
 from memlimits.scopes import limits  # and what it needs as a decorator
-from memlimits.snapshot import Holder, Stats
 
 TYPE_CHECKING = False  # typing's own would cost its import
 if TYPE_CHECKING:
@@ -504,6 +504,56 @@ def holders(limit: "SupportsIndex | None" = 10) -> "list[Holder]":
         `limit` is no integer of 0 or more.
     """
     return _modules.for_holders().holders(limit)  # type: ignore[no-any-return]
+
+
+def snapshot() -> "Snapshot":
+    """Return what lives, and who holds it, as of one instant.
+
+    Returns
+    -------
+    Snapshot
+        Every resource of the allocator with its address, length and use, all holders (with
+        `set_holder_sampling`), the limits and counters.
+
+    Raises
+    ------
+    MemoryError
+        The system has no memory for it: 40 bytes a resource, and what Python's objects take.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> block = memlimits.allocate(5_000_000)
+    >>> found = memlimits.snapshot()
+    >>> max(each.used for each in found.blocks) >= 5_000_000
+    True
+    """
+    return _modules.for_holders().snapshot()  # type: ignore[no-any-return]
+
+
+def set_refusal_snapshots(keep: bool) -> bool:
+    """Set whether a refused allocation leaves a snapshot; return what it was before.
+
+    The newest is kept; where refusals follow each other closely, not each has one, so that no more
+    than a twentieth of the time is spent on them.
+
+    Parameters
+    ----------
+    keep : bool
+        False, as long as nothing was set; the one that is kept is forgotten then.
+    """
+    return _modules.for_holders().keep_refusals(keep)  # type: ignore[no-any-return]
+
+
+def refusal_snapshot() -> "Snapshot | None":
+    """Return what lived when an allocation was refused last, in any thread.
+
+    Returns
+    -------
+    Snapshot or None
+        None where there is none: see `set_refusal_snapshots`.
+    """
+    return _modules.for_holders().of_refusal()  # type: ignore[no-any-return]
 
 
 def stats(*, reset_peak: bool = False) -> "Stats":

@@ -3,6 +3,8 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._device.device cimport Device
+from memlimits._device.mlim cimport mlim_process
+from memlimits._engine.controls cimport Snapshot
 from memlimits._engine.core cimport Core
 from memlimits._engine.settings cimport Layer, Settings
 from memlimits._ledger.calls cimport CallTree
@@ -41,6 +43,9 @@ cdef extern int raise_refusal(Allocator allocator) except -1
 # Has the holders of refusals be put into words by `words`, from when any can be noted.
 ctypedef object (*HoldersInWords)(const CallTree *calls, const Holder *holders)
 cdef extern void put_holders_by(HoldersInWords words) noexcept
+
+# What `Stats` is made of.
+cdef extern dict with_settings(const Snapshot *snapshot, const mlim_process *process)
 
 # The process's own: made on first use, never freed, since blocks may outlive the interpreter.
 cdef extern Allocator get_default()

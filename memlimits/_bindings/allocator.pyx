@@ -78,7 +78,7 @@ cdef object refusal_error(const CallTree *calls, Refusal refusal):
 
 
 # Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it
-# here, and to `Stats` in snapshot.py. At first those that the tests' bookkeeping follows.
+# here, and to `Stats` in figures.py. At first those that the tests' bookkeeping follows.
 
 cdef dict counters(const Snapshot *snapshot):
     cdef const Limits *limits = &snapshot.limits

@@ -1,4 +1,4 @@
-"""Who holds memory, for Python: what the engine noted and added up, as Holders."""
+"""Who holds memory, for Python: what the engine noted and added up, as Holders and Snapshots."""
 
 import os
 
@@ -7,9 +7,14 @@ from libc.stdlib cimport free
 
 from memlimits._base.own cimport own_calloc, own_objects_begin, own_objects_end
 from memlimits._base.sync cimport load_count
-from memlimits._bindings.allocator cimport get_default, put_holders_by
+from memlimits._bindings.allocator cimport get_default, put_holders_by, with_settings
 from memlimits._bindings.arguments cimport as_nbytes, shown
+from memlimits._device.mlim cimport mlim_process
+from memlimits._engine.controls cimport controls_read_process
 from memlimits._engine.core cimport Core, core_resume, core_stop
+from memlimits._engine.picture cimport (
+    Extent, Picture, picture_free, picture_keep, picture_kept, picture_take,
+)
 from memlimits._engine.samples cimport (
     samples_add_up, samples_forget, samples_take_every,
 )
@@ -18,7 +23,11 @@ from memlimits._ledger.calls cimport (
 )
 from memlimits._ledger.queue cimport MOST_HOLDERS, Holder
 
-from memlimits.snapshot import Holder as Line
+from memlimits._bindings.budgets import budgets
+from memlimits.figures import Holder as Line
+from memlimits.figures import MemoryBlock, Snapshot, Stats
+
+STATES = ("idle", "block", "slab")      # by Kind
 
 cdef Core *core = &get_default().core
 
@@ -116,20 +125,92 @@ cdef list held():
         free(found)
 
 
-def holders(limit):
-    """As `memlimits.holders`."""
+cdef list lines_of(calls, limit):
+    """Those that hold most, by lines, of calls with what they hold."""
     cdef const CallTree *tree = &core.calls
     cdef uint32_t call
     lines = {}
+    for call, nbytes, blocks in sorted(calls, key=lambda one: -one[1]):
+        line = lines.setdefault(tree.calls[call].site, [call, 0, 0])
+        line[1] += nbytes
+        line[2] += blocks
+    ranked = sorted(lines.values(), key=lambda line: -line[1])
+    return [line_of(tree, call, nbytes, blocks) for call, nbytes, blocks in ranked[:limit]]
+
+
+def holders(limit):
+    """As `memlimits.holders`."""
     if limit is not None:
         limit = as_nbytes(limit, "limit")
     own_objects_begin()
     try:
-        for call, nbytes, blocks in sorted(held(), key=lambda one: -one[1]):
-            line = lines.setdefault(tree.calls[call].site, [call, 0, 0])
-            line[1] += nbytes
-            line[2] += blocks
-        ranked = sorted(lines.values(), key=lambda line: -line[1])
-        return [line_of(tree, call, nbytes, blocks) for call, nbytes, blocks in ranked[:limit]]
+        return lines_of(held(), limit)
     finally:
         own_objects_end()
+
+
+# ---- snapshots ----
+
+cdef tuple blocks_of(const Picture *picture):
+    """One stack is one object, however many blocks have it."""
+    cdef const Extent *extent
+    cdef uint64_t i
+    blocks, stacks = [], {NO_CALL: None}
+    for i in range(picture.extents_count):
+        extent = &picture.extents[i]
+        if extent.call not in stacks:
+            stacks[extent.call] = stack_of(&core.calls, extent.call)
+        blocks.append(MemoryBlock(
+            <uint64_t> extent.base, extent.bytes, extent.used, STATES[<int> extent.kind],
+            stacks[extent.call]))
+    blocks.sort()
+    return tuple(blocks)
+
+
+cdef object in_python(Picture *picture, const mlim_process *process):
+    cdef uint64_t i
+    own_objects_begin()
+    try:
+        holders = [
+            (picture.holders[i].call, picture.holders[i].bytes, picture.holders[i].blocks)
+            for i in range(picture.holders_count)]
+        return Snapshot(
+            picture.at / 1e9, os.getpid(), Stats(with_settings(&picture.snapshot, process)),
+            tuple(lines_of(holders, None)), tuple(budgets()), blocks_of(picture))
+    finally:
+        picture_free(picture)
+        own_objects_end()
+
+
+def snapshot():
+    """As `memlimits.snapshot`."""
+    cdef Picture picture
+    cdef mlim_process process
+    cdef bint taken
+    with nogil:
+        process = controls_read_process(core)
+        core_stop(core)
+        taken = picture_take(core, &picture)
+        core_resume(core, False)
+    if not taken:
+        raise MemoryError("no memory for a snapshot")
+    return in_python(&picture, &process)
+
+
+def keep_refusals(bint keep):
+    """As `memlimits.set_refusal_snapshots`."""
+    cdef bint before
+    with nogil:
+        before = picture_keep(core, keep)
+    return before
+
+
+def of_refusal():
+    """As `memlimits.refusal_snapshot`."""
+    cdef Picture picture
+    cdef mlim_process process
+    cdef bint found
+    with nogil:
+        process = controls_read_process(core)
+        found = picture_kept(core, &picture)
+    return in_python(&picture, &process) if found else None

@@ -39,6 +39,8 @@ cdef extern void controls_reset_peak(Core *core) noexcept nogil
 # One consistent copy: of everything, and the peak becomes 0 in the same step, if asked to; of all
 # but active, cache and hits, without a look at the heaps; and of the newest refusal of any thread.
 cdef extern void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil
+# The first of these, for who holds every lock already.
+cdef extern void controls_note_snapshot(Core *core, Snapshot *snapshot) noexcept nogil
 cdef extern uint64_t controls_active(Core *core) noexcept nogil    # two of them alone
 cdef extern uint64_t controls_cached(Core *core) noexcept nogil
 # One number that the lock guards.

@@ -161,13 +161,8 @@ cdef void controls_reset_peak(Core *core) noexcept nogil:
     core_resume(core, False)
 
 
-cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil:
+cdef void controls_note_snapshot(Core *core, Snapshot *snapshot) noexcept nogil:
     cdef Totals totals
-    if reset_peak:
-        core_stop(core)
-    else:
-        pthread_mutex_lock(&core.heaps.lock)
-        heaps_lock_all_to_read(&core.heaps)
     heaps_total(&core.heaps, &totals)
     heaps_survey(&core.heaps, &snapshot.survey)
     snapshot.limits = core.limits
@@ -184,6 +179,15 @@ cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noe
     snapshot.heaps = heaps_takers(&core.heaps)
     snapshot.purgeable = totals.purgeable
     snapshot.idle_timeout = core.idle_timeout
+
+
+cdef void controls_snapshot(Core *core, bint reset_peak, Snapshot *snapshot) noexcept nogil:
+    if reset_peak:
+        core_stop(core)
+    else:
+        pthread_mutex_lock(&core.heaps.lock)
+        heaps_lock_all_to_read(&core.heaps)
+    controls_note_snapshot(core, snapshot)
     if reset_peak:
         heaps_reset_peak(&core.heaps)
         core_resume(core, False)

@@ -8,6 +8,7 @@ from memlimits._base.sync cimport (
     CLOCK_COARSE, add_word, pthread_mutex_lock, pthread_mutex_unlock, time_of,
 )
 from memlimits._engine.core cimport core_resume, core_stop
+from memlimits._engine.picture cimport picture_note_refusal
 from memlimits._engine.samples cimport samples_look
 from memlimits._engine.sentence cimport sentence_say
 from memlimits._ledger.accounts cimport account_blocks
@@ -56,6 +57,7 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
         add_word(&core.pool.header.refusals, 1)
     core.latest = refusal[0]
     memcpy(mine(), refusal, sizeof(Refusal))
+    picture_note_refusal(core, refusal.serial)
 
 
 cdef Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil:

@@ -29,6 +29,8 @@ cdef inline bint samples_draws(Core *core, uint64_t n) noexcept nogil:
         return False
     n = (n + 63) & ~<uint64_t> 63
     return unlikely(heap_draws(&core.heaps, n, every)) and samples_draw(core, n)
+# The call that a whole resource's note is of.
+cdef extern uint32_t samples_call(const Resource *resource) noexcept nogil
 # This thread, as holder of n bytes.
 cdef extern uint32_t samples_here(Core *core, uint64_t n) noexcept nogil
 # Notes who holds a whole resource, for that caller.

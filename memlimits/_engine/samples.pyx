@@ -97,6 +97,10 @@ cdef void samples_set(Resource *resource, uint32_t holder) noexcept nogil:
     set_holder(&resource.holder, holder)
 
 
+cdef uint32_t samples_call(const Resource *resource) noexcept nogil:
+    return get_holder(&resource.holder) & ((1 << CALL_BITS) - 1)
+
+
 cdef void samples_note_grown(Core *core, Resource *resource) noexcept nogil:
     cdef uint64_t every = <uint64_t> load_count(&core.sample_every)
     if every and resource.block_size == 0 and resource_given(resource) >= every and (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from memlimits.cli.jsonfile import JSONFile
     from memlimits.errors import MemoryLimitError
-    from memlimits.snapshot import Stats
+    from memlimits.figures import Stats
 
 # What is not governed is worth a word from so much on, and as such a part of all that was resident.
 _MUCH = 64 << 20

@@ -1,7 +1,7 @@
 """Sizes as people write them, and as they read them."""
 
 from memlimits.errors import NO_LIMIT
-from memlimits.snapshot import SIZES
+from memlimits.figures import SIZES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import memlimits
 from memlimits import memory
 from memlimits._bindings.allocator import BLOCKED_BY, Allocator
 from memlimits._bindings.buffer import allocate_in
-from memlimits.snapshot import SIZES, Stats
+from memlimits.figures import SIZES, Stats
 from support.blocks import private, strict
 from support.kernel import needs_lockable
 from support.threads import in_thread, run_threads

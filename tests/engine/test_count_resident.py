@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import memlimits
 from memlimits._bindings.buffer import allocate_in
-from memlimits.snapshot import Stats
+from memlimits.figures import Stats
 from support.blocks import private
 from support.process import run
 from support.threads import run_threads

@@ -72,6 +72,7 @@ ARGUMENTS = {
     "set_memory_limit": "(100 << 20)",
     "set_memory_policy": "('wait', timeout=1)",
     "set_pressure_trim": "(1 << 20, 50)",
+    "set_refusal_snapshots": "(True)",
     "set_wired_limit": "(1 << 20)",
     "unwire": "(memlimits.allocate(1 << 20, wired=True))",
     "wire": "(memlimits.allocate(1 << 20))",
@@ -101,6 +102,7 @@ OBJECTS = [
     "memlimits.effective_limit()",
     "memlimits.limits(memory=1 << 20)",
     "memlimits.reserve(100)",
+    "memlimits.snapshot()",
     "memlimits.stats()",
     "memlimits.would_fit(100)",
 ]

@@ -1,4 +1,4 @@
-"""What `stats` and `holders` return."""
+"""What `stats`, `holders` and `snapshot` return."""
 
 from memlimits._bindings.allocator import at_the_limit
 from memlimits.errors import NO_LIMIT
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 else:
     from memlimits.system import NamedTuple
 
-__all__ = ["SIZES", "Holder", "Stats"]
+__all__ = ["SIZES", "Holder", "MemoryBlock", "Snapshot", "Stats"]
 
 # Those in bytes. The others are counts, but for the policy, its count and the idle timeout.
 SIZES = frozenset(
@@ -66,7 +66,7 @@ class Holder(NamedTuple):
 
     Examples
     --------
-    >>> from memlimits.snapshot import Holder
+    >>> from memlimits.figures import Holder
     >>> print(Holder("load.py", 12, "read", 3_000_000, 2, (("load.py", 12, "read"),)))
     read (load.py:12) 3000000 bytes in 2 blocks
     """
@@ -82,6 +82,92 @@ class Holder(NamedTuple):
         place = f" ({self.file}:{self.line})" if self.file else ""
         blocks = "a block" if self.blocks == 1 else f"{self.blocks} blocks"
         return f"{self.function}{place} {self.nbytes} bytes in {blocks}"
+
+
+class MemoryBlock(NamedTuple):
+    """One resource of the allocator: what a caller holds, many small blocks, or what is idle.
+
+    Attributes
+    ----------
+    address : int
+    nbytes : int
+        Bytes, with what is idle in it.
+    used : int
+        Bytes of them in callers' hands.
+    state : {"block", "slab", "idle"}
+        One caller's; cut into small blocks; in the cache.
+    stack : tuple of tuple, or None
+        As `Holder.stack`, of a block that was noted.
+    """
+
+    address: int
+    nbytes: int
+    used: int
+    state: str
+    stack: "tuple[tuple[str, int, str], ...] | None"
+
+
+class Snapshot:
+    """What this process held at one instant, and who held it, unchangeable.
+
+    Attributes
+    ----------
+    at : float
+        Seconds since 1970.
+    pid : int
+    stats : Stats
+        Its limits and counters. Of the snapshot of a refusal what the process held, whoever
+        allocated it, is as of now.
+    holders : tuple of Holder
+        All lines that hold any, the one that holds most first; none where no samples are taken.
+    budgets : tuple of dict
+        ``name``, ``limit``, ``active`` and ``peak``, in bytes, of each, as of now.
+    blocks : tuple of MemoryBlock
+        Every resource, by its address.
+    """
+
+    at: float
+    pid: int
+    stats: "Stats"
+    holders: "tuple[Holder, ...]"
+    budgets: "tuple[dict[str, Any], ...]"
+    blocks: "tuple[MemoryBlock, ...]"
+
+    def __init__(
+        self,
+        at: float,
+        pid: int,
+        stats: "Stats",
+        holders: "tuple[Holder, ...]",
+        budgets: "tuple[dict[str, Any], ...]",
+        blocks: "tuple[MemoryBlock, ...]",
+    ) -> None:
+        values = {"at": at, "pid": pid, "stats": stats}
+        self.__dict__.update(values, holders=holders, budgets=budgets, blocks=blocks)
+
+    def __setattr__(self, name: str, value: object) -> "NoReturn":
+        raise AttributeError(f"a snapshot cannot be changed: {name}")
+
+    def __delattr__(self, name: str) -> "NoReturn":
+        raise AttributeError(f"a snapshot cannot be changed: {name}")
+
+    def __repr__(self) -> str:
+        return at_the_limit(_summary, self)
+
+
+def _summary(snapshot: Snapshot) -> str:
+    stats = getattr(snapshot, "stats", None)
+    if stats is None:
+        return "<Snapshot>"
+    shown = [
+        f"<Snapshot of process {snapshot.pid}: active {stats.active:,} bytes in "
+        f"{len(snapshot.blocks):,} blocks and slabs, cache {stats.cache:,} bytes"
+    ]
+    shown += [f"  {holder}" for holder in snapshot.holders[:_SHOWN_HOLDERS]]
+    return "\n".join(shown) + ">"
+
+
+_SHOWN_HOLDERS = 5
 
 
 class Stats:
