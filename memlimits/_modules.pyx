@@ -15,17 +15,18 @@ from _thread import RLock
 #
 # C, and no modules of Python's: their functions are declared `cdef extern`, and linked.
 LINKED = (
-    "_base.own", "_device.readings",
+    "_base.own",
+    "_device.readings",
     "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.split",
     "_heap.heap", "_heap.checks", "_heap.heaps",
     "_ledger.limits", "_ledger.accounts", "_ledger.calls", "_ledger.queue", "_ledger.traces",
-    "_ledger.pool", "_ledger.share", "_ledger.told",
+    "_ledger.pool", "_ledger.share", "_ledger.told", "_ledger.events",
     "_residency.sets", "_residency.plan", "_residency.pins",
     "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.members",
-    "_engine.settings", "_engine.fork", "_engine.decay", "_engine.pressure", "_engine.system_room",
-    "_engine.waiting", "_engine.samples", "_engine.picture", "_engine.sentence",
+    "_engine.settings", "_engine.decay", "_engine.pressure", "_engine.system_room",
+    "_engine.waiting", "_engine.samples", "_engine.picture", "_engine.record", "_engine.sentence",
     "_engine.refusals", "_engine.growth", "_engine.resize", "_engine.reservations",
-    "_engine.charging", "_engine.family",
+    "_engine.charging", "_engine.family", "_engine.fork",
 )
 # Made when the package is imported.
 MADE = (
@@ -37,8 +38,8 @@ MADE = (
 # Made when they are first used: what makes the default allocator, and what needs Metal, NumPy or an
 # exception.
 FIRST_USED = (
-    "_bindings.holders", "_bindings.metal", "_bindings.notes", "_bindings.pages",
-    "_bindings.pools", "_malloc",
+    "_bindings.channel", "_bindings.holders", "_bindings.metal", "_bindings.notes",
+    "_bindings.pages", "_bindings.pools", "_malloc",
     "adapters._governing", "adapters._process", "adapters._numpy", "adapters._python",
 )
 # In files of their own.
@@ -97,6 +98,11 @@ def for_c():
     package = sys.modules["memlimits"]
     package._malloc = make_once("_malloc")
     return package._malloc
+
+
+def for_channel():
+    """Return `memlimits._bindings.channel`."""
+    return make_once("_bindings.channel")
 
 
 def for_holders():

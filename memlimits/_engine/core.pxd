@@ -21,6 +21,7 @@ from memlimits._heap.resource cimport Block, Resource
 from memlimits._ledger.accounts cimport Accounts
 from memlimits._ledger.limits cimport Limits
 from memlimits._ledger.calls cimport CallTree
+from memlimits._ledger.events cimport EventsHeader
 from memlimits._ledger.pool cimport Pool
 from memlimits._ledger.queue cimport MOST_HOLDERS, Holder, Refusal, Waiter
 from memlimits._ledger.traces cimport Traces
@@ -63,6 +64,11 @@ cdef struct Core:
     uint64_t clears             # counts controls_clear_cache
     Refusal latest              # of any thread
     bint tells                  # others may see what it holds, in the process's page
+    # Where the process is recorded (_engine/record), atomic, or NULL; how often it was asked when
+    # it answered last; and what is called for it while stopped, before the heaps go on.
+    EventsHeader *recorded
+    uint64_t answered
+    void (*recorder)(Core *core) noexcept nogil
     Traces traces
     # Who holds blocks: one is noted in so many bytes, 0 for never (atomic); how long it took when
     # they were last added up, and when that was, ns; and who held most.

@@ -320,6 +320,8 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
     note(core, took)
     share_tell(&core.limits, &core.pool)
     core_tell(core)
+    if core.recorder != NULL:
+        core.recorder(core)
     store_count(&core.most_footprint, limits_most_footprint(&core.limits))
     # What is wired stays as it is.
     core.heaps.splits = limits_splits(&core.limits)

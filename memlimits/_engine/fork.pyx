@@ -11,6 +11,7 @@ from memlimits._device.readings cimport device_after_fork, device_before_fork
 from memlimits._engine.controls cimport controls_clear_cache
 from memlimits._engine.core cimport core_tell, core_wait
 from memlimits._engine.members cimport members_after_fork, members_before_fork
+from memlimits._engine.record cimport record_after_fork
 from memlimits._engine.settings cimport settings_after_fork, settings_before_fork
 from memlimits._heap.heap cimport heap_self
 from memlimits._heap.heaps cimport (
@@ -99,6 +100,8 @@ cdef void fork_resume(int child) noexcept nogil:
     give_locks(child)
     settings_after_fork(settings, child)
     members_after_fork(child)
+    if child:
+        record_after_fork(core)
     if not child and core.pool.mine != NULL and core.limits.cache >= WORTH_RETURNING:
         # Until a slow step starts its thread anew this process does not hear who wants that.
         controls_clear_cache(core)

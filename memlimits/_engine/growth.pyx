@@ -20,6 +20,7 @@ from memlimits._engine.decay cimport decay_step
 from memlimits._engine.members cimport members_step
 from memlimits._engine.parts cimport parts_cut, parts_make_room
 from memlimits._engine.pressure cimport pressure_step
+from memlimits._engine.record cimport record_step
 from memlimits._engine.refusals cimport refusals_add, refusals_add_waiter
 from memlimits._engine.system_room cimport (
     Reading, room_end, room_extend_credit, room_look, room_read, room_read_ahead,
@@ -341,6 +342,7 @@ cdef Blocker growth_reserve(
     memset(reading, 0, sizeof(Reading))
     decay_step(core, AGED_A_STEP)
     members_step(core, growth[0])
+    record_step(core)
     if reserve_easily(core, 0, growth[0], &_more, &_longest):
         return NOTHING
     growth[0] = least
@@ -569,6 +571,7 @@ cdef Blocker growth_miss_with(
         return refusals_add(core, asked, LENGTH)
     decay_step(core, AGED_A_STEP)
     members_step(core, growth)
+    record_step(core)
     growth = growth if growth <= core_longest(core) else least
     waiter_init(&waiter, least, hooks.keeps)
     waiter.own, waiter.heap, waiter.passes = own[0], hooks.heap, hooks.never_waits

@@ -9,6 +9,7 @@ from memlimits._base.sync cimport (
 )
 from memlimits._engine.core cimport core_resume, core_stop
 from memlimits._engine.picture cimport picture_note_refusal
+from memlimits._engine.record cimport record_refusal
 from memlimits._engine.samples cimport samples_look
 from memlimits._engine.sentence cimport sentence_say
 from memlimits._ledger.accounts cimport account_blocks
@@ -58,6 +59,7 @@ cdef void remember(Core *core, uint64_t n, Refusal *refusal) noexcept nogil:
     core.latest = refusal[0]
     memcpy(mine(), refusal, sizeof(Refusal))
     picture_note_refusal(core, refusal.serial)
+    record_refusal(core, refusal)
 
 
 cdef Blocker refusals_add(Core *core, uint64_t n, Blocker blocker) noexcept nogil:

@@ -13,6 +13,7 @@ from memlimits._base.sync cimport load_count
 from memlimits._engine.core cimport Core, Held
 from memlimits._heap.heap cimport heap_draws
 from memlimits._heap.resource cimport Resource, likely, unlikely
+from memlimits._ledger.queue cimport Holder
 
 # From now on one is noted in so many bytes, a power of two; 0: none. What is noted stays so.
 # Returns what it was; -1 without memory. `standard` and `ours` are where Python's own code lies,
@@ -44,4 +45,7 @@ cdef extern void samples_look(Core *core) noexcept nogil
 # While stopped: what each call holds, from Core.held at what this returns on, through `next`; until
 # samples_forget.
 cdef extern uint32_t samples_add_up(Core *core) noexcept nogil
+# Of these, those that hold most, the most first: as many as there is room for, NO_CALL behind them.
+cdef extern void samples_rank(
+    const Core *core, uint32_t first, Holder *holders, int room) noexcept nogil
 cdef extern void samples_forget(Core *core, uint32_t first) noexcept nogil

@@ -10,7 +10,7 @@ from memlimits._heap.heap cimport Heap, heap_mine
 from memlimits._heap.resource cimport RESIZING, is_taken, resource_given
 from memlimits._ledger.accounts cimport account_holder, accounts_sample
 from memlimits._ledger.calls cimport CALLS, LONGEST_TEXT, NO_CALL, calls_here, calls_open
-from memlimits._ledger.queue cimport MOST_HOLDERS, Holder
+from memlimits._ledger.queue cimport MOST_HOLDERS
 
 cdef extern from *:
     """
@@ -171,23 +171,23 @@ cdef uint32_t add_up_sites(Core *core, uint32_t calls) noexcept nogil:
     return sites
 
 
-cdef void rank(Core *core, uint32_t sites) noexcept nogil:
-    """The first so many, the most first."""
-    cdef Holder *holders = core.holders
+cdef void samples_rank(
+    const Core *core, uint32_t first, Holder *holders, int room
+) noexcept nogil:
     cdef const Held *one
     cdef int place
-    memset(holders, 0, sizeof(core.holders))
-    while sites != NO_CALL:
-        one = &core.held[sites]
-        place = MOST_HOLDERS
+    memset(holders, 0, room * sizeof(Holder))
+    while first != NO_CALL:
+        one = &core.held[first]
+        place = room
         while place and <uint64_t> one.bytes > holders[place - 1].bytes:
-            if place < MOST_HOLDERS:
+            if place < room:
                 holders[place] = holders[place - 1]
             place -= 1
-        if place < MOST_HOLDERS:
+        if place < room:
             holders[place] = Holder(
-                one.call, <uint64_t> one.bytes, <uint64_t> (one.blocks + 0.5))
-        sites = one.next
+                one.call or first, <uint64_t> one.bytes, <uint64_t> (one.blocks + 0.5))
+        first = one.next
 
 
 cdef void samples_look(Core *core) noexcept nogil:
@@ -200,7 +200,7 @@ cdef void samples_look(Core *core) noexcept nogil:
         return
     calls = samples_add_up(core)
     sites = add_up_sites(core, calls)
-    rank(core, sites)
+    samples_rank(core, sites, core.holders, MOST_HOLDERS)
     samples_forget(core, sites)
     samples_forget(core, calls)
     core.surveyed_at = time_of(CLOCK_MONOTONIC)

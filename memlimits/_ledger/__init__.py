@@ -6,7 +6,7 @@ whom: budgets and reservations. `queue` has the order of those who wait for memo
 of a request that was refused; `traces` keep that for the exceptions that come of it; `calls` are
 the places in Python's code that blocks are held by. `pool` is a budget that processes share, in
 words that all of them map, and `share` what this one has of it. `told` is what a process writes
-into its page, for others to read. Nothing here takes a lock, calls
-the device or looks at a heap: it is called under `Heaps.lock`, or on a copy, and can be tested with
-a pencil.
+into its page, for others to read, and `events` what recorded processes tell. Nothing here takes a
+lock, calls the device or looks at a heap: it is called under `Heaps.lock`, or on a copy, and can be
+tested with a pencil.
 """
