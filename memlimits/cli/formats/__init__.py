@@ -1,0 +1,1 @@
+"""What recordings are converted to."""
