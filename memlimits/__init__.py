@@ -113,6 +113,7 @@ if TYPE_CHECKING:
     from memlimits import metal as metal
     from memlimits import pools as pools
     from memlimits import processes as processes
+    from memlimits import recording as recording
     from memlimits.adapters._numpy import empty, govern_numpy, zeros
     from memlimits.adapters._process import govern_malloc
     from memlimits.adapters._python import govern_python
@@ -205,6 +206,10 @@ def __getattr__(name: str) -> object:
         import memlimits.processes
 
         return memlimits.processes
+    if name == "recording":
+        import memlimits.recording
+
+        return memlimits.recording
     if name in ("join", "pools"):
         import memlimits.pools
 
@@ -236,7 +241,10 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "metal", "pools", "processes"} - {"TYPE_CHECKING", "sys"})
+    return sorted(
+        {*globals(), *__all__, "metal", "pools", "processes", "recording"}
+        - {"TYPE_CHECKING", "sys"}
+    )
 
 
 _warn_if_untested()

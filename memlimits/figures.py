@@ -5,6 +5,7 @@ from memlimits.errors import NO_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from typing import Any, NamedTuple, NoReturn
 else:
@@ -144,6 +145,38 @@ class Snapshot:
     ) -> None:
         values = {"at": at, "pid": pid, "stats": stats}
         self.__dict__.update(values, holders=holders, budgets=budgets, blocks=blocks)
+
+    def write(self, path: "str | os.PathLike[str]") -> None:
+        """Write it as a recording that has nothing else, for ``memlimits convert``.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            A recording that is there is replaced.
+
+        Raises
+        ------
+        FileExistsError
+            There is something that is no recording.
+        OSError
+            It cannot be written.
+
+        Examples
+        --------
+        >>> import memlimits, os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "now.rec")
+        >>> memlimits.snapshot().write(path)
+        >>> [entry["kind"] for entry in memlimits.recording.Reader(path)]
+        ['snapshot', 'closed']
+        """
+        from memlimits.recording import Writer
+
+        with Writer(path, at=self.at) as writer:
+            values = {"stats": self.stats._asdict(), "holders": self.holders}
+            writer.snapshot(self.at, self.pid, budgets=self.budgets, blocks=self.blocks, **values)
+            writer.flush()
+            if writer.error is not None:
+                raise writer.error
 
     def __setattr__(self, name: str, value: object) -> "NoReturn":
         raise AttributeError(f"a snapshot cannot be changed: {name}")

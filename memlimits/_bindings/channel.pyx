@@ -2,16 +2,18 @@
 
 import os
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+from posix.unistd cimport usleep
 
 from memlimits._base.sync cimport add_word, load_word, store_word
 from memlimits._bindings.allocator cimport get_default
 from memlimits._device.mlim cimport MLIM_OK, mlim_error, mlim_status
 from memlimits._device.shared cimport (
-    mlim_shared, mlim_shared_close, mlim_shared_create, mlim_shared_open, mlim_shared_words,
+    mlim_shared, mlim_shared_close, mlim_shared_create, mlim_shared_open, mlim_shared_wait,
+    mlim_shared_wake, mlim_shared_words,
 )
 from memlimits._engine.core cimport Core
-from memlimits._engine.record cimport record_begin, record_line
+from memlimits._engine.record cimport record_begin, record_leave, record_line
 from memlimits._ledger.events cimport (
     EVENT_MEMBERS, EVENT_ROOM, HOLDERS_EVENT, LAST_LINE_EVENT, LINE_EVENT, REFUSAL_EVENT, Event,
     EventMember, Events, EventsHeader, events_attach, events_forget, events_free,
@@ -84,6 +86,23 @@ def put(str line):
     return taken
 
 
+def finish(double seconds):
+    """Have all that was told be written, for so many seconds at most; the error number, if any."""
+    cdef EventsHeader *header = get_default().core.recorded
+    cdef uint64_t number
+    cdef double left = seconds
+    if header == NULL:
+        return 0
+    record_leave()
+    number = add_word(&header.to_write, 1) + 1
+    mlim_shared_wake(&header.bell)
+    with nogil:
+        while load_word(&header.written) < number and load_word(&header.failed) == 0 and left > 0:
+            usleep(2000)
+            left -= 0.002
+    return load_word(&header.failed)
+
+
 # ---- who records ----
 
 cdef class Channel:
@@ -113,6 +132,24 @@ cdef class Channel:
             if load_word(&member.pid):
                 found.append((member.pid, member.started, bool(load_word(&member.left))))
         return found
+
+    def wait(self, double seconds):
+        """Until a process asks that all be written, or for so long. What `wrote` takes then."""
+        cdef uint32_t *bell = &self.events.header.bell
+        cdef uint32_t heard = bell[0]
+        cdef uint64_t ns = <uint64_t> (seconds * 1e9)
+        if load_word(&self.events.header.to_write) == load_word(&self.events.header.written):
+            with nogil:
+                mlim_shared_wait(bell, heard, ns)
+        return load_word(&self.events.header.to_write)
+
+    def wrote(self, uint64_t number):
+        """All is written that was told when `wait` returned that."""
+        store_word(&self.events.header.written, number)
+
+    def fail(self, uint64_t code):
+        """Nothing is written any more, for an error of that number."""
+        store_word(&self.events.header.failed, code)
 
     def forget(self, uint64_t pid):
         """One that ended: its place is another's from now on, and what it was writing is gone."""

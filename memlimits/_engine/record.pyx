@@ -46,7 +46,7 @@ cdef uint64_t joined        # the process that has the place; what joined is its
 cdef uint64_t took, looked_at   # ns
 
 
-cdef void leave() noexcept nogil:
+cdef void record_leave() noexcept nogil:
     if place != NULL and joined == <uint64_t> getpid():
         store_word(&place.left, True)
 
@@ -78,7 +78,7 @@ cdef bint record_begin(Core *core, mlim_shared *shared) noexcept nogil:
         core.recorder = answer
         pthread_mutex_unlock(&core.heaps.lock)
         store_release(<void **> &core.recorded, events.header)
-        atexit(leave)
+        atexit(record_leave)
     return begins
 
 

@@ -6,7 +6,7 @@ have been written by anybody who may write the file, so no length is taken from 
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
     EVENTS_VERSION = 1
@@ -39,6 +39,10 @@ cdef struct EventsHeader:
     uint64_t size
     uint64_t wanted         # counts how often who records asked who holds what
     uint64_t lost           # messages
+    uint64_t to_write       # counts how often a process asked that all be in the recording;
+    uint64_t written        # and as it was when all was there last
+    uint64_t failed         # the error number for which nothing is written any more
+    uint32_t bell           # who records waits for it
     EventMember members[EVENT_MEMBERS]
 
 cdef struct Events:

@@ -45,9 +45,25 @@ cdef void events_attach(Events *events, void *words) noexcept nogil:
     events.slots = <Event *> (<char *> words + size_of_head())
 
 
-cdef EventMember *events_join(Events *events, uint64_t pid, uint64_t started) noexcept nogil:
+cdef EventMember *find_earlier_self(
+    Events *events, uint64_t pid, uint64_t started
+) noexcept nogil:
+    """This process joined before it replaced its program (exec)."""
     cdef EventMember *member = events.header.members
     cdef int _i
+    for _i in range(EVENT_MEMBERS):
+        if load_word(&member.pid) == pid and load_word(&member.started) == started:
+            return member
+        member += 1
+    return NULL
+
+
+cdef EventMember *events_join(Events *events, uint64_t pid, uint64_t started) noexcept nogil:
+    cdef EventMember *member = find_earlier_self(events, pid, started)
+    cdef int _i
+    if member != NULL:
+        return member
+    member = events.header.members
     for _i in range(EVENT_MEMBERS):
         # One that ended stays until who records has seen it, and is free then.
         if load_word(&member.pid) == 0 and replace_word(&member.pid, 0, pid):

@@ -91,7 +91,9 @@ def hook_is_there() -> bool:
     return any(os.path.exists(os.path.join(folder, name)) for folder in sys.path for name in _HOOKS)
 
 
-def pass_on(level: str, *, quiet: bool = False, pool: "str | None" = None) -> None:
+def pass_on(
+    level: str, *, quiet: bool = False, pool: "str | None" = None, record: "str | None" = None
+) -> None:
     """Put the settings as they are now into the environment, for what is started from here on.
 
     Parameters
@@ -102,6 +104,8 @@ def pass_on(level: str, *, quiet: bool = False, pool: "str | None" = None) -> No
         Write no refusals of C code to standard error there.
     pool : str, optional
         The file of the pool that they are to join.
+    record : str, optional
+        The file by which they are recorded.
     """
     limit = memlimits.get_memory_limit()
     policy = memlimits.get_memory_policy()
@@ -117,8 +121,9 @@ def pass_on(level: str, *, quiet: bool = False, pool: "str | None" = None) -> No
     settings["level"] = level
     if quiet:
         settings["quiet"] = "1"
-    if pool is not None:
-        settings["pool"] = pool.replace("%", "%25").replace(";", "%3B")
+    for key, path in (("pool", pool), ("record", record)):
+        if path is not None:
+            settings[key] = path.replace("%", "%25").replace(";", "%3B")
     os.environ[VARIABLE] = ";".join(f"{key}={value}" for key, value in settings.items())
     if level == "all":
         preload(os.environ)
@@ -242,4 +247,5 @@ _READERS: "dict[str, tuple[Callable[[str], Any], str]]" = {
     "holders": (_samples, "0 for nobody, or bytes from 4096 to 2**40"),
     "quiet": _one_of(("0", "1")),
     "pool": (_path, "the path of a file"),
+    "record": (_path, "the path of a file"),
 }

@@ -41,6 +41,10 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
             from memlimits.cli.run import run
 
             run(argv[1:], known)
+        elif argv[:1] == ["_record"]:  # a process of ours, started by `memlimits run --record`
+            from memlimits.cli.recorder import record
+
+            record(argv[1:])
         else:
             wanted = _parse(argv)
             if wanted.command == "pool":

@@ -7,7 +7,7 @@ import sys
 import memlimits
 from memlimits import _modules
 from memlimits.adapters import children
-from memlimits.cli import govern
+from memlimits.cli import govern, record
 from memlimits.cli.children import leave_tree
 from memlimits.cli.modules import let_go_of_modules
 from memlimits.cli.streams import say
@@ -60,6 +60,8 @@ def _apply(settings: "dict[str, Any]") -> None:
         memlimits.set_memory_policy(settings["policy"], settings.get("timeout") if waits else None)
     if settings.get("holders"):
         memlimits.set_holder_sampling(settings["holders"])
+    if "record" in settings:
+        record.join(settings["record"])
     if "pool" in settings:
         _join(settings["pool"])
 

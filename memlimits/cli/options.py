@@ -43,6 +43,8 @@ options:
                         whatever malloc gives to any library; "python" unless given
   --holders SIZE        note who allocates each block of SIZE and more, and one in SIZE of shorter
                         ones, such as 1MiB: a refusal says who holds most then; nobody unless given
+  --record FILE         record who holds how much, and when, in all processes of the program, for
+                        memlimits plot and convert; with holders of 1MiB unless --holders is given
   --report FILE.json    write the closing report to this file as well
   --quiet               nothing of ours on standard error: no report, no refusals of C code
   -h, --help            show this and exit
@@ -50,7 +52,8 @@ options:
 SIZE is {FORM}.
 Variables stand for options that are not given: MEMLIMITS_MEMORY_LIMIT, MEMLIMITS_CACHE_LIMIT,
 MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_COUNT, MEMLIMITS_TIMEOUT, MEMLIMITS_GOVERN,
-MEMLIMITS_HOLDERS, MEMLIMITS_REPORT, MEMLIMITS_POOL, MEMLIMITS_PER_PROCESS (1), MEMLIMITS_QUIET (1).
+MEMLIMITS_HOLDERS, MEMLIMITS_RECORD, MEMLIMITS_REPORT, MEMLIMITS_POOL, MEMLIMITS_PER_PROCESS (1),
+MEMLIMITS_QUIET (1).
 Python's own options before the program (-X, -W, -O, -u, -B, -I, ...) are passed on to it.
 The script may also be a directory or a zip file with a __main__.py inside.
 Everything after it, or after the module or the code, is the program's own.
@@ -91,7 +94,7 @@ class Options:
         How much of the program's memory.
     holders : int or None
         Bytes from one sample of who allocates to the next; 0 for none.
-    report : str or None
+    record, report : str or None
         A file's name.
     pool : str or None
         Its name.
@@ -113,6 +116,7 @@ class Options:
     timeout: "float | None" = None
     govern: "str | None" = None
     holders: "int | None" = None
+    record: "str | None" = None
     report: "str | None" = None
     pool: "str | None" = None
     per_process = False
@@ -195,6 +199,7 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--timeout": _seconds,
     "--govern": _level,
     "--holders": _samples,
+    "--record": _file,
     "--report": _file,
     "--pool": str,
 }

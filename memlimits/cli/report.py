@@ -4,6 +4,7 @@ import os
 
 from memlimits import _modules, memory, pools
 from memlimits.adapters import why_numpy_is_not_governed
+from memlimits.cli import record
 from memlimits.cli.children import leave_tree, why_children_are_not_governed
 from memlimits.cli.members import describe_pool
 from memlimits.cli.sizes import format_exact, format_limit, format_size, show
@@ -99,6 +100,8 @@ class Report:
     def _write(self, stats: "dict[str, Any]") -> None:
         values = facts(stats, self._held_before, self.level, self._pool)
         lines = [] if self._quiet else [describe(values)]
+        if code := record.finish():
+            lines.append(f"the recording is not complete: {os.strerror(code)}")
         if self._file is not None:
             try:
                 self._file.write({"program": self._program, **values})

@@ -7,7 +7,7 @@ import sys
 import memlimits
 from memlimits import _modules, pools
 from memlimits.adapters import children
-from memlimits.cli import govern, options, program
+from memlimits.cli import govern, options, program, record
 from memlimits.cli.errors import CommandError
 from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.members import in_use
@@ -62,12 +62,14 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     if word := options.misplaced(wanted):
         say(f"warning: {word} stands behind the program, and is its own: ours stand before it")
     _set_limits(wanted, level)
-    pool = _join(wanted, os.environ.pop(_ABOVE, None))
+    above = {key: os.environ.pop(variable, None) for key, variable in _ABOVE.items()}
+    pool = _join(wanted, above["pool"])
     file = _open(wanted.report)
     report = Report(wanted.program, file, quiet=wanted.quiet, pool=pool)
     found = _find(wanted.program)
     if file is not None:
         _clear(file)
+    recording = record.begin(wanted.record, wanted.program, pool, above["record"])
     # Last in, first out: every atexit callback of the program runs before the report.
     atexit.register(report.write)
     tell_when_asked(pool)
@@ -79,18 +81,18 @@ def run(argv: "Sequence[str]", known: "Iterable[str] | None") -> None:
     memlimits.set_memory_count(wanted.count or _COUNTS[report.level])
     if report.level != "all":
         children.preload_no_more(os.environ)
-    children.pass_on(report.level, quiet=wanted.quiet, pool=pool)
+    children.pass_on(report.level, quiet=wanted.quiet, pool=pool, record=recording)
     orig_argv = [*_interpreters_words(argv), *wanted.program]
     program.start(found, lambda: program.adopt(found, orig_argv, known))
 
 
-# The pool of a command above this one, while this one starts the interpreter anew.
-_ABOVE = "_MEMLIMITS_POOL"
+# What a command above this one shares, while this one starts the interpreter anew.
+_ABOVE = {"pool": "_MEMLIMITS_POOL", "record": "_MEMLIMITS_RECORD"}
 
 
 def _above() -> "dict[str, str]":
-    pool = (children.inherited or {}).get("pool")
-    return {} if pool is None else {_ABOVE: pool}
+    inherited = children.inherited or {}
+    return {variable: inherited[key] for key, variable in _ABOVE.items() if key in inherited}
 
 
 def _join(wanted: "Options", above: "str | None") -> "str | None":
@@ -198,9 +200,18 @@ def _set_limits(wanted: "Options", level: str) -> None:
     if any(given is not None for given in (wanted.policy, wanted.memory_limit, wanted.pool)):
         memlimits.set_memory_policy(wanted.policy or "strict", wanted.timeout)
     memlimits.set_memory_count(wanted.count or "given")
-    if wanted.holders:
-        memlimits.set_holder_sampling(wanted.holders)
+    if holders := _holders(wanted):
+        memlimits.set_holder_sampling(holders)
     _refuse_one_that_is_too_low(level)
+
+
+_OF_RECORDINGS = 1 << 20
+
+
+def _holders(wanted: "Options") -> int:
+    if wanted.holders is not None:
+        return wanted.holders
+    return 0 if wanted.record is None else _OF_RECORDINGS
 
 
 # What the interpreter takes besides until it runs the program.

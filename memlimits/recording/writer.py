@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Self
 
-    from memlimits.snapshot import Holder
+    from memlimits.figures import Holder
 
     Frames = Sequence[tuple[str, int, str]]
     Stack = tuple[tuple[str, int, str], ...]

@@ -91,6 +91,24 @@ def test_it_is_a_value():
     block.release()
 
 
+@pytest.mark.usefixtures("sampling")
+def test_it_can_be_written(tmp_path):
+    block = hold()
+    found = memlimits.snapshot()
+    found.write(tmp_path / "now.rec")
+    entries = list(memlimits.recording.Reader(tmp_path / "now.rec"))
+    [written] = [entry for entry in entries if entry["kind"] == "snapshot"]
+    stacks = {entry["id"]: entry["frames"] for entry in entries if entry["kind"] == "stack"}
+    assert (written["at"], written["stats"]["active"]) == (found.at, found.stats.active)
+    assert [row[:4] for row in written["blocks"]] == [list(each[:4]) for each in found.blocks]
+    for row, each in zip(written["blocks"], found.blocks, strict=True):
+        assert stacks.get(row[4]) == (each.stack and [list(frame) for frame in each.stack])
+    (tmp_path / "other").write_text("of others")
+    with pytest.raises(FileExistsError, match="there is something that is no recording"):
+        found.write(tmp_path / "other")
+    block.release()
+
+
 def test_a_refusal_keeps_one_if_asked():
     run("""
         memlimits.set_holder_sampling(1 << 18)

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from memlimits.figures import Holder
 from memlimits.recording import Reader, Writer, load
-from memlimits.snapshot import Holder
 
 MIB = 1 << 20
 

@@ -1,0 +1,222 @@
+"""The process that records a program: it looks at the program's processes from outside."""
+
+import json
+import os
+import sys
+import time
+
+import memlimits
+from memlimits import _modules, processes
+from memlimits.figures import Holder
+from memlimits.recording import RecordingError, Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+_INTERVAL = 0.1  # seconds from one sample to the next
+_HOLDERS_EVERY = 1.0
+_PART = 20  # of the time, that looking takes at most
+_LINGERS = 1.0  # seconds, for those that were started by one that has ended
+_OF_PROCESSES = (
+    "command", "memory_limit", "cache_limit", "wired_limit", "policy", "memory_count", "parent",
+)  # fmt: skip
+_OF_SAMPLES = (
+    "footprint", "active", "wired", "peak", "resident", "swap", "waiting", "refusals", "waits",
+    "overruns", "evictions",
+)  # fmt: skip
+
+
+def record(words: "Sequence[str]") -> None:
+    """Record until the program's last process has ended.
+
+    Parameters
+    ----------
+    words : sequence of str
+        The recording; the file by which the processes tell of themselves; the one of their pool, or
+        nothing; a descriptor on which to say that all is ready, or what is not; the program.
+    """
+    file, events, pool, descriptor = words[:4]
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    _close_streams()
+    os.chdir("/")
+    answer = int(descriptor)
+    try:
+        recorder = Recorder(file, events, pool or None, words[4:])
+    except (OSError, RecordingError, ValueError) as error:
+        os.write(answer, str(error).encode())
+        os._exit(1)
+    os.write(answer, b"ready")
+    os.close(answer)
+    recorder.run()
+    os.unlink(events)
+
+
+def _close_streams() -> None:
+    """Whoever reads what the program writes is not to wait for this process."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nothing, stream)
+    sys.stdin = sys.stdout = sys.stderr = open(os.devnull, "w+", encoding="utf-8")  # noqa: SIM115
+
+
+class Recorder:
+    """What is known of the program's processes, and the file that it goes into.
+
+    Raises
+    ------
+    OSError, ValueError
+        The file cannot be written.
+    """
+
+    def __init__(
+        self, file: str, events: str, pool: "str | None", program: "Sequence[str]"
+    ) -> None:
+        self._channels = _modules.for_channel()
+        self._channel = self._channels.Channel(events)
+        self._pool = pool
+        self._writer = Writer(
+            file,
+            program=program,
+            interval=_INTERVAL,
+            machine=memlimits.device_info(),
+            versions={"memlimits": memlimits.__version__, "python": sys.version.split()[0]},
+            on_error=lambda error: self._channel.fail(error.errno or 1),
+        )
+        self._known: dict[int, tuple[object, ...]] = {}  # what was written of a process last
+        self._parts: dict[int, list[bytes]] = {}  # of lines that are not complete
+        self._asked = 0.0
+        self._alone_since: float | None = None  # no process has been there since
+
+    def run(self) -> None:
+        """Record until nobody is left."""
+        number, wait = 0, 0.0
+        while not self._is_over():
+            number = self._channel.wait(wait)
+            began = time.monotonic()
+            self._look()
+            self._writer.flush()
+            if not self._known:
+                self._writer.close()
+            self._channel.wrote(number)
+            took = time.monotonic() - began
+            wait = max(_INTERVAL, self._writer.interval, _PART * took)
+        self._writer.close()
+        self._channel.wrote(self._channel.wait(0))
+
+    def _is_over(self) -> bool:
+        if self._known or self._channel.members():
+            self._alone_since = None
+            return False
+        if self._alone_since is None:
+            self._alone_since = time.monotonic()
+        return time.monotonic() - self._alone_since > _LINGERS
+
+    def _look(self) -> None:
+        self._take_messages()
+        if time.monotonic() - self._asked >= _HOLDERS_EVERY:
+            self._asked = time.monotonic()
+            self._channel.ask()
+        now = time.time()
+        for pid, started, left in self._channel.members():
+            facts = self._facts(pid, started)
+            if facts is not None:
+                self._sample(now, pid, facts)
+            if left or (facts is None and not _lives(pid, started)):
+                self._take_messages()
+                self._end(now, pid, "exited" if left else "vanished")
+        if self._pool is not None and self._known:
+            self._sample_pool(now)
+
+    def _facts(self, pid: int, started: int) -> "dict[str, Any] | None":
+        try:
+            return processes.get(pid) if _lives(pid, started) else None
+        except (LookupError, PermissionError):
+            return None
+
+    def _sample(self, now: float, pid: int, facts: "dict[str, Any]") -> None:
+        about = {name: facts[name] for name in _OF_PROCESSES}
+        if self._known.get(pid) != tuple(about.values()):
+            self._known[pid] = tuple(about.values())
+            self._writer.process(now, pid, started=facts["began"], **about)
+        self._writer.sample(
+            now,
+            pid,
+            **{name: facts[name] for name in _OF_SAMPLES},
+            cache=facts["idle"],
+            trims=facts["trims"] + facts["pressure_trims"],
+        )
+
+    def _sample_pool(self, now: float) -> None:
+        try:
+            pool = _modules.for_pools().read(self._pool)
+        except (MemoryError, OSError):
+            return
+        self._writer.pool(
+            now,
+            used=sum(member["used"] for member in pool["members"]),
+            limit=pool["limit"],
+            peak=pool["peak"],
+            refusals=pool["refusals"],
+            waits=pool["waits"],
+            members=len(pool["members"]),
+        )
+
+    def _end(self, now: float, pid: int, ending: str) -> None:
+        if self._known.pop(pid, None) is not None:
+            self._writer.end(now, pid, ending)
+        self._parts.pop(pid, None)
+        self._channel.forget(pid)
+
+    def _take_messages(self) -> None:
+        for kind, at, pid, data in self._channel.take():
+            try:
+                self._add(kind, at / 1e9, pid, data)
+            except (ValueError, IndexError, KeyError, TypeError):
+                continue  # It was cut off, or somebody else wrote there.
+
+    def _add(self, kind: str, at: float, pid: int, data: bytes) -> None:
+        if kind == "holders":
+            self._writer.holders(at, pid, _holders(self._channels.holders(data)))
+        elif kind == "refusal":
+            facts = self._channels.refusal(data)
+            facts["holders"] = _holders(facts["holders"])
+            self._writer.refusal(at, pid, **facts)
+        else:
+            self._parts.setdefault(pid, []).append(data)
+            if kind == "line":
+                self._add_snapshot(json.loads(b"".join(self._parts.pop(pid))))
+
+    def _add_snapshot(self, facts: "dict[str, Any]") -> None:
+        holders = [Holder(*each[:5], _frames(each[5])) for each in facts["holders"]]
+        blocks = [(*block[:4], _frames(block[4]) or None) for block in facts["blocks"]]
+        self._writer.snapshot(
+            facts["at"],
+            facts["pid"],
+            stats=facts["stats"],
+            holders=holders,
+            budgets=facts["budgets"],
+            blocks=blocks,
+        )
+
+
+def _frames(frames: "Any") -> "tuple[tuple[str, int, str], ...]":
+    return tuple((file, line, function) for file, line, function in frames or ())
+
+
+def _holders(found: "list[dict[str, Any]]") -> "list[Holder]":
+    names = ("file", "line", "function", "nbytes", "blocks")
+    return [Holder(*(one[name] for name in names), _frames(one["frames"])) for one in found]
+
+
+def _lives(pid: int, started: int) -> bool:
+    """Whether it is there, and the same; a zombie is not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in (b"Z", b"X") and int(fields[19]) == started

@@ -1,0 +1,246 @@
+"""`memlimits run --record`: what a program's processes held, against what they say themselves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from memlimits.recording import Reader
+from support.commands import runner
+from support.patience import until
+from support.units import MIB
+
+pytestmark = pytest.mark.host
+
+pytest.importorskip("numpy")
+
+PROGRAM = """
+import json, os, signal, sys, time
+import numpy
+import memlimits
+
+def load(n):
+    return numpy.ones(n << 20, numpy.uint8)
+
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    return runner(tmp_path)
+
+
+def recorded(path):
+    return list(Reader(path))
+
+
+def of(entries, kind, **fields):
+    found = [entry for entry in entries if entry["kind"] == kind]
+    return [one for one in found if all(one[name] == value for name, value in fields.items())]
+
+
+def test_the_time_line_is_the_programs(run, tmp_path):
+    script = """
+held = []
+for n in range(5):
+    held.append(load(8))
+    time.sleep(0.25)
+stats = memlimits.stats()
+print(os.getpid(), stats.active)
+"""
+    done = run(PROGRAM + script, "--memory-limit=100MiB", "--govern=numpy", "--record=it.rec")
+    pid, active = map(int, done.stdout.split())
+    entries = recorded(tmp_path / "it.rec")
+    samples = of(entries, "sample", pid=pid)
+    steps = sorted({round(sample["active"] / (8 * MIB)) for sample in samples})
+    assert steps == [0, 1, 2, 3, 4, 5]
+    assert 40 * MIB <= active <= 41 * MIB
+    assert abs(max(sample["active"] for sample in samples) - active) <= MIB
+    assert all(sample["resident"] >= sample["footprint"] - MIB for sample in samples)
+    process = of(entries, "process", pid=pid)[-1]
+    assert process["memory_limit"] == 100 * MIB
+    assert "program.py" in process["command"]
+    assert of(entries, "end", pid=pid)[0]["ending"] == "exited"
+    assert entries[-1]["kind"] == "closed"
+    first = json.loads((tmp_path / "it.rec").read_text().partition("\n")[0])
+    assert first["program"] == ["program.py"]
+
+
+def test_holders_and_refusals_are_in_it(run, tmp_path):
+    script = """
+def forever():
+    return load(12)
+
+held = [forever(), load(4)]
+time.sleep(1.5)
+more = load(1)
+time.sleep(0.2)
+try:
+    load(200)
+except MemoryError:
+    pass
+"""
+    run(PROGRAM + script, "--memory-limit=100MiB", "--govern=numpy", "--record=it.rec")
+    entries = recorded(tmp_path / "it.rec")
+    stacks = {entry["id"]: entry["frames"] for entry in of(entries, "stack")}
+    held = of(entries, "holders")[-1]["holders"]
+    [largest] = [one for one in held if one["nbytes"] == 12 * MIB]
+    assert [frame[2] for frame in stacks[largest["stack"]]][-3:] == ["forever", "load", "ones"]
+    assert largest["line"] == 7
+    [refusal] = of(entries, "refusal")
+    assert (refusal["requested"], refusal["blocked_by"]) == (200 * MIB, "limit")
+    assert refusal["holders"][0]["nbytes"] == 17 * MIB
+    [snapshot] = of(entries, "snapshot")
+    assert snapshot["stats"]["active"] == refusal["active"]
+    assert sum(block[2] for block in snapshot["blocks"]) == refusal["active"]
+    assert sorted(block[1] for block in snapshot["blocks"])[-1] == 12 * MIB
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_all_processes_are_in_it(run, tmp_path, method):
+    script = f"""
+import multiprocessing
+
+def work(n):
+    block = load(8 * n)
+    time.sleep(0.6)
+    return os.getpid(), memlimits.get_active_memory()
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("{method}").Pool(2) as pool:
+        found = pool.map(work, [1, 2], chunksize=1)
+        pool.close()
+        pool.join()
+    print(json.dumps([os.getpid(), *found]))
+"""
+    done = run(PROGRAM + script, "--memory-limit=200MiB", "--govern=numpy", "--record=it.rec")
+    parent, *workers = json.loads(done.stdout)
+    entries = recorded(tmp_path / "it.rec")
+    pids = {entry["pid"] for entry in of(entries, "process")}
+    assert pids >= {parent, *(pid for pid, _ in workers)}
+    for pid, active in workers:
+        most = max(sample["active"] for sample in of(entries, "sample", pid=pid))
+        assert abs(most - active) <= MIB
+    assert max(pool["used"] for pool in of(entries, "pool")) >= 24 * MIB
+    assert {entry["pid"] for entry in of(entries, "end")} == pids
+
+
+def start(tmp_path, script, *options):
+    (tmp_path / "program.py").write_text(PROGRAM + script)
+    words = [sys.executable, "-m", "memlimits", "run", *options, "program.py"]
+    return subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+
+
+def recorder_of(path):
+    """The process that has it open."""
+    for name in os.listdir("/proc"):
+        try:
+            files = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
+        except OSError:
+            continue
+        if str(path) in files:
+            return int(name)
+    raise LookupError(path)
+
+
+def test_a_program_that_is_killed_has_left_it(tmp_path):
+    script = "held = load(20)\nprint('ready', flush=True)\ntime.sleep(60)"
+    with start(tmp_path, script, "--memory-limit=100MiB", "--record=it.rec") as program:
+        program.stdout.readline()
+        time.sleep(0.3)
+        program.kill()
+    until(lambda: of(recorded(tmp_path / "it.rec"), "closed"))
+    entries = recorded(tmp_path / "it.rec")
+    assert of(entries, "end", pid=program.pid)[0]["ending"] == "vanished"
+    assert of(entries, "sample")[-1]["active"] >= 20 * MIB
+
+
+def test_a_recorder_that_is_killed_leaves_all_but_the_last_second(tmp_path):
+    script = """
+print("ready", flush=True)
+for n in range(30):
+    held = load(n)
+    time.sleep(0.1)
+"""
+    with start(tmp_path, script, "--memory-limit=100MiB", "--record=it.rec", "--quiet") as program:
+        program.stdout.readline()
+        time.sleep(1)
+        os.kill(recorder_of(tmp_path / "it.rec"), signal.SIGKILL)
+        killed = time.time()
+        program.wait()
+    assert program.returncode == 0
+    entries = recorded(tmp_path / "it.rec")
+    assert entries[-1]["at"] >= killed - 1
+    assert not of(entries, "closed")
+
+
+def test_no_child_of_the_programs_records(run):
+    script = """
+try:
+    os.waitpid(-1, 0)
+except ChildProcessError:
+    print("none")
+"""
+    assert run(PROGRAM + script, "--record=it.rec").stdout == b"none\n"
+
+
+def test_below_a_command_that_records_it_is_that_which_does(run, tmp_path):
+    script = """
+import subprocess
+below = "import numpy, time; held = numpy.ones(9 << 20, numpy.uint8); time.sleep(0.5)"
+words = [sys.executable, "-m", "memlimits", "run", "--record=other.rec", "-c", below]
+subprocess.run(words, check=True)
+"""
+    done = run(PROGRAM + script, "--memory-limit=200MiB", "--record=it.rec")
+    assert b"--record other.rec: a command above this one records already" in done.stderr
+    assert not (tmp_path / "other.rec").exists()
+    entries = recorded(tmp_path / "it.rec")
+    assert len({entry["pid"] for entry in of(entries, "sample")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("missing/it.rec", "No such file or directory"),
+        ("taken.txt", "there is something that is no recording"),
+        ("it.rec.gz", "a recording is not compressed while it is written"),
+        (".", "Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_of(run, tmp_path, name, why):
+    (tmp_path / "taken.txt").write_text("of others")
+    done = run("print(1)", f"--record={name}", code=2)
+    assert done.stdout == b""
+    assert b"memlimits: cannot record to " in done.stderr
+    assert why.encode() in done.stderr
+    assert (tmp_path / "taken.txt").read_text() == "of others"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_where_the_disk_is_full_the_program_goes_on(run, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        done = run(PROGRAM + "time.sleep(3)\nprint(7)", "--record=small/it.rec")
+        assert done.stdout == b"7\n"
+        assert b"memlimits: the recording is not complete: No space left on device" in done.stderr
+        entries = recorded(folder / "it.rec")
+        assert of(entries, "sample")
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_nothing_is_left_in_shared_memory(run, tmp_path):
+    run("print(1)", "--record=it.rec")
+    folder = f"/dev/shm/memlimits-{os.geteuid()}"
+    pools = os.environ.get("MEMLIMITS_POOLS", folder)
+    until(lambda: not any(name.endswith(".events") for name in os.listdir(pools)))
