@@ -172,8 +172,14 @@ class Snapshot:
         from memlimits.recording import Writer
 
         with Writer(path, at=self.at) as writer:
-            values = {"stats": self.stats._asdict(), "holders": self.holders}
-            writer.snapshot(self.at, self.pid, budgets=self.budgets, blocks=self.blocks, **values)
+            writer.snapshot(
+                self.at,
+                self.pid,
+                stats=self.stats._asdict(),
+                blocks=self.blocks,
+                holders=self.holders,
+                budgets=self.budgets,
+            )
             writer.flush()
             if writer.error is not None:
                 raise writer.error

@@ -204,7 +204,7 @@ cdef list holders_in(list texts):
         function = [frame[2] for frame in frames if frame[0] == file and frame[1] == line]
         found.append({
             "file": file, "line": line, "function": function[0] if function else "",
-            "nbytes": nbytes, "blocks": blocks, "frames": frames[::-1]})
+            "nbytes": nbytes, "blocks": blocks, "stack": frames[::-1]})
     return found
 
 

@@ -74,7 +74,7 @@ def join(path: str) -> None:
     """Have this process be recorded, which another one started."""
     pid = os.getpid()
     if _join(path):
-        atexit.register(lambda: os.getpid() == pid and _tell_snapshot())
+        atexit.register(_tell_snapshot_of, pid)
 
 
 def _join(path: str) -> bool:
@@ -91,6 +91,11 @@ def finish() -> int:
     _tell_snapshot()
     code: int = _modules.for_channel().finish(_PATIENCE)
     return code
+
+
+def _tell_snapshot_of(pid: int) -> None:
+    if os.getpid() == pid:
+        _tell_snapshot()
 
 
 def _tell_snapshot() -> None:
@@ -110,7 +115,7 @@ def _plain(found: "Snapshot") -> "dict[str, Any]":
         "at": found.at,
         "pid": found.pid,
         "stats": found.stats._asdict(),
-        "holders": [list(holder) for holder in found.holders],
+        "holders": [holder._asdict() for holder in found.holders],
         "budgets": list(found.budgets),
         "blocks": [list(block) for block in found.blocks],
     }

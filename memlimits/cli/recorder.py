@@ -174,24 +174,28 @@ class Recorder:
     def _take_messages(self) -> None:
         for kind, at, pid, data in self._channel.take():
             try:
-                self._add(kind, at / 1e9, pid, data)
-            except (ValueError, IndexError, KeyError, TypeError):
-                continue  # It was cut off, or somebody else wrote there.
+                facts = self._read(kind, pid, data)
+            except (ValueError, IndexError):
+                continue  # Somebody else wrote there.
+            if kind == "holders":
+                self._writer.holders(at / 1e9, pid, _holders(facts))
+            elif kind == "refusal":
+                facts["holders"] = _holders(facts["holders"])
+                self._writer.refusal(at / 1e9, pid, **facts)
+            elif facts is not None:
+                self._add_snapshot(facts)
 
-    def _add(self, kind: str, at: float, pid: int, data: bytes) -> None:
+    def _read(self, kind: str, pid: int, data: bytes) -> "Any":
+        """Return what a message says; None for a part of what follows."""
         if kind == "holders":
-            self._writer.holders(at, pid, _holders(self._channels.holders(data)))
-        elif kind == "refusal":
-            facts = self._channels.refusal(data)
-            facts["holders"] = _holders(facts["holders"])
-            self._writer.refusal(at, pid, **facts)
-        else:
-            self._parts.setdefault(pid, []).append(data)
-            if kind == "line":
-                self._add_snapshot(json.loads(b"".join(self._parts.pop(pid))))
+            return self._channels.holders(data)
+        if kind == "refusal":
+            return self._channels.refusal(data)
+        self._parts.setdefault(pid, []).append(data)
+        return json.loads(b"".join(self._parts.pop(pid))) if kind == "line" else None
 
     def _add_snapshot(self, facts: "dict[str, Any]") -> None:
-        holders = [Holder(*each[:5], _frames(each[5])) for each in facts["holders"]]
+        holders = _holders(facts["holders"])
         blocks = [(*block[:4], _frames(block[4]) or None) for block in facts["blocks"]]
         self._writer.snapshot(
             facts["at"],
@@ -208,8 +212,17 @@ def _frames(frames: "Any") -> "tuple[tuple[str, int, str], ...]":
 
 
 def _holders(found: "list[dict[str, Any]]") -> "list[Holder]":
-    names = ("file", "line", "function", "nbytes", "blocks")
-    return [Holder(*(one[name] for name in names), _frames(one["frames"])) for one in found]
+    return [
+        Holder(
+            one["file"],
+            one["line"],
+            one["function"],
+            one["nbytes"],
+            one["blocks"],
+            _frames(one["stack"]),
+        )
+        for one in found
+    ]
 
 
 def _lives(pid: int, started: int) -> bool:

@@ -48,10 +48,10 @@ def test_who_asks_hears_of_holders_at_the_next_growth(tmp_path):
     assert (kind, pid) == ("holders", os.getpid())
     found = channels.holders(data)
     assert sum(one["nbytes"] for one in found) == 10 * MIB
-    assert {tuple(one["frames"]) for one in found} >= {one.stack for one in known}
+    assert {tuple(one["stack"]) for one in found} >= {one.stack for one in known}
     [one] = [one for one in found if one["nbytes"] == 5 * MIB]
     assert (one["function"], one["blocks"]) == ("hold", 1)
-    assert one["frames"][-1] == (one["file"], one["line"], "hold")
+    assert one["stack"][-1] == (one["file"], one["line"], "hold")
     hold(1)
     assert told() == []
         """,
@@ -92,7 +92,7 @@ def test_a_refusal_is_told_with_who_held_most(tmp_path):
     for name in ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by"):
         assert facts[name] == getattr(error, name), name
     [holder], [known] = facts["holders"], error.holders
-    assert (holder["nbytes"], tuple(holder["frames"])) == (known.nbytes, known.stack)
+    assert (holder["nbytes"], tuple(holder["stack"])) == (known.nbytes, known.stack)
         """,
     )
 
