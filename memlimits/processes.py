@@ -194,4 +194,6 @@ def _kilobytes(status: "dict[str, str]", name: str) -> int:
 def _command(proc: str) -> str:
     """On one line, and without what would disturb a terminal."""
     words = _read(f"{proc}/cmdline").rstrip("\0").replace("\0", " ")
+    if words.isprintable():
+        return words
     return "".join(character if character.isprintable() else " " for character in words)

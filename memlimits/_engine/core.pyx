@@ -13,9 +13,9 @@ from memlimits._engine.books cimport books_check
 from memlimits._heap.cache cimport cache_find, cache_free, cache_mapped, cache_serve
 from memlimits._heap.checks cimport at_most, same
 from memlimits._heap.heap cimport (
-    heap_add_spare, heap_begins, heap_close_all, heap_detach, heap_mine, heap_of, heap_open_all,
-    heap_put_apart, heap_put_back, heap_try_free_noted, heap_wants_spares, heaps_highest,
-    heaps_peak, heaps_set_highest, heaps_takers,
+    claims_tell, heap_add_spare, heap_begins, heap_close_all, heap_detach, heap_mine, heap_of,
+    heap_open_all, heap_put_apart, heap_put_back, heap_try_free_noted, heap_wants_spares,
+    heaps_highest, heaps_peak, heaps_set_highest, heaps_takers,
 )
 from memlimits._heap.heaps cimport (
     Totals, heaps_coalesce, heaps_collect, heaps_keep_least, heaps_lock_all, heaps_lock_all_to_read,
@@ -197,6 +197,8 @@ cdef void core_tell(Core *core) noexcept nogil:
     if page != NULL:
         told_write(told_in(page), &core.limits, heaps_peak(&core.heaps))
         store_release(<void **> &core.heaps.claims.told, &told_in(page).claimed)
+        # What was claimed before the page was there was told nowhere.
+        claims_tell(&core.heaps.claims, load_count(&core.heaps.claims.sum))
 
 
 cdef void core_settle(Core *core) noexcept nogil:

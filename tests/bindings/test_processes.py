@@ -79,6 +79,15 @@ def test_its_own_figures_are_those_of_stats():
         """)
 
 
+@pytest.mark.parametrize("size", [100 << 10, MIB, 3 * MIB])
+def test_the_first_block_is_seen(size):
+    run(f"""
+        from memlimits import processes
+        block = memlimits.allocate({size})
+        assert abs(processes.get(os.getpid())["active"] - {size}) <= 64 << 10
+        """)
+
+
 def test_what_is_freed_and_taken_again_is_seen_without_a_slow_step():
     blocks = [memlimits.allocate(MIB) for _ in range(32)]
     before = processes.get(os.getpid())
