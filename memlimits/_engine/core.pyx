@@ -321,7 +321,8 @@ cdef void core_resume(Core *core, bint took) noexcept nogil:
     cdef bint was_tight
     note(core, took)
     share_tell(&core.limits, &core.pool)
-    core_tell(core)
+    if core.limits.pending == 0:
+        core_tell(core)     # else whoever waits for the device does, soon
     if core.recorder != NULL:
         core.recorder(core)
     store_count(&core.most_footprint, limits_most_footprint(&core.limits))

@@ -127,15 +127,17 @@ cdef void heaps_read_totals(Heaps *heaps, Totals *totals) noexcept nogil:
 
 cdef void heaps_collect(Heaps *heaps) noexcept nogil:
     cdef Heap *heap = &heaps.shared
+    cdef int64_t claimed = 0
     cdef int i
     for i in range(GROUPS):
-        heap_unclaim(heaps, heaps.groups[i].headroom)
+        claimed += heaps.groups[i].headroom
         heaps.groups[i].headroom = 0
     while heap != NULL:
-        heap_unclaim(heaps, heap.cache.headroom)
+        claimed += heap.cache.headroom
         heap.cache.withheld += heap.cache.headroom
         heap.cache.headroom = heap.most_headroom = 0
         heap = heap.next
+    heap_unclaim(heaps, claimed)
 
 
 cdef void heaps_note(Heaps *heaps, int64_t active, bint taken) noexcept nogil:
