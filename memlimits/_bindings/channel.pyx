@@ -196,15 +196,14 @@ cdef list holders_in(list texts):
     found = []
     while texts:
         nbytes, blocks, line = number(texts), number(texts), number(texts)
-        file = text(texts)
+        file, function = text(texts), text(texts)
         frames = []
         for _i in range(number(texts)):
             at = number(texts)
             frames.append((text(texts), at, text(texts)))
-        function = [frame[2] for frame in frames if frame[0] == file and frame[1] == line]
         found.append({
-            "file": file, "line": line, "function": function[0] if function else "",
-            "nbytes": nbytes, "blocks": blocks, "stack": frames[::-1]})
+            "file": file, "line": line, "function": function, "nbytes": nbytes, "blocks": blocks,
+            "stack": frames[::-1]})
     return found
 
 

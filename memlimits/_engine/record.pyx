@@ -105,23 +105,26 @@ cdef bint put_call(Event *event, const CallTree *tree, uint32_t number) noexcept
     return True
 
 
+cdef bint put_holder(Event *event, const CallTree *tree, const Holder *holder) noexcept nogil:
+    """Bytes, blocks, the line that is told, and the stack."""
+    cdef const Call *site = &tree.calls[tree.calls[holder.call].site]
+    return (
+        events_put_number(event, holder.bytes) and events_put_number(event, holder.blocks)
+        and events_put_number(event, site.line) and events_put(event, calls_file(tree, site))
+        and events_put(event, calls_function(tree, site)) and put_call(event, tree, holder.call))
+
+
 cdef void put_holders(
     Event *event, const CallTree *tree, const Holder *holders, int count
 ) noexcept nogil:
-    """As many as there is room for: bytes, blocks, the line that is told, and the stack."""
+    """As many as there is room for."""
     cdef uint64_t length
     cdef int i
     for i in range(count):
         length = event.length
         if holders[i].call == NO_CALL:
             return
-        if not (
-            events_put_number(event, holders[i].bytes)
-            and events_put_number(event, holders[i].blocks)
-            and events_put_number(event, tree.calls[tree.calls[holders[i].call].site].line)
-            and events_put(event, calls_file(tree, &tree.calls[tree.calls[holders[i].call].site]))
-            and put_call(event, tree, holders[i].call)
-        ):
+        if not put_holder(event, tree, &holders[i]):
             event.length = length
             return
 

@@ -77,6 +77,26 @@ def test_names_are_told_as_they_are(tmp_path):
     )
 
 
+def test_the_line_is_told_however_deep_libraries_go_below_it(tmp_path):
+    both(
+        tmp_path,
+        """
+    deep = "def dig(n, get): return dig(n - 1, get) if n else get(4 << 20)"
+    space = {}
+    exec(compile(deep, os.path.dirname(os.__file__) + "/dug.py", "exec"), space)
+    def hold_below():
+        return space["dig"](60, memlimits.allocate)
+    block = hold_below()
+    channel.ask()
+    hold(1)
+    [(_, _, data)] = told()
+    [one] = channels.holders(data)
+    assert (one["function"], one["file"]) == ("hold_below", "<string>")
+    assert [frame[2] for frame in one["stack"]] == ["dig"] * 24
+        """,
+    )
+
+
 def test_a_refusal_is_told_with_who_held_most(tmp_path):
     both(
         tmp_path,
