@@ -165,6 +165,7 @@ def test_no_counter_moves_and_nothing_leaks():
     block.release()
 
 
+@pytest.mark.host
 def test_within_a_full_limit_it_can_be_had():
     run("""
         memlimits.set_memory_policy("strict")
