@@ -114,7 +114,14 @@ def _all_folders() -> "list[str]":
     return list(dict.fromkeys(folders))
 
 
-def _checked(name: object) -> str:
+def check_name(name: object) -> str:
+    """Return a pool's name.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none that a pool can have.
+    """
     if not isinstance(name, str):
         raise TypeError(f"a pool's name must be a str, not {name!r}")
     if len(name) > _LONGEST:
@@ -184,7 +191,7 @@ def create(
     --------
     >>> memlimits.pools.create("gpu0", 64 << 30)  # doctest: +SKIP
     """
-    name, limit = _checked(name), _checked_limit(limit)
+    name, limit = check_name(name), _checked_limit(limit)
     if everybody and os.geteuid() != 0:
         raise ValueError("a pool for everybody is root's: nobody joins that of another user")
     pools = _modules.for_pools()
@@ -235,7 +242,7 @@ def get(name: str) -> "dict[str, Any]":
     OSError
         Its file is damaged, or another user's.
     """
-    return read(_path(_checked(name)))
+    return read(path_of(name))
 
 
 def read(path: str, *, ended: bool = False) -> "dict[str, Any]":
@@ -256,7 +263,7 @@ def set_limit(name: str, limit: int) -> int:
     LookupError, ValueError, OSError
         As for `get` and `create`.
     """
-    path = _path(_checked(name))
+    path = path_of(name)
     before: int = _modules.for_pools().set_limit(path, _checked_limit(limit))
     return before
 
@@ -271,7 +278,7 @@ def remove(name: str) -> None:
     ValueError
         It has members.
     """
-    path = _path(_checked(name))
+    path = path_of(name)
     try:
         members = _modules.for_pools().read(path)["members"]
     except OSError:
@@ -282,6 +289,28 @@ def remove(name: str) -> None:
             + ", ".join(f"{member['pid']} ({member['command']})" for member in members[:5])
         )
     os.unlink(path)
+
+
+def path_of(name: str) -> str:
+    """Return the path of a pool's file, from its name.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        There is no such pool, or it is no such name.
+    """
+    return _path(check_name(name))
+
+
+def own_path() -> "str | None":
+    """Return the path of the file of the pool, or tree, that this process is in, if any."""
+    pools = _modules.for_pools()
+    for folder in filter(os.path.isdir, _all_folders()):
+        for entry in os.listdir(folder):
+            path = f"{folder}/{entry}"
+            if entry.endswith((_SUFFIX, _TREE)) and pools.is_own(path):
+                return path
+    return None
 
 
 # ---- of one tree of processes ----
@@ -435,7 +464,7 @@ def join(
     1048576
     >>> memlimits.pools.remove("docs")
     """
-    name = _checked(name)
+    name = check_name(name)
     least, most, rank = _amounts(minimum, maximum, priority)
     made = limit is not None and _make_if_missing(name, _checked_limit(limit))
     path = _path(name)

@@ -152,6 +152,15 @@ def leave():
     return was
 
 
+def is_own(path):
+    """Whether it is the file of the pool that this process is a member of."""
+    cdef bytes where = os.fsencode(path)
+    cdef mlim_shared *own = members_borrow()
+    cdef bint same = own != NULL and mlim_shared_is(own, where)
+    members_give_back()
+    return same
+
+
 cdef double in_seconds(uint64_t since) noexcept:
     """Since 1970, of a time by the clock that nobody sets."""
     return (time_of(CLOCK_REALTIME) - (time_of(CLOCK_MONOTONIC) - <double> since)) / 1e9

@@ -51,6 +51,10 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
                 from memlimits.cli.pool import pool
 
                 pool(wanted)
+            elif wanted.command == "metrics":
+                from memlimits.cli.metrics import metrics
+
+                metrics(wanted)
             else:
                 from memlimits.cli.info import info
 
@@ -89,4 +93,13 @@ def _parse(argv: "Sequence[str]") -> "Namespace":
         allow_abbrev=False,
     )
     add_commands(pool)
+    from memlimits.cli.metrics import add_options
+
+    metrics = commands.add_parser(
+        "metrics",
+        help="show pools as metrics for Prometheus, or serve them",
+        description="Show pools as metrics for Prometheus, or serve them.",
+        allow_abbrev=False,
+    )
+    add_options(metrics)
     return parser.parse_args(argv)
