@@ -116,7 +116,7 @@ def test_names_of_budgets_and_lines_are_bounded():
         take("first", 1)
         assert told() == ({"first": 1}, [])
         memlimits.set_holder_sampling(MIB)
-        take("caf\\udce9", 2)
+        take("b", 2)
         take("c", 3)
         take("d", 4)
         budgets, holders = told()
@@ -131,6 +131,11 @@ def test_names_of_budgets_and_lines_are_bounded():
         # The line that holds most is the second that came.
         told = [(one.labels["function"], one.labels["file"], one.value // MIB) for one in holders]
         assert told == [("<module>", "<string>", 7), ("", "other", 11)], told
+        # A path that is no text.
+        exec(compile("held += [memlimits.allocate(8 * MIB)]", "caf\\udce9.py", "exec"))
+        other = CollectorRegistry()
+        MemoryCollector(other)
+        assert b'memlimits_holder_bytes{file="caf\\\\\\\\udce9.py"' in generate_latest(other)
     """)
 
 
@@ -253,6 +258,35 @@ def test_a_scrape_at_the_limit_and_after_refusals():
                     assert 'memlimits_refusals_total{cause="limit"} 0.0' not in text, text
             del held
         ours.shutdown(), theirs.shutdown()
+    """)
+
+
+@pytest.mark.host
+def test_the_whole_answer_is_made_where_nothing_is_left():
+    run("""
+        from prometheus_client import CollectorRegistry
+        from memlimits.adapters.prometheus import MemoryCollector, application
+        registry = CollectorRegistry()
+        collector = MemoryCollector(registry)
+        def get():
+            return app({"REQUEST_METHOD": "GET"}, lambda status, headers: None)
+        app = application(registry)
+        plain = get(), collector.collect()
+        memlimits.set_memory_policy("strict")
+        memlimits.set_memory_limit(32 * MIB)
+        held = None
+        with memlimits.govern_python():
+            for size in (MIB, 4096, 500, 40):
+                try:
+                    while True:
+                        held = (held, bytes(size))
+                except MemoryError:
+                    pass
+            body, metrics = get(), collector.collect()
+            while held:
+                held = held[0]
+        assert len(metrics) == len(plain[1]) and b'_success{part="stats"} 1.0' in body[0]
+        assert abs(len(body[0]) - len(plain[0][0])) < 500
     """)
 
 
