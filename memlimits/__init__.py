@@ -190,6 +190,20 @@ def get_include() -> str:
     return f"{__path__[0]}/include"
 
 
+def load_ipython_extension(shell: object) -> None:
+    """Add the magics, as ``%load_ext memlimits`` asks for. Called by IPython."""
+    from memlimits.adapters import jupyter
+
+    jupyter.load(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """Take them out again, as ``%unload_ext memlimits`` asks for. Called by IPython."""
+    from memlimits.adapters import jupyter
+
+    jupyter.unload(shell)
+
+
 _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
 
 

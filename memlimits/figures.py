@@ -6,12 +6,15 @@ from memlimits.errors import NO_LIMIT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, NamedTuple, NoReturn
 else:
     from memlimits.system import NamedTuple
 
-__all__ = ["SIZES", "Holder", "MemoryBlock", "Snapshot", "Stats"]
+__all__ = [
+    "SIZES", "Holder", "MemoryBlock", "Snapshot", "Stats",
+    "format_size", "holders_html", "table_html",
+]  # fmt: skip
 
 # Those in bytes. The others are counts, but for the policy, its count and the idle timeout.
 SIZES = frozenset(
@@ -387,6 +390,10 @@ class Stats:
         """Return a new dictionary of them, in the order of the attributes."""
         return dict(self.__dict__)
 
+    def _repr_html_(self) -> str:
+        """Show a table, in Jupyter: those that matter most, and the others folded away."""
+        return at_the_limit(_html, self.__dict__)
+
     def __repr__(self) -> str:
         """Show one a line, with its unit where that is bytes or seconds."""
         return at_the_limit(_lines, self.__dict__)
@@ -395,6 +402,67 @@ class Stats:
 def _lines(values: "Mapping[str, Any]") -> str:
     lines = [f"  {name:<{_WIDTH}}  {_shown(name, value)}" for name, value in values.items()]
     return "\n".join(["Stats", *lines])
+
+
+# What is asked for first; of the rest a table is folded away.
+MAIN = (
+    "memory_limit", "policy", "footprint", "active", "cache", "peak", "refusals", "waits",
+    "process_resident",
+)  # fmt: skip
+
+
+def _html(values: "Mapping[str, Any]") -> str:
+    rows = [(name, _readable(name, value)) for name, value in values.items()]
+    return (
+        f"{table_html([row for row in rows if row[0] in MAIN])}<details><summary>All</summary>"
+        f"{table_html([row for row in rows if row[0] not in MAIN])}</details>"
+    )
+
+
+def _readable(name: str, value: object) -> str:
+    if isinstance(value, int) and name in SIZES and value < NO_LIMIT:
+        return format_size(value)
+    return _shown(name, value)
+
+
+def format_size(size: int) -> str:
+    """Show bytes in the binary unit that leaves at least 1 and less than 1024 of it."""
+    power = 0
+    while power < 6 and round(size / 1024**power, 2) >= 1024:
+        power += 1
+    value = f"{size / 1024**power:.2f}".rstrip("0").rstrip(".")
+    return f"{value} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB')[power]}"
+
+
+def _escaped(text: object) -> str:
+    """Return a text as HTML shows it, between tags and in a quoted attribute."""
+    shown = str(text).encode("utf-8", "backslashreplace").decode()
+    for character, entity in (("&", "amp"), ("<", "lt"), (">", "gt"), ('"', "quot"), ("'", "#39")):
+        shown = shown.replace(character, f"&{entity};")
+    return shown
+
+
+def table_html(rows: "Iterable[Iterable[object]]", head: "Iterable[object]" = ()) -> str:
+    """Return a table whose cells show texts as they are, in the colours of where it stands."""
+    edge = "border-bottom:1px solid rgba(128,128,128,.4);color:inherit;background:none"
+    style = f"{edge};padding:2px 10px;text-align:left"
+
+    def line(cells: "Iterable[object]", tag: str) -> str:
+        inside = (f'<{tag} style="{style}">{_escaped(cell)}</{tag}>' for cell in cells)
+        return f'<tr style="background:none">{"".join(inside)}</tr>'
+
+    body = [line(row, "td") for row in rows]
+    return f'<table style="border-collapse:collapse">{line(head, "th")}{"".join(body)}</table>'
+
+
+def holders_html(holders: "Iterable[Holder]") -> str:
+    """Return a table of who holds memory, as HTML that escapes what the program named."""
+    rows = [
+        (one.function, f"{one.file}:{one.line}" * bool(one.file), format_size(one.nbytes),
+         f"{one.blocks:,}")
+        for one in holders
+    ]  # fmt: skip
+    return table_html(rows, ("held by", "line", "bytes", "blocks"))
 
 
 _WIDTH = max(map(len, Stats.__annotations__))

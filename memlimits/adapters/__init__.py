@@ -3,9 +3,9 @@
 `_numpy` is the C side of NumPy's handler, and arrays that own memlimits' memory: made over NumPy
 when `govern_numpy`, `empty` or `zeros` is first used. `_python` stands in the place of CPython's
 allocators; `_governing` is what ends either. `children` has Pythons that are started from here
-govern themselves. `dask` and `prometheus` are for the libraries that they are named after, the
-latter over `_figures` and `_exposition`. Nothing else here but `_numpy` imports a library that the
-program has not imported, and nothing in the rooms below names an adapter.
+govern themselves. `dask`, `jupyter`, over `_failed`, and `prometheus`, over `_figures` and
+`_exposition`, are for the libraries that they are named after. Nothing else here but `_numpy`
+imports one that the program has not imported, and nothing in the rooms below names an adapter.
 """
 
 import sys

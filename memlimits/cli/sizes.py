@@ -1,11 +1,15 @@
 """Sizes as people write them, and as they read them."""
 
 from memlimits.errors import NO_LIMIT
-from memlimits.figures import SIZES
+from memlimits.figures import SIZES, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+__all__ = [
+    "FORM", "format_exact", "format_limit", "format_size", "parse_size", "show"
+]  # fmt: skip
 
 # Statistics, and facts of the device.
 _IN_BYTES = SIZES | {
@@ -100,15 +104,6 @@ def _split(text: str) -> "tuple[str, str, str]":
 
 def _invalid(text: str, why: str = "") -> ValueError:
     return ValueError(f"invalid size {text!r}: {why}write it as {FORM}")
-
-
-def format_size(size: int) -> str:
-    """Show bytes in the binary unit that leaves at least 1 and less than 1024 of it."""
-    power = 0
-    while power < 6 and round(size / 1024**power, 2) >= 1024:
-        power += 1
-    value = f"{size / 1024**power:.2f}".rstrip("0").rstrip(".")
-    return f"{value} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB')[power]}"
 
 
 def format_limit(limit: "int | None") -> str:

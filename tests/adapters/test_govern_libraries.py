@@ -4,12 +4,13 @@ Each in a Python of its own: they replace much of it.
 """
 
 import importlib.util
-import json
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from support.notebooks import Notebook
 
 pytestmark = pytest.mark.host
 
@@ -75,38 +76,6 @@ def test_greenlets():
 @pytest.mark.parametrize("patch", ["", "gevent.monkey.patch_all()"])
 def test_gevent(patch):
     assert said_by(GEVENT.format(patch=patch)) == ["memlimits'"] * 4 + ["NumPy's"]
-
-
-class Notebook:
-    """Cells for a kernel of ipykernel's."""
-
-    def __init__(self):
-        from jupyter_client.manager import KernelManager
-
-        self.manager = KernelManager()
-        self.manager.kernel_cmd = [
-            sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"
-        ]  # fmt: skip
-        self.manager.start_kernel()
-        self.client = self.manager.client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
-
-    def run(self, cell):
-        """What a cell prints or shows of errors in it; its own error is the test's."""
-        output = []
-
-        def keep(message):
-            content = message["content"]
-            output.append(content.get("text", "\n".join(content.get("traceback", []))))
-
-        reply = self.client.execute_interactive(cell, timeout=60, output_hook=keep)
-        assert reply["content"]["status"] == "ok", json.dumps(reply["content"], default=str)
-        return "".join(output).strip()
-
-    def close(self):
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=True)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import memlimits
 from memlimits import memory
 from memlimits._bindings.allocator import BLOCKED_BY, Allocator
 from memlimits._bindings.buffer import allocate_in
-from memlimits.figures import SIZES, Stats
+from memlimits.figures import SIZES, Holder, Stats, holders_html
 from support.blocks import private, strict
 from support.kernel import needs_lockable
 from support.threads import in_thread, run_threads
@@ -338,3 +338,40 @@ def test_no_peak_is_lost_where_it_is_read_and_reset_in_one_step():
     assert of(allocator).peak == held.capacity
     assert of(allocator, reset_peak=True).peak == held.capacity
     assert allocator.get_peak_memory() == 0
+
+
+# ---- as HTML ----
+
+
+def test_a_table_for_jupyter():
+    block = memlimits.allocate(3 * MIB)
+    html = memlimits.stats()._repr_html_()
+    block.release()
+    first, rest = html.split("<details>")
+    assert "<td" in first
+    rows = dict(re.findall(r"<tr[^>]*><td[^>]*>(\w+)</td><td[^>]*>([^<]*)</td></tr>", html))
+    assert re.findall(r">(\w+)</td><td", first)[:3] == ["memory_limit", "policy", "footprint"]
+    assert "wired" in rest
+    assert set(rows) == set(Stats.__annotations__)
+    assert rows["active"] == "3 MiB"
+    assert rows["idle_timeout"] == "None"
+    memlimits.set_memory_limit(1 << 63)
+    assert ">none<" in memlimits.stats()._repr_html_()
+
+
+def test_colours_are_those_of_the_page():
+    """So it can be read on light and on dark ones."""
+    html = memlimits.stats()._repr_html_() + holders_html([])
+    assert set(re.findall(r"(?<![\w-])color:(\w+)|background:(\w+)", html)) == {
+        ("inherit", ""), ("", "none")
+    }  # fmt: skip
+
+
+def test_what_the_program_named_is_text():
+    name = "<b title=\"x\" id='y'>&amp;\udcff"
+    html = holders_html([Holder(name, 7, name, 5 * MIB, 1200, ())])
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", html)
+    shown = "&lt;b title=&quot;x&quot; id=&#39;y&#39;&gt;&amp;amp;\\udcff"
+    assert cells == [shown, f"{shown}:7", "5 MiB", "1,200"]
+    nowhere = holders_html([Holder("", 0, "no Python", 1, 1, ())])
+    assert re.findall(r"<td[^>]*>(.*?)</td>", nowhere)[:2] == ["no Python", ""]
