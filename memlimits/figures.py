@@ -442,7 +442,7 @@ def _escaped(text: object) -> str:
     return shown
 
 
-def table_html(rows: "Iterable[Iterable[object]]", head: "Iterable[object]" = ()) -> str:
+def table_html(rows: "Iterable[Iterable[object]]", head: "tuple[object, ...]" = ()) -> str:
     """Return a table whose cells show texts as they are, in the colours of where it stands."""
     edge = "border-bottom:1px solid rgba(128,128,128,.4);color:inherit;background:none"
     style = f"{edge};padding:2px 10px;text-align:left"
@@ -451,8 +451,9 @@ def table_html(rows: "Iterable[Iterable[object]]", head: "Iterable[object]" = ()
         inside = (f'<{tag} style="{style}">{_escaped(cell)}</{tag}>' for cell in cells)
         return f'<tr style="background:none">{"".join(inside)}</tr>'
 
-    body = [line(row, "td") for row in rows]
-    return f'<table style="border-collapse:collapse">{line(head, "th")}{"".join(body)}</table>'
+    lines = [line(head, "th")] if head else []
+    lines += [line(row, "td") for row in rows]
+    return f'<table style="border-collapse:collapse">{"".join(lines)}</table>'
 
 
 def holders_html(holders: "Iterable[Holder]") -> str:

@@ -264,7 +264,7 @@ def test_stats(notebook):
     [plain], [html] = cell.shown("text/plain"), cell.shown("text/html")
     assert plain.splitlines()[0].split()[0] == "memory_limit"
     assert len(plain.splitlines()) == 9
-    assert html.count("<tr") == 10
+    assert html.count("<tr") == 9
     whole = notebook.cell("stats = %memory_stats --all -o --reset-peak --holders=2")
     [plain] = whole.shown("text/plain")
     assert "process_peak_resident" in plain
