@@ -1,5 +1,8 @@
 """Metrics over HTTP, in the format that was asked for."""
 
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
 from memlimits._bindings.allocator import at_the_limit
 from memlimits.adapters import _figures  # noqa: F401 - says what is missing
 
@@ -67,6 +70,29 @@ def exposition(registry: "Collector", form: "tuple[str, str]" = _TEXT) -> bytes:
         openmetrics.generate_latest if form == _OPEN else generate_latest, registry
     )
     return body
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    # One that reads slowly keeps nobody else from reading, nor the end.
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of each request."""
+
+
+def server_of(registry: "Collector", address: str, port: int) -> WSGIServer:
+    """Return a server of a registry's metrics, which listens from now on.
+
+    Raises
+    ------
+    OSError
+        The address cannot be had.
+    """
+    return make_server(address, port, application(registry), _Server, _Handler)
 
 
 def chosen_format(accept: str) -> "tuple[str, str] | None":

@@ -5,11 +5,11 @@ from memlimits.figures import SIZES
 
 try:
     from prometheus_client.registry import Collector, CollectorRegistry
-except ModuleNotFoundError as error:
+except ModuleNotFoundError:
     raise ModuleNotFoundError(
         "memlimits.adapters.prometheus needs prometheus_client: "
         "pip install 'memlimits[prometheus]'",
-        name=error.name,
+        name="prometheus_client",
     ) from None
 
 TYPE_CHECKING = False

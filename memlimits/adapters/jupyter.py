@@ -22,10 +22,10 @@ try:
     from IPython.core.error import UsageError
     from IPython.core.inputtransformer2 import cell_magic
     from IPython.display import display
-except ModuleNotFoundError as error:
+except ModuleNotFoundError:
     raise ModuleNotFoundError(
         "memlimits.adapters.jupyter needs IPython: pip install 'memlimits[jupyter]'",
-        name=error.name,
+        name="IPython",
     ) from None
 
 TYPE_CHECKING = False

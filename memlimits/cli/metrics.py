@@ -81,25 +81,12 @@ def metrics(wanted: "Namespace") -> None:
 
 
 def _serve(registry: "CollectorRegistry", address: str, port: int) -> None:
-    from socketserver import ThreadingMixIn
-    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-
-    from memlimits.adapters.prometheus import application
-
-    class Server(ThreadingMixIn, WSGIServer):
-        # One that reads slowly keeps nobody else from reading, nor the end.
-        daemon_threads = True
-
-    class Handler(WSGIRequestHandler):
-        timeout = 10
-
-        def log_message(self, form: str, *words: object) -> None:
-            """Say nothing of each request."""
+    from memlimits.adapters._exposition import server_of
 
     if not 0 <= port < 1 << 16:
         raise CommandError(f"--port {port}: a port is a number from 0 to 65535, 0 for a free one")
     try:
-        server = make_server(address, port, application(registry), Server, Handler)
+        server = server_of(registry, address, port)
     except OSError as error:
         raise CommandError(
             f"cannot listen on {address}, port {port}: {error.strerror}; choose others by "
