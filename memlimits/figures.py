@@ -196,6 +196,10 @@ class Snapshot:
     def __repr__(self) -> str:
         return at_the_limit(_summary, self)
 
+    def _repr_html_(self) -> str:
+        """Show its counters and the lines that hold most as tables, in Jupyter."""
+        return at_the_limit(_tables, self)
+
 
 def _summary(snapshot: Snapshot) -> str:
     stats = getattr(snapshot, "stats", None)
@@ -207,6 +211,10 @@ def _summary(snapshot: Snapshot) -> str:
     ]
     shown += [f"  {holder}" for holder in snapshot.holders[:_SHOWN_HOLDERS]]
     return "\n".join(shown) + ">"
+
+
+def _tables(snapshot: Snapshot) -> str:
+    return _html(snapshot.stats.__dict__) + holders_html(snapshot.holders[:_SHOWN_HOLDERS])
 
 
 _SHOWN_HOLDERS = 5

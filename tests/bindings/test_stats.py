@@ -375,3 +375,14 @@ def test_what_the_program_named_is_text():
     assert cells == [shown, f"{shown}:7", "5 MiB", "1,200"]
     nowhere = holders_html([Holder("", 0, "no Python", 1, 1, ())])
     assert re.findall(r"<td[^>]*>(.*?)</td>", nowhere)[:2] == ["no Python", ""]
+
+
+def test_a_snapshot_is_a_table_too():
+    memlimits.set_holder_sampling(MIB)
+    block = memlimits.allocate(7 * MIB)
+    shown = memlimits.snapshot()._repr_html_()
+    memlimits.set_holder_sampling(None)
+    block.release()
+    assert ">active<" in shown.split("<details>")[0]
+    assert "test_a_snapshot_is_a_table_too" in shown.split("</details>")[1]
+    assert ">7 MiB<" in shown.split("</details>")[1]
