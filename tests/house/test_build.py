@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 SETUP = ROOT / "setup.py"
 # Beside sources: what is imported.
 KINDS = {
-    "memlimits": {".py", ".pyi", ".pyx", ".pxd", ".h", ".typed", ".so", ".pyc"},
+    "memlimits": {".py", ".pyi", ".pyx", ".pxd", ".h", ".typed", ".json", ".yml", ".so", ".pyc"},
     "objc": {".c", ".h", ".m"},
 }
 MODULE = '''"""Two lines."""
