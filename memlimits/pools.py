@@ -253,6 +253,19 @@ def read(path: str, *, ended: bool = False) -> "dict[str, Any]":
     return facts
 
 
+def look(name: str) -> "dict[str, Any]":
+    """Return what `get` does, but as members said it last, at their slow steps: they are not asked.
+
+    Parameters
+    ----------
+    name : str
+        A pool's; or one of `trees`, the path of its file.
+    """
+    path = name if name in trees() else _path(_checked(name))
+    facts: dict[str, Any] = _modules.for_pools().read(path)
+    return facts
+
+
 def set_limit(name: str, limit: int) -> int:
     """Set what a pool's members may hold together, in bytes; return the previous limit.
 
@@ -346,6 +359,17 @@ def join_tree(path: str) -> None:
     how = _modules.for_pools().join(path, 0, _NO_MAXIMUM, 0, True)
     if how == "no slot":
         raise OSError("the pool of the program's processes has as many members as it can have")
+
+
+def trees() -> "list[str]":
+    """Return where the pools of programs' processes are that this user may see, sorted."""
+    return sorted(
+        f"{folder}/{entry}"
+        for folder in _folders()
+        if os.path.isdir(folder) and (_is_ours(folder) or _is_chosen(folder))
+        for entry in os.listdir(folder)
+        if entry.endswith(_TREE)
+    )
 
 
 def _sweep(folder: str) -> None:

@@ -55,6 +55,10 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
                 from memlimits.cli.metrics import metrics
 
                 metrics(wanted)
+            elif wanted.command == "top":
+                from memlimits.cli.top import top
+
+                return top(wanted)
             else:
                 from memlimits.cli.info import info
 
@@ -102,4 +106,16 @@ def _parse(argv: "Sequence[str]") -> "Namespace":
         allow_abbrev=False,
     )
     add_options(metrics)
+    from memlimits.cli.top import KEYS, add_options
+
+    top = commands.add_parser(
+        "top",
+        help="show what processes and pools hold, live",
+        description="Show what processes and pools hold, live. They are asked nothing: they may "
+        "compute, hang or be stopped.",
+        epilog=KEYS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_options(top)
     return parser.parse_args(argv)
