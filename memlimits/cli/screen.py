@@ -85,7 +85,6 @@ class Lines(Widget):
     def __init__(self, name: str) -> None:
         super().__init__(id=name)
         self.lines: list[tuple[Line, bool]] = []
-        self.colours = "NO_COLOR" not in os.environ
 
     def put(self, lines: "list[Line]", chosen: "int | None" = None) -> None:
         """Show these from now on, one of them as chosen."""
@@ -104,8 +103,7 @@ class Lines(Widget):
         for text, look in line:
             taken = fitted(text, width) if width_of(text) > width else text
             width -= width_of(taken)
-            style = _LOOKS[look] if self.colours else _LOOKS[look].without_color
-            segments.append(Segment(taken, style + over))
+            segments.append(Segment(taken, _LOOKS[look] + over))
         segments.append(Segment(" " * width, over))
         return Strip(segments, self.size.width)
 

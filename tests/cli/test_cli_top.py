@@ -13,6 +13,7 @@ import pytest
 
 import memlimits
 from memlimits.cli.source import Family
+from memlimits.cli.width import fitted, printable
 from support.children import environment
 from support.commands import execute
 from support.members import LIMIT, MIB, Member, members
@@ -289,3 +290,11 @@ def test_the_form_of_the_json_is_the_documented_one(member, top):
     assert found["version"] == 1
     shown = [*found, *seen(json.dumps(found), member.pid), *found["pools"][0]]
     assert [name for name in shown if f"`{name}`" not in text] == []
+
+
+def test_no_text_moves_the_cursor():
+    """Names of processes and commands in a pool's file come as they are."""
+    assert printable("a\033[2J\n\u202eb\u200b日") == "a [2J  b 日"
+    assert fitted("日本", 3) == "日+"
+    assert fitted("日本", 2) == "+ "
+    assert fitted("e\u0301", 3) == "e\u0301  "
