@@ -59,6 +59,14 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
                 from memlimits.cli.top import top
 
                 return top(wanted)
+            elif wanted.command == "convert":
+                from memlimits.cli.convert import convert
+
+                convert(wanted)
+            elif wanted.command == "plot":
+                from memlimits.cli.plot import plot
+
+                plot(wanted)
             else:
                 from memlimits.cli.info import info
 
@@ -118,4 +126,14 @@ def _parse(argv: "Sequence[str]") -> "Namespace":
         allow_abbrev=False,
     )
     add_options(top)
+    from memlimits.cli import convert, plot
+
+    made = "a report, a flame graph, a trace or a table"
+    for name, module, text in (
+        ("convert", convert, f"make {made} of a recording"),
+        ("plot", plot, "draw a recording, for papers and slides"),
+    ):
+        description = f"{text[0].upper()}{text[1:]}."
+        parsed = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+        module.add_arguments(parsed)
     return parser.parse_args(argv)

@@ -108,8 +108,8 @@ class Process:
         return f"{self.pid} {self.command}".rstrip()
 
     def sample_at(self, at: float) -> "Sample | None":
-        """Return what it held then; None before it was seen and after it ended."""
-        if self.ending is not None and at > self.last:
+        """Return what it held then; None before it was seen and once it ended."""
+        if self.ending is not None and at >= self.last:
             return None
         place = bisect_right(self.samples, at, key=attrgetter("at"))
         return self.samples[place - 1] if place else None
@@ -164,6 +164,11 @@ class History:
             if sizes > best:
                 best, when = sizes, at
         return when
+
+    def held_at(self, at: float) -> int:
+        """Return the footprint of all processes at a time, in bytes."""
+        samples = [process.sample_at(at) for process in self.processes]
+        return sum(sample.footprint for sample in samples if sample is not None)
 
     def _sums(self) -> "Iterator[tuple[float, int]]":
         changes = []

@@ -16,7 +16,13 @@ from support.places import ROOT
 
 BLOCKS = {
     page: re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
-    for page in ("README.md", "docs/containers.md", "docs/processes.md", "docs/servers.md")
+    for page in (
+        "README.md",
+        "docs/containers.md",
+        "docs/processes.md",
+        "docs/recordings.md",
+        "docs/servers.md",
+    )
 }
 
 
@@ -31,7 +37,7 @@ def commands():
     parts = [
         part
         for page in BLOCKS
-        if page != "docs/servers.md"
+        if page not in ("docs/recordings.md", "docs/servers.md")
         for block in blocks("console", page)
         for part in block.split("$ ")[1:]
     ]
@@ -46,6 +52,7 @@ def test_every_block_is_of_a_kind_that_is_tested():
         "docs/containers.md": {"console", "pycon"},
         # The block on Dask is what tests/adapters/test_dask.py does.
         "docs/processes.md": {"console", "python"},
+        "docs/recordings.md": {"pycon"},
         # Its commands are those of tests/cli/test_cli_pool.py.
         "docs/servers.md": {"sh", "pycon"},
     }

@@ -71,7 +71,10 @@ def main(path):
             time.sleep(0.02)
 
         def load_rows(count):
-            return [memlimits.allocate(2 * MIB) for _ in range(count)]
+            rows = []
+            for _ in range(count):
+                rows.append(memlimits.allocate(2 * MIB))
+            return rows
 
         def index():
             held.append(memlimits.allocate(7 * MIB))

@@ -1,0 +1,137 @@
+"""`memlimits convert`: what it refuses, and what it leaves in files."""
+
+import json
+import os
+
+import pytest
+
+from support.commands import execute
+from support.recordings import record
+
+ALL = ("html", "flamegraph", "folded", "viz", "perfetto", "csv")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    return record(tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.fixture
+def convert(recorded, tmp_path):
+    def run(*words, file=recorded, code=0):
+        done = execute("-m", "memlimits", "convert", file, *words, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run
+
+
+def refused(done):
+    """The one sentence on standard error."""
+    (line,) = done.stderr.decode().splitlines()
+    assert done.stdout == b""
+    return line.removeprefix("memlimits: ")
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_an_output_that_is_there_stays_unless_it_is_to_be_replaced(to, convert, tmp_path):
+    path = tmp_path / "out"
+    path.write_text("mine")
+    done = convert("--to", to, "-o", "out", code=2)
+    assert refused(done) == "out: it is there already: write --force to replace it"
+    assert path.read_text() == "mine"
+    convert("--to", to, "-o", "out", "--force")
+    made = path.read_bytes()
+    assert len(made) > 100
+    assert convert("--to", to, "-o", "-").stdout == made
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_without_a_name_it_lies_beside_the_recording(convert, recorded, tmp_path):
+    copy = tmp_path / "a.rec"
+    copy.write_bytes(recorded.read_bytes())
+    done = convert("--to", "perfetto", file="a.rec")
+    made = tmp_path / "a.perfetto-trace"
+    assert done.stderr.decode() == (
+        f"memlimits: made a.perfetto-trace ({made.stat().st_size:,} bytes)\n"
+    )
+
+
+def test_a_folder_that_is_not_there(convert, tmp_path):
+    done = convert("--to", "csv", "-o", "missing/out.csv", code=2)
+    assert refused(done) == "missing/out.csv: there is no folder missing: make it before"
+    done = convert("--to", "csv", "-o", tmp_path, code=2)
+    assert refused(done) == f"{tmp_path}: it is a folder: write the name of a file in it"
+
+
+def test_an_unknown_format_is_named_with_those_that_are_known(convert):
+    done = convert("--to", "svg", code=2)
+    last = done.stderr.decode().splitlines()[-1]
+    assert "invalid choice: 'svg'" in last
+    assert all(name in last for name in ALL)
+
+
+def test_what_is_no_recording(convert, tmp_path):
+    for text, reason in (
+        ("print()\n", "not a recording of memlimits: its first line is not that of one"),
+        ("", "not a recording of memlimits: it is empty"),
+    ):
+        (tmp_path / "a.py").write_text(text)
+        for to in ALL:
+            done = convert("--to", to, "-o", "out", file="a.py", code=2)
+            assert refused(done) == f"a.py: {reason}"
+    later = {"kind": "memlimits recording", "version": 7, "at": 1.0}
+    (tmp_path / "a.py").write_text(json.dumps(later) + "\n")
+    done = convert("--to", "html", "-o", "out", file="a.py", code=2)
+    assert "in version 7 of the format, of which this memlimits knows 1" in refused(done)
+    done = convert("--to", "csv", "-o", "out", file="missing.rec", code=2)
+    assert refused(done) == "cannot read missing.rec: No such file or directory"
+    assert os.listdir(tmp_path) == ["a.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--to", "viz", "--at", "yesterday"), "invalid time 'yesterday': write seconds since"),
+        (("--to", "viz", "--at", "86400"), "86400 is not in the recording, which has 0."),
+        (("--to", "folded", "--at", "2001-01-01"), "2001-01-01 is not in the recording"),
+        (("--to", "folded", "--at", "nan"), "nan is not in the recording"),
+        (("--to", "html", "--at", "1"), "only --to flamegraph, folded, viz is of one time"),
+        (("--to", "html", "--table", "pool"), "only --to csv, arrow, parquet makes tables"),
+    ],
+)
+def test_what_is_asked_of_the_wrong_thing(words, message, convert, tmp_path):
+    assert message in refused(convert(*words, "-o", "out", code=2))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_snapshot_or_holders_asked_for_where_there_are_none(convert, tmp_path):
+    first = {"kind": "memlimits recording", "version": 1, "at": 1.0}
+    sample = {"kind": "sample", "at": 2.0, "pid": 1, "footprint": 3}
+    lines = [json.dumps(first), json.dumps(sample), json.dumps({"kind": "closed", "at": 2.0})]
+    (tmp_path / "a.rec").write_text("\n".join(lines) + "\n")
+    done = convert("--to", "viz", file="a.rec", code=2)
+    assert refused(done).startswith("a.rec: there is no snapshot in it")
+    for to in ("flamegraph", "folded"):
+        done = convert("--to", to, file="a.rec", code=2)
+        assert "has not been noted in it who held memory" in refused(done)
+    done = convert("--to", "csv", "--table", "refusals", file="a.rec")
+    assert b"there are no refusals in it: the table has no rows" in done.stderr
+
+
+def test_a_recording_that_was_cut_off_is_converted_and_that_is_said(convert, recorded, tmp_path):
+    data = recorded.read_bytes()
+    lines = data.splitlines(keepends=True)
+    (tmp_path / "cut.rec").write_bytes(b"".join([*lines[:9], b"torn\n", *lines[9:-2]])[:-7])
+    for to in ALL:
+        done = convert("--to", to, "-o", f"{to}.out", file="cut.rec")
+        assert "1 damaged lines were skipped, the first of them line 10" in done.stderr.decode()
+        assert ("did not end in order" in done.stderr.decode()) == (to != "csv")
+
+
+def test_a_disk_that_is_full_leaves_nothing(convert):
+    """As a device says it that always is."""
+    done = convert("--to", "csv", "-o", "/dev/full", code=2)
+    assert refused(done) == "cannot write /dev/full: No space left on device"
+    done = convert("--to", "html", "-o", "/dev/full", code=2)
+    assert refused(done) == "cannot write /dev/full: No space left on device"
