@@ -8,6 +8,7 @@ from memlimits.cli.convert import read, tell
 from memlimits.cli.errors import CommandError
 from memlimits.cli.sizes import format_size
 from memlimits.cli.streams import say
+from memlimits.recording.stacking import stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _AREAS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#999999")
 _HATCHES = ("", "//", "..", "\\\\", "xx", "")
 _LIMIT = "#D55E00"
 _WAIT = "#6A4FB3"
+_MOST_INSTANTS = 2000
 _SMALLEST, _LARGEST = 1.0, 40.0  # inches
 
 
@@ -162,10 +164,9 @@ def _draw_together(axes: "Any", history: "History") -> None:
         groups.append(largest[len(_AREAS) - 1 :])
     elif len(largest) == len(_AREAS):
         groups.append(largest[-1:])
-    ends = [process.last for process in largest if process.ending]
-    instants = {sample.at for process in largest for sample in process.samples}
-    times = sorted({*instants, *ends, history.last})
-    heights = [_heights(group, times) for group in groups]
+    times, heights = stack(groups, _MOST_INSTANTS)
+    times.append(history.last)
+    heights = [[*row, row[-1]] for row in heights]
     labels = [_label(group[0]) if len(group) == 1 else f"{len(group)} others" for group in groups]
     areas = axes.stackplot(
         [at - history.first for at in times],
@@ -185,21 +186,6 @@ def _draw_together(axes: "Any", history: "History") -> None:
             limits.append((one.at, one.limit))
     _draw_limits(axes, limits, history.last, top, history.first)
     _draw_marks(axes, history, [one.at for one in history.refusals], largest)
-
-
-def _heights(group: "list[Process]", times: "list[float]") -> "list[int]":
-    """Return the footprint of some processes together at each of some times, which go up."""
-    heights = [0] * len(times)
-    for process in group:
-        place, footprint = 0, 0
-        for number, at in enumerate(times):
-            while place < len(process.samples) and process.samples[place].at <= at:
-                footprint = process.samples[place].footprint
-                place += 1
-            if process.ending is not None and at >= process.last:
-                break
-            heights[number] += footprint
-    return heights
 
 
 def _label(process: "Process") -> str:

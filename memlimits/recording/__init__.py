@@ -5,7 +5,7 @@ memory as a picture can show. The format is described in docs/recordings.md.
 
 Inside: `entries` has the kinds of entries and what is in them, `thinning` says which of too many
 can go, `writer`, with `compaction`, and `reader` are the two sides of the file, and `history` is
-what `loading` makes of it.
+what `loading` makes of it; `stacking` adds up what processes hold together.
 """
 
 from memlimits.recording.entries import VERSION, RecordingError

@@ -19,7 +19,7 @@ else:
 
 # How many 32nds of the bound each may take afterwards.
 _SHARES = {
-    "sample": 6,
+    "sample": 10,
     "pool": 1,
     "holders": 2,
     "snapshot": 4,
@@ -155,7 +155,7 @@ def _refers(entry: "dict[str, Any]") -> "Iterable[tuple[int, int]]":
 
 
 def compact(path: str, most: int, interval: float) -> Thinned:
-    """Replace a recording by a shorter one, of at most 9/16 of that many bytes or little more.
+    """Replace a recording by a shorter one, of at most 11/16 of that many bytes or little more.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def compact(path: str, most: int, interval: float) -> Thinned:
     most : int
         Its bound, in bytes.
     interval : float
-        Seconds between samples that stay; at least double.
+        Seconds between the samples that stayed before; doubled as often as is necessary.
 
     Raises
     ------
@@ -219,7 +219,6 @@ def _keep_processes(lines: _Lines, share: int) -> "list[_Item]":
 def _keep_samples(lines: _Lines, share: int, interval: float) -> "tuple[list[_Item], float]":
     groups = lines.samples
     while True:
-        interval *= 2
         groups = {
             key: highest(items, interval, _at, (_size, _resident)) for key, items in groups.items()
         }
@@ -231,6 +230,7 @@ def _keep_samples(lines: _Lines, share: int, interval: float) -> "tuple[list[_It
             kept = first_and_largest(list(groups), share, cost.__getitem__, peak.__getitem__)
             groups = {key: groups[key] for key in kept}
             break
+        interval *= 2
     return [item for items in groups.values() for item in items], interval
 
 

@@ -1,11 +1,12 @@
 """A recording in memory: what pictures and tables of holders are made of."""
 
 from bisect import bisect_right
-from operator import attrgetter
+from operator import attrgetter, itemgetter
+
+from memlimits.recording.stacking import totals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any, NamedTuple
 
     from memlimits.recording.reader import Reader
@@ -159,30 +160,13 @@ class History:
         """Return when the processes held most, together."""
         if self.pool:
             return max(self.pool, key=lambda sample: sample.used).at
-        best, when = -1, self.first
-        for at, sizes in self._sums():
-            if sizes > best:
-                best, when = sizes, at
-        return when
+        sums = totals(self.processes)
+        return max(sums, key=itemgetter(1))[0] if sums else self.first
 
     def held_at(self, at: float) -> int:
         """Return the footprint of all processes at a time, in bytes."""
         samples = [process.sample_at(at) for process in self.processes]
         return sum(sample.footprint for sample in samples if sample is not None)
-
-    def _sums(self) -> "Iterator[tuple[float, int]]":
-        changes = []
-        for process in self.processes:
-            before = 0
-            for sample in process.samples:
-                changes.append((sample.at, sample.footprint - before))
-                before = sample.footprint
-            if process.ending is not None:
-                changes.append((process.last, -before))
-        size = 0
-        for at, change in sorted(changes, key=lambda one: one[0]):
-            size += change
-            yield at, size
 
     def nearest(self, among: "list[Held]", at: float) -> "list[Held]":
         """Return of each process that of these which is nearest to a time within its life."""

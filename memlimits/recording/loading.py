@@ -78,7 +78,7 @@ class _Loader:
         add = getattr(self, f"_add_{kind}", None)
         if add is None:
             return
-        if "at" in entry and kind != "thinned":
+        if "at" in entry and kind not in ("closed", "thinned"):
             self.history.last = max(self.history.last, entry["at"])
             self.history.first = min(self.history.first, entry["at"])
         add(entry, offset)

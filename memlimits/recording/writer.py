@@ -34,7 +34,7 @@ class Writer:
 
     What it has reached the file a second later at most, if any method is called then; so whoever
     samples twice a second loses one second at a kill. The file is never longer than its bound: it
-    is thinned before, for which a second one of at most 5/8 of the bound lies beside it for a
+    is thinned before, for which a second one of at most 3/4 of the bound lies beside it for a
     moment. The samples that stay are those with the most footprint and the most resident of each
     span of time, the span doubling each time that it is necessary. Not for several threads at once;
     a forked child's copy writes nothing.

@@ -127,6 +127,11 @@ def test_a_days_recording_stays_within_its_bound_with_its_peaks(tmp_path):
         for process in history.processes
     }
     assert found == peaks
+    # The first hours are as dense as the last, but for what was not thinned yet.
+    times = [sample.at for process in history.processes for sample in process.samples]
+    assert sum(at < 1250 for at in times) > 300
+    assert sum(at >= 3750 for at in times) > 300
+    assert writer.interval <= 64
     assert {process.ending for process in history.processes} == {"exited"}
     requested = [refusal.requested for refusal in history.refusals]
     assert (requested[0], requested[-1]) == (1, refused)

@@ -3,6 +3,7 @@
 from operator import attrgetter
 
 from memlimits.cli.formats.page import build
+from memlimits.recording.stacking import stack
 from memlimits.recording.thinning import first_and_largest, highest
 
 TYPE_CHECKING = False
@@ -18,6 +19,8 @@ _SERIES = ("footprint", "active", "cache", "resident", "waiting")
 # Of what a page may show at most, in its first try: fewer where it gets too long.
 _SAMPLES = 16_000
 _PROCESSES = 60
+_INSTANTS = 2000
+_AREAS = 6  # one above the other
 _HOLDERS = 400  # points of time
 _ROWS = 20  # holders at each
 _MARKS = 400  # refusals; and waits of a process
@@ -88,6 +91,7 @@ class _Data:
             "highest": history.held_at(history.peak_at()),
             "processes": processes,
             "pool": pool,
+            "together": self._together(),
             "refusals": refusals,
             "holders": holders,
             # Filled by what is above.
@@ -121,6 +125,25 @@ class _Data:
             }
             width *= 2
         return found
+
+    def _together(self) -> "dict[str, Any]":
+        """Return the largest processes' footprints at the same instants, and of the others a sum.
+
+        Its own samples make the line of each process: of each span its highest. Those of several
+        are of several instants, and their sum is of none.
+        """
+        order = sorted(self.history.processes, key=lambda process: -process.peak)
+        alone = order if len(order) <= _AREAS else order[: _AREAS - 1]
+        groups = [[process] for process in alone]
+        if len(order) > _AREAS:
+            groups.append(order[_AREAS - 1 :])
+        times, heights = stack(groups, _INSTANTS // self.part)
+        return {
+            "of": [self.place.get(process, -1) for process in alone],
+            "others": len(order) - len(alone),
+            "at": [self._time(at) for at in times],
+            "heights": heights,
+        }
 
     def _thinned_pool(self, pool: "Sequence[Together]") -> "Sequence[Together]":
         most, width = 4000 // self.part, (self.history.last - self.history.first) / 4000 or 1.0

@@ -2,7 +2,6 @@ const processes = data.processes;
 const many = processes.length > 1;
 const SERIES = [["footprint", "footprint"], ["active", "active"], ["cache", "cache"],
   ["resident", "resident"]];
-const AREAS = 6;
 
 const state = { at: data.peak, process: 0, from: 0, to: data.length || 1 };
 const limit = (value) => value === null || value === undefined ? "none" : size(value);
@@ -189,35 +188,30 @@ const single = new Chart(find("single-chart"), "", 300);
 
 // The largest processes have areas of their own; the others share one.
 const order = processes.map((_, which) => which).sort((a, b) => processes[b].peak - processes[a].peak);
-const areas = order.slice(0, order.length > AREAS ? AREAS - 1 : AREAS).map((which) => [which]);
-if (order.length > AREAS) areas.push(order.slice(AREAS - 1));
+const shared = data.together;
+const sums = shared.at.map((_, place) => shared.heights.reduce((all, one) => all + one[place], 0));
+const areaName = (number) => number < shared.of.length ? named(processes[shared.of[number]])
+  : plural(shared.others, "other process", "other processes");
 
 function drawTogether() {
   if (!many) return;
-  // As many instants as there are points to draw them at.
-  const wide = widthOf(find("together-chart"));
-  const inside = allTimes.filter((at) => at >= state.from && at <= state.to);
-  const every = Math.max(1, Math.floor(inside.length / wide));
-  const edges = processes.flatMap((process) => process.ending ? [process.last] : []);
-  const instants = [...new Set([state.from, ...inside.filter((_, place) => place % every === 0), data.peak,
-    ...edges, state.to])].filter((at) => at >= state.from && at <= state.to).sort((a, b) => a - b);
-  const heights = areas.map((group) => instants.map((at) =>
-    group.reduce((all, which) => all + valueAt(processes[which], "footprint", at), 0)));
-  const sums = instants.map((_, place) => heights.reduce((all, one) => all + one[place], 0));
+  const edges = [...shared.at, data.length];
+  const last = shared.at.length - 1;
+  const instants = edges.map((at, place) => [at, Math.min(place, last)]);
   const pool = data.pool.filter((one) => one[2] !== null).map((one) => [one[0], one[2]]);
   const most = Math.max(1, ...sums);
   const bound = Math.max(0, ...pool.map((one) => one[1]));
   together.begin(bound && bound < 4 * most ? Math.max(most, bound) : most);
-  let below = instants.map(() => 0);
-  areas.forEach((group, number) => {
-    const above = below.map((value, place) => value + heights[number][place]);
-    const down = instants.map((at, place) => [at, below[place]]).reverse();
-    let text = together.path(instants.map((at, place) => [at, above[place]]));
+  let below = sums.map(() => 0);
+  shared.heights.forEach((heights, number) => {
+    const above = below.map((value, place) => value + heights[place]);
+    const down = together.within(instants.map(([at, place]) => [at, below[place]])).reverse();
+    let text = together.path(instants.map(([at, place]) => [at, above[place]]));
     down.forEach(([at, value], place) => {
       text += place ? `V${together.y(value)}H${together.x(at)}` : `L${together.x(at)} ${together.y(value)}`;
     });
     together.inside.append(make("path", { class: `area c${number}`, d: `${text}Z` }));
-    labelArea(group, instants, below, above);
+    labelArea(number, below, above);
     below = above;
   });
   const changes = pool.filter((one, place) => !place || one[1] !== pool[place - 1][1]);
@@ -227,14 +221,16 @@ function drawTogether() {
 }
 
 // Where an area is high and wide enough its process is named in it, so that no colour has to tell.
-function labelArea(group, instants, below, above) {
-  let best = 0;
-  instants.forEach((at, place) => {
-    if (at < state.to && above[place] - below[place] > above[best] - below[best]) best = place;
+function labelArea(number, below, above) {
+  let best = -1;
+  shared.at.forEach((at, place) => {
+    if (at < state.from || at >= state.to) return;
+    if (best < 0 || above[place] - below[place] > above[best] - below[best]) best = place;
   });
+  if (best < 0) return;
   const tall = together.y(below[best]) - together.y(above[best]);
-  const name = group.length === 1 ? String(processes[group[0]].pid) : plural(group.length, "other");
-  const x = clamp(together.x(instants[best]), PAD.left, together.width - PAD.right - 8 * name.length - 8);
+  const name = number < shared.of.length ? String(processes[shared.of[number]].pid) : plural(shared.others, "other");
+  const x = clamp(together.x(shared.at[best]), PAD.left, together.width - PAD.right - 8 * name.length - 8);
   if (tall > 18)
     together.inside.append(make("text",
       { class: "inside", x: x + 4, y: (together.y(below[best]) + together.y(above[best])) / 2 + 4 }, name));
@@ -297,8 +293,8 @@ function drawLegends() {
   find("single-legend").append(...SERIES.map(([name, kind]) => sample(kind, name)),
     sample("limit-line", "memory limit"), ...marks);
   if (!many) return;
-  find("together-legend").append(...areas.map((group, number) => sample(`area c${number}`,
-    group.length === 1 ? named(processes[group[0]]) : plural(group.length, "other process", "other processes"))));
+  find("together-legend").append(...shared.heights.map((_, number) =>
+    sample(`area c${number}`, areaName(number))));
 }
 
 // The point of time.
@@ -341,8 +337,7 @@ function describePoint() {
   const text = `Process ${process.pid}: footprint ${value("footprint")}, active ${value("active")}, ` +
     `cache ${value("cache")}, resident ${value("resident")}, limit ${limit(limitAt(process, state.at))}`;
   if (!many) return text;
-  const sum = processes.reduce((all, one) => all + valueAt(one, "footprint", state.at), 0);
-  return `${text}. All processes: footprint ${size(sum)}`;
+  return `${text}. All processes: footprint ${size(sums[Math.max(0, placeOf(shared.at, state.at))] || 0)}`;
 }
 
 function drawPoint() {
