@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -129,7 +131,17 @@ def test_a_recording_that_was_cut_off_is_converted_and_that_is_said(convert, rec
         assert ("did not end in order" in done.stderr.decode()) == (to != "csv")
 
 
-def test_a_disk_that_is_full_leaves_nothing(convert):
+@pytest.mark.parametrize("to", ["html", "csv"])
+def test_what_cannot_be_written_whole_is_not_there(to, recorded, tmp_path):
+    """A file may have a block of 512 or of 1024 bytes."""
+    words = 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "memlimits", "convert"
+    words = ["sh", "-c", *words, recorded, "--to", to, "-o", "out"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True)
+    assert refused(done) == "cannot write out: File too large"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_is_full_is_named(convert):
     """As a device says it that always is."""
     done = convert("--to", "csv", "-o", "/dev/full", code=2)
     assert refused(done) == "cannot write /dev/full: No space left on device"

@@ -44,7 +44,7 @@ def test_a_png_has_the_size_that_was_asked_for(plot, tmp_path):
 
 
 def test_the_fonts_of_a_pdf_are_in_it(plot, tmp_path):
-    plot("-o", "a.pdf", "--title", "A run")
+    plot("-o", "a.pdf", "--title", "A run of $x^2$")
     data = (tmp_path / "a.pdf").read_bytes()
     assert data.startswith(b"%PDF")
     assert b"/FontFile2" in data
@@ -52,7 +52,7 @@ def test_the_fonts_of_a_pdf_are_in_it(plot, tmp_path):
     if shutil.which("pdftotext"):
         words = ["pdftotext", "-layout", tmp_path / "a.pdf", "-"]
         text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-        for word in ("A run", "96 MiB", "seconds", "limit", "refusal", "python -c CHILD"):
+        for word in ("A run of $x^2$", "96 MiB", "seconds", "limit", "refusal", "python -c CHILD"):
             assert word in text
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Row = tuple[Any, ...]
     Entry = dict[str, Any]
 
-_ROWS = 20_000  # at a time
+_ROWS = 5_000  # at a time
 
 # The columns of each table, and of what kind each is. Sizes are in bytes, which their names say.
 _WHEN = {"time": "time", "seconds": "float", "pid": "int", "command": "text"}
