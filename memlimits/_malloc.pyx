@@ -11,6 +11,7 @@ from memlimits._bindings.contexts cimport account_of_caller
 from memlimits._bindings.wait_hooks cimport c_wait_hooks, c_wait_hooks_end
 from memlimits._engine.charging cimport charging_alloc
 from memlimits._engine.core cimport Core, core_check, core_clear, core_find, core_hit
+from memlimits._engine.failing cimport failing_refuses
 from memlimits._engine.family cimport (
     family_align, family_capacity, family_find_held, family_longer, family_open,
 )
@@ -137,8 +138,11 @@ cdef bint alloc_slow_path(
 
 
 cdef bint alloc(uint64_t n, Block *block) noexcept nogil:
-    cdef Account *account = account_of_caller(core)
+    cdef bint looks = load_acquire(&core.accounts.open) != NULL
+    cdef Account *account = account_of_caller(core) if looks else NULL
     cdef bint sampled = samples_draws(core, n)
+    if looks and failing_refuses(core, n, C_CODE):
+        return False
     if account == NULL and not sampled and core_hit(core, n, block):
         return True
     return alloc_slow_path(account, sampled, n, block)

@@ -25,7 +25,7 @@ LINKED = (
     "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.members",
     "_engine.settings", "_engine.decay", "_engine.pressure", "_engine.system_room",
     "_engine.waiting", "_engine.samples", "_engine.picture", "_engine.record", "_engine.sentence",
-    "_engine.refusals", "_engine.growth", "_engine.resize", "_engine.reservations",
+    "_engine.refusals", "_engine.failing", "_engine.growth", "_engine.resize", "_engine.reservations",
     "_engine.charging", "_engine.family", "_engine.fork",
 )
 # Made when the package is imported.
@@ -38,8 +38,8 @@ MADE = (
 # Made when they are first used: what makes the default allocator, and what needs Metal, NumPy or an
 # exception.
 FIRST_USED = (
-    "_bindings.channel", "_bindings.holders", "_bindings.metal", "_bindings.notes",
-    "_bindings.pages", "_bindings.pools", "_malloc",
+    "_bindings.channel", "_bindings.failures", "_bindings.holders", "_bindings.metal",
+    "_bindings.notes", "_bindings.pages", "_bindings.pools", "_malloc",
     "adapters._governing", "adapters._process", "adapters._numpy", "adapters._python",
 )
 # In files of their own.
@@ -103,6 +103,12 @@ def for_c():
 def for_channel():
     """Return `memlimits._bindings.channel`."""
     return make_once("_bindings.channel")
+
+
+def for_failures():
+    """Return `memlimits._bindings.failures`."""
+    for_c()  # whose thread's state it may ask for
+    return make_once("_bindings.failures")
 
 
 def for_holders():

@@ -21,6 +21,7 @@ WHY = {
     "reservation": "the room within the memory limit is reserved for others",
     "queue": "other threads wait for memory, and come first",
     "pool": "the limit for all processes together, or this one's maximum, does not allow it",
+    "test": "a test wanted it to fail (memlimits.testing.fail)",
 }
 
 _WAY_OUT = {
@@ -72,9 +73,9 @@ class MemoryLimitError(MemoryError):
     blocked_by : str
         What refused: ``"limit"``, ``"system"``, ``"device"``, ``"max_buffer_length"``,
         ``"resources"``, ``"budget"``, ``"reservation"`` or ``"queue"``: there was room, but others
-        had waited for memory longer; ``"pool"``: all its processes together; ``"fork"``, which only
-        `last_refusal` tells: `allocate` raises `DeviceError` then; or ``"unknown"`` where it was
-        made from a text.
+        had waited for memory longer; ``"pool"``: all its processes together; ``"test"``: nothing,
+        but `memlimits.testing.fail` wanted it; ``"fork"``, which only `last_refusal` tells:
+        `allocate` raises `DeviceError` then; or ``"unknown"`` where it was made from a text.
     waited : float
         Seconds that the request waited for others to free memory, under the policy ``"wait"``.
     budget : str or None

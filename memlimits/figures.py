@@ -282,7 +282,7 @@ class Stats:
         Allocations refused.
     refusals_by_limit, refusals_by_system, refusals_by_device, refusals_by_max_buffer_length : int
     refusals_by_resources, refusals_by_fork, refusals_by_budget, refusals_by_reservation : int
-    refusals_by_queue, refusals_by_pool : int
+    refusals_by_queue, refusals_by_pool, refusals_by_test : int
         The same by what refused, as in `MemoryLimitError.blocked_by`.
     wires, wire_failures : int
         Resources that became resident, and that could not although the limit allows it; one counts
@@ -358,6 +358,7 @@ class Stats:
     refusals_by_reservation: int
     refusals_by_queue: int
     refusals_by_pool: int
+    refusals_by_test: int
     wires: int
     wire_failures: int
     commits: int

@@ -17,6 +17,7 @@ from memlimits._bindings.wait_hooks cimport python_wait_hooks, raise_what_is_set
 from memlimits._device.mlim cimport mlim_buffer_native
 from memlimits._engine.charging cimport charging_alloc
 from memlimits._engine.core cimport Core, core_clear, core_free, core_hit, core_return
+from memlimits._engine.failing cimport failing_refuses
 from memlimits._engine.growth cimport growth_miss
 from memlimits._engine.samples cimport samples_draws
 from memlimits._engine.waiting cimport WaitHooks
@@ -24,14 +25,18 @@ from memlimits._heap.cache cimport LARGEST_SLAB_BLOCK
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport NOTHING, Blocker
+from memlimits._ledger.queue cimport C_CODE
 from memlimits._residency.pins cimport pins_change, pins_is_wired
 
 
 cdef int alloc_block(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1:
     cdef Blocker blocker
     cdef WaitHooks hooks
-    cdef Account *account = account_here(&allocator.core)
+    cdef bint looks = load_acquire(&allocator.core.accounts.open) != NULL
+    cdef Account *account = account_here(&allocator.core) if looks else NULL
     cdef bint sampled = samples_draws(&allocator.core, n)
+    if looks and failing_refuses(&allocator.core, n, C_CODE):
+        raise_refusal(allocator)
     if account != NULL or sampled or not core_hit(&allocator.core, n, block):
         hooks = python_wait_hooks()
         with nogil:

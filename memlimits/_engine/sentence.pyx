@@ -5,7 +5,7 @@ from memlimits._base.lines cimport put, put_grouped, put_number, put_size
 from memlimits._base.sync cimport CLOCK_COARSE, load_count, store_count, time_of
 from memlimits._ledger.limits cimport (
     BUDGET, COUNT_PROCESS, COUNT_RESIDENT, DEVICE, FORK, LENGTH, LIMIT, POLICY_GUIDELINE,
-    POLICY_STRICT, POOL, QUEUE, RESERVATION, RESOURCES, SYSTEM, Blocker,
+    POLICY_STRICT, POOL, QUEUE, RESERVATION, RESOURCES, SYSTEM, TEST, Blocker,
 )
 from memlimits._ledger.calls cimport NO_CALL, Call, calls_file, calls_function
 from memlimits._ledger.queue cimport C_CODE, MALLOC, MOST_HOLDERS, NUMPY, PYTHON
@@ -127,6 +127,8 @@ cdef const char *why(Blocker blocker) noexcept nogil:
         return b"other threads wait for memory, and come first"
     if blocker == POOL:
         return b"the limit for all processes together, or this one's maximum, does not allow it"
+    if blocker == TEST:
+        return b"a test wanted it to fail"
     return b""
 
 

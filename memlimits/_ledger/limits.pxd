@@ -38,9 +38,10 @@ cdef enum Blocker:
     RESERVATION
     QUEUE       # others wait for memory, and come first
     POOL        # all members of the pool together
+    TEST        # a test asked for it
 
 cdef enum:
-    BLOCKERS = POOL + 1    # how many there are: an array's length for any Cython
+    BLOCKERS = TEST + 1    # how many there are: an array's length for any Cython
 
 cdef enum:
     CREDIT_PART = 4     # the part of the system's room that growth without a reading may take

@@ -18,6 +18,9 @@ from memlimits._base.sync cimport (
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport alloc_block
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
+from memlimits._engine.core cimport Core
+from memlimits._engine.failing cimport failing_follow, failing_pass, failing_refuses
+from memlimits._engine.family cimport family_capacity
 from memlimits._engine.refusals cimport refusals_last, refusals_told
 from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
 from memlimits._heap.resource cimport Block, Resource, unlikely
@@ -83,7 +86,8 @@ cdef extern from "Python.h":
     int PyTraceMalloc_Track(unsigned int domain, uintptr_t address, size_t size)
 
 cdef Allocator allocator = get_default()
-cdef const PageMap *pages = &allocator.core.pages
+cdef Core *core = &allocator.core
+cdef const PageMap *pages = &core.pages
 
 cdef enum:
     MOST_DIMENSIONS = 32
@@ -93,21 +97,44 @@ cdef enum:
 
 
 cdef inline void *told(void *start) noexcept nogil:
-    return refusals_told(&allocator.core, start, NUMPY)
+    return refusals_told(core, start, NUMPY)
+
+
+cdef inline bint fails(size_t size) noexcept nogil:
+    """Whether a test wants that; only where `apart` says that anything is to be looked at."""
+    return failing_refuses(core, size, NUMPY)
+
+
+cdef void *passed(void *(*ask)(size_t count, size_t size) noexcept nogil,
+                  size_t count, size_t size) noexcept nogil:
+    """As it is, of what was looked at: it counts as no request of C code's."""
+    cdef void *start
+    failing_pass(1)
+    start = ask(count, size)
+    failing_pass(-1)
+    return start
 
 
 cdef void *data_malloc(void *ctx, size_t size) noexcept nogil:
+    if unlikely(load_count(&apart) != 0):
+        return told(NULL if fails(size) else passed(malloc_of, 1, size))
     return told(malloc(size))
 
 
 cdef void *data_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
+    if unlikely(load_count(&apart) != 0):
+        return told(NULL if fails(count * size) else passed(calloc, count, size))
     return told(calloc(count, size))
 
 
 cdef void *data_realloc(void *ctx, void *start, size_t size) noexcept nogil:
     cdef void *resized
+    if unlikely(load_count(&apart) != 0) and is_longer(start, size) and fails(size):
+        return told(NULL)
     c_wait_hooks_allow(False)    # as in governed_realloc
+    failing_pass(1)
     resized = realloc(start, size)
+    failing_pass(-1)
     c_wait_hooks_allow(True)
     return told(resized)
 
@@ -137,7 +164,8 @@ cdef PyDataMemAllocator plain           # its own functions, once ours stand in 
 # How many are open, and in the upper half how many of them want arrays unaligned: read and changed
 # atomically.
 cdef int64_t open_governings = 0
-cdef int64_t spared_threads = 0         # likewise: how many there are, each as often as it is
+# Likewise: how many threads are spared, each as often as it is, and rules that have requests fail.
+cdef int64_t apart = 0
 
 
 cdef inline Resource *find(const void *start) noexcept nogil:
@@ -177,21 +205,49 @@ cdef void *calloc_behind(size_t count, size_t size) noexcept nogil:
     return behind(calloc(1, count * size + BEHIND))
 
 
-cdef inline bint is_spared() noexcept nogil:
-    return unlikely(load_count(&spared_threads) != 0) and spared != 0
+cdef void *malloc_of(size_t _count, size_t size) noexcept nogil:
+    return malloc(size)
+
+
+cdef void *malloc_behind_of(size_t _count, size_t size) noexcept nogil:
+    return malloc_behind(size)
+
+
+cdef bint is_longer(void *start, size_t size) noexcept nogil:
+    """Of a block of ours, or of nobody's as yet: whether that many bytes are more."""
+    cdef Resource *resource = pagemap_find_any(pages, start)
+    return resource == NULL or size > family_capacity(resource)
+
+
+cdef void follow_rules(int more) noexcept nogil:
+    add_atomically(&apart, more)
 
 
 cdef void *governed_malloc(void *ctx, size_t size) noexcept nogil:
     cdef int64_t governings = load_count(&open_governings)
-    if governings == 0 or is_spared():
+    if governings == 0:
         return plain.malloc(ctx, size)
+    if unlikely(load_count(&apart) != 0):
+        if spared:
+            return plain.malloc(ctx, size)
+        if fails(size):
+            return told(NULL)
+        return told(
+            passed(malloc_behind_of if is_unaligned(governings) else malloc_of, 1, size))
     return told(malloc_behind(size) if is_unaligned(governings) else malloc(size))
 
 
 cdef void *governed_calloc(void *ctx, size_t count, size_t size) noexcept nogil:
     cdef int64_t governings = load_count(&open_governings)
-    if governings == 0 or is_spared():
+    if governings == 0:
         return plain.calloc(ctx, count, size)
+    if unlikely(load_count(&apart) != 0):
+        if spared:
+            return plain.calloc(ctx, count, size)
+        if fails(count * size):
+            return told(NULL)
+        return told(
+            passed(calloc_behind if is_unaligned(governings) else calloc, count, size))
     return told(
         calloc_behind(count, size) if is_unaligned(governings) else calloc(count, size))
 
@@ -208,12 +264,21 @@ cdef void *governed_realloc(void *ctx, void *start, size_t size) noexcept nogil:
     cdef void *resized
     if start == NULL:
         return governed_malloc(ctx, size)
+    if unlikely(load_count(&apart) != 0) and is_governed_growth(start, size) and fails(size):
+        return told(NULL)
     # The array points to the old data until NumPy has the new, and others read it as soon as the
     # GIL is given up: so nothing waits here.
     c_wait_hooks_allow(False)
+    failing_pass(1)
     resized = resize(ctx, start, size)
+    failing_pass(-1)
     c_wait_hooks_allow(True)
     return told(resized)
+
+
+cdef bint is_governed_growth(void *start, size_t size) noexcept nogil:
+    return is_longer(start, size) and (
+        find(start) != NULL or load_count(&open_governings) != 0)
 
 
 cdef void *resize(void *ctx, void *start, size_t size) noexcept nogil:
@@ -505,10 +570,11 @@ handler.allocator.calloc = data_calloc
 handler.allocator.realloc = data_realloc
 handler.allocator.free = data_free
 capsule = PyCapsule_New(&handler, "mem_handler", NULL)
+failing_follow(core, follow_rules)
 
 
 def spare_thread(bint is_to_be):
     """Have new arrays of this thread governed no more, or again. It nests."""
     global spared
     spared += 1 if is_to_be else -1
-    add_atomically(&spared_threads, 1 if is_to_be else -1)
+    add_atomically(&apart, 1 if is_to_be else -1)

@@ -4,15 +4,19 @@ What stands in for malloc is a library of its own (objc/interpose.c), which the 
 before all others when the process starts. Here the core takes part in it.
 """
 
+from libc cimport errno
 from libc.stdint cimport uint64_t
 
 from memlimits._base.own cimport OwnStep, own_interposed
+from memlimits._base.sync cimport store_release
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._engine.controls cimport controls_be_lean
 from memlimits._engine.core cimport Core
+from memlimits._engine.failing cimport failing_follow, failing_refuses
 from memlimits._engine.family cimport (
-    Free, family_aligned_alloc, family_calloc, family_free_any, family_free_others_by,
-    family_give_back, family_malloc, family_owner, family_realloc, family_usable_size,
+    Free, family_aligned_alloc, family_calloc, family_capacity, family_free_any,
+    family_free_others_by, family_give_back, family_malloc, family_owner, family_realloc,
+    family_usable_size,
 )
 from memlimits._engine.fork cimport (
     fork_hand_over, fork_handed_over, fork_prepare, fork_resume,
@@ -58,6 +62,7 @@ cdef Core *core = &allocator.core
 cdef memlimits_interposed table
 cdef memlimits_interposer interposer
 cdef bint takes_part = False
+cdef int rules = 0          # that have requests fail
 
 
 # ---- what the process calls ----
@@ -88,6 +93,54 @@ cdef void *aligned_alloc(size_t alignment, size_t n) noexcept nogil:
 
 cdef int is_own(const void *start) noexcept nogil:
     return family_owner(start) != NULL
+
+
+# ---- while a test wants some to fail ----
+
+# These stand in the table's place then, so that malloc has nothing to look at else.
+
+cdef void *failed() noexcept nogil:
+    errno.errno = errno.ENOMEM
+    return told(NULL)
+
+
+cdef bint fails(uint64_t n) noexcept nogil:
+    cdef int before = errno.errno
+    cdef bint refused = failing_refuses(core, n, MALLOC)
+    errno.errno = before
+    return refused
+
+
+cdef void *failing_malloc(size_t n) noexcept nogil:
+    return failed() if fails(n) else malloc(n)
+
+
+cdef void *failing_calloc(size_t count, size_t n) noexcept nogil:
+    return failed() if fails(count * n) else calloc(count, n)
+
+
+cdef void *failing_realloc(void *start, size_t n) noexcept nogil:
+    if n > family_capacity(family_owner(start)) and fails(n):
+        return failed()
+    return realloc(start, n)
+
+
+cdef void *failing_aligned_alloc(size_t alignment, size_t n) noexcept nogil:
+    return failed() if fails(n) else aligned_alloc(alignment, n)
+
+
+cdef void follow_rules(int more) noexcept nogil:
+    """Under Heaps.lock."""
+    global rules
+    cdef bint any
+    rules += more
+    any = rules != 0
+    store_release(<void **> &table.malloc, <void *> (failing_malloc if any else malloc))
+    store_release(<void **> &table.calloc, <void *> (failing_calloc if any else calloc))
+    store_release(<void **> &table.realloc, <void *> (failing_realloc if any else realloc))
+    store_release(
+        <void **> &table.aligned_alloc,
+        <void *> (failing_aligned_alloc if any else aligned_alloc))
 
 
 # ---- from Python ----
@@ -152,6 +205,7 @@ def take_part():
     if not takes_part:
         return "another memlimits governs malloc in this process"
     controls_be_lean(core, 1)
+    failing_follow(core, follow_rules)
     return None
 
 

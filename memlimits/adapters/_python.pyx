@@ -15,8 +15,9 @@ from memlimits._base.sync cimport (
 )
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._engine.controls cimport controls_be_lean, controls_keep_back
+from memlimits._engine.failing cimport failing_follow, failing_refuses
 from memlimits._engine.family cimport (
-    family_calloc, family_free, family_malloc, family_resize, family_usable_size,
+    family_calloc, family_capacity, family_free, family_malloc, family_resize, family_usable_size,
 )
 from memlimits._engine.refusals cimport refusals_told
 from memlimits._heap.heap cimport heap_free
@@ -97,7 +98,9 @@ cdef Allocator allocator = get_default()
 cdef const PageMap *pages = &allocator.core.pages
 
 cdef int64_t open_governings = 0        # changed atomically
-cdef int64_t apart = 0      # threads whose `arena_refused` is set, and depths; changed atomically
+# Threads whose `arena_refused` is set, depths, and rules that have requests fail: changed
+# atomically.
+cdef int64_t apart = 0
 # What was there before, once ours stand in their place.
 cdef PyMemAllocatorEx plain
 cdef PyObjectArenaAllocator plain_arenas
@@ -168,12 +171,23 @@ cdef inline void *told(void *start) noexcept nogil:
     return refusals_told(&allocator.core, start, PYTHON)
 
 
+cdef bint fails(size_t n) noexcept nogil:
+    """Whether a test wants that of a governed request; only where `apart` says so."""
+    return load_count(&open_governings) != 0 and failing_refuses(&allocator.core, n, PYTHON)
+
+
+cdef void follow_rules(int more) noexcept nogil:
+    add_atomically(&apart, more)
+
+
 cdef void *raw_malloc(void *ctx, size_t n) noexcept nogil:
     if unlikely(load_count(&apart) != 0):
         if aside:
             return plain.malloc(ctx, n)
         if is_for_refused_arena(n):
             return instead_of_arena(n)
+        if fails(n):
+            return told(NULL)
     if load_count(&open_governings) == 0:
         return plain.malloc(ctx, n)
     return told(family_malloc(n))
@@ -185,6 +199,8 @@ cdef void *raw_calloc(void *ctx, size_t count, size_t n) noexcept nogil:
             return plain.calloc(ctx, count, n)
         if is_for_refused_arena(count * n):
             return NULL
+        if fails(count * n):
+            return told(NULL)
     if load_count(&open_governings) == 0:
         return plain.calloc(ctx, count, n)
     return told(family_calloc(count, n))
@@ -198,13 +214,22 @@ cdef void raw_free(void *ctx, void *start) noexcept nogil:
         plain.free(ctx, start)
 
 
+cdef bint is_longer(Resource *resource, void *start, size_t n) noexcept nogil:
+    if resource != NULL:
+        return n > family_capacity(resource)
+    return not plain_is_libcs or n > malloc_usable_size(start)
+
+
 cdef void *raw_realloc(void *ctx, void *start, size_t n) noexcept nogil:
     cdef Resource *resource
     if start == NULL:
         return raw_malloc(ctx, n)
     resource = pagemap_find_any(pages, start)
-    if unlikely(load_count(&apart) != 0) and aside:
-        return plain.realloc(ctx, start, n) if resource == NULL else move_aside(ctx, start, n)
+    if unlikely(load_count(&apart) != 0):
+        if aside:
+            return plain.realloc(ctx, start, n) if resource == NULL else move_aside(ctx, start, n)
+        if is_longer(resource, start, n) and fails(n):
+            return told(NULL)
     if likely(resource != NULL):
         return told(family_resize(resource, start, n))
     if load_count(&open_governings) == 0 or not plain_is_libcs or malloc_usable_size(start) >= n:
@@ -223,12 +248,14 @@ cdef void *move(void *ctx, void *start, size_t n) noexcept nogil:
 
 cdef void *arena_alloc(void *ctx, size_t n) noexcept nogil:
     cdef void *start
+    cdef bint failed
     if load_count(&open_governings) == 0:
         return plain_arenas.alloc(ctx, n)
     # pymalloc asks RAW for each small object then: no arena is to be left to the program.
     if aside and n >= LEAST_ARENA:
         return NULL
-    start = told(family_malloc(n))
+    failed = unlikely(load_count(&apart) != 0) and failing_refuses(&allocator.core, n, PYTHON)
+    start = told(NULL if failed else family_malloc(n))
     if n >= LEAST_ARENA:
         if start == NULL:
             note_refused_arena()
@@ -413,6 +440,7 @@ def govern_python():
             place_all()
             placed = True
             own_objects_governed(aside_begin, aside_end)
+            failing_follow(&allocator.core, follow_rules)
     sys.modules["memlimits._modules"].for_notes().put_on()
     governing = new_governing(&open_governings, 1)
     governing.closed = after_one_closed
