@@ -102,7 +102,7 @@ def fail(
         first = each or 1
     if nth is None and every is None:
         each = 1
-    levels = _levels(level, tuple(failures.LEVELS))
+    levels = levels_of(level)
     file, function = _place(where, failures.MOST_BYTES_OF_A_PLACE)
     if not isinstance(any_thread, bool):
         raise TypeError(f"any_thread must be True or False, not {any_thread!r}")
@@ -133,7 +133,9 @@ def _size(size: "int | str | None") -> int:
     return size
 
 
-def _levels(level: "str | Iterable[str] | None", known: "tuple[str, ...]") -> "tuple[str, ...]":
+def levels_of(level: "str | Iterable[str] | None") -> "tuple[str, ...]":
+    """Return those that are meant, as `fail` takes them."""
+    known = tuple(_modules.for_failures().LEVELS)
     if level is None:
         return _DEFAULT_LEVELS
     try:

@@ -6,7 +6,7 @@ while the interpreter starts one or ends: they run no Python and touch no object
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from memlimits._base.own cimport own_objects_governed
@@ -14,7 +14,7 @@ from memlimits._base.sync cimport (
     add_atomically, load_count, store_count, store_release, take_atomically,
 )
 from memlimits._bindings.allocator cimport Allocator, get_default
-from memlimits._engine.controls cimport controls_be_lean, controls_keep_back
+from memlimits._engine.controls cimport controls_be_lean, controls_keep_back, controls_read
 from memlimits._engine.failing cimport failing_follow, failing_refuses
 from memlimits._engine.family cimport (
     family_calloc, family_capacity, family_free, family_malloc, family_resize, family_usable_size,
@@ -448,6 +448,13 @@ def govern_python():
     controls_keep_back(&allocator.core, FOR_ERRORS)
     governing.ungoverned = ungoverned()
     return governing
+
+
+def keep_back(uint64_t nbytes):
+    """Have so much be kept back for errors, while anything is governed; return how much was."""
+    cdef uint64_t before = controls_read(&allocator.core, &allocator.core.limits.wanted_back)
+    controls_keep_back(&allocator.core, nbytes)
+    return before
 
 
 def ungoverned():

@@ -190,6 +190,7 @@ def test_a_resized_array_stays_as_it_was():
         assert (array == np.arange(5_000)).all()
 
 
+@pytest.mark.host
 @pytest.mark.skipif(not WITH_GIL, reason="Python's objects are not governed without the GIL")
 def test_pythons_objects():
     with memlimits.govern_python():
@@ -206,6 +207,7 @@ def test_pythons_objects():
         assert grown == bytes(1000)
 
 
+@pytest.mark.host
 @pytest.mark.skipif(not WITH_GIL, reason="Python's objects are not governed without the GIL")
 def test_an_arena_is_refused_with_the_object_that_needed_it():
     run("""
@@ -365,6 +367,7 @@ def test_examples():
     assert results.failed == 0
 
 
+@pytest.mark.host
 def test_a_child_has_rules_of_its_own():
     run("""
         from memlimits import testing
