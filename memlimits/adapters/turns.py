@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CLEAN = ("passed", "raised")
 
 _NEVER = 2**63 - 1  # the number of a request that nobody makes
-_LONGEST = 2000  # characters of what is told of an error
+_LONGEST = 500  # characters of what is told of an error
 # Where Python's objects count, too, what it keeps for later comes and goes by its arenas.
 _NOISE = (1 << 20) + (128 << 10)
 _RUNS_DRY = 65536
@@ -164,7 +164,7 @@ def _told(error: BaseException) -> str:
     while at is not None:
         place = f" in {at.tb_frame.f_code.co_name} ({_name(at)}:{at.tb_lineno})"
         at = at.tb_next
-    text = str(error).strip()
+    text = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}{place}{': ' if text else ''}{text}"[:_LONGEST]
 
 
