@@ -261,7 +261,7 @@ def look(name: str) -> "dict[str, Any]":
     name : str
         A pool's; or one of `trees`, the path of its file.
     """
-    path = name if name in trees() else _path(_checked(name))
+    path = name if name in trees() else _path(check_name(name))
     facts: dict[str, Any] = _modules.for_pools().read(path)
     return facts
 

@@ -227,7 +227,7 @@ def _set_properties(item: pytest.Item, span: Span) -> None:
     item.user_properties[:] = [*kept, *found.items()]
 
 
-def _holders(span: Span) -> "tuple[memlimits.snapshot.Holder, ...]":
+def _holders(span: Span) -> "tuple[memlimits.figures.Holder, ...]":
     """Those that held most when it was refused, or else now that it has ended."""
     if memlimits.get_holder_sampling() is None:
         return ()

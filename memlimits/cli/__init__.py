@@ -9,8 +9,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable, Sequence
+    from types import ModuleType
 
 _OWN = ("--version", "--help")
+# But for ``run``.
+_COMMANDS = {
+    "info": "show the device, the limits and the counters",
+    "top": "show what processes and pools hold, live",
+    "pool": "make, show, change and remove budgets that processes share",
+    "metrics": "show pools as metrics for Prometheus, or serve them",
+    "convert": "make a report, a flame graph, a trace or a table of a recording",
+    "plot": "draw a recording, for papers and slides",
+}
 
 
 def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = None) -> int:
@@ -47,30 +57,9 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
             record(argv[1:])
         else:
             wanted = _parse(argv)
-            if wanted.command == "pool":
-                from memlimits.cli.pool import pool
-
-                pool(wanted)
-            elif wanted.command == "metrics":
-                from memlimits.cli.metrics import metrics
-
-                metrics(wanted)
-            elif wanted.command == "top":
-                from memlimits.cli.top import top
-
-                return top(wanted)
-            elif wanted.command == "convert":
-                from memlimits.cli.convert import convert
-
-                convert(wanted)
-            elif wanted.command == "plot":
-                from memlimits.cli.plot import plot
-
-                plot(wanted)
-            else:
-                from memlimits.cli.info import info
-
-                info(as_json=wanted.json)
+            command = getattr(_module(wanted.command), wanted.command)
+            status: int | None = command(wanted)
+            return status or 0
     except CommandError as error:
         say(str(error))
         return 2
@@ -89,51 +78,16 @@ def _parse(argv: "Sequence[str]") -> "Namespace":
     parser.add_argument("--version", action="version", version=f"memlimits {memlimits.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("run", help="run a program inside memory limits", add_help=False)
-    info = commands.add_parser(
-        "info",
-        help="show the device, the limits and the counters",
-        description="Show the device, the limits and the counters.",
-        allow_abbrev=False,
-    )
-    info.add_argument("--json", action="store_true", help="as JSON; sizes are in bytes")
-    from memlimits.cli.pool import add_commands
-
-    pool = commands.add_parser(
-        "pool",
-        help="make, show, change and remove budgets that processes share",
-        description="Budgets that processes share: pools.",
-        allow_abbrev=False,
-    )
-    add_commands(pool)
-    from memlimits.cli.metrics import add_options
-
-    metrics = commands.add_parser(
-        "metrics",
-        help="show pools as metrics for Prometheus, or serve them",
-        description="Show pools as metrics for Prometheus, or serve them.",
-        allow_abbrev=False,
-    )
-    add_options(metrics)
-    from memlimits.cli.top import KEYS, add_options
-
-    top = commands.add_parser(
-        "top",
-        help="show what processes and pools hold, live",
-        description="Show what processes and pools hold, live. They are asked nothing: they may "
-        "compute, hang or be stopped.",
-        epilog=KEYS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add_options(top)
-    from memlimits.cli import convert, plot
-
-    made = "a report, a flame graph, a trace or a table"
-    for name, module, text in (
-        ("convert", convert, f"make {made} of a recording"),
-        ("plot", plot, "draw a recording, for papers and slides"),
-    ):
+    for name, text in _COMMANDS.items():
         description = f"{text[0].upper()}{text[1:]}."
-        parsed = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
-        module.add_arguments(parsed)
+        below = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+        if name in argv[:1]:
+            _module(name).add_arguments(below)
     return parser.parse_args(argv)
+
+
+def _module(command: str) -> "ModuleType":
+    """Return the module that has a function of the command's name, and what adds its arguments."""
+    from importlib import import_module
+
+    return import_module(f"memlimits.cli.{command}")

@@ -9,6 +9,10 @@ from memlimits.cli.options import unknown_variables, variables
 from memlimits.cli.sizes import show
 from memlimits.cli.streams import say
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
 _LIMITS = ("memory_limit", "cache_limit", "wired_limit", "policy", "memory_count", "idle_timeout")
 
 
@@ -19,12 +23,17 @@ def facts() -> dict[str, dict[str, Any]]:
     return {"device": memory.device_info(), "limits": limits, "counters": counters}
 
 
-def info(*, as_json: bool) -> None:
+def add_arguments(parser: "ArgumentParser") -> None:
+    """Add the arguments of ``memlimits info`` to its parser."""
+    parser.add_argument("--json", action="store_true", help="as JSON; sizes are in bytes")
+
+
+def info(wanted: "Namespace") -> None:
     """Print the facts for people, or as JSON for programs.
 
     The variables that stand for options of ``memlimits run`` change nothing here, which is said.
     """
-    if as_json:
+    if wanted.json:
         import json
 
         text = json.dumps(facts(), indent=2)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _FILES = {"dashboard": "prometheus_dashboard.json", "rules": "prometheus_rules.yml"}
 
 
-def add_options(parser: "ArgumentParser") -> None:
+def add_arguments(parser: "ArgumentParser") -> None:
     """Add the arguments of ``memlimits metrics`` to its parser."""
     parser.add_argument("names", nargs="*", metavar="POOL", help="all of this user's unless given")
     parser.add_argument(

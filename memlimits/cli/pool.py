@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def add_commands(parser: "ArgumentParser") -> None:
+def add_arguments(parser: "ArgumentParser") -> None:
     """Add the commands below ``memlimits pool`` to its parser."""
+    parser.description = "Budgets that processes share: pools."
     commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def add(name: str, text: str) -> "ArgumentParser":

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from argparse import RawDescriptionHelpFormatter
 
 from memlimits.cli import columns, details
 from memlimits.cli.errors import CommandError
@@ -36,8 +37,13 @@ keys:
 """
 
 
-def add_options(parser: "ArgumentParser") -> None:
-    """Add the options of ``memlimits top`` to its parser."""
+def add_arguments(parser: "ArgumentParser") -> None:
+    """Add the arguments of ``memlimits top`` to its parser."""
+    parser.description = (
+        "Show what processes and pools hold, live. They are asked nothing: they may compute, hang "
+        "or be stopped."
+    )
+    parser.epilog, parser.formatter_class = KEYS, RawDescriptionHelpFormatter
     parser.add_argument(
         "what",
         nargs="?",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from memlimits.cli.formats.flamegraph import make, make_folded
+from memlimits.figures import Holder
 from memlimits.recording import Writer, load
-from memlimits.snapshot import Holder
 from support.browser import opened
 from support.recordings import HOSTILE, record
 

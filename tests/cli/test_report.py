@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from memlimits.cli.formats.report import make
+from memlimits.figures import Holder
 from memlimits.recording import Writer, load
-from memlimits.snapshot import Holder
 from support.browser import focused, opened
 from support.recordings import HOSTILE, record
 

@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SETUP = ROOT / "setup.py"
 # Beside sources: what is imported.
+_ASSETS = {".json", ".yml", ".html", ".css", ".js"}
 KINDS = {
-    "memlimits": {".py", ".pyi", ".pyx", ".pxd", ".h", ".typed", ".json", ".yml", ".so", ".pyc"},
+    "memlimits": {".py", ".pyi", ".pyx", ".pxd", ".h", ".typed", ".so", ".pyc", *_ASSETS},
     "objc": {".c", ".h", ".m"},
 }
 MODULE = '''"""Two lines."""
