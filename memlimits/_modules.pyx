@@ -25,8 +25,8 @@ LINKED = (
     "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.members",
     "_engine.settings", "_engine.decay", "_engine.pressure", "_engine.system_room",
     "_engine.waiting", "_engine.samples", "_engine.picture", "_engine.record", "_engine.sentence",
-    "_engine.refusals", "_engine.failing", "_engine.growth", "_engine.resize", "_engine.reservations",
-    "_engine.charging", "_engine.family", "_engine.fork",
+    "_engine.refusals", "_engine.failing", "_engine.growth", "_engine.resize",
+    "_engine.reservations", "_engine.charging", "_engine.family", "_engine.fork",
 )
 # Made when the package is imported.
 MADE = (
