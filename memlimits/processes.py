@@ -191,9 +191,31 @@ def _kilobytes(status: "dict[str, str]", name: str) -> int:
     return int(status.get(name, "0 kB").split()[0]) * 1024
 
 
+_OURS = ("memlimits", "-mmemlimits", "_boot.py")
+_WITHOUT_VALUE = ("--per-process", "--quiet")
+
+
 def _command(proc: str) -> str:
-    """On one line, and without what would disturb a terminal."""
-    words = _read(f"{proc}/cmdline").rstrip("\0").replace("\0", " ")
-    if words.isprintable():
-        return words
-    return "".join(character if character.isprintable() else " " for character in words)
+    """On one line, without what would disturb a terminal, nor what `memlimits run` takes itself."""
+    words = _read(f"{proc}/cmdline").rstrip("\0").split("\0")
+    text = " ".join(_program(words))
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _program(words: "list[str]") -> "list[str]":
+    for place, word in enumerate(words[1:4], start=1):
+        if word == "run" and os.path.basename(words[place - 1]) in _OURS:
+            return _without_options(words[place + 1 :]) or words
+    return [os.path.basename(words[0]), *words[1:]]
+
+
+def _without_options(words: "list[str]") -> "list[str]":
+    while words and words[0].startswith("--"):
+        option, *words = words
+        if option == "--":
+            break
+        if "=" not in option and option not in _WITHOUT_VALUE:
+            words = words[1:]
+    return words

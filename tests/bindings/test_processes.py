@@ -75,7 +75,7 @@ def test_its_own_figures_are_those_of_stats():
         assert facts["refusals_by"] == {"limit": 2}
         assert facts["active"] == stats["active"]
         assert (facts["pool_limit"], facts["parent"]) == (None, os.getppid())
-        assert facts["command"].startswith(sys.executable)
+        assert facts["command"].startswith(os.path.basename(sys.executable) + " -c")
         """)
 
 
@@ -233,3 +233,22 @@ def test_looking_leaves_no_file_open():
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         )
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ("/usr/bin/python3 -u train.py 3", "python3 -u train.py 3"),
+        ("/opt/bin/python /opt/bin/memlimits run --memory-limit 1GiB train.py 3", "train.py 3"),
+        ("python -m memlimits run --quiet --policy=wait -m jobs.train", "-m jobs.train"),
+        ("python /x/_boot.py run --record=it.rec -- -c print(1)", "-c print(1)"),
+        ("memlimits run --per-process --pool p a.py --pool q", "a.py --pool q"),
+        ("memlimits run", "memlimits run"),
+        ("python run.py run x", "python run.py run x"),
+        ("", ""),
+    ],
+)
+@pytest.mark.inside
+def test_a_command_is_the_programs(tmp_path, words, command):
+    (tmp_path / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words.split()))
+    assert processes._command(str(tmp_path)) == command

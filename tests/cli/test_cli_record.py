@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 from memlimits.recording import Reader
 from support.commands import runner
 from support.patience import until
+from support.places import ROOT
 from support.units import MIB
 
 pytestmark = pytest.mark.host
@@ -244,3 +247,17 @@ def test_nothing_is_left_in_shared_memory(run, tmp_path):
     folder = f"/dev/shm/memlimits-{os.geteuid()}"
     pools = os.environ.get("MEMLIMITS_POOLS", folder)
     until(lambda: not any(name.endswith(".events") for name in os.listdir(pools)))
+
+
+def test_what_the_page_shows_is_run(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    [script] = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs/holders.md").read_text(), re.M | re.S)
+    for command in script.splitlines():
+        program, *words = shlex.split(command)
+        assert program == "memlimits"
+        subprocess.run([sys.executable, "-m", "memlimits", *words], cwd=tmp_path, check=True)
+    [refusal] = of(recorded(tmp_path / "run.rec"), "refusal")
+    assert refusal["holders"][0]["function"] == "read"
+    assert b"collect" in (tmp_path / "run.html").read_bytes()
+    assert (tmp_path / "run.png").read_bytes()[:4] == b"\x89PNG"

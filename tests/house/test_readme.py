@@ -19,6 +19,7 @@ BLOCKS = {
     for page in (
         "README.md",
         "docs/containers.md",
+        "docs/holders.md",
         "docs/processes.md",
         "docs/recordings.md",
         "docs/servers.md",
@@ -37,7 +38,7 @@ def commands():
     parts = [
         part
         for page in BLOCKS
-        if page not in ("docs/recordings.md", "docs/servers.md")
+        if page not in ("docs/holders.md", "docs/recordings.md", "docs/servers.md")
         for block in blocks("console", page)
         for part in block.split("$ ")[1:]
     ]
@@ -50,6 +51,8 @@ def test_every_block_is_of_a_kind_that_is_tested():
     assert languages == {
         "README.md": {"console", "cython", "pycon", "python", "sh"},
         "docs/containers.md": {"console", "pycon"},
+        # Its commands are run by tests/cli/test_cli_record.py.
+        "docs/holders.md": {"pycon", "sh"},
         # The block on Dask is what tests/adapters/test_dask.py does.
         "docs/processes.md": {"console", "python"},
         "docs/recordings.md": {"pycon"},
