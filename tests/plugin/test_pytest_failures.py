@@ -340,16 +340,22 @@ def test_errors_that_come_from_a_refusal_are_clean():
 
 
 def test_no_child_is_left_behind():
+    reading, writing = os.pipe()
+
     def forks():
         np.empty(1000)
         if os.fork() == 0:
+            os.set_inheritable(writing, True)
             os.execlp("sleep", "sleep", "1000")
 
     descriptors = os.listdir("/dev/fd")
     assert [turn.kind for turn in run(forks)] == ["passed", "raised"]
+    os.close(writing)
+    assert os.read(reading, 1) == b""  # once nobody has the other end
+    os.close(reading)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
-    assert len(os.listdir("/dev/fd")) == len(descriptors)
+    assert len(os.listdir("/dev/fd")) == len(descriptors) - 2
 
 
 def test_a_long_error_is_cut():

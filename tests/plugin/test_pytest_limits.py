@@ -133,7 +133,7 @@ def test_fixtures(suite):
             return take(100)
         @pytest.fixture(scope="session")
         def big_base():
-            return take(60)
+            return memlimits.allocate(60 * MIB)     # governed everywhere
         @pytest.fixture
         def own():
             yield take(20)
@@ -187,6 +187,7 @@ def test_what_one_leaves_behind_is_nobody_elses(suite):
 CHECKS = """
     import atexit
     import memlimits
+    import numpy    # below `memlimits run` it is governed from here on
     from memlimits import testing
 
     def state():
@@ -231,6 +232,20 @@ def test_afterwards_all_is_as_before(suite):
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["as before"])
     result.stderr.no_fnmatch_line("*Error*")
+
+
+def test_what_run_keeps_back_for_errors_is_as_before(suite):
+    result = suite(
+        """
+        def test_it():
+            assert memlimits.stats().reserved <= 4 * MIB
+        """,
+        "--memory-limit=50MiB",
+        conftest=CHECKS,
+        before=[sys.executable, "-m", "memlimits", "run", "--quiet", "-m", "pytest"],
+    )
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["as before"])
 
 
 def test_one_that_catches_it_passes_and_that_is_said(suite):
