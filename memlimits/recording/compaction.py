@@ -102,7 +102,7 @@ class _Lines:
         self.left_out: dict[str, int] = {}
         self.count = dict.fromkeys(_SHARES, 0)
         ended: dict[int, int] = {}
-        with open(path, "rb") as file:
+        with open(os.fspath(path), "rb") as file:
             offset = 0
             for line in file:
                 self._add(json.loads(line), offset, len(line), ended)
