@@ -130,19 +130,22 @@ class Bounded:
         self._most = most
         self._known: set[tuple[str, ...]] = set()
 
+    def label(self, parts: "tuple[str, ...]") -> "tuple[str, ...]":
+        """Return the label that figures of these parts have."""
+        label = tuple(map(as_text, parts))
+        if label not in self._known:
+            if len(self._known) >= self._most:
+                return (_REST, *[""] * (len(parts) - 1))
+            self._known.add(label)
+        return label
+
     def add_up(
         self, found: "Iterable[tuple[tuple[str, ...], tuple[float, ...]]]"
     ) -> "dict[tuple[str, ...], list[float]]":
         """Return the sums of figures by label."""
         sums: dict[tuple[str, ...], list[float]] = {}
         for parts, figures in found:
-            label = tuple(map(as_text, parts))
-            if label not in self._known:
-                if len(self._known) < self._most:
-                    self._known.add(label)
-                else:
-                    label = (_REST, *[""] * (len(parts) - 1))
-            held = sums.setdefault(label, [0.0] * len(figures))
+            held = sums.setdefault(self.label(parts), [0.0] * len(figures))
             held[:] = [sum(pair) for pair in zip(held, figures, strict=True)]
         return sums
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
 
+_MOST_COMMANDS = 50
+
 __all__ = ["MemoryCollector", "PoolCollector", "application"]
 
 
@@ -200,7 +202,8 @@ class PoolCollector(Registered):
         Where it is registered; None for nowhere.
     by_process : bool
         Whether each member has series of its own, with its ``pid``, and its counters. Series come
-        and go with processes then, without bound. Otherwise members of one command are summed up.
+        and go with processes then, without bound. Otherwise members of one command are summed up:
+        of a program's name without its arguments. The first 50 have series of their own.
 
     Raises
     ------
@@ -233,6 +236,7 @@ class PoolCollector(Registered):
                 pools.check_name(name)
         self._names = names
         self._by_process = by_process
+        self._commands = Bounded(_MOST_COMMANDS)
         super().__init__(registry, "pools")
 
     def describe(self) -> "list[Metric]":
@@ -258,7 +262,7 @@ class PoolCollector(Registered):
         )
         gauges = families_of(GaugeMetricFamily, OF_POOL, "pool_", ("pool",))
         counters = families_of(CounterMetricFamily, COUNTERS_OF_POOL, "pool_", ("pool",))
-        members = _Members(by_process=self._by_process)
+        members = _Members(self._commands, by_process=self._by_process)
         for name, facts in found:
             success.add_metric((name,), int(facts is not None))
             if facts is not None:
@@ -276,10 +280,22 @@ def _read(name: str, path: "str | None" = None) -> "dict[str, Any] | None":
         return None
 
 
+def _program(command: str) -> str:
+    """Return the name of a program: its arguments may be anything, also what nobody is to see."""
+    words = command.split() or [""]
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "-c":
+            return word
+        if word == "-m" or word.endswith(".py"):
+            return following if word == "-m" else word.rpartition("/")[2]
+    return words[0].rpartition("/")[2]
+
+
 class _Members:
     """The series of members of pools, one a command or one a process."""
 
-    def __init__(self, *, by_process: bool) -> None:
+    def __init__(self, commands: Bounded, *, by_process: bool) -> None:
+        self._commands = commands
         labels = ("pool", "command", "pid") if by_process else ("pool", "command")
         self._by_process = by_process
         self._gauges = families_of(GaugeMetricFamily, OF_MEMBERS, "pool_member_", labels)
@@ -297,7 +313,8 @@ class _Members:
         """Add the members of one pool."""
         kinds: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for member in members:
-            who = (member["command"], str(member["pid"]))[: 1 + self._by_process]
+            program, pid = _program(member["command"]), str(member["pid"])
+            who = (program, pid) if self._by_process else self._commands.label((program,))
             kinds.setdefault((pool, *who), []).append(member)
         for label, these in kinds.items():
             for attribute, family in {**self._gauges, **self._counters}.items():

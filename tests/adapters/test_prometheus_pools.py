@@ -12,10 +12,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 import memlimits
 from memlimits import pools
+from memlimits.adapters._figures import COUNTERS_OF_MEMBERS, OF_MEMBERS
 from memlimits.adapters.prometheus import PoolCollector
 from support.commands import runner
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.inside]
 MIB = 1 << 20
 
 # Takes so many MiB in a pool, is refused once, and waits for a line.
@@ -68,10 +69,10 @@ def told(collector):
 def test_members_of_one_command_are_one_series(join):
     pools.create("shared", 256 * MIB)
     collector = PoolCollector("shared", registry=None)
-    assert ("members", "shared", "python -c") not in told(collector)
+    assert not [labels for labels in told(collector) if labels[0] == "members"]
     first, second = join("shared", 20), join("shared", 30)
     facts = pools.get("shared")
-    [command] = {member["command"] for member in facts["members"]}
+    command = "-c"
     seen = told(collector)
     assert seen["members", "shared", command] == 2
     active = seen["member_active_bytes", "shared", command]
@@ -107,6 +108,44 @@ def test_by_process_each_has_its_pid_until_it_ends(join):
     members[0].wait()
     pids = {labels[3] for labels in told(collector) if labels[0] == "members"}
     assert pids == {str(members[1].pid)}
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["{python}", "-c", "input() # TOKEN"], "-c"),
+        (["{python}", "-u", "./serve.py", "--key", "TOKEN"], "serve.py"),
+        (["{python}", "-m", "serve", "TOKEN"], "serve"),
+        (["{python}", "-m", "memlimits", "run", "--quiet", "serve.py", "TOKEN"], "serve.py"),
+    ],
+    ids=str,
+)
+def test_the_command_is_the_program_without_its_arguments(folder, words, name):
+    pools.create("shared", 256 * MIB)
+    (folder / "serve.py").write_text("import memlimits; memlimits.join('shared'); print(); input()")
+    words = [word.format(python=sys.executable) for word in words]
+    if name == "-c":
+        words[2] = "import memlimits as m; m.join('shared'); print(); input() # TOKEN"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(words, cwd=folder, **pipes) as process:
+        process.stdout.readline()
+        seen = told(PoolCollector("shared", registry=None))
+        process.communicate(b"\n")
+    assert [labels[2] for labels in seen if labels[0] == "members"] == [name]
+    assert "TOKEN" not in str(seen)
+
+
+def test_commands_are_bounded(folder):
+    """Of programs whose names come without end, as those of jobs."""
+    pools.create("shared", 256 * MIB)
+    collector, names = PoolCollector("shared", registry=None), set()
+    for i in range(55):
+        member = {"command": f"job{i}.py", "pid": i, "waiting_since": None}
+        member |= dict.fromkeys((*OF_MEMBERS, *COUNTERS_OF_MEMBERS), 1)
+        facts = pools.get("shared") | {"members": [member]}
+        for family in collector._metrics([("shared", facts)]):
+            names |= {one.labels["command"] for one in family.samples if "command" in one.labels}
+    assert names == {*(f"job{i}.py" for i in range(50)), "other"}
 
 
 def test_a_pool_that_cannot_be_read_leaves_the_others(folder):
