@@ -18,13 +18,20 @@ import weakref
 import memlimits
 from memlimits import memory
 
+# Their types are other libraries', too.
+_OF_LIBRARIES = ("adapters.dask", "cli.screen")
+
 
 def all_types():
     """Those of every module, and those that none of them names, by their full names."""
     for info in pkgutil.walk_packages(memlimits.__path__, "memlimits."):
-        # The last needs another library, of which its types are.
-        if not info.name.endswith(("__main__", "adapters.dask")):
-            importlib.import_module(info.name)
+        if not info.name.endswith(("__main__", *_OF_LIBRARIES)):
+            try:
+                importlib.import_module(info.name)
+            except ModuleNotFoundError as error:
+                # An extra's library is not here.
+                if error.name is None or error.name.startswith("memlimits"):
+                    raise
     importlib.import_module("memlimits").govern_numpy  # noqa: B018 - whose module has no file
     found, new = {}, [object]
     while new:
@@ -36,7 +43,8 @@ def all_types():
     return {
         name: kind
         for name, kind in found.items()
-        if name.startswith("memlimits.") and not name.startswith("memlimits.adapters.dask.")
+        if name.startswith("memlimits.")
+        and not name.startswith(tuple(f"memlimits.{each}." for each in _OF_LIBRARIES))
     }
 
 
