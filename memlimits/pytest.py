@@ -12,8 +12,8 @@ import memlimits
 from memlimits import testing
 from memlimits.adapters import marks
 from memlimits.adapters.spans import Span
-from memlimits.cli.sizes import format_exact, format_size
 from memlimits.errors import NO_LIMIT, WHY, is_refusal
+from memlimits.sizes import format_exact, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import sys
 
 import memlimits
 from memlimits import _modules
-from memlimits.cli.sizes import parse_size
+from memlimits.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

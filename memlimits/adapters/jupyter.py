@@ -14,9 +14,9 @@ import threading
 import memlimits
 from memlimits import memory
 from memlimits.adapters._failed import clear_frames, numbers_of
-from memlimits.cli.sizes import format_size, parse_size, show
 from memlimits.errors import is_refusal
 from memlimits.figures import MAIN, holders_html, table_html
+from memlimits.sizes import format_size, parse_size, show
 
 try:
     from IPython.core.error import UsageError

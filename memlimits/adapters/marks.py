@@ -6,7 +6,7 @@ import pytest
 
 import memlimits
 from memlimits import testing
-from memlimits.cli.sizes import format_size, parse_size
+from memlimits.sizes import format_size, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Any
 
 from memlimits import memory
 from memlimits.cli.options import unknown_variables, variables
-from memlimits.cli.sizes import show
 from memlimits.cli.streams import say
+from memlimits.sizes import show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

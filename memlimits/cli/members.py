@@ -2,7 +2,7 @@
 
 import time
 
-from memlimits.cli.sizes import format_size
+from memlimits.sizes import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

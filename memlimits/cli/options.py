@@ -6,8 +6,8 @@ from memlimits import memory
 from memlimits._bindings.allocator import COUNTS, POLICIES
 from memlimits.adapters import children
 from memlimits.adapters.children import LEVELS, VARIABLE
-from memlimits.cli.sizes import FORM, parse_size
 from memlimits.errors import NO_LIMIT
+from memlimits.sizes import FORM, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

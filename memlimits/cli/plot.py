@@ -6,9 +6,9 @@ from importlib import import_module
 from memlimits.cli import outputs
 from memlimits.cli.convert import read, tell
 from memlimits.cli.errors import CommandError
-from memlimits.cli.sizes import format_size
 from memlimits.cli.streams import say
 from memlimits.recording.stacking import stack
+from memlimits.sizes import format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import sys
 from memlimits import memory, pools
 from memlimits.cli.errors import CommandError
 from memlimits.cli.members import describe_pool, in_use
-from memlimits.cli.sizes import format_size, parse_size
 from memlimits.cli.streams import say
 from memlimits.errors import NO_LIMIT
+from memlimits.sizes import format_size, parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

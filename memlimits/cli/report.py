@@ -7,8 +7,8 @@ from memlimits.adapters import why_numpy_is_not_governed
 from memlimits.cli import record
 from memlimits.cli.children import leave_tree, why_children_are_not_governed
 from memlimits.cli.members import describe_pool
-from memlimits.cli.sizes import format_exact, format_limit, format_size, show
 from memlimits.cli.streams import say
+from memlimits.sizes import format_exact, format_limit, format_size, show
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from memlimits.cli.jsonfile import JSONFile
 from memlimits.cli.members import in_use
 from memlimits.cli.report import Report, held
 from memlimits.cli.signals import tell_when_asked
-from memlimits.cli.sizes import format_exact, format_size
 from memlimits.cli.streams import say
 from memlimits.errors import NO_LIMIT
+from memlimits.sizes import format_exact, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

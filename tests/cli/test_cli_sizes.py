@@ -1,4 +1,4 @@
-"""Sizes of the command line: `memlimits.cli.sizes`."""
+"""Sizes of the command line: `memlimits.sizes`."""
 
 from fractions import Fraction
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from memlimits.cli.sizes import format_exact, format_size, parse_size
+from memlimits.sizes import format_exact, format_size, parse_size
 
 MEMORY = 1000 * 1024**3 + 1
 

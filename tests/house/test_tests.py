@@ -101,7 +101,7 @@ def test_what_tests_the_inside_of_a_module_says_so(path):
         ("run('print(memlimits._device.device.Device())')", True),
         ('ROOT / "memlimits" / "_lock.pxd"', True),
         ("from memlimits import _malloc, memory", False),
-        ("from memlimits.cli.sizes import parse_size", False),
+        ("from memlimits.sizes import parse_size", False),
         ("memlimits.__all__, memlimits.memory.counters()", False),
     ],
 )

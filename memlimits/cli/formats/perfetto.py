@@ -7,8 +7,8 @@ their fields are those of Perfetto's `trace.proto`.
 from itertools import pairwise
 from operator import attrgetter
 
-from memlimits.cli.sizes import format_limit, format_size
 from memlimits.recording.entries import SIZES
+from memlimits.sizes import format_limit, format_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
