@@ -18,7 +18,6 @@ from memlimits.sizes import format_exact, format_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from contextlib import AbstractContextManager
     from typing import Any
 
     from memlimits.adapters import turns
@@ -30,7 +29,7 @@ _LIMIT = pytest.StashKey[int]()
 _FAILURES = pytest.StashKey["dict[str, Any]"]()
 _SPAN = pytest.StashKey[Span]()
 _TURNS = pytest.StashKey["list[turns.Turn]"]()
-_PREFIX = "memory_"  # of the properties of a test
+_NOTHING = contextlib.nullcontext()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -138,7 +137,7 @@ class _Plugin:
         if limit is not None or self.measures:
             bounded = None if limit is None or limit >= NO_LIMIT else limit
             self.span = item.stash[_SPAN] = Span(bounded, python=self._counts_python(item))
-        with self._span():
+        with self.span or _NOTHING:
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -152,19 +151,15 @@ class _Plugin:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> "Generator[None]":
-        with contextlib.ExitStack() as stack:
-            if _FAILURES in item.stash:
-                stack.enter_context(_failing_in_turn(item, item.stash[_FAILURES]))
-            stack.enter_context(self._span())
+        failing = item.stash.get(_FAILURES, None)
+        in_turn = _NOTHING if failing is None else _failing_in_turn(item, failing)
+        with in_turn, self.span or _NOTHING:
             return (yield)
 
     def _counts_python(self, item: pytest.Item) -> bool:
         """What Python keeps by the way would be a leak where allocations fail."""
         wanted = item.stash.get(_FAILURES, {"level": "python"})
         return not self.why_not_python and "python" in (wanted["level"] or ())
-
-    def _span(self) -> "AbstractContextManager[None]":
-        return contextlib.nullcontext() if self.span is None else self.span.inside()
 
     # ---- what they took ----
 

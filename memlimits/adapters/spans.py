@@ -1,15 +1,15 @@
 """A limit on what one part of a program takes beyond what was held when it began."""
 
-import contextlib
-
 import memlimits
 from memlimits import _modules
 from memlimits._bindings.allocator import default_allocator
+from memlimits.memory import counters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
+    from memlimits.adapters._governing import Governing
     from memlimits.errors import MemoryLimitError
 
 # Kept back for errors, of which short requests may have a quarter: so they are refused 1 MiB late
@@ -20,7 +20,7 @@ _FOR_ERRORS_PART = 4  # of the limit, at most
 
 
 class Span:
-    """What a test takes, in as many pieces as it has parts that count.
+    """What a test takes, in as many pieces as it has parts that count: a context manager for each.
 
     Parameters
     ----------
@@ -48,78 +48,97 @@ class Span:
         self.last: MemoryLimitError | None = None
         self.held = -1
         self._active = 0
+        self._before = 0  # refusals
         self._python = python
-        self._open: contextlib.ExitStack | None = None
+        self._is_open = False
+        self._governings: list[Governing] = []
+        self._kept_back: int | None = None  # what was, before
+        self._limits: memlimits.limits | None = None
 
-    @contextlib.contextmanager
-    def inside(self) -> "Iterator[None]":
-        """Have what is taken meanwhile count."""
+    def __enter__(self) -> None:
         if self.held < 0:
             # A longer block that is idle would serve a shorter request, and count as what it is.
             if memlimits.get_cache_memory() > _IDLE:
                 memlimits.clear_cache()
             self.held, self._active = _held(), memlimits.get_active_memory()
-        self._enter()
         try:
-            yield
-        finally:
-            self._leave()
+            self._begin()
+        except BaseException:
+            self._put_back()
+            raise
 
-    @contextlib.contextmanager
-    def outside(self) -> "Iterator[None]":
-        """Within the former: have it not count. What stays of it was held when the test began."""
-        if self._open is None:
-            yield
+    def __exit__(
+        self,
+        kind: "type[BaseException] | None",
+        error: "BaseException | None",
+        traceback: "TracebackType | None",
+    ) -> None:
+        self._put_back()
+        if not self._is_open:
             return
-        self._leave()
-        held, active = _held(), memlimits.get_active_memory()
-        try:
-            yield
-        finally:
-            self.held += _held() - held
-            self._active += memlimits.get_active_memory() - active
-            self._enter()
-
-    def _enter(self) -> None:
-        with contextlib.ExitStack() as stack:
-            kept = 0
-            stack.enter_context(memlimits.govern_numpy())
-            if self._python:
-                stack.enter_context(_kept_back())
-                kept = _FOR_ERRORS
-            self._before = memlimits.memory.counters()["refusals"]
-            memlimits.reset_peak_memory()
-            if self.limit is not None:
-                limit = _with_room_for(self.held + self.limit, kept)
-                stack.enter_context(memlimits.limits(memory=limit, policy="strict", count="given"))
-            self._open = stack.pop_all()
-
-    def _leave(self) -> None:
-        stack, self._open = self._open, None
-        if stack is None:
-            return
-        stack.close()
+        self._is_open = False
         self.peak = max(self.peak, memlimits.get_peak_memory() - self._active)
-        refusals = memlimits.memory.counters()["refusals"] - self._before
+        refusals = counters()["refusals"] - self._before
         if refusals:
             self.refusals += refusals
             self.last = default_allocator().latest_refusal()
 
+    def outside(self) -> "_Outside":
+        """Return a context manager: what is taken meanwhile was held when the test began."""
+        return _Outside(self)
+
+    def _begin(self) -> None:
+        kept = 0
+        self._governings.append(memlimits.govern_numpy())
+        if self._python:
+            self._governings.append(memlimits.govern_python())
+            self._kept_back = _modules.for_python().keep_back(_FOR_ERRORS)
+            kept = _FOR_ERRORS
+        self._before = counters()["refusals"]
+        memlimits.reset_peak_memory()
+        self._is_open = True
+        if self.limit is not None:
+            limit = _with_room_for(self.held + self.limit, kept)
+            limits = memlimits.limits(memory=limit, policy="strict", count="given")
+            self._limits = limits.__enter__()
+
+    def _put_back(self) -> None:
+        limits, self._limits = self._limits, None
+        if limits is not None:
+            limits.__exit__(None, None, None)
+        kept_back, self._kept_back = self._kept_back, None
+        if kept_back is not None:
+            _modules.for_python().keep_back(kept_back)
+        while self._governings:
+            self._governings.pop().close()
+
+
+class _Outside:
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.was_open = span._is_open
+        self.held = self.active = 0
+
+    def __enter__(self) -> None:
+        if self.was_open:
+            self.span.__exit__(None, None, None)
+            self.held, self.active = _held(), memlimits.get_active_memory()
+
+    def __exit__(
+        self,
+        kind: "type[BaseException] | None",
+        error: "BaseException | None",
+        traceback: "TracebackType | None",
+    ) -> None:
+        if self.was_open:
+            self.span.held += _held() - self.held
+            self.span._active += memlimits.get_active_memory() - self.active
+            self.span.__enter__()
+
 
 def _held() -> int:
-    counters = memlimits.memory.counters()
-    return counters["footprint"] - counters["cache"]
-
-
-@contextlib.contextmanager
-def _kept_back() -> "Iterator[None]":
-    python = _modules.for_python()
-    with memlimits.govern_python():
-        before = python.keep_back(_FOR_ERRORS)
-        try:
-            yield
-        finally:
-            python.keep_back(before)
+    found = counters()
+    return found["footprint"] - found["cache"]
 
 
 def _with_room_for(target: int, kept: int) -> int:
