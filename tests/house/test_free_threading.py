@@ -10,11 +10,19 @@ from support.process import execute
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
-# The last needs another library, which may have the GIL come back.
+# They need other libraries, which may have the GIL come back.
+OF_LIBRARIES = (
+    "adapters._exposition",
+    "adapters._figures",
+    "adapters.dask",
+    "adapters.jupyter",
+    "adapters.prometheus",
+    "cli.screen",
+)
 EVERYTHING = sorted(
     module.name
     for module in pkgutil.walk_packages(memlimits.__path__, "memlimits.")
-    if not module.name.endswith(("__main__", "adapters.dask"))
+    if not module.name.endswith(("__main__", *OF_LIBRARIES))
 )
 
 
