@@ -170,11 +170,24 @@ class Snapshot:
         >>> path = os.path.join(tempfile.mkdtemp(), "now.rec")
         >>> memlimits.snapshot().write(path)
         >>> [entry["kind"] for entry in memlimits.recording.Reader(path)]
-        ['snapshot', 'closed']
+        ['process', 'sample', 'holders', 'snapshot', 'closed']
         """
         from memlimits.recording import Writer
 
         with Writer(path, at=self.at) as writer:
+            sizes = ("footprint", "active", "cache", "slack", "wired", "peak")
+            counts = ("waiting", "refusals", "waits", "overruns", "trims", "evictions")
+            limits = ("memory_limit", "cache_limit", "wired_limit", "policy", "memory_count")
+            facts = self.stats._asdict()
+            writer.process(self.at, self.pid, **{name: facts[name] for name in limits})
+            writer.sample(
+                self.at,
+                self.pid,
+                resident=facts["process_resident"],
+                swap=facts["process_swap"],
+                **{name: facts[name] for name in (*sizes, *counts)},
+            )
+            writer.holders(self.at, self.pid, self.holders)
             writer.snapshot(
                 self.at,
                 self.pid,

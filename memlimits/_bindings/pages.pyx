@@ -1,6 +1,7 @@
 """What processes tell of themselves in their pages, read by others."""
 
 import os
+import stat
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -72,8 +73,10 @@ def read(path):
     cdef Told told
     cdef uint64_t active, held
     cdef int i
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise ValueError(f"{path} is no page of a process: it is no ordinary file")
         page = look_at_one_instant(path, file)
     finally:
         os.close(file)

@@ -14,6 +14,17 @@ _STARTED_ANEW = (
 )
 
 
+# Seconds that children of ours took.
+_our_own = 0.0
+
+
+def leave_out_children_so_far() -> None:
+    """Have the time that those took which ended until now be none of the program's."""
+    global _our_own
+    times = os.times()
+    _our_own = times.children_user + times.children_system
+
+
 def why_children_are_not_governed(*, others: bool = False) -> "str | None":
     """Say that Pythons were not governed which were started below this one, or may have been.
 
@@ -36,9 +47,10 @@ def why_children_are_not_governed(*, others: bool = False) -> "str | None":
         below = "process below was" if count == 1 else "processes below were"
         return f"{count} Python {below} not governed at the end: memlimits was not loaded there"
     times = os.times()
+    used = times.children_user + times.children_system - _our_own
     # Without this one a program can but fork, or use os.system and the like.
     started = "_posixsubprocess" in sys.modules and not anew and not others
-    if started and times.children_user + times.children_system > 0:
+    if started and used > 0:
         return "child processes ran: any Python among them without memlimits was not governed"
     return None
 

@@ -10,6 +10,7 @@ import sys
 
 from memlimits import _modules, memory, pools
 from memlimits.adapters import children
+from memlimits.cli.children import leave_out_children_so_far
 from memlimits.cli.errors import CommandError
 from memlimits.cli.streams import say
 
@@ -145,6 +146,7 @@ def _start(file: str, events: str, pool: "str | None", program: "Sequence[str]")
         pid = os.posix_spawn(sys.executable, [*words, *program], _environ())
         os.close(writes)
         os.waitpid(pid, 0)  # It went on in a child of its own.
+        leave_out_children_so_far()
         with open(reads, "rb") as answer:
             said = answer.read()
     except OSError as error:

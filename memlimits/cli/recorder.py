@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _INTERVAL = 0.1  # seconds from one sample to the next
 _HOLDERS_EVERY = 1.0
+_MUCH = 1.1  # times the footprint: who holds that is asked at once
 _PART = 20  # of the time, that looking takes at most
 _LINGERS = 1.0  # seconds, for those that were started by one that has ended
 _OF_PROCESSES = (
@@ -49,6 +50,7 @@ def record(words: "Sequence[str]") -> None:
     except (OSError, RecordingError, ValueError) as error:
         os.write(answer, str(error).encode())
         os._exit(1)
+    processes.hide()
     os.write(answer, b"ready")
     os.close(answer)
     recorder.run()
@@ -87,8 +89,10 @@ class Recorder:
             on_error=lambda error: self._channel.fail(error.errno or 1),
         )
         self._known: dict[int, tuple[object, ...]] = {}  # what was written of a process last
+        self._now: dict[int, dict[str, Any]] = {}  # what each was seen to hold last
         self._parts: dict[int, list[bytes]] = {}  # of lines that are not complete
         self._asked = 0.0
+        self._held: dict[int, int] = {}  # footprints when holders were asked for last
         self._alone_since: float | None = None  # no process has been there since
 
     def run(self) -> None:
@@ -117,19 +121,36 @@ class Recorder:
 
     def _look(self) -> None:
         self._take_messages()
-        if time.monotonic() - self._asked >= _HOLDERS_EVERY:
-            self._asked = time.monotonic()
-            self._channel.ask()
         now = time.time()
         for pid, started, left in self._channel.members():
             facts = self._facts(pid, started)
             if facts is not None:
+                self._now[pid] = facts
                 self._sample(now, pid, facts)
             if left or (facts is None and not _lives(pid, started)):
                 self._take_messages()
                 self._end(now, pid, "exited" if left else "vanished")
         if self._pool is not None and self._known:
             self._sample_pool(now)
+        since = time.monotonic() - self._asked
+        if since >= _HOLDERS_EVERY or (since >= _INTERVAL and self._have_grown()):
+            self._ask()
+
+    def _have_grown(self) -> bool:
+        return any(
+            now["footprint"] > _MUCH * self._held.get(pid, 0) for pid, now in self._now.items()
+        )
+
+    def _ask(self) -> None:
+        """Ask who holds what; a thread that listens, in a pool, answers at once."""
+        self._asked = time.monotonic()
+        self._held = {pid: facts["footprint"] for pid, facts in self._now.items()}
+        self._channel.ask()
+        if self._pool is not None:
+            try:
+                _modules.for_pools().refresh(self._pool)
+            except (MemoryError, OSError):
+                return
 
     def _facts(self, pid: int, started: int) -> "dict[str, Any] | None":
         try:
@@ -169,6 +190,7 @@ class Recorder:
         if self._known.pop(pid, None) is not None:
             self._writer.end(now, pid, ending)
         self._parts.pop(pid, None)
+        self._now.pop(pid, None)
         self._channel.forget(pid)
 
     def _take_messages(self) -> None:

@@ -121,6 +121,18 @@ class Process:
         return self.limits[max(0, place - 1)][1] if self.limits else None
 
 
+def _better(process: Process, at: float, before: "Held | None", after: "Held | None") -> Held:
+    if before is None or after is None:
+        held = before or after
+        assert held is not None
+        return held
+    sample = process.sample_at(at)
+    if sample is None or sample.active == 0:
+        return min(before, after, key=lambda held: abs(held.at - at))
+    active = sample.active
+    return min(before, after, key=lambda held: abs(held.size - active))
+
+
 class History:
     """A recording in memory, thinned where it has more than that is to take.
 
@@ -169,16 +181,24 @@ class History:
         return sum(sample.footprint for sample in samples if sample is not None)
 
     def nearest(self, among: "list[Held]", at: float) -> "list[Held]":
-        """Return of each process that of these which is nearest to a time within its life."""
-        found: dict[Process, Held] = {}
+        """Return of each process that of these which is nearest to a time within its life.
+
+        Of the last before and the first after, the one that says most of what was active.
+        """
+        before: dict[Process, Held] = {}
+        after: dict[Process, Held] = {}
         for held in among:
             process = held.process
             if not process.first - _AT_ONCE <= at <= process.last + _AT_ONCE:
                 continue
-            old = found.get(process)
-            if old is None or abs(held.at - at) < abs(old.at - at):
-                found[process] = held
-        return list(found.values())
+            if held.at <= at:
+                before[process] = max(held, before.get(process, held), key=attrgetter("at"))
+            else:
+                after[process] = min(held, after.get(process, held), key=attrgetter("at"))
+        return [
+            _better(process, at, before.get(process), after.get(process))
+            for process in {**before, **after}
+        ]
 
     def holders(self, held: Held) -> "list[dict[str, Any]]":
         """Return what the file has of who held memory then, the largest first, with `frames`."""

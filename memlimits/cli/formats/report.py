@@ -213,7 +213,7 @@ class _Data:
 
     def _rows(self, holders: "list[dict[str, Any]]") -> "list[list[int]]":
         rows = []
-        for holder in holders[: max(3, _ROWS // self.part)]:
+        for holder in by_line(holders)[: max(3, _ROWS // self.part)]:
             stack = holder["frames"][-_FRAMES:]
             for frame in stack:
                 self.frames.setdefault(frame, len(self.frames))
@@ -233,6 +233,17 @@ class _Data:
             "blocked_by": _short(str(numbers.get("blocked_by") or "")),
             "rows": self._rows(self.history.with_frames(numbers.get("holders", []))),
         }
+
+
+def by_line(holders: "list[dict[str, Any]]") -> "list[dict[str, Any]]":
+    """Return what lines hold, the largest first, each with the calls that led to most of it."""
+    lines: dict[tuple[str, int, str], dict[str, Any]] = {}
+    for holder in holders:
+        line = lines.setdefault((holder["file"], holder["line"], holder["function"]), {**holder})
+        if line["frames"] is not holder["frames"]:
+            line["nbytes"] += holder["nbytes"]
+            line["blocks"] += holder["blocks"]
+    return sorted(lines.values(), key=lambda line: -line["nbytes"])
 
 
 def _with_last(samples: "list[Sample]", kept: "list[Sample]") -> "list[Sample]":

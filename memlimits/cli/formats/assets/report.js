@@ -302,10 +302,23 @@ function drawLegends() {
 function nearestHolders(which, at) {
   const process = processes[which];
   if (at < process.first - 1 || at > endOf(process) + 1) return null;
-  let best = null;
+  let before = null, after = null;
   for (const one of data.holders)
-    if (one.process === which && (!best || Math.abs(one.at - at) < Math.abs(best.at - at))) best = one;
-  return best;
+    if (one.process === which) {
+      if (one.at <= at) before = !before || one.at > before.at ? one : before;
+      else after = !after || one.at < after.at ? one : after;
+    }
+  if (!before || !after) return before || after;
+  // What was noted is nearest that says most of what was active.
+  const active = valueAt(process, "active", at);
+  if (!active) return at - before.at < after.at - at ? before : after;
+  return Math.abs(after.size - active) < Math.abs(before.size - active) ? after : before;
+}
+
+function notNoted(held) {
+  const active = valueAt(processes[state.process], "active", state.at) || 0;
+  const left = active - held.size;
+  return left > Math.max(1048576, active / 10) ? ` Of ${size(left)} that were active nobody noted who held them.` : "";
 }
 
 function holdersTable(rows, whole) {
@@ -351,7 +364,7 @@ function drawPoint() {
     place.append(make("p", { class: "note" }, `Process ${processes[refusal.process].pid} was refused ` +
       `${size(refusal.requested)} here, blocked by: ${refusal.blocked_by || "unknown"}.`));
   if (held && held.rows.length)
-    place.append(make("p", { class: "soft" }, `Who held it, as noted at ${seconds(held.at)}:`),
+    place.append(make("p", { class: "soft" }, `Who held it, as noted at ${seconds(held.at)}:${notNoted(held)}`),
       holdersTable(held.rows, held.size));
   else
     place.append(make("p", { class: "soft" }, held ? "Nobody held anything."
