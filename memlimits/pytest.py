@@ -27,6 +27,7 @@ __all__: list[str] = []
 _NAME = "memlimits.pytest.started"
 _LIMIT = pytest.StashKey[int]()
 _FAILURES = pytest.StashKey["dict[str, Any]"]()
+_WRONG = pytest.StashKey[str]()
 _SPAN = pytest.StashKey[Span]()
 _TURNS = pytest.StashKey["list[turns.Turn]"]()
 _NOTHING = contextlib.nullcontext()
@@ -71,12 +72,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     for item in session.items:
-        if (mark := item.get_closest_marker(marks.LIMIT)) is not None:
-            item.stash[_LIMIT] = marks.marked_limit(mark, item)
-        if (mark := item.get_closest_marker(marks.FAILURES)) is not None:
-            item.stash[_FAILURES] = marks.marked_failures(mark, item)
-        if _LIMIT in item.stash or _FAILURES in item.stash:
+        try:
+            _look_at(item)
+        except pytest.UsageError as error:
+            # xdist takes it for the crash of its worker: there the test fails with it.
+            if not hasattr(session.config, "workerinput"):
+                raise
+            item.stash[_WRONG] = str(error)
             _start(session.config, None, None)
+
+
+def _look_at(item: pytest.Item) -> None:
+    if (mark := item.get_closest_marker(marks.LIMIT)) is not None:
+        item.stash[_LIMIT] = marks.marked_limit(mark, item)
+    if (mark := item.get_closest_marker(marks.FAILURES)) is not None:
+        item.stash[_FAILURES] = marks.marked_failures(mark, item)
+    if _LIMIT in item.stash or _FAILURES in item.stash:
+        _start(item.config, None, None)
 
 
 def _start(config: pytest.Config, limit: "int | None", holders: "int | None") -> None:
@@ -134,6 +146,8 @@ class _Plugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> "Generator[None]":
         limit = item.stash.get(_LIMIT, self.limit)
         self.span = None
+        if _WRONG in item.stash:
+            pytest.fail(item.stash[_WRONG], pytrace=False)
         if limit is not None or self.measures:
             bounded = None if limit is None or limit >= NO_LIMIT else limit
             self.span = item.stash[_SPAN] = Span(bounded, python=self._counts_python(item))

@@ -56,6 +56,22 @@ def test_markers_that_are_wrong(usage, marker, words):
     result.stderr.fnmatch_lines([f"ERROR: test_it.py::test_it: @pytest.mark.{found}*{words}"])
 
 
+def test_a_marker_that_is_wrong_below_xdist(suite):
+    """Workers cannot tell of a wrong use: the test does."""
+    pytest.importorskip("xdist")
+    result = suite(
+        """
+        @pytest.mark.memory_limit
+        def test_wrong(): pass
+        def test_right(): pass
+        """,
+        "-n2",
+    )
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*test_wrong: @pytest.mark.memory_limit takes one size*"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
 def test_it_may_be_loaded_twice(suite):
     twice = ["-p", "memlimits.pytest", "-p", "memlimits.pytest", "--memory-limit=50MiB"]
     suite("def test_it(): take(60)", *twice).assert_outcomes(failed=1)
