@@ -193,6 +193,11 @@ class _Governed:
                 )
 
 
+def was_governed(level: str) -> bool:
+    """Whether what came by a level reached memlimits in this process at any time."""
+    return f"memlimits.adapters._{level}" in sys.modules
+
+
 def is_governed(level: str) -> bool:
     """Whether what comes by a level reaches memlimits in this process."""
     name = "process" if level == "malloc" else level

@@ -370,3 +370,30 @@ def test_a_long_error_is_cut():
     (turn,) = run(talks)
     assert turn.kind == "wrong"
     assert len(turn.detail) == 500
+
+
+def test_what_python_keeps_of_an_earlier_limit_is_no_leak(pytester):
+    pytester.makepyfile(
+        """
+        import numpy, pytest
+
+        def load(n):
+            return numpy.ones(n << 17)
+
+        @pytest.mark.memory_limit("50MiB")
+        def test_one():
+            import xml.dom.minidom, email.parser, decimal
+            [load(1) for _ in range(10)]
+
+        def rows():
+            out = []
+            for _ in range(20):
+                out.append(load(1))
+            return out
+
+        @pytest.mark.fail_allocations(bytes="1KiB", max=3)
+        def test_other():
+            rows()
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
