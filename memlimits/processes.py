@@ -154,12 +154,18 @@ def _facts(path: str, pid: "int | None" = None) -> "dict[str, Any] | None":
         facts: dict[str, Any] = _modules.for_pages().read(path)
     except (OSError, ValueError):
         return None
+    # What has its name from somebody else, or was never written, says nothing.
+    told_at, owner = facts.pop("told_at"), facts.pop("owner")
+    if told_at == 0 or str(facts["pid"]) != os.path.basename(path).partition("@")[0]:
+        return None
     pid = pid or facts["pid"]
     proc = f"/proc/{pid}"
     status, fields = _status(proc), _fields(proc)
     if not status or len(fields) < 20 or int(fields[19]) != facts.pop("clock_ticks"):
         return None
-    ago = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - facts.pop("told_at")) / 1e9
+    if owner != _user(status):
+        return None
+    ago = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - told_at) / 1e9
     return {
         **facts,
         "pid": pid,
@@ -169,7 +175,7 @@ def _facts(path: str, pid: "int | None" = None) -> "dict[str, Any] | None":
         "state": fields[0],
         "parent": int(fields[1]),
         "user": _user(status),
-        "command": _command(proc) or status["Name"],
+        "command": _command(proc) or _printable(status["Name"]),
     }
 
 
@@ -182,7 +188,8 @@ def _read(path: str) -> str:
 
 
 def _status(proc: str) -> "dict[str, str]":
-    lines = (line.partition(":") for line in _read(f"{proc}/status").splitlines())
+    # Not splitlines: a name may have other ends of lines in it.
+    lines = (line.partition(":") for line in _read(f"{proc}/status").split("\n") if line)
     return {name: value.strip() for name, _, value in lines}
 
 
@@ -207,7 +214,10 @@ _WITHOUT_VALUE = ("--per-process", "--quiet")
 def _command(proc: str) -> str:
     """On one line, without what would disturb a terminal, nor what `memlimits run` takes itself."""
     words = _read(f"{proc}/cmdline").rstrip("\0").split("\0")
-    text = " ".join(_program(words))
+    return _printable(" ".join(_program(words)))
+
+
+def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else " " for character in text)

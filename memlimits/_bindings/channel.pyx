@@ -22,6 +22,9 @@ from memlimits._ledger.events cimport (
 
 from memlimits._bindings.allocator import BLOCKED_BY
 
+cdef enum:
+    MOST_CODE = 4095    # whatever stands there
+
 KINDS = {
     HOLDERS_EVENT: "holders", REFUSAL_EVENT: "refusal", LINE_EVENT: "part",
     LAST_LINE_EVENT: "line",
@@ -87,7 +90,10 @@ def put(str line):
 
 
 def finish(double seconds):
-    """Have all that was told be written, for so many seconds at most; the error number, if any."""
+    """Have all that was told be written, for so many seconds at most.
+
+    The error number for which it is not; -1 where nobody wrote it in time; else 0.
+    """
     cdef EventsHeader *header = get_default().core.recorded
     cdef uint64_t number
     cdef double left = seconds
@@ -100,7 +106,9 @@ def finish(double seconds):
         while load_word(&header.written) < number and load_word(&header.failed) == 0 and left > 0:
             usleep(2000)
             left -= 0.002
-    return load_word(&header.failed)
+    if load_word(&header.failed) == 0 and load_word(&header.written) < number:
+        return -1
+    return min(load_word(&header.failed), <uint64_t> MOST_CODE)
 
 
 # ---- who records ----

@@ -75,7 +75,8 @@ def read(path):
     cdef int i
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        facts = os.fstat(file)
+        if not stat.S_ISREG(facts.st_mode):
             raise ValueError(f"{path} is no page of a process: it is no ordinary file")
         page = look_at_one_instant(path, file)
     finally:
@@ -87,6 +88,7 @@ def read(path):
         name_of(BLOCKED_BY, i): told.refusals[i]
         for i in range(1, <int> BLOCKERS) if told.refusals[i]}
     return {
+        "owner": facts.st_uid,
         "pid": page.pid,
         "clock_ticks": page.started,
         "began": page.began / 1e9,

@@ -38,6 +38,7 @@ _NAME = "memory_limit"
 # What the kernel needs of Python's objects to tell how a cell ended.
 _LEAST_ROOM = 16 << 20
 _SAMPLE = 1 << 20
+_MOST_HOLDERS = 10_000
 # A cell that looks into the frames of the last error.
 _DEBUGS = re.compile(r"\b(debug|pdb|ipdb|pm|post_mortem|last_traceback|last_value|last_exc)\b")
 
@@ -201,7 +202,7 @@ class Magics:
         rows = [(name, show(name, values[name])) for name in names]
         holders = [
             one._replace(file=self._place(one.file))
-            for one in memlimits.holders(wanted["holders"])
+            for one in memlimits.holders(min(wanted["holders"], _MOST_HOLDERS))
         ]  # fmt: skip
         lines = [f"{name:<32}  {value}" for name, value in rows] + [f"held by {h}" for h in holders]
         _show("\n".join(lines), table_html(rows) + (holders_html(holders) if holders else ""))

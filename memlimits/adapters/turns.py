@@ -1,6 +1,7 @@
 """A function run in turn with its first, second, third, ... request for memory refused."""
 
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import json
@@ -131,6 +132,13 @@ def _noise() -> int:
 # ---- the child ----
 
 
+def _end_with_parent() -> None:
+    """One that hangs is not to stay where whoever would end it was killed."""
+    set_death_signal = 1
+    with contextlib.suppress(AttributeError, OSError):  # not on macOS
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
 def _run(
     nth: int,
     function: "Callable[[], object]",
@@ -196,6 +204,7 @@ def _turn(
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
+            _end_with_parent()
             _child(writing, crash, lambda: _run(nth, function, rule))
         os.close(writing)
         hung = False

@@ -31,6 +31,7 @@ _LIMIT = "#D55E00"
 _WAIT = "#6A4FB3"
 _MOST_INSTANTS = 2000
 _SMALLEST, _LARGEST = 1.0, 40.0  # inches
+_MOST_DOTS = 12_000
 
 
 def add_arguments(parser: "ArgumentParser") -> None:
@@ -70,6 +71,11 @@ def plot(wanted: "Namespace") -> None:
     if wanted.height is not None:
         height = _number("--height", wanted.height, _SMALLEST, _LARGEST)
     dpi = _number("--dpi", wanted.dpi, 20, 1200)
+    if max(width, height) * dpi > _MOST_DOTS:
+        raise CommandError(
+            f"a picture of {width:g} by {height:g} inches with --dpi {dpi:g} has more than "
+            f"{_MOST_DOTS:,} dots a side: give less of either"
+        )
     outputs.check(name, force=wanted.force)
     matplotlib = _matplotlib()
     history = read(wanted.file)

@@ -64,7 +64,7 @@ def begin(
         raise CommandError(f"cannot record: {error}") from None
     _join(path)
     try:
-        _start(os.path.abspath(file), path, pool, program)
+        _start(file, path, pool, program)
     except BaseException:
         os.unlink(path)
         raise
@@ -88,7 +88,10 @@ def _join(path: str) -> bool:
 
 
 def finish() -> int:
-    """Have all be in the recording as this process ends; return the number of an error, or 0."""
+    """Have all be in the recording as this process ends.
+
+    Returns the number of the error for which it is not, -1 where nobody wrote in time, else 0.
+    """
     _tell_snapshot()
     code: int = _modules.for_channel().finish(_PATIENCE)
     return code
@@ -139,7 +142,11 @@ def _sweep(folder: str) -> None:
 def _start(file: str, events: str, pool: "str | None", program: "Sequence[str]") -> None:
     """Start the recorder, and wait until it records."""
     boot = os.path.join(os.path.dirname(__file__), "_boot.py")
-    reads, writes = os.pipe()
+    try:
+        file = os.path.abspath(file)
+        reads, writes = os.pipe()
+    except OSError as error:
+        raise CommandError(f"cannot record to {file!r}: {error.strerror}") from None
     os.set_inheritable(writes, True)
     words = [sys.executable, "-I", "-S", boot, "_record", file, events, pool or "", str(writes)]
     try:

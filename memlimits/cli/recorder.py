@@ -1,5 +1,6 @@
 """The process that records a program: it looks at the program's processes from outside."""
 
+import fcntl
 import json
 import os
 import sys
@@ -41,10 +42,12 @@ def record(words: "Sequence[str]") -> None:
     file, events, pool, descriptor = words[:4]
     if os.fork():
         os._exit(0)
+    # Above the standard streams, one of which it may be where they were closed.
+    answer = fcntl.fcntl(int(descriptor), fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(int(descriptor))
     os.setsid()
     _close_streams()
     os.chdir("/")
-    answer = int(descriptor)
     try:
         recorder = Recorder(file, events, pool or None, words[4:])
     except (OSError, RecordingError, ValueError) as error:
@@ -104,11 +107,11 @@ class Recorder:
             self._look()
             self._writer.flush()
             if not self._known:
-                self._writer.close()
+                self._writer.close(lost=self._channel.lost())
             self._channel.wrote(number)
             took = time.monotonic() - began
             wait = max(_INTERVAL, self._writer.interval, _PART * took)
-        self._writer.close()
+        self._writer.close(lost=self._channel.lost())
         self._channel.wrote(self._channel.wait(0))
 
     def _is_over(self) -> bool:
@@ -126,7 +129,7 @@ class Recorder:
             facts = self._facts(pid, started)
             if facts is not None:
                 self._now[pid] = facts
-                self._sample(now, pid, facts)
+                self._sample(now, pid, facts, ends=left)
             if left or (facts is None and not _lives(pid, started)):
                 self._take_messages()
                 self._end(now, pid, "exited" if left else "vanished")
@@ -158,9 +161,10 @@ class Recorder:
         except (LookupError, PermissionError):
             return None
 
-    def _sample(self, now: float, pid: int, facts: "dict[str, Any]") -> None:
+    def _sample(self, now: float, pid: int, facts: "dict[str, Any]", *, ends: bool) -> None:
         about = {name: facts[name] for name in _OF_PROCESSES}
-        if self._known.get(pid) != tuple(about.values()):
+        # One that ends lets all through that its end takes.
+        if self._known.get(pid) != tuple(about.values()) and not (ends and pid in self._known):
             self._known[pid] = tuple(about.values())
             self._writer.process(now, pid, started=facts["began"], **about)
         self._writer.sample(

@@ -101,7 +101,8 @@ class Report:
         values = facts(stats, self._held_before, self.level, self._pool)
         lines = [] if self._quiet else [describe(values)]
         if code := record.finish():
-            lines.append(f"the recording is not complete: {os.strerror(code)}")
+            why = os.strerror(code) if code > 0 else "the process that records does not answer"
+            lines.append(f"the recording is not complete: {why}")
         if self._file is not None:
             try:
                 self._file.write({"program": self._program, **values})

@@ -4,6 +4,7 @@ The file is read twice, line by line: first for which lines stay, then to copy t
 in between is a few words for each line.
 """
 
+import fcntl
 import json
 import os
 
@@ -269,6 +270,7 @@ def _copy(path: str, offsets: "set[int]", thinned: bytes) -> "tuple[int, int]":
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     descriptor = os.open(beside, flags, 0o600)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # as the old one, which it takes the place of
         with open(path, "rb") as old, open(descriptor, "wb", closefd=False) as new:
             os.fchmod(descriptor, os.fstat(old.fileno()).st_mode & 0o7777)
             offset = 0

@@ -108,7 +108,7 @@ NEEDED: "dict[str, dict[str, Callable[[object], bool]]]" = {
 _TEXTS = ("command", "policy", "memory_count", "blocked_by", "ending")
 _OPTIONAL: "dict[str, Callable[[object], bool]]" = {
     **dict.fromkeys((*SIZES, *COUNTS, *LIMITS), _or_none(_is_whole)),
-    **dict.fromkeys(("limit", "members", "parent", "blocks_left_out"), _or_none(_is_whole)),
+    **dict.fromkeys(("limit", "members", "parent", "blocks_left_out", "lost"), _or_none(_is_whole)),
     **dict.fromkeys(("started", "interval"), _or_none(_is_number)),
     **dict.fromkeys(_TEXTS, _or_none(_is_text)),
     "program": _each(_is_text),

@@ -165,6 +165,7 @@ class History:
         self.snapshots: list[Held] = []
         self.stacks: dict[int, tuple[tuple[str, int, str], ...]] = {}
         self.closed = False
+        self.lost = 0
         self.first = self.last = float(reader.first["at"])
         self.left_out: dict[str, int] = {}
 
@@ -228,6 +229,10 @@ class History:
             lines.append(
                 f"{self.reader.damaged:,} damaged lines were skipped, the first of them line "
                 f"{self.reader.where:,}"
+            )
+        if self.lost:
+            lines.append(
+                f"{self.lost:,} refusals or notes of holders came faster than they could be taken"
             )
         if self.left_out:
             what = ", ".join(f"{number:,} {name}" for name, number in self.left_out.items())

@@ -203,8 +203,9 @@ class _Loader:
                 self._leave_out(clean(name), number)
         self.width = max(self.width, entry.get("interval") or 0.0)
 
-    def _add_closed(self, _: "dict[str, Any]", __: int) -> None:
+    def _add_closed(self, entry: "dict[str, Any]", _: int) -> None:
         self.history.closed = True
+        self.history.lost = entry.get("lost") or 0
 
     def _thin_spread(self, name: str, items: "list[Any]", size: "Any") -> None:
         if len(items) <= 2 * _MOST_OTHERS:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 
 from memlimits.recording.entries import FIRST, VERSION, RecordingError, wrong_field
 
@@ -64,6 +65,11 @@ class Reader:
         self.cut_off = False
         self.damaged = self.where = 0
         with open(self.path, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise RecordingError(
+                    f"{self.path}: no ordinary file: a recording is read more than once, so write "
+                    "what comes from a pipe into a file first"
+                )
             self.first = self._read_first(file.readline(_LONGEST))
 
     def _read_first(self, line: bytes) -> "dict[str, Any]":

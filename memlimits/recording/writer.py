@@ -1,6 +1,7 @@
 """What writes a recording, in bounded disk."""
 
 import errno
+import fcntl
 import json
 import os
 import time
@@ -278,11 +279,19 @@ class Writer:
         except OSError as error:
             self._fail(error)
 
-    def close(self, at: "float | None" = None) -> None:
-        """Note that the recording ended in order, and close the file. Again it does nothing."""
+    def close(self, at: "float | None" = None, *, lost: int = 0) -> None:
+        """Note that the recording ended in order, and close the file. Again it does nothing.
+
+        Parameters
+        ----------
+        at : float, optional
+        lost : int
+            How many refusals and notes of holders there was no room for on the way here.
+        """
         if self._closed:
             return
-        self._add("closed", {"at": time.time() if at is None else at})
+        missing = {"lost": lost} if lost else {}
+        self._add("closed", {"at": time.time() if at is None else at, **missing})
         self.flush()
         self._closed = True
         os.close(self._descriptor)
@@ -389,6 +398,11 @@ def _open(path: str) -> int:
     if not os.path.isfile(path) or (status.st_size and os.pread(descriptor, 29, 0) != start):
         os.close(descriptor)
         raise FileExistsError(errno.EEXIST, "there is something that is no recording", path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise FileExistsError(errno.EEXIST, "another process records to it now", path) from None
     return descriptor
 
 

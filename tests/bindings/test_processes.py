@@ -252,3 +252,62 @@ def test_looking_leaves_no_file_open():
 def test_a_command_is_the_programs(tmp_path, words, command):
     (tmp_path / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words.split()))
     assert processes._command(str(tmp_path)) == command
+
+
+@pytest.fixture
+def running():
+    """Where pages are, for names that nobody has."""
+    held = memlimits.allocate(MIB)
+    folder = f"/dev/shm/memlimits-{os.geteuid()}/running"
+    made = []
+
+    def make(pid):
+        made.append(f"{folder}/{pid}@{processes._space()}")
+        return made[-1]
+
+    yield make
+    held.release()
+    for path in made:
+        if os.path.lexists(path):
+            os.unlink(path)
+
+
+@pytest.mark.inside
+def test_what_is_no_page_is_passed_over(running):
+    own = f"/dev/shm/memlimits-{os.geteuid()}/running/{os.getpid()}@{processes._space()}"
+    with open(own, "rb") as file:
+        page = file.read()
+    kept = processes.running()
+    os.mkfifo(running(77))
+    os.symlink(own, running(78))
+    for pid, content in ((79, b""), (80, page[:100]), (81, b"x" * 600), (82, page)):
+        with open(running(pid), "wb") as file:
+            file.write(content)
+    found = processes.running()
+    assert [one["pid"] for one in found] == [one["pid"] for one in kept]
+
+
+@pytest.mark.inside
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of others")
+def test_a_page_that_another_user_made_is_passed_over(running):
+    with Program('print("ready", flush=True); sys.stdin.read()') as program:
+        assert processes.get(program.pid)
+        path = running(program.pid)
+        os.chown(path, 65534, 65534)
+        with pytest.raises(LookupError, match="does not use memlimits"):
+            processes.get(program.pid)
+
+
+@pytest.mark.parametrize("name", [b"\x1cVmRSS:z", b"a\xc2\x85Uid:x", b"\x9b31m"])
+def test_a_name_may_hold_anything(name):
+    script = f"""
+        import ctypes
+        ctypes.CDLL(None).prctl(15, {name!r}, 0, 0, 0)
+        print("ready", flush=True)
+        sys.stdin.read()
+        """
+    with Program(script) as program:
+        assert processes.get(program.pid)["footprint"] == 40 * MIB
+        program.process.kill()
+        until(lambda: processes.get(program.pid)["state"] == "Z")
+        assert processes.get(program.pid)["command"].isprintable()

@@ -130,12 +130,14 @@ if __name__ == "__main__":
         assert abs(most - active) <= MIB
     assert max(pool["used"] for pool in of(entries, "pool")) >= 24 * MIB
     assert {entry["pid"] for entry in of(entries, "end")} == pids
+    assert {process["policy"] for process in of(entries, "process")} == {"strict"}
 
 
-def start(tmp_path, script, *options):
+def start(tmp_path, script, *options, **keywords):
     (tmp_path / "program.py").write_text(PROGRAM + script)
     words = [sys.executable, "-m", "memlimits", "run", *options, "program.py"]
-    return subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    keywords = {"stdout": subprocess.PIPE, "text": True, **keywords}
+    return subprocess.Popen(words, cwd=tmp_path, **keywords)
 
 
 def recorder_of(path):
@@ -240,6 +242,46 @@ def test_where_the_disk_is_full_the_program_goes_on(run, tmp_path):
         assert of(entries, "sample")
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_file_that_another_command_records_to_is_left_to_it(run, tmp_path):
+    script = "print('ready', flush=True); sys.stdin.read()"
+    with start(tmp_path, script, "--record=it.rec", "--quiet", stdin=subprocess.PIPE) as program:
+        program.stdout.readline()
+        done = run("print(1)", "--record=it.rec", code=2)
+        assert b"another process records to it now" in done.stderr
+        (tmp_path / "program.py").write_text(PROGRAM)
+        program.communicate()
+    assert {entry["pid"] for entry in of(recorded(tmp_path / "it.rec"), "sample")} == {program.pid}
+
+
+def test_a_recorder_that_was_killed_is_told_of(tmp_path):
+    script = "print('ready', flush=True); sys.stdin.read()"
+    options = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start(tmp_path, script, "--record=it.rec", **options) as program:
+        program.stdout.readline()
+        os.kill(recorder_of(tmp_path / "it.rec"), signal.SIGKILL)
+        _, stderr = program.communicate()
+    assert "the recording is not complete: the process that records does not answer" in stderr
+
+
+def test_where_streams_are_closed_it_records_all_the_same(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM + "held = load(9)\ntime.sleep(0.3)")
+    words = f"{shlex.quote(sys.executable)} -m memlimits run --quiet --record=it.rec program.py"
+    subprocess.run(f"{words} <&- >&-", shell=True, cwd=tmp_path, check=True)
+    until(lambda: of(recorded(tmp_path / "it.rec"), "closed"))
+    assert max(sample["active"] for sample in of(recorded(tmp_path / "it.rec"), "sample")) > 9 * MIB
+
+
+def test_the_recorder_is_none_of_the_programs_processes(run):
+    script = """
+from memlimits import processes
+time.sleep(0.3)
+print([facts["command"] for facts in processes.running() if "_record" in facts["command"]])
+"""
+    done = run(PROGRAM + script, "--record=it.rec")
+    assert done.stdout == b"[]\n"
+    assert b"child processes ran" not in done.stderr
 
 
 def test_nothing_is_left_in_shared_memory(run, tmp_path):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     Frames = tuple[tuple[str, int, str], ...]
 
+_MOST_FRAMES = 256  # of a stack: the innermost
 _MOST = 5000  # holders; the smallest of more are one
 _OTHERS = (("", 0, "(others)"),)
 
@@ -96,6 +97,7 @@ class _Node:
         self, process: "tuple[int, str, float]", frames: "Frames", size: int, blocks: int
     ) -> None:
         path = [(f"process {process[0]}", process[1])]
+        frames = frames[-_MOST_FRAMES:]
         path += [(function, f"{file}:{line}" if file else "") for file, line, function in frames]
         node = self
         node.size, node.blocks = node.size + size, node.blocks + blocks

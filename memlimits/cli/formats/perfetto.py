@@ -8,6 +8,7 @@ from itertools import pairwise
 from operator import attrgetter
 
 from memlimits.recording.entries import SIZES
+from memlimits.recording.history import clean
 from memlimits.sizes import format_limit, format_size
 
 TYPE_CHECKING = False
@@ -163,7 +164,7 @@ def _refusal(refusal: "Refusal") -> bytes:
     for name in ("requested", "active", "cache", "slack"):
         rest += _bytes(4, _bytes(10, name) + _number(3, numbers.get(name) or 0))
     facts = {"limit": format_limit(numbers.get("limit"))}
-    facts["blocked_by"] = numbers.get("blocked_by") or ""
+    facts["blocked_by"] = clean(numbers.get("blocked_by") or "")
     for name, text in facts.items():
         rest += _bytes(4, _bytes(10, name) + _bytes(6, text))
     return rest
