@@ -329,6 +329,8 @@ def _left_out(found: "list[turns.Turn]", most: int) -> "list[str]":
 
 def _run_once(item: pytest.Item, plain: "Callable[[], None]") -> None:
     plain()
-    # A TestCase's errors are kept by its item.
-    for error in getattr(item, "_excinfo", None) or ():
-        raise error.value
+    # A TestCase's errors are kept by its item, and with them what their frames hold.
+    errors = getattr(item, "_excinfo", None)
+    if errors:
+        item._excinfo = None  # type: ignore[attr-defined]
+        raise errors.pop(0).value

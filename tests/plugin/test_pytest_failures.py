@@ -397,3 +397,29 @@ def test_what_python_keeps_of_an_earlier_limit_is_no_leak(pytester):
         """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2)
+
+
+def test_what_a_test_case_keeps_of_an_error_is_no_leak(pytester):
+    pytester.makepyfile(
+        """
+        import unittest
+        import numpy, pytest
+
+        class TestIt(unittest.TestCase):
+            @pytest.mark.fail_allocations(bytes="1KiB")
+            def test_raises(self):
+                first = numpy.ones(1 << 15)
+                second = numpy.ones(1 << 15)
+
+            @pytest.mark.fail_allocations(bytes="1KiB")
+            def test_is_wrong(self):
+                try:
+                    first = numpy.ones(1 << 15)
+                except MemoryError:
+                    first = None
+                self.assertIsNotNone(first)
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*request 1 (262,144 bytes): wrong: AssertionError*"])
