@@ -1,5 +1,7 @@
 """`memlimits.testing.fail` in a process whose malloc is memlimits'."""
 
+import sys
+
 import pytest
 
 from support.family import run
@@ -59,6 +61,7 @@ def test_the_nth_of_those_of_a_length():
     """)
 
 
+@pytest.mark.skipif("t" in sys.abiflags, reason="Python's objects are not governed without the GIL")
 def test_objects_of_pythons_are_not_mallocs():
     run("""
         from memlimits import testing
