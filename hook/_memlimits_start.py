@@ -1,7 +1,7 @@
 """What a Python runs as it starts, where memlimits is installed, and limits are asked for.
 
 It lies beside the package, since to import that takes 3 ms: nobody pays them whose environment does
-not ask for limits.
+not ask for limits. PYTEST_DONT_REWRITE: it is there before pytest.
 """
 
 import os

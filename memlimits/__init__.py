@@ -1,4 +1,7 @@
-"""Memory, cache and wired limits for unified memory, enforced, with NumPy inside them."""
+"""Memory, cache and wired limits for unified memory, enforced, with NumPy inside them.
+
+PYTEST_DONT_REWRITE: below ``memlimits run`` it is imported before pytest.
+"""
 
 import sys
 
