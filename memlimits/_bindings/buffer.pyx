@@ -16,7 +16,9 @@ from memlimits._bindings.spares cimport MOST_SPARE, Spares, spares_here
 from memlimits._bindings.wait_hooks cimport python_wait_hooks, raise_what_is_set
 from memlimits._device.mlim cimport mlim_buffer_native
 from memlimits._engine.charging cimport charging_alloc
-from memlimits._engine.core cimport Core, core_clear, core_free, core_hit, core_return
+from memlimits._engine.core cimport (
+    Core, core_clear, core_free, core_hit, core_return, core_tell_now,
+)
 from memlimits._engine.failing cimport failing_refuses
 from memlimits._engine.growth cimport growth_miss
 from memlimits._engine.samples cimport samples_draws
@@ -73,6 +75,7 @@ cdef Buffer allocate_wired(Allocator allocator, uint64_t n, bint zeroed):
     if n:
         with nogil:
             pins_change(&allocator.core.residency, buffer.block.start, True)
+            core_tell_now(&allocator.core)
         allocator.report_wire_failures()
     return buffer
 

@@ -6,7 +6,7 @@ from cpython.buffer cimport (
 
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._bindings.buffer cimport Buffer
-from memlimits._engine.core cimport Core, core_find
+from memlimits._engine.core cimport Core, core_find, core_tell_now
 from memlimits._heap.heaps cimport heaps_resume, heaps_stop
 from memlimits._heap.resource cimport Resource, resource_given
 from memlimits._residency.pins cimport FOREIGN, NOT_PINNED, Pinning, pins_change, pins_find
@@ -28,6 +28,7 @@ cdef int ask(object array, bint wired) except -1:
             return 0
         with nogil:
             asked = pins_change(&allocator.core.residency, <const char *> view.buf, wired)
+            core_tell_now(&allocator.core)
     finally:
         PyBuffer_Release(&view)
     if asked == FOREIGN:

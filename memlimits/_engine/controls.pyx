@@ -6,7 +6,7 @@ from memlimits._device.readings cimport device_process, device_sizes
 from memlimits._engine.books cimport books_check
 from memlimits._engine.core cimport (
     core_detach, core_detach_excess, core_note_process, core_note_sizes, core_resume, core_return,
-    core_stop, core_tell, core_wake,
+    core_stop, core_tell, core_tell_now, core_wake,
 )
 from memlimits._engine.parts cimport parts_cut
 from memlimits._heap.checks cimport CHECKING
@@ -109,9 +109,7 @@ cdef void controls_set_cache_limit(Core *core, uint64_t limit, bint follows) noe
 
 cdef void controls_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
     residency_set_limit(&core.residency, limit)
-    pthread_mutex_lock(&core.heaps.lock)
-    core_tell(core)
-    pthread_mutex_unlock(&core.heaps.lock)
+    core_tell_now(core)
 
 
 cdef void controls_set_policy(Core *core, Policy policy, uint64_t timeout) noexcept nogil:

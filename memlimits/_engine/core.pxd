@@ -168,6 +168,8 @@ cdef extern Resource *core_detach_excess(Core *core) noexcept nogil
 cdef extern void core_give_back(Core *core, Resource *detached, uint64_t growth) noexcept nogil
 # Under the lock: what others see of it is as it is now.
 cdef extern void core_tell(Core *core) noexcept nogil
+# The same without a lock: for what changes under another, as what is wired does.
+cdef extern void core_tell_now(Core *core) noexcept nogil
 # Under the lock: memory came free, or a limit changed: wakes the next of the queue.
 cdef extern void core_wake(Core *core) noexcept nogil
 # Under the lock: likewise of another process, whose turn it is.

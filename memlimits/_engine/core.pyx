@@ -201,6 +201,12 @@ cdef void core_tell(Core *core) noexcept nogil:
         claims_tell(&core.heaps.claims, load_count(&core.heaps.claims.sum))
 
 
+cdef void core_tell_now(Core *core) noexcept nogil:
+    pthread_mutex_lock(&core.heaps.lock)
+    core_tell(core)
+    pthread_mutex_unlock(&core.heaps.lock)
+
+
 cdef void core_settle(Core *core) noexcept nogil:
     core_wake(core)
     if share_settle(&core.limits, &core.pool):

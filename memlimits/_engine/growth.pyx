@@ -14,7 +14,7 @@ from memlimits._engine.controls cimport controls_read_sizes
 from memlimits._engine.core cimport (
     LONGEST_SPLIT, core_detach, core_give_back, core_hit_fine, core_hit_slow_path, core_hold,
     core_longest, core_note_tight, core_resume, core_return, core_settle, core_stock, core_stop,
-    core_take_out, core_tell,
+    core_take_out, core_tell, core_tell_now,
 )
 from memlimits._engine.decay cimport decay_step
 from memlimits._engine.members cimport members_step
@@ -404,9 +404,7 @@ cdef void serve_fresh(Core *core, Resource *fresh, uint64_t n, Block *block) noe
         core_resume(core, True)
     if wire:
         residency_update(&core.residency, fresh)
-        pthread_mutex_lock(&core.heaps.lock)
-        core_tell(core)
-        pthread_mutex_unlock(&core.heaps.lock)
+        core_tell_now(core)
 
 
 cdef void lock_for_mine(Core *core) noexcept nogil:

@@ -2,7 +2,9 @@ from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._device.mlim cimport (
     MLIM_NO_MEMORY, MLIM_OK, mlim_buffer_contents, mlim_buffer_resize, mlim_status,
 )
-from memlimits._engine.core cimport core_longest, core_resume, core_settle, core_stop, core_tell
+from memlimits._engine.core cimport (
+    core_longest, core_resume, core_settle, core_stop, core_tell, core_tell_now,
+)
 from memlimits._engine.growth cimport growth_reserve
 from memlimits._engine.parts cimport parts_extend, parts_take
 from memlimits._engine.system_room cimport Reading, room_end
@@ -72,6 +74,7 @@ cdef void end(Core *core, Resource *resource) noexcept nogil:
     pthread_mutex_unlock(&core.heaps.lock)
     if wire:
         residency_update(&core.residency, resource)
+        core_tell_now(core)
 
 
 cdef void set_length(Resource *resource, uint64_t bytes) noexcept nogil:

@@ -88,6 +88,23 @@ def test_the_first_block_is_seen(size):
         """)
 
 
+def test_what_is_wired_is_seen_at_once():
+    run("""
+        from memlimits import processes
+        memlimits.set_wired_limit(2 * MIB)
+        first, second = memlimits.allocate(MIB), memlimits.allocate(2 * MIB)
+        for step in (
+            lambda: memlimits.wire(second),
+            lambda: memlimits.unwire(second),
+            lambda: memlimits.allocate(MIB, wired=True),
+            lambda: memlimits.set_wired_limit(0),
+            lambda: memlimits.set_wired_limit(3 * MIB),
+        ):
+            step()
+            assert processes.get(os.getpid())["wired"] == memlimits.stats().wired
+        """)
+
+
 def test_what_is_freed_and_taken_again_is_seen_without_a_slow_step():
     run(f"""
         from memlimits import processes
