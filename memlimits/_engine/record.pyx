@@ -42,8 +42,8 @@ cdef Events events
 # Guarded by `recording`.
 cdef EventMember *place
 cdef uint64_t joined        # the process that has the place; what joined is its parent in a child
-# By whoever stopped the heaps.
-cdef uint64_t took, looked_at   # ns
+# Of the last answer: ns. Written by whoever stopped the heaps.
+cdef uint64_t took, looked_at
 
 
 cdef void record_leave() noexcept nogil:
@@ -129,9 +129,12 @@ cdef void put_holders(
             return
 
 
+cdef bint is_due(uint64_t now) noexcept nogil:
+    return now - load_word(&looked_at) >= LOOKING_PART * load_word(&took)
+
+
 cdef void answer(Core *core) noexcept nogil:
     """While stopped."""
-    global took, looked_at
     cdef Holder holders[RANKED]
     cdef Event *event
     cdef uint32_t calls
@@ -139,7 +142,7 @@ cdef void answer(Core *core) noexcept nogil:
     if wanted == core.answered or core.held == NULL or joined == 0:
         return
     now = time_of(CLOCK_MONOTONIC)
-    if now - looked_at < LOOKING_PART * took:
+    if not is_due(now):
         return
     store_word(&core.answered, wanted)
     event = events_begin(&events, HOLDERS_EVENT, joined)
@@ -149,11 +152,14 @@ cdef void answer(Core *core) noexcept nogil:
         samples_forget(core, calls)
         put_holders(event, &core.calls, holders, RANKED)
         events_send(event)
-    looked_at = time_of(CLOCK_MONOTONIC)
-    took = looked_at - now
+    store_word(&took, time_of(CLOCK_MONOTONIC) - now)
+    store_word(&looked_at, time_of(CLOCK_MONOTONIC))
 
 
 cdef void record_now(Core *core) noexcept nogil:
+    # Until it is due nobody stops for it.
+    if not is_due(time_of(CLOCK_MONOTONIC)):
+        return
     if joined != <uint64_t> getpid():
         join()
     core_stop(core)
@@ -216,7 +222,9 @@ cdef bint record_line(Core *core, const char *text, uint64_t n) noexcept nogil:
 
 
 cdef void record_after_fork(Core *core) noexcept nogil:
-    global joined, took, looked_at
+    global joined
     pthread_mutex_init(&recording, NULL)
-    joined = took = looked_at = 0
+    joined = 0
+    store_word(&took, 0)
+    store_word(&looked_at, 0)
     store_word(&core.answered, <uint64_t> -1)       # its first growth has it join
