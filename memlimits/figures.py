@@ -173,19 +173,20 @@ class Snapshot:
         ['process', 'sample', 'holders', 'snapshot', 'closed']
         """
         from memlimits.recording import Writer
+        from memlimits.recording.entries import COUNTS, LIMITS
+        from memlimits.recording.entries import SIZES as SIZES_OF_SAMPLES
 
         with Writer(path, at=self.at) as writer:
-            sizes = ("footprint", "active", "cache", "slack", "wired", "peak")
-            counts = ("waiting", "refusals", "waits", "overruns", "trims", "evictions")
-            limits = ("memory_limit", "cache_limit", "wired_limit", "policy", "memory_count")
             facts = self.stats._asdict()
-            writer.process(self.at, self.pid, **{name: facts[name] for name in limits})
+            about = (*LIMITS, "policy", "memory_count")
+            writer.process(self.at, self.pid, **{name: facts[name] for name in about})
+            counted = [name for name in (*SIZES_OF_SAMPLES, *COUNTS) if name in facts]
             writer.sample(
                 self.at,
                 self.pid,
                 resident=facts["process_resident"],
                 swap=facts["process_swap"],
-                **{name: facts[name] for name in (*sizes, *counts)},
+                **{name: facts[name] for name in counted},
             )
             writer.holders(self.at, self.pid, self.holders)
             writer.snapshot(

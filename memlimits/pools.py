@@ -16,6 +16,7 @@ from memlimits.memory import device_info, stats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Any, Self
 
@@ -374,14 +375,21 @@ def trees() -> "list[str]":
 
 def _sweep(folder: str) -> None:
     """Remove what trees left whose last process was killed."""
+    # Where its first process lives it may not have joined yet.
+    for path in left_behind(folder, _TREE):
+        remove_unless_others_are_in(path)
+
+
+def left_behind(folder: str, suffix: str) -> "Iterator[str]":
+    """Find files whose names begin with the pid of a process that is gone."""
     for entry in os.listdir(folder):
-        if not entry.endswith(_TREE) or not entry.partition("-")[0].isdigit():
+        pid = entry.partition("-")[0]
+        if not entry.endswith(suffix) or not pid.isdigit():
             continue
         try:
-            # Where its first process lives it may not have joined yet.
-            os.kill(int(entry.partition("-")[0]), 0)
+            os.kill(int(pid), 0)
         except ProcessLookupError:
-            remove_unless_others_are_in(f"{folder}/{entry}")
+            yield f"{folder}/{entry}"
         except OSError:
             continue
 

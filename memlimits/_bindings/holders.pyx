@@ -15,9 +15,7 @@ from memlimits._engine.core cimport Core, core_resume, core_stop
 from memlimits._engine.picture cimport (
     Extent, Picture, picture_free, picture_keep, picture_kept, picture_take,
 )
-from memlimits._engine.samples cimport (
-    samples_add_up, samples_forget, samples_take_every,
-)
+from memlimits._engine.samples cimport samples_collect, samples_take_every
 from memlimits._ledger.calls cimport (
     CALLS, NO_CALL, Call, CallTree, calls_file, calls_function,
 )
@@ -99,28 +97,24 @@ cdef object in_words(const CallTree *tree, const Holder *holders):
 put_holders_by(in_words)
 
 
+cdef list in_tuples(const Holder *found, uint64_t count):
+    """The call, the bytes and the blocks of each."""
+    cdef uint64_t i
+    return [(found[i].call, found[i].bytes, found[i].blocks) for i in range(count)]
+
+
 cdef list held():
-    """The call, the bytes and the blocks of each that holds any."""
-    cdef Holder *found
-    cdef uint32_t call, first
-    cdef int count = 0
-    if core.held == NULL:
-        return []
-    found = <Holder *> own_calloc(CALLS, sizeof(Holder))
+    """Of each call that holds any."""
+    cdef Holder *found = <Holder *> own_calloc(CALLS, sizeof(Holder))
+    cdef uint32_t count
     if found == NULL:
         raise MemoryError("no memory to list who holds what")
     with nogil:
         core_stop(core)
-        call = first = samples_add_up(core)
-        while call != NO_CALL:
-            found[count] = Holder(
-                call, <uint64_t> core.held[call].bytes, <uint64_t> (core.held[call].blocks + 0.5))
-            count += 1
-            call = core.held[call].next
-        samples_forget(core, first)
+        count = samples_collect(core, found)
         core_resume(core, False)
     try:
-        return [(found[i].call, found[i].bytes, found[i].blocks) for i in range(count)]
+        return in_tuples(found, count)
     finally:
         free(found)
 
@@ -168,12 +162,9 @@ cdef tuple blocks_of(const Picture *picture):
 
 
 cdef object in_python(Picture *picture, const mlim_process *process):
-    cdef uint64_t i
     own_objects_begin()
     try:
-        holders = [
-            (picture.holders[i].call, picture.holders[i].bytes, picture.holders[i].blocks)
-            for i in range(picture.holders_count)]
+        holders = in_tuples(picture.holders, picture.holders_count)
         return Snapshot(
             picture.at / 1e9, os.getpid(), Stats(with_settings(&picture.snapshot, process)),
             tuple(lines_of(holders, None)), tuple(budgets()), blocks_of(picture))

@@ -5,9 +5,9 @@ from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME
 from memlimits._base.own cimport own_calloc
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock, time_of
 from memlimits._engine.controls cimport controls_note_snapshot
-from memlimits._engine.samples cimport samples_add_up, samples_call, samples_forget
+from memlimits._engine.samples cimport samples_call, samples_collect
 from memlimits._heap.resource cimport RESIZING, SPARE, Resource, is_taken, resource_given
-from memlimits._ledger.calls cimport NO_CALL
+from memlimits._ledger.calls cimport CALLS
 
 cdef enum:
     LOOKING_PART = 20       # of the time, at most, goes into those of refusals
@@ -40,34 +40,16 @@ cdef uint64_t add_extents(const Core *core, Extent *extents, uint64_t room) noex
     return count
 
 
-cdef bint add_holders(Core *core, Picture *picture) noexcept nogil:
-    cdef uint32_t call, first
-    cdef uint64_t count = 0
-    if core.held == NULL:
-        return True
-    call = first = samples_add_up(core)
-    while call != NO_CALL:
-        count += 1
-        call = core.held[call].next
-    picture.holders = <Holder *> own_calloc(count + 1, sizeof(Holder))
-    call = first
-    while call != NO_CALL and picture.holders != NULL:
-        picture.holders[picture.holders_count] = Holder(
-            call, <uint64_t> core.held[call].bytes, <uint64_t> (core.held[call].blocks + 0.5))
-        picture.holders_count += 1
-        call = core.held[call].next
-    samples_forget(core, first)
-    return picture.holders != NULL
-
-
 cdef bint picture_take(Core *core, Picture *picture) noexcept nogil:
     cdef uint64_t room = core.limits.resources + 1
     memset(picture, 0, sizeof(Picture))
     picture.at = time_of(CLOCK_REALTIME)
     picture.extents = <Extent *> own_calloc(room, sizeof(Extent))
-    if picture.extents == NULL or not add_holders(core, picture):
+    picture.holders = <Holder *> own_calloc(CALLS, sizeof(Holder))
+    if picture.extents == NULL or picture.holders == NULL:
         picture_free(picture)
         return False
+    picture.holders_count = samples_collect(core, picture.holders)
     picture.extents_count = add_extents(core, picture.extents, room)
     controls_note_snapshot(core, &picture.snapshot)
     return True

@@ -48,4 +48,7 @@ cdef extern uint32_t samples_add_up(Core *core) noexcept nogil
 # Of these, those that hold most, the most first: as many as there is room for, NO_CALL behind them.
 cdef extern void samples_rank(
     const Core *core, uint32_t first, Holder *holders, int room) noexcept nogil
+# All of that in one step: each call, what it holds and in how many blocks, in no order, into room
+# for CALLS. Returns how many there are; 0 where no samples were ever taken.
+cdef extern uint32_t samples_collect(Core *core, Holder *holders) noexcept nogil
 cdef extern void samples_forget(Core *core, uint32_t first) noexcept nogil

@@ -154,6 +154,20 @@ cdef void samples_forget(Core *core, uint32_t first) noexcept nogil:
         memset(one, 0, sizeof(Held))
 
 
+cdef uint32_t samples_collect(Core *core, Holder *holders) noexcept nogil:
+    cdef uint32_t call, first, count = 0
+    if core.held == NULL:
+        return 0
+    call = first = samples_add_up(core)
+    while call != NO_CALL:
+        holders[count] = Holder(
+            call, <uint64_t> core.held[call].bytes, <uint64_t> (core.held[call].blocks + 0.5))
+        count += 1
+        call = core.held[call].next
+    samples_forget(core, first)
+    return count
+
+
 cdef uint32_t add_up_sites(Core *core, uint32_t calls) noexcept nogil:
     """Of calls, which are others than sites. Returns the first of these."""
     cdef uint32_t sites = NO_CALL

@@ -57,7 +57,9 @@ def begin(
         return None
     try:
         folder = pools.folder_for_new()
-        _sweep(folder)
+        # Where a recorder was killed.
+        for left in pools.left_behind(folder, _SUFFIX):
+            os.unlink(left)
         path = f"{folder}/{os.getpid()}-{os.urandom(6).hex()}{_SUFFIX}"
         _modules.for_channel().create(path)
     except OSError as error:
@@ -123,20 +125,6 @@ def _plain(found: "Snapshot") -> "dict[str, Any]":
         "budgets": list(found.budgets),
         "blocks": [list(block) for block in found.blocks],
     }
-
-
-def _sweep(folder: str) -> None:
-    """Remove what was left where a recorder was killed."""
-    for entry in os.listdir(folder):
-        pid = entry.partition("-")[0]
-        if not entry.endswith(_SUFFIX) or not pid.isdigit():
-            continue
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            os.unlink(f"{folder}/{entry}")
-        except OSError:
-            continue
 
 
 def _start(file: str, events: str, pool: "str | None", program: "Sequence[str]") -> None:
