@@ -47,7 +47,8 @@ def test_what_is_touched_later_passes_the_limit_and_the_report_says_so(tmp_path)
     assert done.stdout == b"done\n"
     assert b"Error" not in done.stderr
     assert (report["memory_limit"], report["policy"]) == (100 * MIB, "strict")
-    assert (report["memory_count"], report["refusals"]) == ("resident", 0)
+    assert report["memory_count"] == "resident"
+    assert report["refusals"] == 0, report["last_refusal"]
     assert 50 * MIB <= report["passed_by"] < 60 * MIB
     assert b", limit 100 MiB (strict, on what is resident), " in done.stderr
     line = (

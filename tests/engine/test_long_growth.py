@@ -153,5 +153,6 @@ def test_sizes_that_come_and_go_do_not_add_up():
         most = max(most, footprint(allocator))
         assert footprint(allocator) <= highest + HEAP + evicted(allocator) // PART
     assert had > 15 * most
-    assert most < 1.15 * highest
+    # Growth that took long, for other work on the machine, has more kept: up to the quarter.
+    assert most < 1.25 * highest + 16 * MIB
     assert evicted(allocator) < had / 6
