@@ -169,7 +169,8 @@ def _facts(path: str, pid: "int | None" = None) -> "dict[str, Any] | None":
     return {
         **facts,
         "pid": pid,
-        "at": time.time() - ago,
+        # By a coarser clock than when it began.
+        "at": max(facts["began"], time.time() - ago),
         "resident": _kilobytes(status, "VmRSS"),
         "swap": _kilobytes(status, "VmSwap"),
         "state": fields[0],

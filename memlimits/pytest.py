@@ -236,21 +236,17 @@ def _set_properties(item: pytest.Item, span: Span) -> None:
     item.user_properties[:] = [*kept, *found.items()]
 
 
-def _holders(span: Span) -> "tuple[memlimits.figures.Holder, ...]":
-    """Those that held most when it was refused, or else now that it has ended."""
-    if memlimits.get_holder_sampling() is None:
-        return ()
-    return span.last.holders if span.last is not None else tuple(memlimits.holders(3))
+def _holders(span: Span) -> "list[memlimits.figures.Holder]":
+    return [] if memlimits.get_holder_sampling() is None else span.holders()
 
 
 def _told_of(span: Span, call: "pytest.CallInfo[None]", report: pytest.TestReport) -> str:
     last = span.last
     assert last is not None
-    limit = "none" if span.limit is None else format_size(span.limit)
     before = f", after {_times(span.refusals - 1)} before" if span.refusals > 1 else ""
     why = "" if last.blocked_by == "limit" else f" ({WHY.get(last.blocked_by, last.blocked_by)})"
     lines = [
-        f"limit {limit}, beyond {format_size(span.held)} that were held when the test began",
+        _limit_told(span),
         f"refused {format_exact(last.requested)}{why}, with "
         f"{format_size(max(0, last.active + last.slack - span.held))} in use{before}",
         *(f"held by {holder}" for holder in _holders(span)),
@@ -258,6 +254,15 @@ def _told_of(span: Span, call: "pytest.CallInfo[None]", report: pytest.TestRepor
     if call.excinfo is None or not is_refusal(call.excinfo.value):
         lines.append(f"the test caught that, and {report.outcome}")
     return "\n".join(lines)
+
+
+def _limit_told(span: Span) -> str:
+    beyond = f"beyond {format_size(span.held)} that were held when the test began"
+    if span.limit is None:
+        return f"limit none, {beyond}"
+    whole = format_size(span.held + span.limit + span.kept_for_errors)
+    kept = f"; {format_size(span.kept_for_errors)} are for errors, so the process has {whole}"
+    return f"limit {format_size(span.limit)}, {beyond}{kept}"
 
 
 def _show_peaks(

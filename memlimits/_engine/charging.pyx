@@ -3,6 +3,7 @@ from libc.stdint cimport uint32_t
 from memlimits._base.sync cimport pthread_mutex_lock, pthread_mutex_unlock
 from memlimits._engine.core cimport core_free, core_hit, core_return
 from memlimits._engine.growth cimport growth_miss_with
+from memlimits._engine.record cimport record_step
 from memlimits._engine.samples cimport samples_here, samples_set
 from memlimits._engine.refusals cimport refusals_add_by_budget
 from memlimits._engine.reservations cimport reservations_would_fit
@@ -85,6 +86,8 @@ cdef Blocker charging_alloc(
     cdef bint noted = False
     cdef Heap *taker = NULL
     block.resource = NULL
+    if sampled:
+        record_step(core)
     if account != NULL and not charge_all(core, account, n, charge, &own, hooks):
         return BUDGET
     if n <= LARGEST_SLAB_BLOCK:

@@ -16,7 +16,8 @@ from memlimits._ledger.queue cimport Refusal
 # From now on, for good: takes the file over. False: it is recorded already.
 cdef extern bint record_begin(Core *core, mlim_shared *shared) noexcept nogil
 
-# Without a lock, before growth: answers who asks who holds what, a twentieth of the time at most.
+# Without a lock, before growth and before what is sampled: answers who asks who holds what, a
+# twentieth of the time at most.
 cdef inline void record_step(Core *core) noexcept nogil:
     cdef EventsHeader *header = <EventsHeader *> load_acquire(<void **> &core.recorded)
     if header != NULL and load_word(&header.wanted) != load_word(&core.answered):

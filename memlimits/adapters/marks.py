@@ -95,4 +95,4 @@ def marked_failures(mark: pytest.Mark, item: pytest.Item) -> "dict[str, Any]":
 
 def _check_number(value: "Any", whose: str, kind: "Any") -> None:
     if isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < 1e9:
-        raise pytest.UsageError(f"{whose} must be a number above 0, not {value!r}")
+        raise pytest.UsageError(f"{whose} must be a number above 0 and below 1e9, not {value!r}")

@@ -7,10 +7,12 @@ from memlimits.memory import counters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from memlimits.adapters._governing import Governing
     from memlimits.errors import MemoryLimitError
+    from memlimits.figures import Holder
 
 # Kept back for errors, of which short requests may have a quarter: so they are refused 1 MiB late
 # at most. An error has to be raised only, what shows it comes after.
@@ -39,6 +41,8 @@ class Span:
         How many requests were refused, for whatever reason.
     last : MemoryLimitError or None
         The last of them.
+    kept_for_errors : int
+        Bytes above what was held and `limit` that short requests may not have.
     """
 
     def __init__(self, limit: "int | None", *, python: bool) -> None:
@@ -46,7 +50,9 @@ class Span:
         self.peak = 0
         self.refusals = 0
         self.last: MemoryLimitError | None = None
+        self.kept_for_errors = 0
         self.held = -1
+        self._holders: dict[object, Holder] = {}  # those that held when it began
         self._active = 0
         self._before = 0  # refusals
         self._python = python
@@ -60,6 +66,8 @@ class Span:
             # A longer block that is idle would serve a shorter request, and count as what it is.
             if memlimits.get_cache_memory() > _IDLE:
                 memlimits.clear_cache()
+            if memlimits.get_holder_sampling() is not None:
+                self._holders = {_place(one): one for one in memlimits.holders(None)}
             self.held, self._active = _held(), memlimits.get_active_memory()
         try:
             self._begin()
@@ -83,6 +91,22 @@ class Span:
             self.refusals += refusals
             self.last = default_allocator().latest_refusal()
 
+    def holders(self) -> "list[Holder]":
+        """Return the three that hold most of what it took: when it was refused, or else by now."""
+        taken = self._taken(self.last.holders) if self.last is not None else []
+        return (taken or self._taken(memlimits.holders(None)))[:3]
+
+    def _taken(self, holders: "Iterable[Holder]") -> "list[Holder]":
+        found = []
+        for one in holders:
+            before = self._holders.get(_place(one))
+            nbytes, blocks = (before.nbytes, before.blocks) if before else (0, 0)
+            if one.nbytes > nbytes:
+                found.append(
+                    one._replace(nbytes=one.nbytes - nbytes, blocks=max(1, one.blocks - blocks))
+                )
+        return sorted(found, key=lambda one: -one.nbytes)
+
     def outside(self) -> "_Outside":
         """Return a context manager: what is taken meanwhile was held when the test began."""
         return _Outside(self)
@@ -99,6 +123,7 @@ class Span:
         self._is_open = True
         if self.limit is not None:
             limit = _with_room_for(self.held + self.limit, kept)
+            self.kept_for_errors = limit - self.held - self.limit
             limits = memlimits.limits(memory=limit, policy="strict", count="given")
             self._limits = limits.__enter__()
 
@@ -134,6 +159,10 @@ class _Outside:
             self.span.held += _held() - self.held
             self.span._active += memlimits.get_active_memory() - self.active
             self.span.__enter__()
+
+
+def _place(holder: "Holder") -> object:
+    return holder.file, holder.line, holder.function
 
 
 def _held() -> int:

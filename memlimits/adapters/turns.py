@@ -34,7 +34,9 @@ _NOISE = (1 << 20) + (128 << 10)
 _NOISE_AFTERWARDS = 16 << 10
 _RUNS_DRY = 65536
 _LOOKS_EVERY = 0.2  # seconds
+_ENDS_SOON = 0.002
 _TO_SAY_WHERE = 2.0
+_MUTE = 250  # the status of a child that cannot say what came of it
 
 
 class Turn(NamedTuple):
@@ -229,6 +231,8 @@ def _child(writing: int, crash: "IO[bytes]", run: "Callable[[], dict[str, Any]]"
         said = json.dumps(run()).encode()
         while said:
             said = said[os.write(writing, said) :]
+    except OSError:
+        os._exit(_MUTE)
     finally:
         os._exit(0)
 
@@ -236,19 +240,23 @@ def _child(writing: int, crash: "IO[bytes]", run: "Callable[[], dict[str, Any]]"
 def _hear(reading: int, child: int, timeout: float) -> "tuple[bytes, bool]":
     """Return what the child says, and whether it took too long.
 
-    Children of its own may keep the pipe open, so it is not over only when that is closed.
+    Children of its own may keep the pipe open, so it is not over only when that is closed; nor is
+    it where the function itself closed it.
     """
     poll = select.poll()
     poll.register(reading, select.POLLIN)
     end = time.monotonic() + timeout
-    said = b""
+    said, looks_every = b"", _LOOKS_EVERY
     while True:
         left = end - time.monotonic()
-        if poll.poll(max(0, min(_LOOKS_EVERY, left)) * 1000):
+        if poll.poll(max(0, min(looks_every, left)) * 1000):
             more = os.read(reading, _RUNS_DRY)
             said += more
-            if not more or said.endswith(b"}"):
+            if said.endswith(b"}"):
                 return said, False
+            if not more:
+                poll.unregister(reading)
+                looks_every = _ENDS_SOON
         elif _has_ended(child):
             return said, False
         elif left <= 0:
@@ -275,6 +283,8 @@ def _end(child: int, *, hung: bool) -> int:
 
 
 def _cause(status: int) -> str:
+    if status == _MUTE:
+        return "it closed the pipe by which to tell what came of it"
     if status >= 0:
         return f"the process ended with status {status}"
     try:

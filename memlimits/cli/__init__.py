@@ -1,6 +1,8 @@
 """The ``memlimits`` command."""
 
+import os
 import sys
+from _signal import SIGPIPE  # type: ignore[import-not-found]
 
 from memlimits.cli.errors import CommandError
 from memlimits.cli.streams import say
@@ -56,14 +58,24 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
 
             record(argv[1:])
         else:
-            wanted = _parse(argv)
-            command = getattr(_module(wanted.command), wanted.command)
-            status: int | None = command(wanted)
-            return status or 0
+            return _execute(argv)
     except CommandError as error:
         say(str(error))
         return 2
     return 0
+
+
+def _execute(argv: "Sequence[str]") -> int:
+    wanted = _parse(argv)
+    command = getattr(_module(wanted.command), wanted.command)
+    try:
+        status: int | None = command(wanted)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read, such as `head`, has had enough: as what the signal for that would end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + int(SIGPIPE)
+    return status or 0
 
 
 def _parse(argv: "Sequence[str]") -> "Namespace":

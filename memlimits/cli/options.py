@@ -176,11 +176,17 @@ def _samples(text: str) -> int:
     return size
 
 
-def _file(text: str) -> str:
+def _report(text: str) -> str:
     if text in ("", "-"):
         raise ValueError(
             f"invalid file {text!r}: write its name, such as report.json or /dev/stdout"
         )
+    return text
+
+
+def _recording(text: str) -> str:
+    if text in ("", "-"):
+        raise ValueError(f"invalid file {text!r}: write its name, such as run.rec")
     return text
 
 
@@ -199,8 +205,8 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--timeout": _seconds,
     "--govern": _level,
     "--holders": _samples,
-    "--record": _file,
-    "--report": _file,
+    "--record": _recording,
+    "--report": _report,
     "--pool": str,
 }
 _WITHOUT_VALUE = ("--per-process", "--quiet", "--help")

@@ -40,6 +40,8 @@ def output(name: str) -> "Iterator[BinaryIO]":
     ------
     CommandError
         It cannot be written. There is nothing then, or what was there before.
+    BrokenPipeError
+        Whoever reads standard output has had enough.
     """
     beside = None
     try:
@@ -57,6 +59,8 @@ def output(name: str) -> "Iterator[BinaryIO]":
             yield file
         os.replace(beside, target)
     except OSError as error:
+        if name == STANDARD and isinstance(error, BrokenPipeError):
+            raise
         raise CommandError(f"cannot write {name}: {error.strerror or error}") from None
     finally:
         if beside is not None:

@@ -92,6 +92,7 @@ class Recorder:
             on_error=lambda error: self._channel.fail(error.errno or 1),
         )
         self._known: dict[int, tuple[object, ...]] = {}  # what was written of a process last
+        self._started: dict[int, int] = {}  # when each of these began, as `members` has it
         self._now: dict[int, dict[str, Any]] = {}  # what each was seen to hold last
         self._parts: dict[int, list[bytes]] = {}  # of lines that are not complete
         self._asked = 0.0
@@ -106,8 +107,9 @@ class Recorder:
             began = time.monotonic()
             self._look()
             self._writer.flush()
-            if not self._known:
-                self._writer.close(lost=self._channel.lost())
+            if not self._members():
+                # Unless one comes that the last had started, it is complete before that ends.
+                self._writer.pause(lost=self._channel.lost())
             self._channel.wrote(number)
             took = time.monotonic() - began
             wait = max(_INTERVAL, self._writer.interval, _PART * took)
@@ -115,7 +117,7 @@ class Recorder:
         self._channel.wrote(self._channel.wait(0))
 
     def _is_over(self) -> bool:
-        if self._known or self._channel.members():
+        if self._members():
             self._alone_since = None
             return False
         if self._alone_since is None:
@@ -125,11 +127,11 @@ class Recorder:
     def _look(self) -> None:
         self._take_messages()
         now = time.time()
-        for pid, started, left in self._channel.members():
+        for pid, started, left in self._members():
             facts = self._facts(pid, started)
             if facts is not None:
                 self._now[pid] = facts
-                self._sample(now, pid, facts, ends=left)
+                self._sample(now, pid, started, facts, ends=left)
             if left or (facts is None and not _lives(pid, started)):
                 self._take_messages()
                 self._end(now, pid, "exited" if left else "vanished")
@@ -138,6 +140,13 @@ class Recorder:
         since = time.monotonic() - self._asked
         if since >= _HOLDERS_EVERY or (since >= _INTERVAL and self._have_grown()):
             self._ask()
+
+    def _members(self) -> "list[tuple[int, int, bool]]":
+        """Return those that there are, and those that there were, should the file be damaged."""
+        members: list[tuple[int, int, bool]] = self._channel.members()
+        there = {pid for pid, _, _ in members}
+        lost = [(pid, at, False) for pid, at in self._started.items() if pid not in there]
+        return members + lost
 
     def _have_grown(self) -> bool:
         return any(
@@ -161,11 +170,14 @@ class Recorder:
         except (LookupError, PermissionError):
             return None
 
-    def _sample(self, now: float, pid: int, facts: "dict[str, Any]", *, ends: bool) -> None:
+    def _sample(
+        self, now: float, pid: int, started: int, facts: "dict[str, Any]", *, ends: bool
+    ) -> None:
         about = {name: facts[name] for name in _OF_PROCESSES}
         # One that ends lets all through that its end takes.
         if self._known.get(pid) != tuple(about.values()) and not (ends and pid in self._known):
             self._known[pid] = tuple(about.values())
+            self._started[pid] = started
             self._writer.process(now, pid, started=facts["began"], **about)
         self._writer.sample(
             now,
@@ -193,6 +205,7 @@ class Recorder:
     def _end(self, now: float, pid: int, ending: str) -> None:
         if self._known.pop(pid, None) is not None:
             self._writer.end(now, pid, ending)
+        self._started.pop(pid, None)
         self._parts.pop(pid, None)
         self._now.pop(pid, None)
         self._channel.forget(pid)

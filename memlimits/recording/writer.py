@@ -121,6 +121,7 @@ class Writer:
         self._written = self._buffered = 0
         self._flushed = time.monotonic()
         self._closed = False
+        self._end: int | None = None  # where it says that it ended, if it does
         self._descriptor = _open(self.path)
         first = {
             "kind": FIRST,
@@ -279,8 +280,10 @@ class Writer:
         except OSError as error:
             self._fail(error)
 
-    def close(self, at: "float | None" = None, *, lost: int = 0) -> None:
-        """Note that the recording ended in order, and close the file. Again it does nothing.
+    def pause(self, at: "float | None" = None, *, lost: int = 0) -> None:
+        """Note that the recording ended in order, and have the file have all of it.
+
+        What is added later takes that back.
 
         Parameters
         ----------
@@ -288,11 +291,23 @@ class Writer:
         lost : int
             How many refusals and notes of holders there was no room for on the way here.
         """
-        if self._closed:
+        if self._end is not None:
             return
+        self.flush()
         missing = {"lost": lost} if lost else {}
         self._add("closed", {"at": time.time() if at is None else at, **missing})
+        length = self._buffered
         self.flush()
+        self._end = self._written - length
+
+    def close(self, at: "float | None" = None, *, lost: int = 0) -> None:
+        """Note that the recording ended in order, as `pause` does, and close the file.
+
+        Again it does nothing.
+        """
+        if self._closed:
+            return
+        self.pause(at, lost=lost)
         self._closed = True
         os.close(self._descriptor)
 
@@ -306,6 +321,8 @@ class Writer:
         """Write an entry, behind those of its stacks that the file has not."""
         if self.error is not None or self._closed or os.getpid() != self._pid:
             return
+        if self._end is not None:
+            self._go_on(self._end)
         line = _line({"kind": kind, **fields})
         lines = [*self._missing(stacks), line]
         if self.size + sum(map(len, lines)) > self._max_bytes:
@@ -319,6 +336,14 @@ class Writer:
         late = time.monotonic() - self._flushed >= _BUFFERED_SECONDS
         if late or self._buffered >= _BUFFERED:
             self.flush()
+
+    def _go_on(self, end: int) -> None:
+        self._end = None
+        try:
+            os.ftruncate(self._descriptor, end)
+            self._written = end
+        except OSError as error:
+            self._fail(error)
 
     def _missing(self, stacks: "Sequence[Stack]") -> "list[bytes]":
         numbers = {stack: self._numbers[stack] for stack in stacks}

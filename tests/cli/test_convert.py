@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -47,6 +48,18 @@ def test_an_output_that_is_there_stays_unless_it_is_to_be_replaced(to, convert, 
     assert len(made) > 100
     assert convert("--to", to, "-o", "-").stdout == made
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("words", [("convert", "it.rec", "--to=html", "-o-"), ("info",)])
+def test_a_reader_that_has_had_enough_ends_it_without_a_word(words, recorded, tmp_path):
+    """As it ends any filter: `memlimits info | true`."""
+    (tmp_path / "it.rec").write_bytes(recorded.read_bytes())
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "memlimits", *words]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=tmp_path)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_without_a_name_it_lies_beside_the_recording(convert, recorded, tmp_path):

@@ -67,6 +67,12 @@ def test_what_each_run_came_to(suite):
                 np.empty(10_000)
             except MemoryError:
                 os._exit(3)
+        @failing
+        def test_closes():
+            try:
+                np.empty(10_000)
+            except MemoryError:
+                os.closerange(3, 1024)
         @failing(timeout=0.5)
         def test_hangs():
             try:
@@ -75,7 +81,7 @@ def test_what_each_run_came_to(suite):
                 threading.Event().wait()
         """
     )
-    result.assert_outcomes(passed=2, failed=5)
+    result.assert_outcomes(passed=2, failed=6)
     begin = "without a refusal: passed"
     raised = [
         "request 1 (80,000 bytes): raised: MemoryError in {} (test_it.py:{}): Unable to allocate "
@@ -99,6 +105,8 @@ def test_what_each_run_came_to(suite):
     )
     (ended,) = section(result, "test_ends")[1:]
     assert ended == "request 1: crashed: the process ended with status 3"
+    (mute,) = section(result, "test_closes")[1:]
+    assert mute == "request 1: crashed: it closed the pipe by which to tell what came of it"
     (hung,) = section(result, "test_hangs")[1:]
     assert hung.startswith("request 1: hung: ended after 0.5 s at ")
     result.stdout.fnmatch_lines(["FAILED *test_ends - Failed: request 1: crashed: *"])

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from support.interposed import LIBRARY
+from support.units import MIB
 
 pytest_plugins = ["pytester"]
 pytestmark = [pytest.mark.inside, pytest.mark.host]
@@ -33,11 +34,15 @@ def test_it_fails_at_the_line_that_asked(suite):
             "E       *Unable to allocate 30.0 MiB for an array with shape*",
             "E       memlimits: refused 30 MiB (31,457,280 bytes) to NumPy: memory limit*",
             "*- memory limit -*",
-            "limit 50 MiB, beyond * that were held when the test began",
+            "limit 50 MiB, beyond * that were held when the test began; * are for errors, so the "
+            "process has *",
             "refused 30 MiB (31,457,280 bytes), with 30* MiB in use",
         ]
     )
     result.stdout.no_fnmatch_line("*the test caught that*")
+    # As the error has it.
+    (of_process,) = re.findall(r"memory limit (\S+ MiB) \(strict\)", result.stdout.str())
+    result.stdout.fnmatch_lines([f"limit 50 MiB*so the process has {of_process}"])
 
 
 def test_the_marker_is_for_one_and_comes_first(suite):
@@ -423,6 +428,26 @@ def test_holders_are_told_of_a_refusal(suite):
         "--memory-holders=1MiB",
     )
     result.stdout.fnmatch_lines(["held by take (*test_it.py:*) 31457280 bytes in a block"])
+
+
+def test_holders_are_those_of_what_the_test_took(suite):
+    """Not of what others left, be it more and from the same line."""
+    result = suite(
+        """
+        left = []
+        def test_leaves():
+            left.append(take(40))
+        def test_it():
+            held = take(30)
+            take(80)
+        """,
+        "--memory-limit=100MiB",
+        "--memory-holders=1MiB",
+        "--memory-peaks=0",
+    )
+    told = re.findall(r"held by take \(\S*\) (\d+ bytes in .*)", result.stdout.str())
+    # The refused test's section, and in the list of peaks the two, largest first.
+    assert told == [f"{n * MIB} bytes in a block" for n in (30, 40, 30)]
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only")

@@ -70,6 +70,25 @@ def test_each_kind_is_read_as_it_was_written(tmp_path):
     assert list(Reader(path)) == lines[1:]
 
 
+def test_what_comes_after_a_pause_takes_the_end_back(tmp_path):
+    path = tmp_path / "a.rec"
+    with Writer(path) as writer:
+        writer.sample(1.0, 7, footprint=3)
+        writer.pause(2.0, lost=4)
+        assert [entry["kind"] for entry in Reader(path)] == ["sample", "closed"]
+        size = path.stat().st_size
+        writer.pause(2.5)
+        assert (path.stat().st_size, writer.size) == (size, size)
+        writer.sample(3.0, 8, footprint=5)
+        writer.flush()
+        assert [entry["kind"] for entry in Reader(path)] == ["sample", "sample"]
+        assert writer.size == path.stat().st_size
+        writer.pause(4.0, lost=6)
+    entries = list(Reader(path))
+    assert [entry["kind"] for entry in entries] == ["sample", "sample", "closed"]
+    assert (entries[-1]["at"], entries[-1]["lost"]) == (4.0, 6)
+
+
 def test_a_process_that_is_killed_leaves_all_but_the_last_second(tmp_path):
     program = (
         "import sys, time\n"
