@@ -9,16 +9,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from support.children import environment
 from support.commands import execute
 
 pytestmark = pytest.mark.host
-
-
-@pytest.fixture
-def environ(tmp_path):
-    (tmp_path / "pools").mkdir()
-    return environment(tmp_path, MEMLIMITS_POOLS=str(tmp_path / "pools"))
 
 
 @pytest.fixture

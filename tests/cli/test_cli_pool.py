@@ -7,18 +7,11 @@ import sys
 
 import pytest
 
-from support.children import environment
 from support.commands import execute
 from support.members import members
 from support.patience import until
 
 pytestmark = pytest.mark.host
-
-
-@pytest.fixture
-def environ(tmp_path):
-    (tmp_path / "pools").mkdir()
-    return environment(tmp_path, MEMLIMITS_POOLS=str(tmp_path / "pools"))
 
 
 @pytest.fixture

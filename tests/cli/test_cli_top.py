@@ -27,12 +27,6 @@ A_THREAD = 64 << 10  # what it may have claimed and not used
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEMLIMITS_POOLS", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
 def member(folder):
     with members(folder, 1) as (one,):
         one.ask("memlimits.set_memory_policy('strict')")

@@ -23,12 +23,6 @@ pytestmark = [
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEMLIMITS_POOLS", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
 def screen(folder):
     with terminal() as one:
 

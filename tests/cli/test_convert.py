@@ -9,14 +9,8 @@ import sys
 import pytest
 
 from support.commands import execute
-from support.recordings import record
 
 ALL = ("html", "flamegraph", "folded", "viz", "perfetto", "csv")
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    return record(tmp_path_factory.mktemp("recorded"))
 
 
 @pytest.fixture

@@ -11,14 +11,8 @@ import pytest
 
 from memlimits.cli.formats import tables
 from memlimits.recording import Reader, Writer
-from support.recordings import record
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    return record(tmp_path_factory.mktemp("recorded"))
 
 
 def table(path, name, form="csv"):

@@ -9,16 +9,10 @@ import pytest
 
 from memlimits.recording import Writer, load
 from support.commands import execute
-from support.recordings import record
 
 MIB = 1 << 20
 
 pytest.importorskip("matplotlib")
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    return record(tmp_path_factory.mktemp("recorded"))
 
 
 @pytest.fixture
