@@ -1,5 +1,6 @@
 """Who holds memory, against the test's own books: exactly of long blocks, nearly of short ones."""
 
+import ctypes
 import pickle
 import random
 import re
@@ -9,6 +10,7 @@ import threading
 import pytest
 
 import memlimits
+from support.functions import free, malloc
 from support.process import run
 from support.units import GIB, KIB, MIB
 
@@ -271,6 +273,18 @@ def test_pythons_objects_are_held_by_who_made_them():
             del held
             assert sum(holder.nbytes for holder in memlimits.holders()) < 8 * MIB
     """)
+
+
+def test_a_thread_that_runs_no_python_is_told_as_such():
+    libc, thread, block = ctypes.CDLL(None), ctypes.c_void_p(), ctypes.c_void_p()
+    ask = ctypes.cast(malloc, ctypes.c_void_p)
+    assert libc.pthread_create(ctypes.byref(thread), None, ask, ctypes.c_void_p(3 * MIB)) == 0
+    assert libc.pthread_join(thread, ctypes.byref(block)) == 0
+    found = [holder for holder in memlimits.holders(None) if not holder.file]
+    free(block)
+    [held] = [holder for holder in found if holder.nbytes >= 3 * MIB]
+    assert str(held) == f"code without Python {3 * MIB} bytes in a block"
+    assert [one for one in memlimits.holders(None) if one.nbytes == 3 * MIB] == []
 
 
 def test_threads_take_free_and_ask_at_once():
