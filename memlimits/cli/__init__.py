@@ -9,20 +9,7 @@ from memlimits.cli.streams import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Iterable, Sequence
-    from types import ModuleType
-
-_OWN = ("--version", "--help")
-# But for ``run``.
-_COMMANDS = {
-    "info": "show the device, the limits and the counters",
-    "top": "show what processes and pools hold, live",
-    "pool": "make, show, change and remove budgets that processes share",
-    "metrics": "show pools as metrics for Prometheus, or serve them",
-    "convert": "make a report, a flame graph, a trace or a table of a recording",
-    "plot": "draw a recording, for papers and slides",
-}
 
 
 def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = None) -> int:
@@ -42,13 +29,8 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
         The exit status. ``memlimits run`` does not return where it starts a program, but leaves by
         `memlimits.cli._start.Start`, which must reach the interpreter.
     """
-    if argv is None:
-        argv = sys.argv[1:]
+    argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        if argv and argv[0].startswith("--") and argv[0] not in _OWN:
-            raise CommandError(
-                f"{argv[0]!r}: options follow a command: memlimits run {argv[0]} ..."
-            )
         if argv[:1] == ["run"]:
             from memlimits.cli.run import run
 
@@ -57,6 +39,12 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
             from memlimits.cli.recorder import record
 
             record(argv[1:])
+        elif argv[:1] == ["_names"]:  # asked by what completes words in a shell
+            from memlimits.cli.completion import names
+
+            names(argv[1:])
+        elif not argv or argv[0].startswith("-"):
+            return _itself(argv)
         else:
             return _execute(argv)
     except CommandError as error:
@@ -66,8 +54,10 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
 
 
 def _execute(argv: "Sequence[str]") -> int:
-    wanted = _parse(argv)
-    command = getattr(_module(wanted.command), wanted.command)
+    from memlimits.cli.parsers import module_of, read
+
+    wanted = read(argv)
+    command = getattr(module_of(wanted.command), wanted.command)
     try:
         status: int | None = command(wanted)
         sys.stdout.flush()
@@ -78,28 +68,21 @@ def _execute(argv: "Sequence[str]") -> int:
     return status or 0
 
 
-def _parse(argv: "Sequence[str]") -> "Namespace":
-    """Read the arguments of all but ``run``, which reads its own."""
-    import argparse
-
+def _itself(argv: "Sequence[str]") -> int:
+    """Do what was asked for without a command."""
     import memlimits
+    from memlimits.cli.help import overview
 
-    parser = argparse.ArgumentParser(
-        prog="memlimits", description="Memory limits for Python programs.", allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=f"memlimits {memlimits.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("run", help="run a program inside memory limits", add_help=False)
-    for name, text in _COMMANDS.items():
-        description = f"{text[0].upper()}{text[1:]}."
-        below = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
-        if name in argv[:1]:
-            _module(name).add_arguments(below)
-    return parser.parse_args(argv)
-
-
-def _module(command: str) -> "ModuleType":
-    """Return the module that has a function of the command's name, and what adds its arguments."""
-    from importlib import import_module
-
-    return import_module(f"memlimits.cli.{command}")
+    if not argv:
+        sys.stderr.write(overview())
+        return 2
+    if argv[0] == "--version":
+        sys.stdout.write(f"memlimits {memlimits.__version__}\n")
+    elif argv[0] in ("-h", "--help"):
+        sys.stdout.write(overview())
+    else:
+        raise CommandError(
+            f"{argv[0]!r}: options follow a command: memlimits run {argv[0]} ...; memlimits --help "
+            "lists the commands"
+        )
+    return 0

@@ -38,7 +38,13 @@ _TABLES = ("csv", "arrow", "parquet")
 def add_arguments(parser: "ArgumentParser") -> None:
     """Add the arguments of ``memlimits convert`` to its parser."""
     parser.add_argument("file", metavar="FILE", help="a recording")
-    parser.add_argument("--to", required=True, choices=FORMATS, help=_describe())
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=FORMATS,
+        metavar="FORMAT",
+        help=f"what to make. {_describe()}",
+    )
     parser.add_argument(
         "-o",
         "--output",

@@ -7,7 +7,7 @@ from memlimits._bindings.allocator import COUNTS, POLICIES
 from memlimits.adapters import children
 from memlimits.adapters.children import LEVELS, VARIABLE
 from memlimits.errors import NO_LIMIT
-from memlimits.sizes import FORM, parse_size
+from memlimits.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,45 +19,6 @@ usage: memlimits run [options] script.py [ARGS...]
        memlimits run [options] -m module [ARGS...]
        memlimits run [options] -c code [ARGS...]
        memlimits run [options] - [ARGS...]
-"""
-
-HELP = f"""{USAGE}
-Run an unchanged Python program inside memory limits. Each Python that it starts has the same.
-
-options:
-  --memory-limit SIZE   the most memory to hold, for all processes of the program together; strict
-                        unless --policy says otherwise
-  --per-process         the memory limit is each process's own
-  --pool NAME           all processes of the program join this pool (memlimits pool create);
-                        strict unless --policy says otherwise
-  --count WHAT          what the memory limit is on: "given" to the program, touched or not; of it
-                        what is "resident"; or all that the "process" holds, governed or not.
-                        "given" unless --govern all makes it "resident". The last two can be passed,
-                        by what is touched after it was given or is not governed
-  --cache-limit SIZE    the most memory to keep for reuse
-  --wired-limit SIZE    the most memory to keep from being swapped out
-  --policy POLICY       at the memory limit: "strict" refuses, "guideline" goes on as long as the
-                        system has memory, "wait" waits for others to free some
-  --timeout S           seconds to wait with --policy wait; 60 unless given
-  --govern LEVEL        what counts: "numpy", arrays; "python", Python's objects, too; "all",
-                        whatever malloc gives to any library; "python" unless given
-  --holders SIZE        note who allocates each block of SIZE and more, and one in SIZE of shorter
-                        ones, such as 1MiB: a refusal says who holds most then; nobody unless given
-  --record FILE         record who holds how much, and when, in all processes of the program, for
-                        memlimits plot and convert; with holders of 1MiB unless --holders is given
-  --report FILE.json    write the closing report to this file as well
-  --quiet               nothing of ours on standard error: no report, no refusals of C code
-  -h, --help            show this and exit
-
-SIZE is {FORM}.
-Variables stand for options that are not given: MEMLIMITS_MEMORY_LIMIT, MEMLIMITS_CACHE_LIMIT,
-MEMLIMITS_WIRED_LIMIT, MEMLIMITS_POLICY, MEMLIMITS_COUNT, MEMLIMITS_TIMEOUT, MEMLIMITS_GOVERN,
-MEMLIMITS_HOLDERS, MEMLIMITS_RECORD, MEMLIMITS_REPORT, MEMLIMITS_POOL, MEMLIMITS_PER_PROCESS (1),
-MEMLIMITS_QUIET (1).
-Python's own options before the program (-X, -W, -O, -u, -B, -I, ...) are passed on to it.
-The script may also be a directory or a zip file with a __main__.py inside.
-Everything after it, or after the module or the code, is the program's own.
-SIGUSR1 has the program print its statistics to standard error, and go on.
 """
 
 _MOST_SECONDS = 1_000_000_000
@@ -210,7 +171,7 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--pool": str,
 }
 _WITHOUT_VALUE = ("--per-process", "--quiet", "--help")
-_VARIABLES = {
+VARIABLES = {
     option: f"MEMLIMITS_{option[2:].replace('-', '_').upper()}"
     for option in (*_WITH_VALUE, "--per-process", "--quiet")
 }
@@ -229,10 +190,14 @@ def read(words: "Sequence[str]", environ: "Mapping[str, str]") -> "Options":
     options = Options()
     options.program = _read_words(options, list(words))
     if not options.program:
-        raise UsageError("a script, -m and a module, -c and code, or - is missing")
+        words = " ".join(["memlimits run", *options.ours, *options.python, "train.py"])
+        raise UsageError(
+            f"a script, -m and a module, -c and code, or - is missing, such as in {words}"
+        )
     if options.program in (["-m"], ["-c"]):
         what = {"-m": "a module", "-c": "code"}[options.program[0]]
-        raise UsageError(f"argument {options.program[0]}: {what} is missing")
+        example = {"-m": "-m pytest", "-c": "-c 'import this'"}[options.program[0]]
+        raise UsageError(f"argument {options.program[0]}: {what} is missing, as in {example}")
     _read_environment(options, environ)
     return options
 
@@ -257,7 +222,9 @@ def _read_words(options: Options, words: "list[str]") -> "list[str]":
         if name in _WITH_VALUE:
             _set(options, name, value if equals else _next(name, words))
         elif word in ("-h", "--help"):
-            sys.stdout.write(HELP)
+            from memlimits.cli.help import of_run
+
+            sys.stdout.write(of_run())
             raise SystemExit(0)
         elif word in ("--per-process", "--quiet"):
             setattr(options, word[2:].replace("-", "_"), True)
@@ -309,18 +276,17 @@ def _set(options: Options, name: str, text: str) -> None:
 
 
 def _unknown(word: str) -> str:
-    from difflib import get_close_matches
+    from memlimits.cli.meant import meant
 
-    names = [*_WITH_VALUE, *_WITHOUT_VALUE]
-    near = get_close_matches(word.partition("=")[0], names, 1)
-    return f"unknown option: {word}" + (f" (is {near[0]} meant?)" if near else "")
+    question = meant(word.partition("=")[0], (*_WITH_VALUE, *_WITHOUT_VALUE))
+    return f"unknown option: {word}{question or '; memlimits run --help lists them'}"
 
 
 def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     readers = {**_WITH_VALUE, "--per-process": _yes, "--quiet": _yes}
     for name, reader in readers.items():
         attribute = name[2:].replace("-", "_")
-        variable = _VARIABLES[name]
+        variable = VARIABLES[name]
         text = environ.get(variable)
         if not text or name in options.given:
             continue
@@ -377,12 +343,12 @@ def misplaced(options: Options) -> str:
 
 def variables(environ: "Mapping[str, str]") -> "list[str]":
     """Return the variables that stand for options and are set."""
-    return [name for name in _VARIABLES.values() if environ.get(name)]
+    return [name for name in VARIABLES.values() if environ.get(name)]
 
 
 def unknown_variables(environ: "Mapping[str, str]") -> "list[str]":
     """Return a sentence on each variable that looks like one of ours and is none."""
-    names = list(_VARIABLES.values())
+    names = list(VARIABLES.values())
     unknown = [
         name
         for name in environ
@@ -390,10 +356,6 @@ def unknown_variables(environ: "Mapping[str, str]") -> "list[str]":
     ]
     if not unknown:
         return []
-    from difflib import get_close_matches
+    from memlimits.cli.meant import meant
 
-    near = {name: get_close_matches(name, names, 1) for name in unknown}
-    return [
-        f"variable {name} is not known" + (f" (is {near[name][0]} meant?)" if near[name] else "")
-        for name in unknown
-    ]
+    return [f"variable {name} is not known{meant(name, names)}" for name in unknown]

@@ -24,7 +24,7 @@ def add_arguments(parser: "ArgumentParser") -> None:
         return commands.add_parser(name, help=text, description=f"{text}.", allow_abbrev=False)
 
     create = add("create", "Make a pool")
-    create.add_argument("name", metavar="NAME")
+    create.add_argument("name", metavar="NAME", help="what to call it")
     create.add_argument("--limit", required=True, metavar="SIZE", help="for all members together")
     create.add_argument(
         "--wired-limit",
@@ -37,12 +37,13 @@ def add_arguments(parser: "ArgumentParser") -> None:
         help="processes of other users may join, and could damage it",
     )
     show = add("list", "Show pools, and who is in them")
-    show.add_argument("name", nargs="?", metavar="NAME")
+    show.add_argument("name", nargs="?", metavar="POOL", help="which; all unless given")
     show.add_argument("--json", action="store_true", help="as JSON; sizes are in bytes")
     change = add("set", "Change a pool's limit")
-    change.add_argument("name", metavar="NAME")
+    change.add_argument("name", metavar="POOL", help="which")
     change.add_argument("--limit", required=True, metavar="SIZE", help="for all members together")
-    add("remove", "Remove a pool without members").add_argument("name", metavar="NAME")
+    remove = add("remove", "Remove a pool without members")
+    remove.add_argument("name", metavar="POOL", help="which")
 
 
 def pool(wanted: "Namespace") -> None:

@@ -51,7 +51,7 @@ def add_arguments(parser: "ArgumentParser") -> None:
         help="a process, with its descendants, or a pool; all that you may see unless given",
     )
     parser.add_argument(
-        "--pool", metavar="NAME", help="a pool, also one whose name is a number, as a PID is"
+        "--pool", metavar="POOL", help="a pool, also one whose name is a number, as a PID is"
     )
     parser.add_argument("--once", action="store_true", help="print a plain table, and end")
     parser.add_argument("--json", action="store_true", help="the same as JSON; sizes are in bytes")

@@ -115,5 +115,6 @@ def test_variables_of_run_are_named_and_change_nothing():
     assert json.loads(done.stdout)["limits"]["memory_limit"] == memlimits.get_memory_limit()
     assert done.stderr == (
         "memlimits: of use to `memlimits run` only: MEMLIMITS_MEMORY_LIMIT\n"
-        "memlimits: warning: variable MEMLIMITS_POLICI is not known (is MEMLIMITS_POLICY meant?)\n"
+        "memlimits: warning: variable MEMLIMITS_POLICI is not known "
+        "(did you mean MEMLIMITS_POLICY?)\n"
     )

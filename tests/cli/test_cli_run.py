@@ -12,6 +12,7 @@ import pytest
 
 import memlimits
 from memlimits import cli
+from memlimits.cli import help as cli_help
 from memlimits.cli import options as cli_options
 from memlimits.cli import run as cli_run
 
@@ -103,11 +104,14 @@ def test_what_is_no_size_is_refused(capsys, option, size):
         (["-BX"], "argument -X: a value is missing"),
         (["--check-hash-based-pycs"], "argument --check-hash-based-pycs: a value is missing"),
         (["--memory", "1GiB", "x.py"], "unknown option: --memory"),
-        (["--memory-limt=1GiB", "x.py"], "unknown option: --memory-limt=1GiB (is --memory-limit "),
-        (["--memory_limit", "1GiB", "x.py"], "(is --memory-limit meant?)"),
-        (["--quite", "x.py"], "unknown option: --quite (is --quiet meant?)"),
-        (["--quiet=1", "x.py"], "unknown option: --quiet=1 (is --quiet meant?)"),
-        (["--frobnicate", "x.py"], "unknown option: --frobnicate\n"),
+        (["--memory-limt=1GiB", "x.py"], "unknown option: --memory-limt=1GiB (did you mean "),
+        (["--memory_limit", "1GiB", "x.py"], "(did you mean --memory-limit?)"),
+        (["--quite", "x.py"], "unknown option: --quite (did you mean --quiet?)"),
+        (["--quiet=1", "x.py"], "unknown option: --quiet=1 (did you mean --quiet?)"),
+        (
+            ["--frobnicate", "x.py"],
+            "--frobnicate; memlimits run --help lists them\n",
+        ),
         (["-z", "x.py"], "unknown option: -z"),
         (["-Oz", "x.py"], "unknown option: -Oz"),
         (["-V"], "unknown option: -V"),
@@ -313,8 +317,8 @@ def test_a_variable_that_is_wrong_shows_no_usage(run):
 def test_a_variable_that_is_not_known_is_named_once(run):
     environ = {"MEMLIMITS_MEMORY_LIMT": "300MiB", "MEMLIMITS_DEVICE": "host"}
     done = run("print(1)", "-B", env={**os.environ, **environ})
-    warning = "memlimits: warning: variable MEMLIMITS_MEMORY_LIMT is not known (is "
-    warning += "MEMLIMITS_MEMORY_LIMIT meant?)\n"
+    warning = "memlimits: warning: variable MEMLIMITS_MEMORY_LIMT is not known (did you mean "
+    warning += "MEMLIMITS_MEMORY_LIMIT?)\n"
     assert done.stdout == "1\n"
     assert done.stderr.startswith(warning)
     assert done.stderr.count("warning") == 1
@@ -393,7 +397,7 @@ def test_usage_is_on_standard_output_where_it_is_asked_for(capsys):
         cli.main(["run", "--quiet", "-h", "x.py"])
     assert leaves.value.code == 0
     said = capsys.readouterr()
-    assert said.out == cli_options.HELP
+    assert said.out == cli_help.of_run()
     assert said.err == ""
     for name in cli_options._WITH_VALUE:
         assert f"  {name} " in said.out

@@ -76,7 +76,7 @@ def test_a_folder_that_is_not_there(convert, tmp_path):
 def test_an_unknown_format_is_named_with_those_that_are_known(convert):
     done = convert("--to", "svg", code=2)
     last = done.stderr.decode().splitlines()[-1]
-    assert "invalid choice: 'svg'" in last
+    assert "invalid value 'svg': write one of html, " in last
     assert all(name in last for name in ALL)
 
 
