@@ -25,7 +25,7 @@ def add_arguments(parser: "ArgumentParser") -> None:
     parser.add_argument(
         "--into",
         metavar="FOLDER",
-        help="write all pages there, memlimits.1 and so on, instead of printing one",
+        help="write all pages there, memlimits.1 and so on; the folder is made if need be",
     )
 
 
@@ -48,15 +48,13 @@ def man(wanted: "Namespace") -> None:
         raise CommandError(
             f"argument --into: it is for all pages, and {wanted.page} is one: leave either out"
         )
-    if not os.path.isdir(wanted.into):
-        raise CommandError(f"{wanted.into}: there is no such folder: make it before (mkdir -p)")
-    for name, text in made.items():
-        path = os.path.join(wanted.into, f"{name}.1")
-        try:
-            with open(path, "w", encoding="utf-8") as file:
+    try:
+        os.makedirs(wanted.into, exist_ok=True)
+        for name, text in made.items():
+            with open(os.path.join(wanted.into, f"{name}.1"), "w", encoding="utf-8") as file:
                 file.write(text)
-        except OSError as error:
-            raise CommandError(
-                f"cannot write {path}: {error.strerror}; choose another folder by --into"
-            ) from None
+    except OSError as error:
+        raise CommandError(
+            f"cannot write {error.filename!r}: {error.strerror}; choose another folder by --into"
+        ) from None
     say(f"made {len(made)} pages in {wanted.into}")

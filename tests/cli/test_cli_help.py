@@ -1,5 +1,6 @@
 """`memlimits --help` and that of each command; what is said of a word that is not known."""
 
+import doctest
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from memlimits import cli
 from memlimits.cli import meant as cli_meant
 from memlimits.cli import options, parsers, texts
 from support.commands import execute
+from support.places import ROOT
 
 
 def command(*words, code=0, **environ):
@@ -210,3 +212,27 @@ def test_a_pool_that_is_not_there_is_told_with_what_makes_it(tmp_path):
     done = execute(*words, env=environ, cwd=tmp_path)
     assert done.returncode == 2
     assert b"no pool 'gpu0': memlimits pool create gpu0 --limit SIZE makes it" in done.stderr
+
+
+def test_the_page_on_it_shows_the_same(tmp_path):
+    page = ROOT / "docs" / "guides" / "terminal.md"
+    if not page.exists():
+        pytest.skip("not in a clone")
+    text = page.read_text()
+    shown = re.findall(r"^```console\n\$ memlimits ([^\n]*)\n(.*?)^```$", text, re.M | re.S)
+    assert [words for words, _ in shown] == ["--help", "run --memory-limt 2GiB train.py"]
+    for words, expected in shown:
+        done = execute("-m", "memlimits", *shlex.split(words))
+        said = (done.stdout + done.stderr).decode()
+        assert doctest.OutputChecker().check_output(expected, said, doctest.ELLIPSIS), said
+    for example in texts.EXAMPLES["completion"]:
+        assert f"| `{example}` |" in text.replace("\\|", "|")
+    # Each line of the scripts is run, in a home of its own.
+    scripts = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S))
+    scripts = re.sub(r"^man .*\n|\| man -l -", "", scripts, flags=re.M)
+    scripts = scripts.replace("memlimits ", f"{shlex.quote(sys.executable)} -m memlimits ")
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(["sh", "-ec", scripts], env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("*.1"))) == len(texts.COMMANDS) + 1
+    assert len([path for path in tmp_path.rglob("memlimits*") if path.suffix != ".1"]) == 2
