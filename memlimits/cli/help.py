@@ -46,6 +46,12 @@ def variables() -> str:
     return f"Variables stand for options that are not given: {', '.join(names)}."
 
 
+def with_value(name: str) -> str:
+    """Return an option, of ours or of the interpreter's, with what stands for its value."""
+    metavars = {option: metavar for option, (metavar, _) in texts.RUN_OPTIONS.items()}
+    return f"{name} {(metavars | texts.PYTHONS).get(name, 'VALUE')}"
+
+
 def _option(name: str, metavar: str, text: str) -> "list[str]":
     short = texts.SHORT.get(name)
     head = f"  {f'{short}, ' if short else ''}{name} {metavar}".rstrip()

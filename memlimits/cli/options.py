@@ -262,7 +262,9 @@ def _read_pythons(options: Options, word: str, words: "list[str]") -> "list[str]
 def _next(name: str, words: "list[str]") -> str:
     value = words.pop(0) if words else "--"
     if value == "--":
-        raise UsageError(f"argument {name}: a value is missing")
+        from memlimits.cli.help import with_value
+
+        raise UsageError(f"argument {name}: a value is missing: write {with_value(name)}")
     return value
 
 
@@ -297,7 +299,9 @@ def _read_environment(options: Options, environ: "Mapping[str, str]") -> None:
     if options.policy == "wait":
         return
     if "--timeout" in options.given:
-        raise UsageError("argument --timeout: only --policy wait takes it")
+        raise UsageError(
+            "argument --timeout: only --policy wait takes it: give that, too, or leave it out"
+        )
     options.timeout = None  # A variable says how long to wait where something waits.
 
 

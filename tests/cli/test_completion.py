@@ -178,6 +178,12 @@ STARTS = {
         ["zsh", "-f", "-i"],
         'autoload -Uz compinit; compinit -D -u; eval "$(memlimits completion zsh)"',
     ),
+    # Found by its name, as the installed one is.
+    "zsh, a file": (
+        ["zsh", "-f", "-i"],
+        "cp bin/script.zsh bin/_memlimits; fpath=($PWD/bin $fpath); autoload -Uz compinit; "
+        "compinit -D -u",
+    ),
     "fish": (["fish", "--no-config", "-i"], "source bin/script.fish"),
 }
 
@@ -220,7 +226,7 @@ class Prompt:
 
 @pytest.fixture(params=STARTS)
 def prompt(request, folder):
-    needs("tmux", request.param)
+    needs("tmux", STARTS[request.param][0][0])
     with terminal(columns=120, lines=40) as one:
         yield Prompt(one, folder, request.param)
 
