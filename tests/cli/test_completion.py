@@ -95,6 +95,7 @@ def folder(tmp_path_factory):
 
 def environ(folder):
     return {
+        **os.environ,
         "HOME": str(folder / "bin"),
         "LC_ALL": "C.UTF-8",
         "MEMLIMITS_POOLS": str(folder / "bin" / "pools"),
