@@ -1,7 +1,7 @@
 """Read chunks of measurements, clean them, and keep what turns out to be too much.
 
-For docs/holders.md: under `memlimits run --memory-limit 300MiB --record run.rec` it is refused
-memory at last, and the recording says which line held the most when.
+For docs/guides/holders.md: under `memlimits run --memory-limit 300MiB --record run.rec` it is
+refused memory at last, and the recording says which line held the most when.
 """
 
 import time

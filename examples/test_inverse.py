@@ -1,4 +1,4 @@
-"""Whether NumPy tells when the memory for an inverse is refused. docs/testing.md runs it."""
+"""Whether NumPy tells when the memory for an inverse is refused. docs/guides/testing.md runs it."""
 
 import numpy as np
 import pytest

@@ -1,7 +1,7 @@
 """A plugin for pytest: limits for tests, what they take, and allocations that fail in turn.
 
 It is found by itself where memlimits is installed; ``-p memlimits.pytest`` loads it where plugins
-are not. It does nothing unless an option or a marker wants it: docs/testing.md.
+are not. It does nothing unless an option or a marker wants it: docs/guides/testing.md.
 """
 
 import contextlib

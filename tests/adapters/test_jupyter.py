@@ -15,7 +15,7 @@ from support.places import ROOT
 
 pytestmark = pytest.mark.host
 MIB = 1 << 20
-PAGE = ROOT / "docs/notebooks.md"
+PAGE = ROOT / "docs/guides/notebooks.md"
 LOADED = f"""
 import sys; sys.path[:0] = {sys.path!r}
 import asyncio, gc, time, numpy, memlimits

@@ -24,7 +24,7 @@ from support.places import ROOT  # noqa: E402
 from support.process import run  # noqa: E402
 
 MIB = 1 << 20
-PAGE = ROOT / "docs/monitoring.md"
+PAGE = ROOT / "docs/guides/monitoring.md"
 NOT_NUMBERS = {"policy", "memory_count"}
 
 

@@ -367,7 +367,7 @@ def test_nothing_is_left_in_shared_memory(run, tmp_path):
 def test_what_the_page_shows_is_run(tmp_path):
     pytest.importorskip("matplotlib")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    page = (ROOT / "docs/holders.md").read_text()
+    page = (ROOT / "docs/guides/holders.md").read_text()
     [script] = re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S)
     for command in script.splitlines():
         program, *words = shlex.split(command)

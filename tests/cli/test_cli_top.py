@@ -274,7 +274,7 @@ def test_once_needs_no_extra(folder):
 
 
 def test_the_form_of_the_json_is_the_documented_one(member, top):
-    page = ROOT / "docs" / "top.md"
+    page = ROOT / "docs" / "guides" / "top.md"
     if not page.exists():
         pytest.skip("not in a clone")
     memlimits.pools.create("p", LIMIT)

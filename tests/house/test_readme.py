@@ -18,11 +18,11 @@ BLOCKS = {
     page: re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
     for page in (
         "README.md",
-        "docs/containers.md",
-        "docs/holders.md",
-        "docs/processes.md",
-        "docs/recordings.md",
-        "docs/servers.md",
+        "docs/guides/containers.md",
+        "docs/guides/holders.md",
+        "docs/guides/workers.md",
+        "docs/guides/recordings.md",
+        "docs/guides/servers.md",
     )
 }
 
@@ -38,7 +38,8 @@ def commands():
     parts = [
         part
         for page in BLOCKS
-        if page not in ("docs/holders.md", "docs/recordings.md", "docs/servers.md")
+        if page
+        not in ("docs/guides/holders.md", "docs/guides/recordings.md", "docs/guides/servers.md")
         for block in blocks("console", page)
         for part in block.split("$ ")[1:]
     ]
@@ -50,18 +51,18 @@ def test_every_block_is_of_a_kind_that_is_tested():
     languages = {page: {language for language, _ in found} for page, found in BLOCKS.items()}
     assert languages == {
         "README.md": {"console", "cython", "pycon", "python", "sh"},
-        "docs/containers.md": {"console", "pycon"},
+        "docs/guides/containers.md": {"console", "pycon"},
         # Its commands are run by tests/cli/test_cli_record.py.
-        "docs/holders.md": {"pycon", "sh"},
+        "docs/guides/holders.md": {"pycon", "sh"},
         # The block on Dask is what tests/adapters/test_dask.py does.
-        "docs/processes.md": {"console", "python"},
-        "docs/recordings.md": {"pycon"},
+        "docs/guides/workers.md": {"console", "python"},
+        "docs/guides/recordings.md": {"pycon"},
         # Its commands are those of tests/cli/test_cli_pool.py.
-        "docs/servers.md": {"sh", "pycon"},
+        "docs/guides/servers.md": {"sh", "pycon"},
     }
 
 
-@pytest.mark.parametrize("page", [page for page in BLOCKS if page != "docs/processes.md"])
+@pytest.mark.parametrize("page", [page for page in BLOCKS if page != "docs/guides/workers.md"])
 def test_tour(page, tmp_path):
     tour = tmp_path / "tour.txt"
     # Objects that are never governed without the GIL are not refused there.

@@ -1,4 +1,4 @@
-"""What docs/testing.md shows is run, and shows the same here."""
+"""What docs/guides/testing.md shows is run, and shows the same here."""
 
 import doctest
 import re
@@ -13,7 +13,7 @@ from support.places import ROOT
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.host
 
-PAGE = (ROOT / "docs" / "testing.md").read_text()
+PAGE = (ROOT / "docs" / "guides" / "testing.md").read_text()
 
 
 def blocks(language):
