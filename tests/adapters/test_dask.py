@@ -1,10 +1,12 @@
 """Dask's workers under limits: a task that takes too much fails, and no worker is lost."""
 
+import re
 import time
 
 import pytest
 
 from support.commands import runner
+from support.places import ROOT
 from support.tasks import (
     beside_objects,
     filled,
@@ -233,3 +235,15 @@ def test_below_the_command_workers_are_governed(tmp_path, words, limit):
     assert (limits, counts, same) == (str({limit}), "{'given'}", "True"), done.stdout
     assert ends.startswith("None MemoryError memlimits: refused 1.07 GiB"), ends
     assert "all processes: peak" in done.stderr
+
+
+def test_what_the_guide_shows_is_run():
+    """On two workers: its four would wait for the processors."""
+    page = (ROOT / "docs/guides/workers.md").read_text()
+    [program] = re.findall(r"^```python\n(import distributed\n.*?)^```$", page, re.M | re.S)
+    names = {}
+    exec(program.replace("n_workers=4", 'n_workers=2, dashboard_address=":0"'), names)
+    with names["client"] as client:
+        future = client.submit(filled, 4 << 30)
+        assert is_refused(future)
+        assert client.submit(filled, MIB).result() is not None

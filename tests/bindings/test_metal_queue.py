@@ -299,9 +299,9 @@ def test_queues_come_and_go_while_others_wire(allocator):
 
 
 @on_metal
-def test_the_readmes_lines(queue):
-    readme = (ROOT / "README.md").read_text()
-    (lines,) = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+def test_the_guides_lines(queue):
+    guide = (ROOT / "docs/guides/macos.md").read_text()
+    (lines,) = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     names = {"memlimits": memlimits, "queue": queue}
     exec(lines, names)
     assert is_alive(names["address"])

@@ -15,9 +15,10 @@ def build(tmp_path_factory):
     """Compile the extensions where the source tree is not in sight."""
     folder = tmp_path_factory.mktemp("users")
     shutil.copy(extensions.SOURCES / "in_c.c", folder / "in_cpp.cpp")
-    readme = (ROOT / "README.md").read_text()
-    [example] = re.findall(r"^```cython\n(.*?)^```$", readme, re.M | re.S)
-    (folder / "in_readme.pyx").write_text(example)
+    guide = (ROOT / "docs/guides/c.md").read_text()
+    for language, name in (("cython", "in_guide_cython.pyx"), ("c", "in_guide.c")):
+        [example] = re.findall(rf"^```{language}\n(.*?)^```$", guide, re.M | re.S)
+        (folder / name).write_text(example)
     extensions.build(folder, "in_c.c", "in_cython.pyx")
     return folder
 

@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 IN_C = [
     ("in_c", "in_c.c", "-std=c11"),
     ("in_cpp", "in_cpp.cpp", "-std=c++11"),
+    ("in_guide", "in_guide.c", "-std=c11"),
     ("pool", "pool.c", "-std=c11"),
     ("storm", "storm.c", "-std=c11"),
 ]

@@ -139,16 +139,21 @@ def test_no_call_takes_the_gil(cython):
     assert rounds[0] > 100_000
 
 
-def test_the_readmes_example(extension):
-    example = extension("in_readme")
+@pytest.mark.parametrize(
+    ("name", "refusal"),
+    [("in_guide_cython", memlimits.MemoryLimitError), ("in_guide", MemoryError)],
+)
+def test_the_guides_examples(extension, name, refusal):
+    example = extension(name)
     active = memlimits.get_active_memory()
     assert example.sum_of_squares(1000) == sum(i * i for i in range(1000))
     assert memlimits.get_active_memory() == active
     memlimits.set_memory_policy("strict")
     memlimits.set_memory_limit(active)
     memlimits.clear_cache()
-    with pytest.raises(memlimits.MemoryLimitError, match="80000"):
+    with pytest.raises(refusal):
         example.sum_of_squares(10_000)
+    assert memlimits.last_refusal().requested == 80_000
 
 
 @pytest.mark.parametrize("module", ["in_cython", "in_c"])

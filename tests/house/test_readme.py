@@ -1,7 +1,4 @@
-"""Everything that README.md and docs/ show is run, and shows the same here.
-
-(The README's Cython: test_c_interface.)
-"""
+"""Everything that README.md, the quickstart and the guides show is run, and shows the same here."""
 
 import doctest
 import os
@@ -12,18 +9,43 @@ import sys
 
 import pytest
 
+import memlimits
 from support.places import ROOT
 
+# What each page shows, in which languages. Blocks "console" and "pycon" are run here, others by the
+# test that is named above the page.
+LANGUAGES = {
+    "README.md": {"console", "pycon", "sh"},
+    "docs/quickstart.md": {"console", "pycon"},
+    "docs/guides/budgets.md": {"pycon"},
+    # test_c_interface
+    "docs/guides/c.md": {"c", "cython"},
+    # test_kubernetes has its YAML.
+    "docs/guides/containers.md": {"console", "pycon", "yaml"},
+    # test_cli_record
+    "docs/guides/holders.md": {"pycon", "sh"},
+    "docs/guides/how-much.md": {"console", "pycon"},
+    "docs/guides/libraries.md": {"pycon"},
+    # test_metal_queue
+    "docs/guides/macos.md": {"python"},
+    "docs/guides/policies.md": {"console", "pycon"},
+    "docs/guides/program.md": {"console"},
+    "docs/guides/recordings.md": {"pycon"},
+    # test_cli_pool
+    "docs/guides/servers.md": {"pycon", "sh"},
+    # test_uninstall does the rest.
+    "docs/guides/undo.md": {"pycon"},
+    "docs/guides/wired.md": {"pycon"},
+    # test_pages, test_dask
+    "docs/guides/workers.md": {"console", "python", "text"},
+}
+# test_prometheus, test_jupyter, test_testing_page, test_cli_top
+ELSEWHERE = {"monitoring.md", "notebooks.md", "testing.md", "top.md"}
+# These show nothing that could be run.
+PROSE = {"functions.md", "index.md", "numpy.md"}
 BLOCKS = {
     page: re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
-    for page in (
-        "README.md",
-        "docs/guides/containers.md",
-        "docs/guides/holders.md",
-        "docs/guides/workers.md",
-        "docs/guides/recordings.md",
-        "docs/guides/servers.md",
-    )
+    for page in LANGUAGES
 }
 
 
@@ -37,9 +59,8 @@ def commands():
     """Return each `$ command` of the console blocks with the output shown below it."""
     parts = [
         part
-        for page in BLOCKS
-        if page
-        not in ("docs/guides/holders.md", "docs/guides/recordings.md", "docs/guides/servers.md")
+        for page, languages in LANGUAGES.items()
+        if "console" in languages
         for block in blocks("console", page)
         for part in block.split("$ ")[1:]
     ]
@@ -47,23 +68,16 @@ def commands():
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
-    # "python" is Metal's: tests/bindings/test_metal_queue.py runs it.
-    languages = {page: {language for language, _ in found} for page, found in BLOCKS.items()}
-    assert languages == {
-        "README.md": {"console", "cython", "pycon", "python", "sh"},
-        "docs/guides/containers.md": {"console", "pycon"},
-        # Its commands are run by tests/cli/test_cli_record.py.
-        "docs/guides/holders.md": {"pycon", "sh"},
-        # The block on Dask is what tests/adapters/test_dask.py does.
-        "docs/guides/workers.md": {"console", "python"},
-        "docs/guides/recordings.md": {"pycon"},
-        # Its commands are those of tests/cli/test_cli_pool.py.
-        "docs/guides/servers.md": {"sh", "pycon"},
-    }
+    shown = {page: {language for language, _ in found} for page, found in BLOCKS.items()}
+    assert shown == LANGUAGES
+    guides = {path.name for path in (ROOT / "docs/guides").iterdir()}
+    assert guides - {page.rpartition("/")[2] for page in LANGUAGES} == ELSEWHERE | PROSE
 
 
-@pytest.mark.parametrize("page", [page for page in BLOCKS if page != "docs/guides/workers.md"])
+@pytest.mark.parametrize("page", [page for page in LANGUAGES if "pycon" in LANGUAGES[page]])
 def test_tour(page, tmp_path):
+    if page.endswith("wired.md") and memlimits.device_info()["wired_capacity"] < 4 << 20:
+        pytest.skip("this process may lock less than 4 MiB")
     tour = tmp_path / "tour.txt"
     # Objects that are never governed without the GIL are not refused there.
     left_out = "govern_python" if "t" in sys.abiflags else None
