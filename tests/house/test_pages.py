@@ -1,7 +1,10 @@
 """Links from page to page lead to a file that is there, and to a heading in it; pages are whole."""
 
 import doctest
+import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -64,6 +67,66 @@ def test_a_programs_workers_are_refused_as_the_guide_shows(tmp_path):
     words = [sys.executable, "program.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert doctest.OutputChecker().check_output(shown, done.stdout, doctest.ELLIPSIS), done.stdout
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Run a script in a folder where the programs of the guides are, with pools of its own."""
+    python = shlex.quote(sys.executable)
+    (tmp_path / "memlimits").write_text(f'#!/bin/sh\nexec {python} -m memlimits "$@"\n')
+    (tmp_path / "memlimits").chmod(0o755)
+    for name in ("serve.py", "other.py"):
+        (tmp_path / name).write_text("held = bytes(1 << 20)\n")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environ = {**os.environ, "PATH": path, "MEMLIMITS_POOLS": str(tmp_path / "pools")}
+    (tmp_path / "pools").mkdir(mode=0o700)
+
+    def run(script, **options):
+        words = ["sh", "-euc", script]
+        return subprocess.run(words, cwd=tmp_path, env=environ, check=True, text=True, **options)
+
+    return run
+
+
+def scripts(page):
+    return re.findall(r"^```sh\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
+
+
+@pytest.mark.host
+def test_commands_for_servers(shell, tmp_path):
+    [script] = scripts("docs/guides/servers.md")
+    done = shell(script, capture_output=True)
+    assert "gpu0" in done.stdout
+    assert os.listdir(tmp_path / "pools") == []
+
+
+@pytest.mark.host
+def test_commands_for_prometheus(shell, tmp_path):
+    """Where nobody scrapes, it prints what it would serve."""
+    pytest.importorskip("prometheus_client")
+    exporter, files = scripts("docs/guides/monitoring.md")
+    done = shell(exporter.replace(" --port 9400", ""), capture_output=True)
+    assert 'memlimits_pool_limit_bytes{pool="gpu0"}' in done.stdout
+    shell(files)
+    assert "groups:" in (tmp_path / "memlimits.rules.yml").read_text()
+    assert json.loads((tmp_path / "memlimits.json").read_text())["panels"]
+
+
+@pytest.mark.host
+def test_commands_that_look(shell):
+    """With the number of the shell's own child in the place of 4711."""
+    [script] = scripts("docs/guides/top.md")
+    hold = "import memlimits, time; held = memlimits.allocate(1 << 20); print(1); time.sleep(60)"
+    begin = f"""
+        memlimits pool create gpu0 --limit 1GiB
+        mkfifo ready
+        {shlex.quote(sys.executable)} -uc '{hold}' > ready &
+        trap 'kill $!' EXIT
+        read line < ready
+    """
+    done = shell(begin + script.replace("4711", "$!"), capture_output=True)
+    assert "gpu0" in done.stdout
+    assert '"pools"' in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ LANGUAGES = {
     "docs/guides/policies.md": {"console", "pycon"},
     "docs/guides/program.md": {"console"},
     "docs/guides/recordings.md": {"pycon"},
-    # test_cli_pool
+    # test_pages
     "docs/guides/servers.md": {"pycon", "sh"},
     # test_uninstall does the rest.
     "docs/guides/undo.md": {"pycon"},
