@@ -31,12 +31,12 @@ LANGUAGES = {
     "docs/guides/policies.md": {"console", "pycon"},
     "docs/guides/program.md": {"console"},
     "docs/guides/recordings.md": {"pycon"},
-    # test_pages
+    # test_guides
     "docs/guides/servers.md": {"pycon", "sh"},
     # test_uninstall does the rest.
     "docs/guides/undo.md": {"pycon"},
     "docs/guides/wired.md": {"pycon"},
-    # test_pages, test_dask
+    # test_guides, test_dask
     "docs/guides/workers.md": {"console", "python", "text"},
 }
 # test_prometheus, test_jupyter, test_testing_page, test_cli_top
