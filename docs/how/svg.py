@@ -100,8 +100,8 @@ class Drawing:
                 f'<desc id="description">{escape(self.description)}</desc>',
                 f"<style>\n{style()}\n</style>",
                 f"<defs>{head}</defs>",
-                f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}"'
-                f' height="{self.height - 1}" rx="8"/>',
+                # To the edge: what lies behind the corners would be seen.
+                f'<rect class="ground" width="{WIDTH}" height="{self.height}"/>',
                 *self.parts,
                 "</svg>\n",
             ]
