@@ -3,8 +3,6 @@
 import ast
 import re
 
-import pytest
-
 from support.places import ROOT
 
 PAGE = (ROOT / "docs" / "performance.md").read_text()
@@ -34,24 +32,3 @@ def test_what_is_run_is_there():
     assert re.findall(r"^```(\w+)", PAGE, re.M) == ["sh", "sh"]
     environment = re.search(r"sh tests/run\.sh -e (\w+)", PAGE)[1]
     assert f"[testenv:{environment}]" in (ROOT / "tox.ini").read_text()
-
-
-PAGES = [
-    "performance.md",
-    "comparison.md",
-    *(f"how/{name}.md" for name in ("block", "heaps", "ledger")),
-]
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_links_lead_somewhere(name):
-    page = ROOT / "docs" / name
-    found = re.findall(r"\]\(([^)#:]*)(?:#([\w-]+))?\)", page.read_text())
-    assert found
-    for file, anchor in found:
-        target = page.parent / file if file else page
-        assert target.exists(), file
-        if anchor:
-            titles = re.findall(r"^#+ (.*)", target.read_text(), re.M)
-            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-            assert anchor in anchors, (file, anchor)
