@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . .ci/setup.sh
 
 make_venv
-pip_install "building memlimits and installing it into $venv, a minute or two" .
+pip_install "building memlimits and installing it into $venv, a minute or two" '.[numpy]'
 # It is read for its data file alone, which needs none of its dependencies.
 pip_install "installing scikit-learn, whose handwritten digits the example reads" --no-deps \
     --no-compile scikit-learn

@@ -210,6 +210,17 @@ def unload_ipython_extension(shell: object) -> None:
 _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
 
 
+def _numpy_is_there() -> bool:
+    """Import NumPy, if there is one, before what is made over it: no Python runs meanwhile."""
+    try:
+        import numpy  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":  # one that is there and lacks something
+            raise
+        return False
+    return True
+
+
 def __getattr__(name: str) -> object:
     """Import what not every program needs when it is first used.
 
@@ -250,8 +261,10 @@ def __getattr__(name: str) -> object:
         return globals()[name]
     if name not in _NEEDS_NUMPY:
         raise AttributeError(f"module 'memlimits' has no attribute {name!r}")
-    import numpy  # noqa: F401 - before what is made over it: no Python runs while that is
+    if not _numpy_is_there():
+        from memlimits import adapters
 
+        return adapters.without_numpy(name)
     adapter = _modules.for_numpy()
     globals().update({needed: getattr(adapter, needed) for needed in _NEEDS_NUMPY})
     return globals()[name]

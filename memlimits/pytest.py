@@ -101,8 +101,7 @@ def _start(config: pytest.Config, limit: "int | None", holders: "int | None") ->
         except ValueError as error:
             raise pytest.UsageError(f"--memory-holders: {error}") from None
         config.add_cleanup(lambda: _sample_again(before))
-    import numpy  # noqa: F401 - its arrays are governed from the first test on
-
+    memlimits._numpy_is_there()  # imported: its arrays are governed from the first test on
     why_not = None
     try:
         memlimits.govern_python().close()
@@ -134,7 +133,8 @@ class _Plugin:
 
     def pytest_report_header(self) -> str:
         limit = "none" if self.limit is None else format_size(self.limit)
-        governed = ["NumPy"] if self.why_not_python else ["NumPy", "Python"]
+        governed = ["NumPy"] * memlimits._numpy_is_there()
+        governed += ["Python"] * (not self.why_not_python)
         governed += ["malloc"] * testing.is_governed("malloc")
         left_out = f" (not Python: {self.why_not_python})" if self.why_not_python else ""
         return f"memlimits: limit of a test: {limit}; counts {', '.join(governed)}{left_out}"
@@ -308,6 +308,8 @@ def _judge(item: pytest.Item, plain: "Callable[[], None]", wanted: "dict[str, An
         )
     with contextlib.ExitStack() as stack:
         for level in {"numpy", "python"} & {*levels}:
+            if level == "numpy" and wanted["level"] is None and not memlimits._numpy_is_there():
+                continue  # nobody named it
             stack.enter_context(getattr(memlimits, f"govern_{level}")())
         found = item.stash[_TURNS] = turns.in_turn(
             lambda: _run_once(item, plain),

@@ -14,15 +14,52 @@ import sys
 
 from memlimits import _modules
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 
 def __getattr__(name: str) -> object:
     if name == "_process":
         return _modules.for_process()
     if name != "_numpy":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import numpy  # noqa: F401 - before what is made over it
-
+    import_numpy("memlimits.adapters._numpy")
     return _modules.for_numpy()
+
+
+def import_numpy(what: str) -> None:
+    """Import NumPy for what needs it.
+
+    Raises
+    ------
+    ImportError
+        It is not installed.
+    """
+    try:
+        import numpy  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":  # one that is there and lacks something
+            raise
+        raise ImportError(f"{what} needs NumPy: pip install 'memlimits[numpy]'") from error
+
+
+def without_numpy(name: str) -> "Callable[..., Any]":
+    """Return what stands for a function of `_numpy`'s: so the package can be looked through.
+
+    Called, it raises an ImportError that says what to install. Once NumPy is there it does what
+    it stands for.
+    """
+
+    def function(*arguments: "Any", **keywords: "Any") -> "Any":
+        import_numpy(f"memlimits.{name}")
+        return getattr(_modules.for_numpy(), name)(*arguments, **keywords)
+
+    function.__name__ = function.__qualname__ = name
+    function.__module__ = "memlimits"
+    function.__doc__ = f"Raise an ImportError: `{name}` needs NumPy, which is not installed."
+    return function
 
 
 def why_numpy_is_not_governed() -> str | None:

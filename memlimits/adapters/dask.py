@@ -106,10 +106,11 @@ class MemoryLimits(distributed.WorkerPlugin):  # type: ignore[misc, unused-ignor
         _modules.for_notes().put_on()
         with contextlib.ExitStack() as ends:
             ends.enter_context(memlimits.limits(**(settings | self._given)))
-            ends.enter_context(memlimits.govern_numpy())
-            spare = _modules.for_numpy().spare_thread
-            spare(True)
-            ends.callback(spare, False)
+            if memlimits._numpy_is_there():
+                ends.enter_context(memlimits.govern_numpy())
+                spare = _modules.for_numpy().spare_thread
+                spare(True)
+                ends.callback(spare, False)
             self._ends[worker] = ends.pop_all()
 
     def transition(self, key: "Any", start: str, finish: str, **others: "Any") -> None:

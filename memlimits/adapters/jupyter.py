@@ -131,7 +131,8 @@ class Magics:
         with contextlib.ExitStack() as ends:
             ends.callback(memlimits.clear_cache)
             ends.enter_context(memlimits.limits(memory=limit, policy="strict"))
-            ends.enter_context(memlimits.govern_numpy())
+            if memlimits._numpy_is_there():
+                ends.enter_context(memlimits.govern_numpy())
             ends.enter_context(memlimits.govern_python())
             self._cells()[-1].enter_context(ends.pop_all())
         if memlimits.get_holder_sampling() is None:

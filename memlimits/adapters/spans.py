@@ -113,7 +113,8 @@ class Span:
 
     def _begin(self) -> None:
         kept = 0
-        self._governings.append(memlimits.govern_numpy())
+        if memlimits._numpy_is_there():
+            self._governings.append(memlimits.govern_numpy())
         if self._python:
             self._governings.append(memlimits.govern_python())
             self._kept_back = _modules.for_python().keep_back(_FOR_ERRORS)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,21 @@ def rows_from(text, name):
             if file == name:
                 yield line, row
             line += 1
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_what_is_said_to_be_installed_by_an_extra_is_one():
+    """And each extra is said somewhere to be there."""
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("memlimits/**/*.py")]
+    named = {name for path in paths for name in re.findall(r"memlimits\[(\w+)\]", path.read_text())}
+    assert named == project()["optional-dependencies"].keys()
+
+
+def test_nothing_is_needed_but_python():
+    assert "dependencies" not in project()
 
 
 @pytest.mark.skipif(not list(ROOT.glob("build/cython*")), reason="was built elsewhere")
