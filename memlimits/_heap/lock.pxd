@@ -37,10 +37,12 @@ cdef extern from *:
     {
     }
     #endif
-    #if defined(__GLIBC__) && __has_include(<sys/single_threaded.h>)
-    #include <sys/single_threaded.h>
+    /* glibc has it from 2.32 on. It may be there also where this was compiled for an older one. */
+    #ifdef __GLIBC__
+    extern char __libc_single_threaded __attribute__((weak));
+    #define has_one_thread() (&__libc_single_threaded != NULL && __libc_single_threaded)
     #else
-    #define __libc_single_threaded 0
+    #define has_one_thread() 0
     #endif
 
     /* Times that an owner takes the lock before it is biased again: ending that costs the two
@@ -115,7 +117,7 @@ cdef extern from *:
     __attribute__((noinline, cold, unused)) static void owned_lock_take_often(owned_lock *lock)
     {
         int state = __atomic_load_n(&barriers, __ATOMIC_RELAXED);
-        if (state == 0 && (__libc_single_threaded || lock->times >= TIMES_TO_REGISTER)) {
+        if (state == 0 && (has_one_thread() || lock->times >= TIMES_TO_REGISTER)) {
             state = register_membarrier() == 0 ? 1 : -1;
             __atomic_store_n(&barriers, state, __ATOMIC_RELAXED);
         }
