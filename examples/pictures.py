@@ -70,6 +70,7 @@ def draw_limit(axes, limit, name="limit"):
     axes.annotate(
         f"{name} {limit} MiB", (1, limit), (0, 3), color=RED, ha="right",
         xycoords=("axes fraction", "data"), textcoords="offset points",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
     )  # fmt: skip
 
 
@@ -204,26 +205,28 @@ def service(figure):
 
 
 def gpu_batch(figure):
-    limited = run("gpu_batch.py", limit=48, options=["--wired-limit=4MiB"], save="kinds.npz")
+    limited = run(
+        "gpu_batch.py", limit=16, options=["--govern=numpy", "--wired-limit=4MiB"], save="kinds.npz"
+    )
     photo, kinds, centres = (limited.saved[name] for name in ("photo", "kinds", "centres"))
     left, middle, right = figure.subplots(1, 3, width_ratios=[1.1, 1.1, 1])
-    show(left, photo, "photograph")
+    show(left, photo.astype(np.uint8), "photograph")
     colours = centres.reshape(len(centres), 3, -1).mean(axis=2)
     show(middle, colours[kinds].astype(np.uint8), "12 kinds, in their mean colours")
     peak = max(process.samples[-1].peak for process in limited.history.processes) / MIB
-    computed = re.search(r"computed (?:by|with) ([^:\n]+)", limited.output)[1]
+    computed = re.search(r"computed by [^:\n]+", limited.output)[0]
     wired = int(re.search(r"wired ([\d,]+)", limited.output)[1].replace(",", "")) / MIB
     sizes = {
         "all patches": kinds.size * centres.shape[1] * 4 / MIB,
-        "held at most": peak,
-        "of it wired": wired,
+        "at most held": peak,
+        "wired of it": wired,
     }
-    bars = right.barh(list(sizes), list(sizes.values()), color=[GREY, BLUE, SKY])
-    right.bar_label(bars, fmt="%.0f", padding=3)
+    names = [f"{name}\n{size:.0f} MiB" for name, size in sizes.items()]
+    right.barh(names, list(sizes.values()), color=[GREY, BLUE, SKY])
     right.invert_yaxis()
-    right.axvline(48, color=RED, linewidth=1.2)
-    right.annotate("limit 48 MiB", (48, 1), (4, 0), "data", "offset points", color=RED, va="center")
-    right.set(xlabel="MiB", title=f"computed with {computed}")
+    right.axvline(16, color=RED, linewidth=1.2)
+    right.annotate("limit 16 MiB", (16, 1), (4, 0), "data", "offset points", color=RED, va="center")
+    right.set(xlabel="MiB", title=computed)
 
 
 PICTURES = {
