@@ -186,9 +186,24 @@ __all__ = [
 
 
 def get_include() -> str:
-    """Return the directory of ``memlimits.h``, for the include directories of a C extension.
+    """Return the directory of ``memlimits.h``, for a C extension.
 
     Cython code needs none: ``cimport memlimits`` has the same functions.
+
+    Returns
+    -------
+    str
+        For the include directories of the compiler.
+
+    See Also
+    --------
+    allocate : the same from Python.
+
+    Examples
+    --------
+    >>> import memlimits, os
+    >>> os.listdir(memlimits.get_include())
+    ['memlimits.h']
     """
     return f"{__path__[0]}/include"
 

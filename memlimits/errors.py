@@ -98,6 +98,21 @@ class MemoryLimitError(MemoryError):
     holders : tuple of Holder
         The three lines of the program that held most, the first most; none where
         `set_holder_sampling` was not called.
+
+    See Also
+    --------
+    last_refusal : this thread's last one, where another error was raised in its place.
+    is_refusal : whether one was behind an error.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.limits(memory=1 << 20, policy="strict"):
+    ...     try:
+    ...         memlimits.allocate(2 << 20)
+    ...     except memlimits.MemoryLimitError as error:
+    ...         print(error.requested, error.limit, error.active, error.blocked_by)
+    2097152 1048576 0 limit
     """
 
     requested: int = 0
@@ -202,6 +217,19 @@ class WiredLimitError(ValueError):
         The wired limit asked for, in bytes.
     maximum : int
         ``device_info()["max_recommended_working_set_size"]``, in bytes.
+
+    See Also
+    --------
+    set_wired_limit : raises it.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> try:
+    ...     memlimits.set_wired_limit(1 << 62)
+    ... except memlimits.WiredLimitError as error:
+    ...     error.maximum == memlimits.device_info()["max_recommended_working_set_size"]
+    True
     """
 
     requested: int = 0
@@ -230,7 +258,23 @@ class WiredLimitError(ValueError):
 
 
 class DeviceError(RuntimeError):
-    """The device could not be opened, cannot do what was asked, or did not survive a fork."""
+    """The device could not be opened, cannot do what was asked, or did not survive a fork.
+
+    See Also
+    --------
+    device_info : what it says of itself.
+
+    Examples
+    --------
+    Without Metal there is no command queue:
+
+    >>> import memlimits.metal
+    >>> try:
+    ...     memlimits.metal.attach(0x1000)
+    ... except memlimits.DeviceError as error:
+    ...     print("no Metal" in str(error))
+    True
+    """
 
     __reduce__ = _reduced
 
@@ -256,6 +300,11 @@ def is_refusal(exception: BaseException) -> bool:
     TypeError
         It is no exception.
 
+    See Also
+    --------
+    last_refusal : the numbers.
+    govern_numpy, govern_python : what has errors of their own raised.
+
     Notes
     -----
     What C code raises is told by the place in Python's code where that was refused memory; of a
@@ -268,6 +317,17 @@ def is_refusal(exception: BaseException) -> bool:
     A program that catches an error and does not look at it leaves its refusal to the next of the
     same instruction: a MemoryError with another cause may be taken for one then, unless it is
     NumPy's, which has its size. Nothing of the exception's own class is called.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> from memlimits.errors import is_refusal
+    >>> with memlimits.limits(memory=8 << 20, policy="strict"), memlimits.govern_python():
+    ...     try:
+    ...         text = "x" * (16 << 20)
+    ...     except MemoryError as error:
+    ...         print(is_refusal(error), is_refusal(MemoryError()))
+    True False
     """
     # Nothing is taken from it by name: that takes memory, of which there may be none.
     import memlimits

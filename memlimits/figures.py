@@ -51,11 +51,14 @@ SIZES = frozenset(
 class Holder(NamedTuple):
     """A line of the program, and what is held of all that was allocated there.
 
+    Made by `memlimits.holders`.
+
     Attributes
     ----------
     file : str
         The path, as tracebacks have it; empty where no Python ran.
     line : int
+        Of the file, from 1; 0 where no Python ran.
     function : str
         The name of the function, with those that it is defined in.
     nbytes : int
@@ -67,6 +70,10 @@ class Holder(NamedTuple):
         Of the calls that led to most of them: file, line and function of each, the outermost first.
         Further ones than this line are of libraries, or of Python's own modules; where the whole
         stack is, `file` and `line` are of the innermost.
+
+    See Also
+    --------
+    memlimits.holders : the lines that hold most.
 
     Examples
     --------
@@ -89,11 +96,14 @@ class Holder(NamedTuple):
 
 
 class MemoryBlock(NamedTuple):
-    """One resource of the allocator: what a caller holds, many small blocks, or what is idle.
+    """One resource of the allocator. Made by `memlimits.snapshot`.
+
+    It is what a caller holds, many small blocks, or what is idle.
 
     Attributes
     ----------
     address : int
+        Where it starts.
     nbytes : int
         Bytes, with what is idle in it.
     used : int
@@ -102,6 +112,10 @@ class MemoryBlock(NamedTuple):
         One caller's; cut into small blocks; in the cache.
     stack : tuple of tuple, or None
         As `Holder.stack`, of a block that was noted.
+
+    See Also
+    --------
+    Snapshot : has all of them.
     """
 
     address: int
@@ -112,13 +126,16 @@ class MemoryBlock(NamedTuple):
 
 
 class Snapshot:
-    """What this process held at one instant, and who held it, unchangeable.
+    """What this process held at one instant, and who held it. Made by `memlimits.snapshot`.
+
+    It does not change.
 
     Attributes
     ----------
     at : float
         Seconds since 1970.
     pid : int
+        The process.
     stats : Stats
         Its limits and counters. Of the snapshot of a refusal what the process held, whoever
         allocated it, is as of now.
@@ -128,6 +145,12 @@ class Snapshot:
         ``name``, ``limit``, ``active`` and ``peak``, in bytes, of each, as of now.
     blocks : tuple of MemoryBlock
         Every resource, by its address.
+
+    See Also
+    --------
+    memlimits.snapshot : make one.
+    memlimits.refusal_snapshot : that of a refusal.
+    Stats : the counters in it.
     """
 
     at: float
@@ -235,7 +258,7 @@ _SHOWN_HOLDERS = 5
 
 
 class Stats:
-    """Limits and counters at one instant, unchangeable.
+    """Limits and counters at one instant, unchangeable. Made by `memlimits.stats`.
 
     ``active + cache + slack + pending == footprint``. Counts are those since the start.
 
@@ -260,7 +283,7 @@ class Stats:
         Bytes of idle resources, which `clear_cache` would return.
     slack : int
         Bytes in pieces that are free, of slabs that have others in callers' hands, and behind
-        blocks that `realloc` lets grow into them.
+        blocks that ``realloc`` lets grow into them.
     peak : int
         Bytes: the highest active since the start or the last reset.
     wired : int
@@ -283,7 +306,7 @@ class Stats:
     heaps : int
         How many threads have idle memory of their own: those that took a block and have not ended.
     hits, misses : int
-        Allocations served from what was idle, and by a new resource. (Where `realloc` resizes a
+        Allocations served from what was idle, and by a new resource. (Where ``realloc`` resizes a
         block it is neither.)
     steals : int
         How often a thread had what it needed from another thread's idle blocks, or from what one
@@ -331,6 +354,11 @@ class Stats:
     process_peak_resident : int
         Bytes: the highest resident since the process began to run its program, Python; no reset
         changes it. In a forked child, since the fork.
+
+    See Also
+    --------
+    memlimits.stats : make one.
+    Snapshot : with every block.
     """
 
     memory_limit: int

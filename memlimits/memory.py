@@ -94,7 +94,23 @@ def set_memory_limit(limit: "SupportsIndex") -> int:
     TypeError, ValueError
         `limit` is no such integer; the limit stays.
 
+    See Also
+    --------
+    get_memory_limit : what it is.
+    limits : for a part of a program.
+    set_memory_policy : what happens at the limit.
+    set_memory_count : what the limit is on.
+
+    Notes
+    -----
     After ``mlx.core.set_memory_limit``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> default = memlimits.set_memory_limit(2 << 30)
+    >>> memlimits.set_memory_limit(default) >> 30
+    2
     """
     return default_allocator().set_memory_limit(limit)
 
@@ -123,7 +139,23 @@ def set_cache_limit(limit: "SupportsIndex | None") -> int:
     TypeError, ValueError
         `limit` is no such integer; the limit stays.
 
+    See Also
+    --------
+    get_cache_limit : what it is.
+    clear_cache : empty the cache once.
+    set_idle_timeout : bound it by time.
+
+    Notes
+    -----
     After ``mlx.core.set_cache_limit``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> previous = memlimits.set_cache_limit(0)
+    >>> memlimits.allocate(1 << 20).release()
+    >>> memlimits.get_cache_memory()
+    0
     """
     return default_allocator().set_cache_limit(limit)
 
@@ -163,7 +195,24 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
         `limit` is above ``device_info()["wired_capacity"]``, what this process may lock. It is
         accepted, and what cannot be locked stays unwired.
 
+    See Also
+    --------
+    get_wired_limit, get_wired_memory : what it is, and what is wired.
+    wire : what is wired ahead of the rest.
+    device_info : how high it may be.
+
+    Notes
+    -----
     After ``mlx.core.set_wired_limit``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.set_wired_limit(1 << 20)
+    0
+    >>> block = memlimits.allocate(1 << 16)
+    >>> memlimits.set_wired_limit(0)
+    1048576
     """
     return default_allocator().set_wired_limit(limit)
 
@@ -193,17 +242,64 @@ def set_idle_timeout(seconds: "SupportsFloat | None", action: str = "purge") -> 
     ------
     TypeError, ValueError
         `seconds` or `action` is no such value; both stay.
+
+    See Also
+    --------
+    get_idle_timeout, get_idle_action : what they are.
+    auto_trim : look without an allocation.
+    set_cache_limit : bound the cache by size.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.set_idle_timeout(30, action="return")
+    >>> memlimits.set_idle_timeout(None)
+    30.0
     """
     return default_allocator().set_idle_timeout(seconds, action)
 
 
 def get_idle_timeout() -> float | None:
-    """Return after how many seconds without use the system may take idle memory, or None."""
+    """Return after how long without use the system may take idle memory, or gets it back.
+
+    Returns
+    -------
+    float or None
+        Seconds; None for never.
+
+    See Also
+    --------
+    set_idle_timeout : set it.
+    get_idle_action : what happens then.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_idle_timeout() is None
+    True
+    """
     return default_allocator().get_idle_timeout()
 
 
 def get_idle_action() -> str:
-    """Return what happens to memory that is idle for the timeout, ``"purge"`` or ``"return"``."""
+    """Return what happens to memory that is idle for the timeout.
+
+    Returns
+    -------
+    str
+        ``"purge"`` or ``"return"``, as for `set_idle_timeout`.
+
+    See Also
+    --------
+    set_idle_timeout : set it.
+    get_idle_timeout : after how many seconds.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_idle_action()
+    'purge'
+    """
     return default_allocator().get_idle_action()
 
 
@@ -233,6 +329,12 @@ def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> st
     TypeError, ValueError
         `policy` is none of these, or `timeout` no such number; the policy stays.
 
+    See Also
+    --------
+    get_memory_policy : what it is.
+    set_memory_limit : the limit.
+    limits : for a part of a program.
+
     Notes
     -----
     Requests are served in the order in which they come, those of threads that hold memory before
@@ -246,6 +348,14 @@ def set_memory_policy(policy: str, timeout: "SupportsFloat | None" = None) -> st
     On free-threaded Python an object that another thread let go of is freed by the thread that made
     it, between two steps of Python. So it is while that waits in `allocate`; not on a daemon
     thread, nor inside NumPy's own allocations, until another thread collects garbage.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.set_memory_policy("wait", timeout=5)
+    'guideline'
+    >>> memlimits.get_memory_policy().timeout
+    5.0
     """
     return default_allocator().set_memory_policy(policy, timeout)
 
@@ -258,6 +368,16 @@ def get_memory_policy() -> str:
     str
         ``"guideline"``, ``"strict"`` or ``"wait"``, as for `set_memory_policy`; ``"wait"`` has the
         attribute ``timeout``, in seconds.
+
+    See Also
+    --------
+    set_memory_policy : set it.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_memory_policy()
+    'guideline'
     """
     return default_allocator().get_memory_policy()
 
@@ -293,12 +413,40 @@ def set_memory_count(count: str) -> str:
     ------
     TypeError, ValueError
         `count` is none of these; it stays as it was.
+
+    See Also
+    --------
+    get_memory_count : what it is.
+    set_memory_limit : the limit.
+    stats : what was given, and what is resident.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.set_memory_count("process")
+    'given'
     """
     return default_allocator().set_memory_count(count)
 
 
 def get_memory_count() -> str:
-    """Return what the memory limit is on, as for `set_memory_count`."""
+    """Return what the memory limit is on.
+
+    Returns
+    -------
+    str
+        ``"given"``, ``"resident"`` or ``"process"``, as for `set_memory_count`.
+
+    See Also
+    --------
+    set_memory_count : set it.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_memory_count()
+    'given'
+    """
     return default_allocator().get_memory_count()
 
 
@@ -311,6 +459,17 @@ class Fit:
         Bytes asked about.
     blocked_by : str or None
         What would refuse them, as in `MemoryLimitError`; None where they fit.
+
+    See Also
+    --------
+    would_fit : make one.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> fit = memlimits.would_fit(1 << 20)
+    >>> bool(fit), fit.nbytes, fit.blocked_by
+    (True, 1048576, None)
     """
 
     nbytes: int = 0
@@ -359,6 +518,19 @@ def would_fit(nbytes: "SupportsIndex") -> Fit:
     ------
     TypeError, ValueError
         `nbytes` is no such integer.
+
+    See Also
+    --------
+    reserve : have room that stays.
+    effective_limit : how many bytes would fit.
+    MemoryLimitError : what blocks.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.limits(memory=1 << 20, policy="strict"):
+    ...     memlimits.would_fit(2 << 20)
+    Fit(nbytes=2097152, blocked_by='limit')
     """
     return at_the_limit(_fit, nbytes)
 
@@ -370,7 +542,22 @@ def _fit(nbytes: "SupportsIndex") -> Fit:
 def reset_peak_memory() -> None:
     """Set the peak to 0. It reads 0 until the next allocation.
 
+    See Also
+    --------
+    get_peak_memory : read it.
+    stats : read it and reset it in one step.
+
+    Notes
+    -----
     After ``mlx.core.reset_peak_memory``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.allocate(1 << 20).release()
+    >>> memlimits.reset_peak_memory()
+    >>> memlimits.get_peak_memory()
+    0
     """
     default_allocator().reset_peak_memory()
 
@@ -378,7 +565,25 @@ def reset_peak_memory() -> None:
 def clear_cache() -> None:
     """Return every idle resource to the system: afterwards `get_cache_memory` is 0.
 
+    See Also
+    --------
+    get_cache_memory : how many bytes there are.
+    trim : return a part of them.
+    set_cache_limit : bound them.
+
+    Notes
+    -----
     After ``mlx.core.clear_cache``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.allocate(1 << 20).release()
+    >>> memlimits.get_cache_memory()
+    1048576
+    >>> memlimits.clear_cache()
+    >>> memlimits.get_cache_memory()
+    0
     """
     default_allocator().clear_cache()
 
@@ -410,7 +615,21 @@ def device_info(d: object = None) -> dict[str, str | int]:
           ``RLIMIT_MEMLOCK`` lets it lock; on Metal the recommended size, or 0 without residency
           sets.
 
+    See Also
+    --------
+    effective_limit : what can still be had.
+    set_wired_limit : what the working set bounds.
+
+    Notes
+    -----
     After ``mlx.core.device_info``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> facts = memlimits.device_info()
+    >>> facts["max_recommended_working_set_size"] < facts["memory_size"]
+    True
     """
     return default_allocator().device_info()
 
@@ -425,6 +644,23 @@ def last_refusal() -> MemoryLimitError | None:
     MemoryLimitError or None
         Not raised; its attributes are the counters at the moment of the refusal. In a forked child
         of a process that uses Metal its ``blocked_by`` is ``"fork"``.
+
+    See Also
+    --------
+    MemoryLimitError : what its numbers are.
+    memlimits.errors.is_refusal : whether one was behind an error.
+    refusal_snapshot : what lived then.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.limits(memory=1 << 20, policy="strict"):
+    ...     try:
+    ...         block = memlimits.allocate(2 << 20)
+    ...     except MemoryError:
+    ...         refusal = memlimits.last_refusal()
+    >>> refusal.requested, refusal.limit, refusal.blocked_by
+    (2097152, 1048576, 'limit')
     """
     return this_threads_refusal()
 
@@ -454,6 +690,11 @@ def set_holder_sampling(nbytes: "SupportsIndex | None") -> int | None:
     MemoryError
         The system has no memory for the table of the places.
 
+    See Also
+    --------
+    holders : what was noted.
+    get_holder_sampling : how often it is noted.
+
     Notes
     -----
     With 2**18, an estimate of 100 MiB in short blocks is off by 5 % or less in two of three cases.
@@ -468,7 +709,7 @@ def set_holder_sampling(nbytes: "SupportsIndex | None") -> int | None:
     --------
     >>> import memlimits
     >>> memlimits.set_holder_sampling(1 << 18)
-    >>> block = memlimits.allocate(3_000_000)
+    >>> block = memlimits.allocate(3 << 20)
     >>> [holder] = memlimits.holders()
     >>> holder.nbytes, holder.blocks
     (3145728, 1)
@@ -479,7 +720,23 @@ def set_holder_sampling(nbytes: "SupportsIndex | None") -> int | None:
 
 
 def get_holder_sampling() -> int | None:
-    """Return the bytes from one sample of who allocates to the next, or None for no samples."""
+    """Return how often it is noted who allocates a block.
+
+    Returns
+    -------
+    int or None
+        Bytes from one sample to the next; None where none are taken.
+
+    See Also
+    --------
+    set_holder_sampling : set it.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_holder_sampling() is None
+    True
+    """
     return _modules.for_holders().sampled_every()  # type: ignore[no-any-return]
 
 
@@ -502,6 +759,21 @@ def holders(limit: "SupportsIndex | None" = 10) -> "list[Holder]":
     ------
     TypeError, ValueError
         `limit` is no integer of 0 or more.
+
+    See Also
+    --------
+    set_holder_sampling : have it noted.
+    memlimits.figures.Holder : what is told of a line.
+    snapshot : all holders, with every block.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.set_holder_sampling(1 << 18)
+    >>> block = memlimits.allocate(3 << 20)
+    >>> [holder] = memlimits.holders()
+    >>> holder.function, holder.nbytes
+    ('<module>', 3145728)
     """
     return _modules.for_holders().holders(limit)  # type: ignore[no-any-return]
 
@@ -520,6 +792,12 @@ def snapshot() -> "Snapshot":
     MemoryError
         The system has no memory for it: 40 bytes a resource, and what Python's objects take.
 
+    See Also
+    --------
+    memlimits.figures.Snapshot : what it has.
+    holders : the lines that hold most.
+    stats : the counters alone.
+
     Examples
     --------
     >>> import memlimits
@@ -532,7 +810,7 @@ def snapshot() -> "Snapshot":
 
 
 def set_refusal_snapshots(keep: bool) -> bool:
-    """Set whether a refused allocation leaves a snapshot; return what it was before.
+    """Set whether a refused allocation leaves a snapshot.
 
     The newest is kept; where refusals follow each other closely, not each has one, so that no more
     than a twentieth of the time is spent on them.
@@ -541,6 +819,22 @@ def set_refusal_snapshots(keep: bool) -> bool:
     ----------
     keep : bool
         False, as long as nothing was set; the one that is kept is forgotten then.
+
+    Returns
+    -------
+    bool
+        What it was before.
+
+    See Also
+    --------
+    refusal_snapshot : the newest.
+    set_holder_sampling : have it say who held what.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.set_refusal_snapshots(True)
+    False
     """
     return _modules.for_holders().keep_refusals(keep)  # type: ignore[no-any-return]
 
@@ -552,6 +846,22 @@ def refusal_snapshot() -> "Snapshot | None":
     -------
     Snapshot or None
         None where there is none: see `set_refusal_snapshots`.
+
+    See Also
+    --------
+    set_refusal_snapshots : have them made.
+    snapshot : what lives now.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> before = memlimits.set_refusal_snapshots(True)
+    >>> with memlimits.limits(memory=1 << 20, policy="strict"):
+    ...     try:
+    ...         block = memlimits.allocate(2 << 20)
+    ...     except MemoryError:
+    ...         memlimits.refusal_snapshot().stats.refusals
+    1
     """
     return _modules.for_holders().of_refusal()  # type: ignore[no-any-return]
 
@@ -568,6 +878,22 @@ def stats(*, reset_peak: bool = False) -> "Stats":
     -------
     Stats
         Unchangeable; its attributes and their units stand in its docstring.
+
+    See Also
+    --------
+    memlimits.figures.Stats : what the attributes are.
+    snapshot : with every block, and who holds it.
+    memlimits.processes.get : the figures of another process.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> block = memlimits.allocate(1 << 20)
+    >>> found = memlimits.stats()
+    >>> found.active, found.refusals
+    (1048576, 0)
+    >>> found.active + found.cache + found.slack + found.pending == found.footprint
+    True
     """
     return default_allocator().statistics(reset_peak, Stats)
 

@@ -20,9 +20,13 @@ __all__ = ["Attachment", "attach"]
 
 
 class Attachment:
-    """A command queue has memlimits' residency sets until `close`, or the end of the block.
+    """A command queue has memlimits' residency sets until it is closed. Made by `attach`.
 
-    Made by `attach`. Dropping it changes nothing: the queue stays attached.
+    Or until the end of the ``with`` block. Dropping it changes nothing: the queue stays attached.
+
+    See Also
+    --------
+    attach : make one.
     """
 
     def __init__(self, queue: "SupportsIndex") -> None:
@@ -76,7 +80,7 @@ def attach(queue: "SupportsIndex") -> Attachment:
     Returns
     -------
     Attachment
-        A context manager with `close`.
+        A context manager with ``close``.
 
     Raises
     ------
@@ -87,5 +91,19 @@ def attach(queue: "SupportsIndex") -> Attachment:
         The queue is attached already, or `queue` is no address that an object can have.
     TypeError
         `queue` is no integer.
+
+    See Also
+    --------
+    memlimits.set_wired_limit : have something to attach.
+    memlimits.Buffer : its ``metal_buffer`` is what the GPU works on.
+
+    Examples
+    --------
+    With PyObjC, on a Mac:
+
+    >>> import memlimits.metal, objc  # doctest: +SKIP
+    >>> queue = device.newCommandQueue()  # doctest: +SKIP
+    >>> with memlimits.metal.attach(objc.pyobjc_id(queue)):  # doctest: +SKIP
+    ...     run(queue)
     """
     return Attachment(queue)

@@ -188,9 +188,18 @@ def create(
     OSError
         There is no place for it: see ``MEMLIMITS_POOLS`` in the error.
 
+    See Also
+    --------
+    join : become a member; it can make the pool, too.
+    set_limit, remove : change it, and have it gone.
+
     Examples
     --------
-    >>> memlimits.pools.create("gpu0", 64 << 30)  # doctest: +SKIP
+    >>> import memlimits
+    >>> memlimits.pools.create("gpu0", 1 << 30)
+    >>> memlimits.pools.get("gpu0")["limit"] >> 20
+    1024
+    >>> memlimits.pools.remove("gpu0")
     """
     name, limit = check_name(name), _checked_limit(limit)
     if everybody and os.geteuid() != 0:
@@ -208,7 +217,25 @@ def create(
 
 
 def names() -> "list[str]":
-    """Return the names of the pools that this user may see, sorted."""
+    """Return the names of the pools that this user may see.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+
+    See Also
+    --------
+    get : what one holds.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.pools.create("names-1", 1 << 30)
+    >>> "names-1" in memlimits.pools.names()
+    True
+    >>> memlimits.pools.remove("names-1")
+    """
     found: set[str] = set()
     for folder in _all_folders():
         if os.path.isdir(folder) and (_is_ours(folder) or _is_chosen(folder)):
@@ -223,6 +250,7 @@ def get(name: str) -> "dict[str, Any]":
     Parameters
     ----------
     name : str
+        The pool's.
 
     Returns
     -------
@@ -242,6 +270,21 @@ def get(name: str) -> "dict[str, Any]":
         There is no such pool.
     OSError
         Its file is damaged, or another user's.
+
+    See Also
+    --------
+    names : which there are.
+    memlimits.processes.get : what one process holds.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.join("get-1", limit=1 << 30):
+    ...     block = memlimits.allocate(1 << 20)
+    ...     facts = memlimits.pools.get("get-1")
+    >>> facts["limit"] >> 20, len(facts["members"])
+    (1024, 1)
+    >>> memlimits.pools.remove("get-1")
     """
     return read(path_of(name))
 
@@ -268,14 +311,39 @@ def look(name: str) -> "dict[str, Any]":
 
 
 def set_limit(name: str, limit: int) -> int:
-    """Set what a pool's members may hold together, in bytes; return the previous limit.
+    """Set what a pool's members may hold together.
 
     What they hold above it they keep, but for idle memory; they do not grow until there is room.
+
+    Parameters
+    ----------
+    name : str
+        The pool's.
+    limit : int
+        Bytes, from 2**20 on.
+
+    Returns
+    -------
+    int
+        The previous limit.
 
     Raises
     ------
     LookupError, ValueError, OSError
         As for `get` and `create`.
+
+    See Also
+    --------
+    create : make one.
+    get : what it is.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.pools.create("set-1", 1 << 30)
+    >>> memlimits.pools.set_limit("set-1", 2 << 30) >> 20
+    1024
+    >>> memlimits.pools.remove("set-1")
     """
     path = path_of(name)
     before: int = _modules.for_pools().set_limit(path, _checked_limit(limit))
@@ -285,12 +353,29 @@ def set_limit(name: str, limit: int) -> int:
 def remove(name: str) -> None:
     """Remove a pool.
 
+    Parameters
+    ----------
+    name : str
+        The pool's.
+
     Raises
     ------
     LookupError
         There is no such pool.
     ValueError
         It has members.
+
+    See Also
+    --------
+    create : make one.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.pools.create("remove-1", 1 << 30)
+    >>> memlimits.pools.remove("remove-1")
+    >>> "remove-1" in memlimits.pools.names()
+    False
     """
     path = path_of(name)
     try:
@@ -405,12 +490,18 @@ def remove_unless_others_are_in(path: str) -> None:
 
 
 class Membership:
-    """This process's place in a pool. Made by `join`; a context manager that leaves.
+    """This process's place in a pool. Made by `join`.
+
+    A context manager that leaves.
 
     Attributes
     ----------
     name : str
         The pool's.
+
+    See Also
+    --------
+    join : make one.
     """
 
     name: str = ""
@@ -462,6 +553,7 @@ def join(
     Parameters
     ----------
     name : str
+        The pool's.
     limit : int, optional
         Bytes for all members together. The pool is made if there is none of the name.
     minimum : int
@@ -474,7 +566,7 @@ def join(
     Returns
     -------
     Membership
-        To `leave` with; a context manager.
+        To ``leave`` with; a context manager.
 
     Raises
     ------
@@ -486,6 +578,12 @@ def join(
         The process is a member of a pool already.
     OSError
         The file cannot be used.
+
+    See Also
+    --------
+    create : make a pool, and do not join it.
+    get : what it holds.
+    memlimits.limits : limits of this process alone.
 
     Examples
     --------

@@ -30,9 +30,14 @@ def running() -> "list[dict[str, Any]]":
     list of dict
         As of `get`, by pid.
 
+    See Also
+    --------
+    get : of one process.
+    memlimits.pools.get : of a pool's members.
+
     Examples
     --------
-    >>> import memlimits
+    >>> import memlimits, os
     >>> block = memlimits.allocate(1 << 20)
     >>> os.getpid() in [facts["pid"] for facts in memlimits.processes.running()]
     True
@@ -69,6 +74,19 @@ def get(pid: int) -> "dict[str, Any]":
         There is no such process, or it does not use memlimits.
     PermissionError
         It is another user's.
+
+    See Also
+    --------
+    running : of all of them.
+    memlimits.stats : of this process, exactly.
+
+    Examples
+    --------
+    >>> import memlimits, os
+    >>> block = memlimits.allocate(1 << 20)
+    >>> facts = memlimits.processes.get(os.getpid())
+    >>> facts["footprint"], facts["state"]
+    (1048576, 'R')
     """
     if isinstance(pid, bool) or not hasattr(pid, "__index__"):
         raise TypeError(f"pid must be an integer, not {pid!r}")

@@ -64,7 +64,7 @@ __all__ = [
 
 
 class Candidate(NamedTuple):
-    """One of the bounds that `effective_limit` looks at.
+    """One of the bounds that were looked at. Made by `effective_limit`.
 
     Attributes
     ----------
@@ -75,6 +75,10 @@ class Candidate(NamedTuple):
         Which: ``"memory limit"``, ``"RLIMIT_AS"``, the path of a control group, ...
     nbytes : int
         How many bytes it lets this process have still.
+
+    See Also
+    --------
+    EffectiveLimit : all of them.
     """
 
     kind: str
@@ -83,7 +87,7 @@ class Candidate(NamedTuple):
 
 
 class EffectiveLimit(NamedTuple):
-    """How many bytes can still be had, and what bounds them.
+    """How many bytes can still be had, and what bounds them. Made by `effective_limit`.
 
     Attributes
     ----------
@@ -95,6 +99,11 @@ class EffectiveLimit(NamedTuple):
         Its name.
     candidates : tuple of Candidate
         Every bound there is, the tightest first.
+
+    See Also
+    --------
+    effective_limit : make one.
+    Candidate : each bound.
     """
 
     nbytes: int
@@ -127,6 +136,19 @@ def effective_limit() -> EffectiveLimit:
     ------
     DeviceError
         In a forked child of a process that uses Metal.
+
+    See Also
+    --------
+    would_fit : whether so many bytes fit.
+    set_memory_limit : the limit of this process.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.limits(memory=64 << 20):
+    ...     limit = memlimits.effective_limit()
+    >>> limit.nbytes >> 20, limit.tightest, limit.name
+    (64, 'limit', 'memory limit')
     """
     return at_the_limit(_effective_limit, default_allocator())
 
@@ -157,6 +179,19 @@ def trim(target: "SupportsIndex | None" = 0) -> int:
     ------
     TypeError, ValueError
         `target` is no such integer; nothing is returned.
+
+    See Also
+    --------
+    clear_cache : return all of it.
+    auto_trim : do it now and then.
+    set_pressure_trim, set_idle_timeout : what is returned without a call.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.allocate(1 << 20).release()
+    >>> memlimits.trim()
+    1048576
     """
     return _trim(default_allocator(), target)
 
@@ -185,19 +220,48 @@ def set_pressure_trim(
 
     Returns
     -------
-    tuple
+    tuple of (int or None, float or None)
         The previous `available` and `stall`.
 
     Raises
     ------
     TypeError, ValueError
         A value is no such number; nothing changes.
+
+    See Also
+    --------
+    get_pressure_trim : what they are.
+    trim, auto_trim : look at the pressure now, and now and then.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> before = memlimits.set_pressure_trim(available=1 << 30, stall=10)
+    >>> memlimits.set_pressure_trim(*before)
+    (1073741824, 10.0)
     """
     return _set_pressure_trim(default_allocator(), available, stall)
 
 
 def get_pressure_trim() -> tuple[int | None, float | None]:
-    """Return when idle memory is returned because the system runs short: `available`, `stall`."""
+    """Return when idle memory is returned because the system runs short.
+
+    Returns
+    -------
+    tuple of (int or None, float or None)
+        ``available``, in bytes, and ``stall``, in percent, as for `set_pressure_trim`.
+
+    See Also
+    --------
+    set_pressure_trim : set them.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> available, stall = memlimits.get_pressure_trim()
+    >>> available >= 2 << 20, stall
+    (True, None)
+    """
     return _get_pressure_trim(default_allocator())
 
 
@@ -283,7 +347,9 @@ register_at_fork(after_in_child=_forget_all)
 
 
 class AutoTrim:
-    """A running `auto_trim`, and a context manager that closes it.
+    """A thread that returns idle memory, until it is closed. Made by `auto_trim`.
+
+    A context manager that closes it.
 
     Attributes
     ----------
@@ -291,6 +357,10 @@ class AutoTrim:
         Seconds between two looks.
     closed : bool
         Whether the thread has ended. It has in a forked child.
+
+    See Also
+    --------
+    auto_trim : make one.
     """
 
     _trimming: _Trimming | None = None
@@ -361,5 +431,19 @@ def auto_trim(interval: "SupportsFloat" = 10.0) -> AutoTrim:
         It runs already.
     TypeError, ValueError
         `interval` is no such number.
+
+    See Also
+    --------
+    trim : once.
+    set_idle_timeout, set_pressure_trim : what it goes by.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.auto_trim(60) as trimming:
+    ...     trimming.interval, trimming.closed
+    (60.0, False)
+    >>> trimming.closed
+    True
     """
     return AutoTrim(interval)

@@ -61,8 +61,8 @@ def fail(
     Returns
     -------
     Failing
-        A context manager and decorator. Its `requests` says how many requests counted, its
-        `refused` how many of them were refused.
+        A context manager and decorator. Its ``requests`` says how many requests counted, its
+        ``refused`` how many of them were refused.
 
     Raises
     ------
@@ -70,6 +70,11 @@ def fail(
         An argument is not as it has to be.
     RuntimeError
         On entering it: what a named level asks for is not governed here.
+
+    See Also
+    --------
+    memlimits.limits : refuse by a limit.
+    memlimits.last_refusal : what was refused.
 
     Notes
     -----

@@ -517,51 +517,182 @@ def default_allocator():
 # ---- the documented getters, on it ----
 
 def get_memory_limit():
-    """Return the memory limit, in bytes.
+    """Return the memory limit.
 
+    Returns
+    -------
+    int
+        Bytes; from 2**63 on there is none.
+
+    See Also
+    --------
+    set_memory_limit : set it.
+    effective_limit : how much can still be had.
+
+    Notes
+    -----
     After ``mlx.core.get_memory_limit``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_memory_limit() <= memlimits.device_info()["memory_size"]
+    True
     """
     cdef Core *core = &get_default().core
     return controls_read(core, &core.limits.memory_limit)
 
 
 def get_cache_limit():
-    """Return the cache limit, in bytes."""
+    """Return the cache limit.
+
+    Returns
+    -------
+    int
+        Bytes; the memory limit, where it follows that.
+
+    See Also
+    --------
+    set_cache_limit : set it.
+    get_cache_memory : what is kept.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_cache_limit() == memlimits.get_memory_limit()
+    True
+    """
     return controls_cache_limit(&get_default().core)
 
 
 def get_wired_limit():
-    """Return the wired limit, in bytes."""
+    """Return the wired limit.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    See Also
+    --------
+    set_wired_limit : set it.
+    get_wired_memory : what is wired.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_wired_limit()
+    0
+    """
     cdef Core *core = &get_default().core
     return controls_read(core, &core.limits.wired_limit)
 
 
 def get_active_memory():
-    """Return the bytes in callers' hands, counted at the capacity of their blocks.
+    """Return how much is in callers' hands.
 
+    Returns
+    -------
+    int
+        Bytes, counted at the capacity of their blocks.
+
+    See Also
+    --------
+    get_peak_memory : the most that it was.
+    get_array_buffer_size : of some arrays.
+    stats : every counter.
+
+    Notes
+    -----
     After ``mlx.core.get_active_memory``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> block = memlimits.allocate(1 << 20)
+    >>> memlimits.get_active_memory()
+    1048576
     """
     return controls_active(&get_default().core)
 
 
 def get_cache_memory():
-    """Return the idle bytes kept for reuse, which `clear_cache` would return.
+    """Return how much is kept for reuse.
 
+    Returns
+    -------
+    int
+        Idle bytes, which `clear_cache` would return.
+
+    See Also
+    --------
+    clear_cache : return them.
+    set_cache_limit : bound them.
+
+    Notes
+    -----
     After ``mlx.core.get_cache_memory``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.allocate(1 << 20).release()
+    >>> memlimits.get_cache_memory()
+    1048576
     """
     return controls_cached(&get_default().core)
 
 
 def get_peak_memory():
-    """Return the highest active memory, in bytes, since the start or `reset_peak_memory`.
+    """Return the highest active memory, since the start or `reset_peak_memory`.
 
+    Returns
+    -------
+    int
+        Bytes.
+
+    See Also
+    --------
+    reset_peak_memory : begin anew.
+    get_active_memory : what it is now.
+
+    Notes
+    -----
     Where several threads allocate it may be up to 2 % above that, or 64 KiB for each but one of
-    them, and is never below it. After ``mlx.core.get_peak_memory``.
+    them, and is never below it.
+
+    After ``mlx.core.get_peak_memory``.
+
+    After ``mlx.core.get_peak_memory``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.allocate(1 << 20).release()
+    >>> memlimits.get_peak_memory()
+    1048576
     """
     return heaps_peak(&get_default().core.heaps)
 
 
 def get_wired_memory():
-    """Return the bytes now kept resident."""
+    """Return how much is kept resident now.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    See Also
+    --------
+    set_wired_limit : bound it.
+    stats : what could not be wired, and why.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> memlimits.get_wired_memory()
+    0
+    """
     cdef Core *core = &get_default().core
     return controls_read(core, &core.limits.wired)

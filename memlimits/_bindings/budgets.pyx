@@ -205,10 +205,16 @@ cdef class Budget(Scope):
     Attributes
     ----------
     name : str
+        As it was given.
     limit : int or None
         In bytes; None where it was given none.
     active, peak : int
         Bytes charged to it now, and at most since it is in use.
+
+    See Also
+    --------
+    budget : make one.
+    Reservation : room instead of a bound.
     """
     cdef readonly str name
     cdef readonly object limit
@@ -264,6 +270,11 @@ cdef class Reservation(Scope):
         What was reserved.
     remaining : int
         How much of it nothing was allocated on, in bytes; 0 when it is not open.
+
+    See Also
+    --------
+    reserve : make one.
+    Budget : a bound instead of room.
     """
     cdef readonly uint64_t nbytes
 
@@ -342,6 +353,23 @@ def budget(name, limit=None):
     RuntimeError
         On opening: it is open, or more than 100 are nested. On leaving: it is not open, not the
         innermost, or was opened elsewhere.
+
+    See Also
+    --------
+    Budget : what it returns.
+    limits : limits of the whole process, for a time.
+    memlimits.pools : budgets that processes share.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.budget("load", limit=2 << 20) as load:
+    ...     block = memlimits.allocate(1 << 20)
+    ...     try:
+    ...         memlimits.allocate(2 << 20)
+    ...     except memlimits.MemoryLimitError as error:
+    ...         print(error.blocked_by, error.budget, load.active)
+    budget load 1048576
     """
     cdef Budget new = Budget.__new__(Budget)
     if not isinstance(name, str):
@@ -386,6 +414,19 @@ def reserve(nbytes):
         `nbytes` is no such integer.
     RuntimeError
         As for `budget`.
+
+    See Also
+    --------
+    Reservation : what it returns.
+    would_fit : ask, and reserve nothing.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.reserve(8 << 20) as room:
+    ...     block = memlimits.allocate(1 << 20)
+    ...     room.remaining >> 20
+    7
     """
     cdef Reservation new = Reservation.__new__(Reservation)
     new.nbytes = as_nbytes(nbytes, "nbytes")

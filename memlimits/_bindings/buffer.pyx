@@ -107,6 +107,28 @@ def allocate(nbytes, *, bint zeroed=False, bint wired=False):
         In a forked child of a process that uses Metal, which does not survive a fork.
     TypeError, ValueError
         `nbytes` is no such integer.
+
+    See Also
+    --------
+    empty, zeros : arrays that own their memory.
+    would_fit : ask before.
+    reserve : have room for several.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.allocate(5) as block:
+    ...     memoryview(block)[:] = b"hello"
+    ...     bytes(block)
+    b'hello'
+
+    What does not fit is refused, and says why:
+
+    >>> with memlimits.limits(memory=1 << 20, policy="strict"):
+    ...     memlimits.allocate(2 << 20)
+    Traceback (most recent call last):
+        ...
+    memlimits.errors.MemoryLimitError: cannot allocate 2097152 bytes: ...
     """
     global default_core
     cdef Allocator allocator = get_default()
@@ -147,6 +169,19 @@ cdef class Buffer:
         system has taken it. False for a block of 0 bytes, and once released.
     metal_buffer : tuple of int
         On Metal: the address of the Metal buffer that the block lies in, and at how many bytes.
+
+    See Also
+    --------
+    allocate : make one.
+    wire : keep its memory resident.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> block = memlimits.allocate(100)
+    >>> block.nbytes, block.capacity, len(memoryview(block))
+    (100, 128, 100)
+    >>> block.release()
     """
 
     @property
@@ -174,8 +209,8 @@ cdef class Buffer:
         """On Metal: the Metal buffer that the block lies in, and where.
 
         The buffer has shared storage, and its hazards are not tracked. Other blocks may lie in it:
-        what is the block's are `capacity` bytes from the offset on. Hold the block until the GPU is
-        done with it.
+        what is the block's are ``capacity`` bytes from the offset on. Hold the block until the GPU
+        is done with it.
 
         Returns
         -------

@@ -25,7 +25,7 @@ cdef enum State:
 @cython.final
 @cython.no_gc   # it refers to nothing that could refer to it
 cdef class Failing:
-    """What `memlimits.testing.fail` returns: while it is open, requests fail.
+    """Requests fail while it is open. Made by `memlimits.testing.fail`.
 
     A context manager, and a decorator. One object serves several blocks, one after the other, and
     counts anew in each.
@@ -36,6 +36,10 @@ cdef class Failing:
         How many counted since it was entered last.
     refused : int
         How many of them were refused.
+
+    See Also
+    --------
+    memlimits.testing.fail : make one.
     """
     cdef Rule rule              # under Heaps.lock while it is open
     cdef Allocator allocator

@@ -30,12 +30,17 @@ cdef class limits:
 
     Parameters
     ----------
-    memory, cache, wired, policy
-        As for `set_memory_limit`, `set_cache_limit`, `set_wired_limit` and `set_memory_policy`.
-        ``cache=None`` makes the cache follow the memory limit.
+    memory : int, optional
+        The memory limit in bytes, as for `set_memory_limit`.
+    cache : int or None, optional
+        The cache limit in bytes, as for `set_cache_limit`; None has it follow the memory limit.
+    wired : int, optional
+        The wired limit in bytes, as for `set_wired_limit`.
+    policy : {"guideline", "strict", "wait"}, optional
+        As for `set_memory_policy`.
     timeout : float, optional
         Seconds, with ``policy="wait"``, as for `set_memory_policy`.
-    count
+    count : {"given", "resident", "process"}, optional
         As for `set_memory_count`.
 
     Raises
@@ -52,6 +57,28 @@ cdef class limits:
     -----
     RuntimeWarning
         At the start of the block, as from `set_wired_limit`.
+
+    See Also
+    --------
+    set_memory_limit, set_cache_limit, set_wired_limit : set one for good.
+    budget : a limit on what is allocated inside alone.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.limits(memory=16 << 20, policy="strict"):
+    ...     memlimits.get_memory_limit() >> 20
+    16
+    >>> memlimits.get_memory_policy()
+    'guideline'
+
+    For a function:
+
+    >>> @memlimits.limits(cache=0)
+    ... def work():
+    ...     return memlimits.get_cache_limit()
+    >>> work()
+    0
     """
     cdef Layer layer            # Settings.mutex guards it, once others may have this object
     cdef Allocator allocator

@@ -65,6 +65,21 @@ def wire(array):
         The memory is not memlimits'.
     TypeError
         `array` has no buffer protocol.
+
+    See Also
+    --------
+    unwire : take it back.
+    set_wired_limit : how much may be wired.
+    Buffer : its ``wired`` says what became of it.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> block = memlimits.allocate(1 << 16)
+    >>> memlimits.wire(block)
+    >>> memlimits.stats().wired_requested
+    65536
+    >>> memlimits.unwire(block)
     """
     ask(array, True)
 
@@ -85,6 +100,18 @@ def unwire(array):
         The memory is not memlimits', or was not asked to be wired.
     TypeError
         `array` has no buffer protocol.
+
+    See Also
+    --------
+    wire : ask for it.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> block = memlimits.allocate(1 << 16, wired=True)
+    >>> memlimits.unwire(block)
+    >>> memlimits.stats().wired_requested
+    0
     """
     ask(array, False)
 
@@ -150,7 +177,21 @@ def get_array_buffer_size(*args):
     ValueError, BufferError
         From an object that cannot show its memory, as a memoryview that was released.
 
+    See Also
+    --------
+    get_active_memory : of all blocks.
+    budget : charge blocks to a name.
+
+    Notes
+    -----
     After ``mlx.core.get_array_buffer_size``.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> block = memlimits.allocate(1 << 20)
+    >>> memlimits.get_array_buffer_size({"whole": block, "part": memoryview(block)[:10]})
+    1048576
     """
     cdef dict blocks = {}
     cdef dict containers = {}   # by identity, which nothing else has as long as they are here

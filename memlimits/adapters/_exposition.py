@@ -34,12 +34,24 @@ def application(registry: "Collector" = REGISTRY) -> "Callable[..., Iterable[byt
     Returns
     -------
     callable
+        Of the two arguments that WSGI has.
+
+    See Also
+    --------
+    MemoryCollector, PoolCollector : what has something to tell.
 
     Examples
     --------
-    >>> from wsgiref.simple_server import make_server
+    >>> from prometheus_client import CollectorRegistry
     >>> from memlimits.adapters.prometheus import MemoryCollector, application
-    >>> make_server("", 8000, application()).serve_forever()  # doctest: +SKIP
+    >>> registry = CollectorRegistry()
+    >>> collector = MemoryCollector(registry)
+    >>> app = application(registry)
+    >>> lines = b"".join(app({"REQUEST_METHOD": "GET"}, lambda status, headers: None))
+    >>> b"memlimits_memory_limit_bytes" in lines
+    True
+    >>> from wsgiref.simple_server import make_server
+    >>> make_server("", 8000, app).serve_forever()  # doctest: +SKIP
     """
 
     def app(environ: "dict[str, Any]", start_response: "Callable[..., Any]") -> "list[bytes]":

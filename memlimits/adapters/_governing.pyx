@@ -11,16 +11,21 @@ from memlimits._base.sync cimport count_atomically, take_count
 @cython.final
 @cython.no_gc   # it refers to nothing that could refer to it
 cdef class Governing:
-    """What it was made for is allocated by memlimits until `close`, or the end of the block.
+    """A kind of memory is allocated by memlimits until it is closed. Made by `govern_numpy`.
 
-    Made by `govern_numpy` and `govern_python`. Several may be open at once, closed in any order, on
-    any thread and in any context; a second `close` does nothing. One that is dropped without
-    `close` stays open, but for one that an exception took from whoever was to get it.
+    And by `govern_python`. Several may be open at once, closed in any order, on any thread and in
+    any context; a second ``close`` does nothing. One that is dropped without ``close`` stays open,
+    but for one that an exception took from whoever was to get it.
 
     Attributes
     ----------
     ungoverned : str or None
         A sentence on what of it cannot be governed in this interpreter; None where all is.
+
+    See Also
+    --------
+    govern_numpy : make one, for arrays.
+    govern_python : make one, for Python's objects.
     """
 
     def __dealloc__(self):

@@ -356,13 +356,27 @@ def govern_numpy(*, aligned=None):
     Returns
     -------
     Governing
-        A context manager with `close`. While any is open NumPy is governed.
+        A context manager with ``close``. While any is open NumPy is governed.
 
     Warns
     -----
     RuntimeWarning
         Another library has set a handler of its own in this context. It is left alone, and what it
         allocates is not seen.
+
+    See Also
+    --------
+    govern_python : Python's objects, too.
+    govern_malloc : whatever malloc gives.
+    empty, zeros : arrays of memlimits' memory, where nothing is governed.
+
+    Examples
+    --------
+    >>> import memlimits, numpy as np
+    >>> with memlimits.govern_numpy():
+    ...     array = np.ones(1 << 17)
+    >>> memlimits.get_active_memory()
+    1048576
     """
     if (name := other_handler()) is not None:
         message = (
@@ -532,6 +546,19 @@ def empty(shape, dtype=None, order="C"):
         In a forked child of a process that uses Metal.
     TypeError, ValueError
         As ``numpy.empty``.
+
+    See Also
+    --------
+    zeros : filled with zeros.
+    allocate : a block of bytes.
+    govern_numpy : have all new arrays be so.
+
+    Examples
+    --------
+    >>> import memlimits, numpy as np
+    >>> array = memlimits.empty((512, 512), np.float32)
+    >>> array.nbytes, memlimits.get_active_memory()
+    (1048576, 1048576)
     """
     return make_array(numpy_empty, shape, dtype, order)
 
@@ -539,7 +566,34 @@ def empty(shape, dtype=None, order="C"):
 def zeros(shape, dtype=None, order="C"):
     """Return a new array of memlimits' memory, filled with zeros.
 
-    Parameters, result and errors are those of `empty`.
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Elements in each dimension.
+    dtype : data-type, optional
+        By default ``numpy.float64``.
+    order : {"C", "F"}, optional
+        Row-major or column-major.
+
+    Returns
+    -------
+    numpy.ndarray
+        As of `empty`.
+
+    Raises
+    ------
+    MemoryLimitError, DeviceError, TypeError, ValueError
+        As of `empty`.
+
+    See Also
+    --------
+    empty : the elements not set.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> float(memlimits.zeros((2, 3)).sum())
+    0.0
     """
     return make_array(numpy_zeros, shape, dtype, order)
 

@@ -212,10 +212,10 @@ def take_part():
 def govern_malloc():
     """Let whatever any library gets from malloc be allocated by memlimits, for good.
 
-    It takes effect at once, in every thread: `malloc`, `calloc`, `realloc`, `free` and the rest of
-    their family, C++'s operators, which call them, and mappings of 1 MiB and more that come from
-    jemalloc, which polars and duckdb bring along. What was there before stays where it is until it
-    is freed or grows. Called again, it does nothing.
+    It takes effect at once, in every thread: ``malloc``, ``calloc``, ``realloc``, ``free`` and the
+    rest of their family, C++'s operators, which call them, and mappings of 1 MiB and more that come
+    from jemalloc, which polars and duckdb bring along. What was there before stays where it is
+    until it is freed or grows. Called again, it does nothing.
 
     Arrays of NumPy's and Python's long objects come from malloc, too: `govern_numpy` has arrays
     charged to budgets besides, and `govern_python` adds Python's small objects.

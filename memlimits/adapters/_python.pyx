@@ -418,8 +418,8 @@ def govern_python():
     Returns
     -------
     Governing
-        A context manager with `close`. While any is open Python's memory is governed. Its
-        `ungoverned` says what is not where mimalloc serves objects, in free-threaded builds and
+        A context manager with ``close``. While any is open Python's memory is governed. Its
+        ``ungoverned`` says what is not where mimalloc serves objects, in free-threaded builds and
         with ``PYTHONMALLOC=mimalloc``: that has nothing to hook.
 
     Raises
@@ -428,6 +428,22 @@ def govern_python():
         Another library, or another copy of memlimits, allocates Python's memory in a way that is
         not known, so that ending it could not be survived. Or memory is Metal's, which a forked
         child loses: Python's objects are to be there in it.
+
+    See Also
+    --------
+    govern_numpy : arrays.
+    govern_children : the Pythons that are started from here.
+    memlimits.errors.is_refusal : whether a MemoryError was one of ours.
+
+    Examples
+    --------
+    >>> import memlimits
+    >>> with memlimits.limits(memory=64 << 20, policy="strict"), memlimits.govern_python():
+    ...     try:
+    ...         numbers = list(range(100_000_000))
+    ...     except MemoryError as error:
+    ...         print(memlimits.errors.is_refusal(error))
+    True
     """
     global placed
     cdef Governing governing

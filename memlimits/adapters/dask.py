@@ -49,6 +49,11 @@ class MemoryLimits(distributed.WorkerPlugin):  # type: ignore[misc, unused-ignor
         An argument is not as it has to be. On registering: a worker has no limit of Dask's, and
         none is given here.
 
+    See Also
+    --------
+    memlimits.govern_children : limits for any Python that is started.
+    memlimits.limits : for a part of a task.
+
     Notes
     -----
     The limit is on what the process holds, as Dask's is (`memlimits.set_memory_count`), so what

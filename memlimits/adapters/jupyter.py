@@ -46,13 +46,55 @@ _loaded: "dict[int, Magics]" = {}
 
 
 def load(shell: "Any") -> None:
-    """Add the magics to a shell of IPython's."""
+    """Add the magics to a shell of IPython's, as ``%load_ext memlimits`` does.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        Such as ``get_ipython()``. Where it has them nothing is done.
+
+    See Also
+    --------
+    unload : take them out.
+
+    Examples
+    --------
+    >>> from IPython.core.interactiveshell import InteractiveShell
+    >>> from memlimits.adapters import jupyter
+    >>> shell = InteractiveShell()
+    >>> jupyter.load(shell)
+    >>> "memory_limit" in shell.magics_manager.magics["cell"]
+    True
+    >>> jupyter.unload(shell)
+    """
     if id(shell) not in _loaded:
         _loaded[id(shell)] = Magics(shell)
 
 
 def unload(shell: "Any") -> None:
-    """Take them out again. A limit that is open is closed."""
+    """Take the magics out of a shell, as ``%unload_ext memlimits`` does.
+
+    A limit that is open is closed.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        Where it has none nothing is done.
+
+    See Also
+    --------
+    load : add them.
+
+    Examples
+    --------
+    >>> from IPython.core.interactiveshell import InteractiveShell
+    >>> from memlimits.adapters import jupyter
+    >>> shell = InteractiveShell()
+    >>> jupyter.load(shell)
+    >>> jupyter.unload(shell)
+    >>> "memory_limit" in shell.magics_manager.magics["cell"]
+    False
+    """
     if magics := _loaded.pop(id(shell), None):
         magics.take_out()
 

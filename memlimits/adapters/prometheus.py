@@ -59,6 +59,12 @@ class MemoryCollector(Registered):
     TypeError, ValueError
         `most` is no such number, or the registry has one already.
 
+    See Also
+    --------
+    application : serve it.
+    PoolCollector : pools of processes.
+    memlimits.stats : the same figures.
+
     Notes
     -----
     A forked child tells its own figures. Lines of the program are told while
@@ -209,6 +215,12 @@ class PoolCollector(Registered):
     ------
     TypeError, ValueError
         A name is none that a pool can have, or the registry has one already.
+
+    See Also
+    --------
+    application : serve it.
+    MemoryCollector : this process.
+    memlimits.pools.get : the same figures.
 
     Notes
     -----

@@ -27,15 +27,20 @@ _MOST_SECONDS = 253402300800  # The year 10,000.
 class RecordingError(ValueError):
     """What was given is no recording, or one that this version cannot read.
 
+    See Also
+    --------
+    Reader, load : raise it.
+
     Examples
     --------
+    >>> import tempfile
     >>> from memlimits.recording import Reader, RecordingError
-    >>> import os
-    >>> try:
-    ...     Reader(os.devnull)
-    ... except RecordingError as error:
-    ...     print(error)
-    /dev/null: not a recording of memlimits: it is empty
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     try:
+    ...         Reader(file.name)
+    ...     except RecordingError as error:
+    ...         print(str(error).removeprefix(file.name))
+    : not a recording of memlimits: it is empty
     """
 
 

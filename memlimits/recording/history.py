@@ -19,7 +19,14 @@ _AT_ONCE = 1.0  # seconds between what several processes said of one instant
 
 
 class Sample(NamedTuple):
-    """What a process held, in bytes, and the counts of a sample; 0 where it has none."""
+    """What a process held, in bytes, and counts since it began. Made by `memlimits.recording.load`.
+
+    What a sample does not have is 0.
+
+    See Also
+    --------
+    Process : has those of one process.
+    """
 
     at: float
     footprint: int
@@ -39,7 +46,12 @@ class Sample(NamedTuple):
 
 
 class Together(NamedTuple):
-    """What all processes held together, in bytes."""
+    """What all processes held together, in bytes. Made by `memlimits.recording.load`.
+
+    See Also
+    --------
+    History : has all of them.
+    """
 
     at: float
     used: int
@@ -47,7 +59,14 @@ class Together(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A refusal: whose, its numbers as the file has them, and who held most."""
+    """A refusal: whose, and its numbers as the file has them. Made by `memlimits.recording.load`.
+
+    And who held most then.
+
+    See Also
+    --------
+    History : has all of them.
+    """
 
     at: float
     process: "Process"
@@ -61,7 +80,14 @@ class Refusal(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Where in the file it stands who held a process's memory, or a snapshot; bytes in `size`."""
+    """Where in the file it stands who held memory. Made by `memlimits.recording.load`.
+
+    Or where a snapshot stands; ``size`` is in bytes.
+
+    See Also
+    --------
+    History : has all of them.
+    """
 
     at: float
     process: "Process"
@@ -70,13 +96,16 @@ class Held(NamedTuple):
 
 
 class Process:
-    """A process of a recording.
+    """A process of a recording. Made by `memlimits.recording.load`.
 
     Attributes
     ----------
     pid : int
+        Its id.
     parent : int or None
+        The id of its parent, where that is known.
     command : str
+        The words of its command line.
     first, last : float
         When it was seen first and last, in seconds since 1970.
     ending : str or None
@@ -86,6 +115,11 @@ class Process:
     facts : dict
         What the file says of it.
     samples : list of Sample
+        What it held, in the order of time.
+
+    See Also
+    --------
+    History : has all of them.
     """
 
     def __init__(self, pid: int, at: float) -> None:
@@ -109,14 +143,36 @@ class Process:
         return f"{self.pid} {self.command}".rstrip()
 
     def sample_at(self, at: float) -> "Sample | None":
-        """Return what it held then; None before it was seen and once it ended."""
+        """Return what it held at a time.
+
+        Parameters
+        ----------
+        at : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        Sample or None
+            None before it was seen and once it ended.
+        """
         if self.ending is not None and at >= self.last:
             return None
         place = bisect_right(self.samples, at, key=attrgetter("at"))
         return self.samples[place - 1] if place else None
 
     def limit_at(self, at: float) -> "int | None":
-        """Return its memory limit then, in bytes."""
+        """Return its memory limit at a time.
+
+        Parameters
+        ----------
+        at : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        int or None
+            Bytes; None for none.
+        """
         place = bisect_right(self.limits, at, key=lambda change: change[0])
         return self.limits[max(0, place - 1)][1] if self.limits else None
 
@@ -134,7 +190,9 @@ def _better(process: Process, at: float, before: "Held | None", after: "Held | N
 
 
 class History:
-    """A recording in memory, thinned where it has more than that is to take.
+    """A recording in memory. Made by `memlimits.recording.load`.
+
+    It is thinned where it has more than that is to take.
 
     Attributes
     ----------
@@ -143,8 +201,11 @@ class History:
     processes : list of Process
         In the order in which they were seen first.
     pool : list of Together
+        What all processes held together.
     refusals : list of Refusal
+        In the order of time.
     held, snapshots : list of Held
+        Where notes of holders, and snapshots, stand in the file.
     stacks : dict
         The frames of each stack by its number, the outermost first.
     closed : bool
@@ -154,6 +215,10 @@ class History:
     left_out : dict of str to int
         How many entries of what kind are not there: since the file was thinned, or since they would
         take too much memory.
+
+    See Also
+    --------
+    load : make one.
     """
 
     def __init__(self, reader: "Reader") -> None:
@@ -177,7 +242,18 @@ class History:
         return max(sums, key=itemgetter(1))[0] if sums else self.first
 
     def held_at(self, at: float) -> int:
-        """Return the footprint of all processes at a time, in bytes."""
+        """Return the footprint of all processes at a time.
+
+        Parameters
+        ----------
+        at : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
         samples = [process.sample_at(at) for process in self.processes]
         return sum(sample.footprint for sample in samples if sample is not None)
 
@@ -185,6 +261,18 @@ class History:
         """Return of each process that of these which is nearest to a time within its life.
 
         Of the last before and the first after, the one that says most of what was active.
+
+        Parameters
+        ----------
+        among : list of Held
+            Such as ``held`` or ``snapshots``.
+        at : float
+            Seconds since 1970.
+
+        Returns
+        -------
+        list of Held
+            One for each process that has any.
         """
         before: dict[Process, Held] = {}
         after: dict[Process, Held] = {}
@@ -202,13 +290,34 @@ class History:
         ]
 
     def holders(self, held: Held) -> "list[dict[str, Any]]":
-        """Return what the file has of who held memory then, the largest first, with `frames`."""
+        """Return what the file has of who held memory then.
+
+        Parameters
+        ----------
+        held : Held
+            Where that stands.
+
+        Returns
+        -------
+        list of dict
+            The largest first, each with its ``frames``.
+        """
         return self.with_frames(self.reader.at_offset(held.offset).get("holders", []))
 
     def with_frames(self, holders: "list[dict[str, Any]]") -> "list[dict[str, Any]]":
-        """Return holders as the file has them with the frames of their stacks, the largest first.
+        """Return holders as the file has them with the frames of their stacks.
 
         Of one whose stack is not there it is the line alone.
+
+        Parameters
+        ----------
+        holders : list of dict
+            As an entry has them.
+
+        Returns
+        -------
+        list of dict
+            The largest first, each with its ``frames``.
         """
         found = []
         for holder in sorted(holders, key=lambda holder: -holder["nbytes"]):

@@ -29,6 +29,7 @@ def load(path: "str | os.PathLike[str]", *, most_samples: int = _MOST_SAMPLES) -
     Parameters
     ----------
     path : str or os.PathLike
+        The file.
     most_samples : int
         How many samples of processes to keep at most. Of more those with the most footprint and the
         most resident of each span of time stay, at their own instants.
@@ -36,6 +37,7 @@ def load(path: "str | os.PathLike[str]", *, most_samples: int = _MOST_SAMPLES) -
     Returns
     -------
     History
+        What its attributes are stands there.
 
     Raises
     ------
@@ -43,6 +45,11 @@ def load(path: "str | os.PathLike[str]", *, most_samples: int = _MOST_SAMPLES) -
         It is no recording, or one of a later version.
     OSError
         The file cannot be read.
+
+    See Also
+    --------
+    Reader : entry by entry, whatever the length.
+    Writer : write one.
 
     Examples
     --------

@@ -26,10 +26,12 @@ class Reader:
     Parameters
     ----------
     path : str or os.PathLike
+        The file.
 
     Attributes
     ----------
     path : str
+        The file.
     first : dict
         The first line: what was recorded when, and on what machine.
     cut_off : bool
@@ -45,6 +47,11 @@ class Reader:
         It is no recording, or one of a later version.
     OSError
         The file cannot be read.
+
+    See Also
+    --------
+    load : have it in memory, thinned.
+    Writer : write one.
 
     Examples
     --------
@@ -98,7 +105,13 @@ class Reader:
         return (entry for _, entry in self.with_offsets())
 
     def with_offsets(self) -> "Iterator[tuple[int, dict[str, Any]]]":
-        """Yield each entry behind where in the file its line begins, in bytes."""
+        """Yield each entry behind where in the file its line begins.
+
+        Yields
+        ------
+        tuple of (int, dict)
+            The place, in bytes, and the entry.
+        """
         self.cut_off, self.damaged, self.where = False, 0, 0
         with open(self.path, "rb") as file:
             number, offset = 1, len(_read_line(file))
@@ -117,6 +130,16 @@ class Reader:
 
     def at_offset(self, offset: int) -> "dict[str, Any]":
         """Return the entry whose line begins there.
+
+        Parameters
+        ----------
+        offset : int
+            Where in the file, in bytes.
+
+        Returns
+        -------
+        dict
+            The entry.
 
         Raises
         ------

@@ -80,6 +80,11 @@ class Writer:
     OSError
         The file cannot be made.
 
+    See Also
+    --------
+    Reader, load : read it.
+    memlimits.snapshot : what can be written.
+
     Examples
     --------
     >>> import memlimits, os, tempfile, time
@@ -152,6 +157,7 @@ class Writer:
         at : float
             Seconds since 1970.
         pid : int
+            Its id.
         **facts
             ``parent`` (its process id), ``started`` (seconds since 1970, which tells it from others
             with its id), ``command``, ``policy``, ``memory_count``; ``memory_limit``,
@@ -186,8 +192,11 @@ class Writer:
         Parameters
         ----------
         at : float
+            Seconds since 1970.
         used : int
+            Bytes.
         limit : int or None
+            Bytes; None for none.
         **values
             ``peak``, ``refusals``, ``waits``, and ``members``, the number of processes.
         """
@@ -208,12 +217,14 @@ class Writer:
         Parameters
         ----------
         at, pid
+            As for `process`.
         requested : int
+            Bytes.
         holders : iterable of Holder
             Who held most then.
         **numbers
-            ``limit``, ``active``, ``cache``, ``slack``, ``blocked_by``, as `MemoryLimitError` has
-            them.
+            ``limit``, ``active``, ``cache``, ``slack``, ``blocked_by``, as `MemoryLimitError`
+            has them.
         """
         if "limit" in numbers:
             numbers["limit"] = limit_or_none(numbers["limit"])
@@ -222,7 +233,15 @@ class Writer:
         self._add("refusal", {**fields, "holders": self._holders(holders, stacks)}, stacks)
 
     def holders(self, at: float, pid: int, holders: "Iterable[Holder]") -> None:
-        """Note who holds the memory of a process, as `memlimits.holders` returns it."""
+        """Note who holds the memory of a process.
+
+        Parameters
+        ----------
+        at, pid
+            As for `process`.
+        holders : iterable of Holder
+            As `memlimits.holders` returns them.
+        """
         stacks: list[Stack] = []
         held = self._holders(holders, stacks)
         self._add("holders", {"at": at, "pid": pid, "holders": held}, stacks)
@@ -243,6 +262,7 @@ class Writer:
         Parameters
         ----------
         at, pid
+            As for `process`.
         stats : mapping
             Of ``stats()._asdict()``.
         blocks : iterable of tuple
@@ -251,6 +271,7 @@ class Writer:
             for one kept for reuse; and the stack of who allocated it, or None. Of more than fit
             into a 16th of the file the largest stay.
         holders, budgets
+            As `Snapshot` has them.
         **fields
             Further fields, such as why it was taken.
         """
@@ -264,7 +285,17 @@ class Writer:
         self._add("snapshot", {**entry, "blocks_left_out": left_out}, stacks)
 
     def end(self, at: float, pid: int, ending: str, **fields: "Any") -> None:
-        """Note that a process is no more: it ``"exited"``, or ``"vanished"`` amid something."""
+        """Note that a process is no more: it ``"exited"``, or ``"vanished"`` amid something.
+
+        Parameters
+        ----------
+        at, pid
+            As for `process`.
+        ending : str
+            How.
+        **fields
+            Further fields, such as the exit status.
+        """
         self._add("end", {"at": at, "pid": pid, "ending": ending, **fields})
 
     def flush(self) -> None:
@@ -288,6 +319,7 @@ class Writer:
         Parameters
         ----------
         at : float, optional
+            Seconds since 1970; now unless given.
         lost : int
             How many refusals and notes of holders there was no room for on the way here.
         """

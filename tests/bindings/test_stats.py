@@ -63,7 +63,8 @@ def test_every_attribute_is_there_annotated_and_documented():
     refusals = {name for name in names if name.startswith("refusals")}
     assert names - SIZES == {*counts.split(), *refusals, *others}
     assert names == set(Stats.__annotations__)
-    heads = re.findall(r"^(\w[\w, ]*) : ", inspect.cleandoc(Stats.__doc__), re.MULTILINE)
+    attributes = inspect.cleandoc(Stats.__doc__).partition("\nSee Also\n")[0]
+    heads = re.findall(r"^(\w[\w, ]*) : ", attributes, re.MULTILINE)
     assert {name for head in heads for name in head.split(", ")} == names
     assert names >= SIZES
     assert names >= {f"refusals_by_{cause}" for cause in BLOCKED_BY[1:]}
