@@ -11,9 +11,9 @@ pytestmark = pytest.mark.inside
 
 PACKAGE = ROOT / "memlimits"
 # Those of the package but the ground, where only declarations lie; and beside them what spans
-# rooms, C's side of it, and what takes long.
+# rooms, C's side of it, what takes long, and the site.
 ROOMS = {path.parent.name.removeprefix("_") for path in PACKAGE.glob("*/__init__.py")} - {"base"}
-OTHERS = {"house", "c_interface", "drills", "plugin"}
+OTHERS = {"house", "c_interface", "drills", "plugin", "site"}
 
 FILES = sorted(TESTS.rglob("test_*.py"))
 # Any name in the package that is not public, imported or in the source of a program. _malloc is:
