@@ -145,17 +145,27 @@ def resolve(app, env, node, text):
     return text if is_pythons(target) else None
 
 
-class CommandHelp(SphinxDirective):
-    """What a command of ``memlimits`` says of its options: ``{command-help} run``."""
+def said(*words):
+    command = [sys.executable, "-m", "memlimits", *words, "--help"]
+    environ = {**os.environ, "COLUMNS": "92", "NO_COLOR": "1", "PYTHON_COLORS": "0"}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
 
-    optional_arguments = 2
-    final_argument_whitespace = True
+
+class CommandHelp(SphinxDirective):
+    """What ``memlimits`` says of its commands and, in a section for each, of their options."""
 
     def run(self):
-        command = [sys.executable, "-m", "memlimits", *self.arguments, "--help"]
-        environ = {**os.environ, "COLUMNS": "92", "NO_COLOR": "1", "PYTHON_COLORS": "0"}
-        shown = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-        return [nodes.literal_block(shown.stdout, shown.stdout, language="text")]
+        whole = said()
+        parts = [self.block(whole)]
+        for command in re.findall(r"^ {2,4}([a-z]+) {2,}[a-z]", whole, re.M):
+            title = nodes.title("", f"memlimits {command}")
+            section = nodes.section("", title, ids=[f"memlimits-{command}"])
+            section += self.block(said(command))
+            parts.append(section)
+        return parts
+
+    def block(self, text):
+        return nodes.literal_block(text, text, language="text")
 
 
 # ---- pages ----
@@ -193,12 +203,12 @@ def read_page(app, docname, source):
 
     source[0] = _LINK.sub(link, source[0])
     if docname == "index":
-        found = app.env.found_docs
+        found = set(app.env.found_docs)
+        # Until they are in their folder, guides lie beside this page.
+        found |= set() if "guides/index" in found else {"*"}
         source[0] = _CARD.sub(lambda card: card[0] if card[1] in found else "", source[0])
         source[0] = _LISTED.sub(
-            lambda listed: (
-                "\n".join(name for name in listed[0].split() if name in {*found, "*"}) + "\n"
-            ),
+            lambda listed: "".join(f"{name}\n" for name in listed[0].split() if name in found),
             source[0],
         )
 

@@ -20,15 +20,19 @@ def blocks(text):
     return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.M | re.S)
 
 
+def names(source, page):
+    """Whether a test names a page, or takes all of its folder."""
+    folder, _, last = page.rpartition("/")
+    whole = folder and "*.md" in source and re.search(rf'["/]{re.escape(folder)}"', source)
+    return bool(whole or re.search(rf'["/]{re.escape(last)}"', source))
+
+
 def unrun(pages, sources):
     """Pages with blocks that could be run, and that no test names."""
-    for name, text in pages.items():
-        last = name.rpartition("/")[2]
-        names = re.compile(rf'["/]{re.escape(last)}"')
-        if {language for language, _ in blocks(text)} & RUN and not any(
-            names.search(source) for source in sources
-        ):
-            yield name
+    for page, text in pages.items():
+        languages = {language for language, _ in blocks(text)}
+        if languages & RUN and not any(names(source, page) for source in sources):
+            yield page
 
 
 def test_a_test_runs_each_page():
@@ -39,12 +43,10 @@ def test_a_test_runs_each_page():
 
 
 def test_a_page_that_none_runs_is_found():
-    pages = {
-        "guides/new.md": "```pycon\n>>> 1\n1\n```\n",
-        "old.md": "```sh\nls\n```\n",
-        "why.md": "No.",
-    }
-    assert list(unrun(pages, ['"docs/old.md"', "why.md"])) == ["guides/new.md"]
+    shown = "```pycon\n>>> 1\n1\n```\n"
+    pages = {"guides/new.md": shown, "how/a.md": shown, "old.md": shown, "why.md": "No."}
+    sources = ['"docs/old.md"', "why.md", 'FOLDER / "how").glob("*.md")', '"docs/guides"']
+    assert list(unrun(pages, sources)) == ["guides/new.md"]
 
 
 def test_the_first_page_shows_what_is_so(tmp_path):
