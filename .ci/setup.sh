@@ -71,6 +71,23 @@ has_headers() {
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null
 }
 
+# Print an interpreter of version $1 that can build an extension: one with headers; free-threaded
+# where the version ends in t, and else an ordinary one.
+find_version() {
+    for candidate in "python$1" "$cache/python$1/bin/python$1" \
+        "${PYENV_ROOT:-$HOME/.pyenv}/versions/${1%t}".*/bin/"python$1"; do
+        if "$candidate" -c "import sys, sysconfig
+kind = 't' if sysconfig.get_config_var('Py_GIL_DISABLED') else ''
+sys.exit('%d.%d%s' % (*sys.version_info[:2], kind) != '$1')" 2>/dev/null; then
+            if has_headers "$candidate"; then
+                "$candidate" -c 'import sys; print(sys.executable)'
+                return
+            fi
+            say "$candidate has no headers (python$1-dev): left out"
+        fi
+    done
+}
+
 apt_install() {
     command -v apt-get >/dev/null || die "please install the equivalent of: $*"
     if [ "$(id -u)" -eq 0 ]; then

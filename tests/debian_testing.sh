@@ -1,7 +1,8 @@
 #!/bin/sh
 # Run the tests on Python 3.14 and 3.15 as Debian's testing suite has them, in a chroot that is made
 # in the user's cache, and kept. Needs root. Arguments go to `tox run`; a --result-json that comes
-# first names a file outside the chroot.
+# first names a file outside the chroot. With --wheels FOLDER first it is wheels that are built and
+# put there, and arguments go to .ci/wheels/run.sh.
 set -eu
 cd "$(dirname "$0")/.."
 . .ci/setup.sh
@@ -17,11 +18,11 @@ if [ "${IN_NAMESPACE-}" != "$$" ]; then
     exec env IN_NAMESPACE="$$" unshare --mount --propagation private sh tests/debian_testing.sh "$@"
 fi
 
-result=
-if [ "${1-}" = --result-json ]; then
-    result=$(realpath -m "$2")
-    shift 2
-fi
+result='' wheels=''
+case ${1-} in
+--result-json) result=$(realpath -m "$2") && shift 2 ;;
+--wheels) wheels=$(realpath -m "$2") && shift 2 ;;
+esac
 envs=
 packages="ca-certificates g++ libc6-dev"
 for version in $versions; do
@@ -93,6 +94,11 @@ mkdir "$root$tree"
 } |
     tar --null --files-from - --ignore-failed-read --create |
     tar --extract --no-same-owner --directory "$root$tree"
+if [ "$wheels" ]; then
+    inside sh "$tree/.ci/wheels/run.sh" "$@" --out "$tree/dist"
+    cp "$root$tree"/dist/*.whl "$wheels"
+    exit
+fi
 status=0
 inside sh "$tree/tests/run.sh" -e "${envs#,}" --result-json "$tree/result.json" "$@" || status=$?
 if [ "$result" ] && [ -e "$root$tree/result.json" ]; then

@@ -115,3 +115,25 @@ def test_lines_of_a_debug_build_are_those_of_statements(tmp_path):
     assert len([1 for _, match in found if match]) > 10
     function("end_sections")(made)
     assert made.read_text() == text
+
+
+def test_wheels_have_the_same_files_wherever_they_are_built():
+    """What is beside the package has two names, said in both places."""
+    [ours] = re.findall(r'^TOP_LEVEL = "(.*)"$', (ROOT / ".ci/wheels/wheels.py").read_text(), re.M)
+    workflow = (ROOT / ".github/workflows/wheels.yml").read_text()
+    assert re.findall(r"--toplevel (\S+)", workflow) == [ours]
+    start = [path.name for path in (ROOT / "hook").glob("*.py")]
+    assert sorted(ours.split(",")) == sorted(["memlimits", *start])
+
+
+def test_wheels_are_published_from_a_tag_only_and_without_a_password():
+    workflow = (ROOT / ".github/workflows/wheels.yml").read_text()
+    jobs = dict(
+        re.findall(r"^  (\w+):\n(.*?)(?=^  \w|\Z)", workflow.split("\njobs:\n")[1], re.M | re.S)
+    )
+    [publishes] = [name for name, text in jobs.items() if "gh-action-pypi-publish" in text]
+    conditions = re.findall(r"^    if: (.*)$", jobs[publishes], re.M)
+    assert conditions == ["github.event_name == 'push' && github.ref_type == 'tag'"]
+    assert re.findall(r"^    needs: \[(.*)\]$", jobs[publishes], re.M) == ["sdist, wheels"]
+    assert [name for name, text in jobs.items() if "id-token: write" in text] == [publishes]
+    assert "secrets." not in workflow
