@@ -111,7 +111,7 @@ def release(version, date, arguments, *, dry_run, wheels):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
+    parser = argparse.ArgumentParser(usage=__doc__, allow_abbrev=False)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--date", type=datetime.date.fromisoformat, default=datetime.date.today())
     parser.add_argument("--without-wheels", action="store_true")
