@@ -292,6 +292,15 @@ def hooks():
     return [f"hook/{name}" for name in names]
 
 
+def beside():
+    """What shells and man look for under the prefix: share/, which share/make.sh makes."""
+    folders = sorted({os.path.dirname(path) for path in glob("share/*/**", recursive=True)})
+    found = {
+        folder: [path for path in glob(f"{folder}/*") if os.path.isfile(path)] for folder in folders
+    }
+    return [(folder, files) for folder, files in found.items() if files]
+
+
 Options.warning_errors = True
 
 setup(
@@ -301,5 +310,6 @@ setup(
         *INTERPOSED,
     ],
     cmdclass={"build_ext": BuildExtensions, "build_py": BuildPython},
+    data_files=beside(),
     options={"build": {"build_base": VARIANT}},
 )

@@ -9,7 +9,6 @@ file that its members map; it lasts until it is removed, or the machine is start
 import os
 import re
 import stat
-import tempfile
 
 from memlimits import _modules
 from memlimits.memory import device_info, stats
@@ -34,16 +33,18 @@ _ROOM = 1 << 20  # bytes, for a file and what goes with it
 # ---- where the files are ----
 
 
-def _folders() -> "list[str]":
+def _folders() -> "Iterator[str]":
     """Where pools of this user may be, the preferred first."""
     if chosen := _chosen():
-        return [chosen]
+        yield chosen
+        return
     user = f"memlimits-{os.geteuid()}"
-    folders = [f"/dev/shm/{user}"]
+    yield f"/dev/shm/{user}"
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        folders.append(f"{runtime}/memlimits")
-    folders.append(f"{tempfile.gettempdir()}/{user}")
-    return folders
+        yield f"{runtime}/memlimits"
+    import tempfile  # takes a sixth of what a program's start does
+
+    yield f"{tempfile.gettempdir()}/{user}"
 
 
 def _is_ours(folder: str) -> bool:
@@ -109,7 +110,7 @@ def _why_not(folder: str) -> "str | None":
 
 def _all_folders() -> "list[str]":
     """Where a pool that is there may be: root's, too, which root may have made for everybody."""
-    folders = _folders()
+    folders = [*_folders()]
     if not os.environ.get("MEMLIMITS_POOLS"):
         folders.append("/dev/shm/memlimits-0")
     return list(dict.fromkeys(folders))
