@@ -350,7 +350,8 @@ def test_the_recorder_is_none_of_the_programs_processes(run):
     script = """
 from memlimits import processes
 time.sleep(0.3)
-print([facts["command"] for facts in processes.running() if "_record" in facts["command"]])
+commands = [facts["command"] for facts in processes.running()]
+print([command for command in commands if "_boot.py _record" in command])
 """
     done = run(PROGRAM + script, "--record=it.rec")
     assert done.stdout == b"[]\n"

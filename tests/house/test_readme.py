@@ -39,8 +39,8 @@ LANGUAGES = {
     # test_guides, test_dask
     "docs/guides/workers.md": {"console", "python", "text"},
 }
-# test_prometheus, test_jupyter, test_testing_page, test_cli_top
-ELSEWHERE = {"monitoring.md", "notebooks.md", "testing.md", "top.md"}
+# test_prometheus, test_jupyter, test_cli_help, test_testing_page, test_cli_top
+ELSEWHERE = {"monitoring.md", "notebooks.md", "terminal.md", "testing.md", "top.md"}
 # These show nothing that could be run.
 PROSE = {"functions.md", "index.md", "numpy.md"}
 BLOCKS = {
