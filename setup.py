@@ -135,7 +135,7 @@ def extension(path, *sources, link_flags=()):
         ],
         depends=DEPENDS,
         extra_compile_args=FLAGS,
-        extra_link_args=[*LINK_FLAGS, "-lm", *link_flags],
+        extra_link_args=[*LINK_FLAGS, "-lm", "-ldl", *link_flags],
     )
 
 
