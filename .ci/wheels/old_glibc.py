@@ -23,7 +23,7 @@ COMPILER = """\
 here=$(dirname "$0")
 cc=${{MEMLIMITS_CC:-gcc}}
 exec $cc -nostdinc -isystem "$($cc -print-file-name=include)" {includes} \\
-    -D__GLIBC_MINOR__={minor} "$@" -L"$here/lib"
+    -idirafter "$here/python" -D__GLIBC_MINOR__={minor} "$@" -L"$here/lib"
 """
 
 
@@ -44,16 +44,15 @@ def told_by_zig():
         Path(word) for word in link.split() if re.search(r"\.so\.\d+$|nonshared\.a$", word)
     ]
     # The compiler's own headers are gcc's.
-    return [path for path in headers if path.parent.name == "include"], libraries
+    return [path for path in headers if path.parents[1].name == "libc"], libraries
 
 
 def make(folder):
-    """Fill the folder, unless it is filled. Return the path of the compiler."""
-    compiler = folder / "cc"
-    if compiler.exists():
+    """Fill the folder, unless this has filled it. Return the path of the compiler."""
+    compiler, made_by, this = folder / "cc", folder / "made_by", Path(__file__).read_text()
+    if made_by.exists() and made_by.read_text() == this:
         return compiler
     headers, libraries = told_by_zig()
-    headers = [path for path in headers if path.parents[1].name == "libc"]
     shutil.rmtree(folder, ignore_errors=True)
     for path in headers:
         shutil.copytree(path, folder / "include" / path.name)
@@ -65,10 +64,14 @@ def make(folder):
         [library] = lib.glob(f"lib{name}.so.*")
         (lib / f"lib{name}.so").symlink_to(library.name)
     (lib / "libc.so").write_text("GROUP ( libc.so.6 libc_nonshared.a )\n")
+    # Debian has some of Python's headers beside the machine's glibc's: they alone are found there.
+    architecture = f"{platform.machine()}-linux-gnu"
+    (folder / "python").mkdir()
+    (folder / "python" / architecture).symlink_to(Path("/usr/include", architecture))
     includes = " ".join(f'-isystem "$here/include/{path.name}"' for path in headers)
-    # Written last: what an interrupted run left behind is made anew.
     compiler.write_text(COMPILER.format(minor=MINOR, includes=includes))
     compiler.chmod(0o755)
+    made_by.write_text(this)  # last: what an interrupted run left behind is made anew
     return compiler
 
 
