@@ -42,6 +42,7 @@ myst_heading_anchors = 4
 
 default_role = "py:obj"
 add_module_names = False
+autodoc_preserve_defaults = True
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autosummary_generate = False

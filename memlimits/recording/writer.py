@@ -336,6 +336,11 @@ class Writer:
         """Note that the recording ended in order, as `pause` does, and close the file.
 
         Again it does nothing.
+
+        Parameters
+        ----------
+        at, lost
+            As for `pause`.
         """
         if self._closed:
             return
