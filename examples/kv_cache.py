@@ -3,7 +3,7 @@
 Each request is a document whose last words are predicted one by one. For each word that was read
 the model keeps a row of keys and values, in pages within a budget:
 
-    python examples/kv_cache.py --cache 32
+    python examples/kv_cache.py --cache 28
 
 A request begins when there is room for it. When a page is refused, the request that began last
 gives up its own, and goes on later. So the answers are those of a cache with room for all. The
@@ -19,7 +19,6 @@ from language_model import Model, documents
 import memlimits
 
 PAGE = 64  # words
-SPARE = 2  # pages more that there has to be room for when a request begins
 PREDICTED = 128  # words of each document
 LONGEST = 2400
 
@@ -36,16 +35,16 @@ class Request:
         self.pages, self.kept = [], 0
 
     def need(self):
-        return (self.done // PAGE + 1 + SPARE) * PAGE * self.model.row * 4
+        return (self.done // PAGE + 1) * PAGE * self.model.row * 4
 
     def fill(self):
-        """Have all that was read in the pages; MemoryLimitError if there is no room for one."""
+        """Have all that was read in the pages; where one is refused, as far as there are any."""
         while self.kept < self.done:
             used = self.kept % PAGE
-            if used == 0:
-                self.pages.append(memlimits.empty((PAGE, self.model.row), np.float32))
             stop = min(self.done, self.kept + PAGE - used)
             rows = self.model.keys_and_values(self.text, self.kept, stop)
+            if used == 0:
+                self.pages.append(memlimits.empty((PAGE, self.model.row), np.float32))
             self.pages[-1][used : used + len(rows)] = rows
             self.kept = stop
 
@@ -69,7 +68,7 @@ def serve(requests, history):
                 if request in running and request.step():
                     running.remove(request)
                     request.give_up()
-            except memlimits.MemoryLimitError:
+            except MemoryError:  # also of what NumPy computes in, where that is governed
                 if len(running) == 1:
                     raise
                 running[-1].give_up()

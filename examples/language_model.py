@@ -18,9 +18,12 @@ SHARP = 25.0  # of the head's attention: how much more what is alike counts
 
 
 def documents(least):
-    """Return the topics that have so many words and more, as words."""
-    texts = [re.findall(r"\w+|[^\w\s]", topics[name].lower()) for name in sorted(topics)]
-    return [words for words in texts if len(words) >= least]
+    """Return the topics that have so many words and more, as words; a row of dashes is one."""
+    words = re.compile(r"\w+|([^\w\s])\1*")
+    texts = [
+        [found[0] for found in words.finditer(topics[name].lower())] for name in sorted(topics)
+    ]
+    return [text for text in texts if len(text) >= least]
 
 
 class Model:

@@ -136,7 +136,7 @@ def flights(figure):
 
 def kv_cache(figure):
     free = run("kv_cache.py", save="held.npy").saved / MIB
-    limited = run("kv_cache.py", "--cache=32", save="held.npy").saved / MIB
+    limited = run("kv_cache.py", "--cache=28", save="held.npy").saved / MIB
     axes = figure.subplots()
     colours = [matplotlib.colormaps["tab20"](n % 20) for n in range(limited.shape[1])]
     rounds = np.arange(len(limited))
@@ -145,9 +145,9 @@ def kv_cache(figure):
     given_up = [(n, of) for n, of in zip(*np.nonzero(np.diff(limited, axis=0) < 0), strict=True)]
     again = [n for n, of in given_up if limited[n + 1 :, of].any()]
     axes.plot(
-        again, [32] * len(again), "v", color=RED, label="gives up its pages, begins again later"
+        again, [28] * len(again), "v", color=RED, label="gives up its pages, begins again later"
     )
-    draw_limit(axes, 32, "budget")
+    draw_limit(axes, 28, "budget")
     axes.set(
         xlabel="rounds: a word of each request that runs", ylabel="MiB, a colour for each request"
     )
