@@ -183,3 +183,16 @@ def test_the_tree_itself_could_be_released(clone):
     major, minor, _ = map(int, old.split("."))
     done = clone.release("--dry-run", f"{major}.{minor + 1}.0")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_the_page_shows_is_run(clone):
+    """But for the wheels, which CI makes by the script that the page names."""
+    page = (ROOT / "docs" / "releasing.md").read_text()
+    wheels, release = re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S)
+    assert wheels.split()[1] in (ROOT / ".ci/run").read_text()
+    dry, whole = (line.split()[1:] for line in release.splitlines())
+    before = clone.state()
+    assert clone.run(sys.executable, *dry).returncode == 0
+    assert clone.state() == before
+    assert clone.run(sys.executable, *whole, "--without-wheels").returncode == 0
+    assert clone.git("tag") == f"v{whole[-1]}\n"
