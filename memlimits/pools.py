@@ -204,7 +204,10 @@ def create(
     """
     name, limit = check_name(name), _checked_limit(limit)
     if everybody and os.geteuid() != 0:
-        raise ValueError("a pool for everybody is root's: nobody joins that of another user")
+        raise ValueError(
+            "a pool for everybody is root's, since nobody joins that of another user: make it as "
+            "root, or for yourself"
+        )
     pools = _modules.for_pools()
     path = f"{folder_for_new(everybody)}/{name}{_SUFFIX}"
     wired = _recommended() if wired_limit is None else _checked_limit(wired_limit, "wired_limit")
@@ -387,6 +390,7 @@ def remove(name: str) -> None:
         raise ValueError(
             f"pool {name!r} has members: "
             + ", ".join(f"{member['pid']} ({member['command']})" for member in members[:5])
+            + ": wait for them to end or leave, or end them"
         )
     os.unlink(path)
 
@@ -445,7 +449,10 @@ def join_tree(path: str) -> None:
     """
     how = _modules.for_pools().join(path, 0, _NO_MAXIMUM, 0, True)
     if how == "no slot":
-        raise OSError("the pool of the program's processes has as many members as it can have")
+        raise OSError(
+            "the pool of the program's processes has as many members as it can have: run fewer "
+            "at once"
+        )
 
 
 def trees() -> "list[str]":
@@ -519,7 +526,9 @@ class Membership:
             The process is no member.
         """
         if not _modules.for_pools().leave():
-            raise RuntimeError(f"this process is not in pool {self.name!r} any more")
+            raise RuntimeError(
+                f"this process is not in pool {self.name!r} any more: join() makes it one again"
+            )
 
     def __enter__(self) -> "Self":
         return self
@@ -611,7 +620,10 @@ def join(
             "place --per-process or --pool can be given"
         )
     if how == "no slot":
-        raise ValueError(f"pool {name!r} has as many members as it can have")
+        raise ValueError(
+            f"pool {name!r} has as many members as it can have: wait for one to leave, or make "
+            "another pool"
+        )
     if how == "no room":
         _refuse(name, facts, least, most)
     return Membership(name)
@@ -636,7 +648,9 @@ def _amounts(minimum: object, maximum: object, priority: object) -> "tuple[int, 
     most: int = _NO_MAXIMUM if maximum is None else maximum.__index__()  # type: ignore[attr-defined]
     rank: int = priority.__index__()  # type: ignore[attr-defined]
     if most < least:
-        raise ValueError(f"maximum {most} is below minimum {least}")
+        raise ValueError(
+            f"maximum {most} is below minimum {least}: raise the one, or lower the other"
+        )
     return least, most, rank
 
 
@@ -673,5 +687,6 @@ def _refuse(name: str, facts: "dict[str, Any]", minimum: int, maximum: int) -> N
     raise ValueError(
         f"pool {name!r} has no room for this process: limit {facts['limit']}, others "
         f"{taken}, held here {held}, minimum {minimum}, maximum "
-        f"{'none' if maximum == _NO_MAXIMUM else maximum} bytes"
+        f"{'none' if maximum == _NO_MAXIMUM else maximum} bytes. Ask for a smaller minimum, wait "
+        f"for others to leave, or raise the limit (memlimits pool set {name})"
     )

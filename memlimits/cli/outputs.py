@@ -61,7 +61,9 @@ def output(name: str) -> "Iterator[BinaryIO]":
     except OSError as error:
         if name == STANDARD and isinstance(error, BrokenPipeError):
             raise
-        raise CommandError(f"cannot write {name}: {error.strerror or error}") from None
+        raise CommandError(
+            f"cannot write {name}: {error.strerror or error}; name another file by -o"
+        ) from None
     finally:
         if beside is not None:
             with suppress(OSError):

@@ -65,7 +65,7 @@ def plot(wanted: "Namespace") -> None:
     name = wanted.output
     form = os.path.splitext(name)[1][1:].lower()
     if form not in _ENDINGS:
-        raise CommandError(f"{name}: a picture's name ends in .png, .svg or .pdf")
+        raise CommandError(f"{name}: a picture's name ends in .png, .svg or .pdf, as -o a.png")
     width = _number("--width", wanted.width, _SMALLEST, _LARGEST)
     height = 0.56 * width
     if wanted.height is not None:
@@ -133,7 +133,10 @@ def _chosen(history: "History", pid: "str | None") -> "Process | None":
     """Return the process to be drawn alone; None for all of them."""
     processes = [process for process in history.processes if process.samples]
     if not processes:
-        raise CommandError(f"{history.reader.path}: there is no sample in it to be drawn")
+        raise CommandError(
+            f"{history.reader.path}: there is no sample in it to be drawn: record the program "
+            "anew, until it has ended (memlimits run --record)"
+        )
     if pid is None:
         return processes[0] if len(processes) == 1 else None
     found = [process for process in processes if str(process.pid) == pid]

@@ -79,7 +79,7 @@ def _set(name: str, limit: int) -> None:
     if promised > limit:
         say(
             f"pool {name!r}: the minimums of its members, {format_size(promised)} together, are "
-            "above the limit: not all of them can be had"
+            "above the limit: not all of them can be had until some leave, or the limit is raised"
         )
     if used > limit:
         say(
@@ -107,7 +107,7 @@ def _size(text: str) -> int:
 
     size = parse_size(text, memory_size)
     if size >= NO_LIMIT:
-        raise ValueError(f"a pool is a limit: {text} is none")
+        raise ValueError(f"a pool is a limit, and {text} is none: write a size such as 20GiB")
     return size
 
 

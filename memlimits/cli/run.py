@@ -103,7 +103,10 @@ def _join(wanted: "Options", above: "str | None") -> "str | None":
     try:
         if above is not None:
             if wanted.pool is not None:
-                say(f"warning: --pool {wanted.pool}: a command above this one has a pool already")
+                say(
+                    f"warning: --pool {wanted.pool}: a command above this one has a pool already, "
+                    "which this program is in: leave --pool out"
+                )
             pools.join_tree(above)
             return above
         if wanted.pool is not None:
@@ -160,7 +163,10 @@ def _restart(wanted: "Options", argv: "Sequence[str]", environ: "Mapping[str, st
     try:
         os.execve(sys.executable, [sys.executable, *words, "--", *wanted.program], environ)
     except OSError as error:
-        raise CommandError(f"cannot start {sys.executable!r}: {error.strerror}") from None
+        raise CommandError(
+            f"cannot start {sys.executable!r}: {error.strerror}; run PYTHON -m memlimits with "
+            "one that can be"
+        ) from None
 
 
 def _find(words: "Sequence[str]") -> program.Program:
@@ -176,14 +182,20 @@ def _open(report: "str | None") -> "JSONFile | None":
     try:
         return None if report is None else JSONFile(report)
     except OSError as error:
-        raise CommandError(f"cannot write the report to {report!r}: {error.strerror}") from None
+        raise CommandError(
+            f"cannot write the report to {report!r}: {error.strerror}; name another file by "
+            "--report"
+        ) from None
 
 
 def _clear(file: JSONFile) -> None:
     try:
         file.clear()
     except OSError as error:
-        raise CommandError(f"cannot write the report to {file.path!r}: {error.strerror}") from None
+        raise CommandError(
+            f"cannot write the report to {file.path!r}: {error.strerror}; name another file by "
+            "--report"
+        ) from None
 
 
 # What the memory limit is on unless --count says it, by how much is governed.
@@ -231,7 +243,8 @@ def _refuse_one_that_is_too_low(level: str) -> None:
     if stats.memory_count == "process":
         raise CommandError(
             f"a memory limit of {format_exact(stats.memory_limit)} that counts the process is "
-            f"below what that holds, and needs, before the program, {format_exact(has)}"
+            f"below what that holds, and needs, before the program, {format_exact(has)}: give "
+            "more, or --count resident, under which only what is governed counts"
         )
     if level != "numpy":
         raise CommandError(
@@ -252,7 +265,7 @@ def _set_wired_limit(limit: int) -> None:
             wanted = "infinity" if limit >= NO_LIMIT else format_exact(limit)
             raise CommandError(
                 f"a wired limit of {wanted} is above the system's {format_exact(error.maximum)} "
-                "(max_recommended_working_set_size)"
+                "(max_recommended_working_set_size): give that, or less"
             ) from None
     for warning in caught:
         say(f"warning: {warning.message}")

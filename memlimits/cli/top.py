@@ -84,7 +84,10 @@ def top(wanted: "Namespace") -> int:
             + ", ".join(columns.NAMES)
         )
     if not sys.platform.startswith("linux"):
-        raise CommandError("top: on Linux only do processes tell what they hold")
+        raise CommandError(
+            "top: on Linux only do processes tell what they hold; memlimits.stats() tells it "
+            "inside one"
+        )
     try:
         watch = Watch(_source(wanted))
         if wanted.once or wanted.json or not _is_terminal():
@@ -117,7 +120,9 @@ def _source(wanted: "Namespace") -> "Everything | Family | Members":
     """What is to be watched. A number is a pid, whatever pools are called."""
     if wanted.pool is not None:
         if wanted.what is not None:
-            raise CommandError(f"argument --pool: {wanted.what} is given besides: which of them?")
+            raise CommandError(
+                f"argument --pool: {wanted.what} is given besides: leave out either of them"
+            )
         return Members(wanted.pool)
     what = wanted.what
     if what is None:
@@ -129,7 +134,9 @@ def _source(wanted: "Namespace") -> "Everything | Family | Members":
     except GoneError as error:
         from memlimits import pools
 
-        more = f"; --pool {what} is the pool of that name" if what in pools.names() else ""
+        more = "; memlimits top shows those that use memlimits"
+        if what in pools.names():
+            more = f"; --pool {what} is the pool of that name"
         raise GoneError(f"{error}{more}") from None
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reader"]
 
+_WAY_OUT = "; memlimits run --record FILE makes one"
 _LONGEST = 64 << 20  # bytes of a line
 
 
@@ -81,11 +82,14 @@ class Reader:
 
     def _read_first(self, line: bytes) -> "dict[str, Any]":
         if not line:
-            raise RecordingError(f"{self.path}: not a recording of memlimits: it is empty")
+            raise RecordingError(
+                f"{self.path}: not a recording of memlimits: it is empty{_WAY_OUT}"
+            )
         first = _entry(line)
         if first is None or first.get("kind") != FIRST:
             raise RecordingError(
                 f"{self.path}: not a recording of memlimits: its first line is not that of one"
+                f"{_WAY_OUT}"
             )
         version = first.get("version")
         if type(version) is int and version > VERSION:
@@ -97,7 +101,7 @@ class Reader:
         if wrong is not None or version != VERSION:
             raise RecordingError(
                 f"{self.path}: not a recording of memlimits: its first line has no right "
-                f"{wrong or 'version'}"
+                f"{wrong or 'version'}{_WAY_OUT}"
             )
         return first
 

@@ -66,7 +66,7 @@ def test_a_pool_from_its_beginning_to_its_end(pool, environ, tmp_path):
         (["create", "", "--limit=1GiB"], "invalid pool name ''"),
         (["create", "a", "--limit=1KiB"], "limit must be from 2**20 to 2**62 - 1 bytes"),
         (["create", "a", "--limit=much"], "invalid size 'much'"),
-        (["create", "a", "--limit=infinity"], "a pool is a limit: infinity is none"),
+        (["create", "a", "--limit=infinity"], "a pool is a limit, and infinity is none: write"),
         (["list", "a"], "there is no pool 'a': memlimits pool create a --limit SIZE makes it"),
         (["set", "a", "--limit=1GiB"], "there is no pool 'a'"),
         (["remove", "a"], "there is no pool 'a'"),

@@ -229,7 +229,9 @@ def test_unwritable_file_is_an_error_before_the_program(run, tmp_path, name):
     done = run("print('never')", f"--report={name}", code=2)
     assert done.stdout == b""
     message = f"memlimits: cannot write the report to {name!r}: ".encode()
-    assert re.fullmatch(re.escape(message) + rb"[\w ]+\n", done.stderr)
+    assert re.fullmatch(
+        re.escape(message) + rb"[\w ]+; name another file by --report\n", done.stderr
+    )
     assert os.listdir(tmp_path) == ["program.py"]
 
 

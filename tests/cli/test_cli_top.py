@@ -229,7 +229,7 @@ def test_a_number_is_a_process(folder, top):
         (["--interval", "0"], 2, "argument --interval: invalid time '0'"),
         (["--interval", "nan"], 2, "argument --interval: invalid time 'nan'"),
         (["--sort", "size"], 2, "argument --sort: invalid column 'size': write one of pid, user"),
-        (["1", "--pool", "p"], 2, "argument --pool: 1 is given besides: which of them"),
+        (["1", "--pool", "p"], 2, "argument --pool: 1 is given besides: leave out either"),
     ],
 )
 def test_what_is_wrong_is_said(top, words, code, error):

@@ -88,7 +88,7 @@ def test_what_is_no_recording(convert, tmp_path):
         (tmp_path / "a.py").write_text(text)
         for to in ALL:
             done = convert("--to", to, "-o", "out", file="a.py", code=2)
-            assert refused(done) == f"a.py: {reason}"
+            assert refused(done) == f"a.py: {reason}; memlimits run --record FILE makes one"
     later = {"kind": "memlimits recording", "version": 7, "at": 1.0}
     (tmp_path / "a.py").write_text(json.dumps(later) + "\n")
     done = convert("--to", "html", "-o", "out", file="a.py", code=2)
@@ -144,13 +144,17 @@ def test_what_cannot_be_written_whole_is_not_there(to, recorded, tmp_path):
     words = 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "memlimits", "convert"
     words = ["sh", "-c", *words, recorded, "--to", to, "-o", "out"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True)
-    assert refused(done) == "cannot write out: File too large"
+    assert refused(done) == "cannot write out: File too large; name another file by -o"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_disk_that_is_full_is_named(convert):
     """As a device says it that always is."""
     done = convert("--to", "csv", "-o", "/dev/full", code=2)
-    assert refused(done) == "cannot write /dev/full: No space left on device"
+    assert (
+        refused(done) == "cannot write /dev/full: No space left on device; name another file by -o"
+    )
     done = convert("--to", "html", "-o", "/dev/full", code=2)
-    assert refused(done) == "cannot write /dev/full: No space left on device"
+    assert (
+        refused(done) == "cannot write /dev/full: No space left on device; name another file by -o"
+    )
