@@ -49,6 +49,7 @@ def test_a_page_that_none_runs_is_found():
     assert list(unrun(pages, sources)) == ["guides/new.md"]
 
 
+@pytest.mark.host
 def test_the_first_page_shows_what_is_so(tmp_path):
     pytest.importorskip("numpy")
     shown = blocks((DOCS / "index.md").read_text())
@@ -59,6 +60,7 @@ def test_the_first_page_shows_what_is_so(tmp_path):
     subprocess.run(words, cwd=tmp_path, check=True)
 
 
+@pytest.mark.host
 def test_the_first_pages_command_runs_a_program(tmp_path):
     (_, text), _ = blocks((DOCS / "index.md").read_text())
     install, command = map(shlex.split, text.splitlines())
