@@ -227,7 +227,8 @@ html_favicon = "_static/mark.svg"
 html_show_sourcelink = False
 html_show_sphinx = False
 html_copy_source = False
-html_sidebars = {"index": [], "changelog": [], "glossary": [], "comparison": []}
+# Pages that are in no folder have no others beside them.
+html_sidebars = {"*": []}
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {
