@@ -30,7 +30,10 @@ def decorated(make: "Callable[[], limits]", function: "Callable[..., Any]") -> "
         `function` is not a function, a method or another callable that is no class.
     """
     if not callable(function) or isinstance(function, type):
-        raise TypeError(f"limits() decorates functions, not a {type(function).__name__}")
+        raise TypeError(
+            f"limits() decorates functions, not a {type(function).__name__}: write "
+            "`with limits(...):` inside"
+        )
     return _update(_wrapper_for(function)(make, function), function)
 
 

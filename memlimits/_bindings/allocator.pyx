@@ -17,6 +17,7 @@ from memlimits._engine.controls cimport (
 from memlimits._engine.core cimport core_close, core_open, core_resume, core_stop
 from memlimits._engine.decay cimport decay_set_timeout, decay_settings
 from memlimits._engine.fork cimport fork_follow
+from memlimits._engine.record cimport record_close
 from memlimits._engine.refusals cimport refusals_last
 from memlimits._engine.settings cimport (
     CACHE, COUNT, MEMORY, POLICY, WIRED, settings_close, settings_init, settings_set,
@@ -368,6 +369,7 @@ cdef class Allocator:
                 room_lower_unfaulted(&self.core)
                 core_resume(&self.core, False)
             controls_snapshot(&self.core, False, &snapshot)
+            record_close()
             controls_set_policy(&self.core, POLICY_GUIDELINE, 0)
         snapshot.limits.overruns = before.overruns      # a look of our own is none
         return {**with_settings(&snapshot, &process), "untouched": snapshot.limits.untouched}

@@ -340,7 +340,7 @@ cdef Buffer copy_of(Buffer self):
 
 cdef int require(Buffer self) except -1:
     if self.released:
-        raise ValueError("the buffer was released")
+        raise ValueError("the buffer was released: allocate another")
     return 0
 
 

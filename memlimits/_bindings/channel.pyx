@@ -15,8 +15,8 @@ from memlimits._device.shared cimport (
 from memlimits._engine.core cimport Core
 from memlimits._engine.record cimport record_begin, record_leave, record_line
 from memlimits._ledger.events cimport (
-    EVENT_MEMBERS, EVENT_ROOM, HOLDERS_EVENT, LAST_LINE_EVENT, LINE_EVENT, REFUSAL_EVENT, Event,
-    EventMember, Events, EventsHeader, events_attach, events_forget, events_free,
+    EVENT_MEMBERS, EVENT_ROOM, HAS_LEFT, HOLDERS_EVENT, LAST_LINE_EVENT, LINE_EVENT, REFUSAL_EVENT,
+    STAYS, Event, EventMember, Events, EventsHeader, events_attach, events_forget, events_free,
     events_make_header, events_next, events_size, events_why_not,
 )
 
@@ -131,14 +131,17 @@ cdef class Channel:
         add_word(&self.events.header.wanted, 1)
 
     def members(self):
-        """The processes: pid, when it began, and whether it ended in order."""
+        """The processes: pid, when it began, whether its program is over, and it ended in order."""
         cdef EventMember *member
+        cdef uint64_t leaving
         cdef int i
         found = []
         for i in range(EVENT_MEMBERS):
             member = &self.events.header.members[i]
             if load_word(&member.pid):
-                found.append((member.pid, member.started, bool(load_word(&member.left))))
+                leaving = load_word(&member.leaving)
+                found.append((
+                    member.pid, member.started, leaving != STAYS, leaving == HAS_LEFT))
         return found
 
     def wait(self, double seconds):

@@ -94,7 +94,9 @@ cdef class limits:
                 f"limits() takes keyword arguments only, such as memory=..., not "
                 f"{shown(values[0])}")
         for name in others:
-            raise TypeError(f"limits() got an unexpected keyword argument {name!r}")
+            raise TypeError(
+                f"limits() got an unexpected keyword argument {name!r}: "
+                "it takes memory, cache, wired, policy, timeout and count")
         self.allocator = get_default()
         if memory is not NOT_GIVEN:
             self.allocator.give_memory(&self.layer, memory, "memory")

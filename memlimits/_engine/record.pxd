@@ -30,6 +30,8 @@ cdef extern void record_refusal(Core *core, const Refusal *refusal) noexcept nog
 # gone. Without a lock, and it may wait a moment.
 cdef extern bint record_line(Core *core, const char *text, uint64_t n) noexcept nogil
 
-# It ends in order.
+# Its program is over: what it lets through from now on are no limits of the program's. And it ends
+# in order.
+cdef extern void record_close() noexcept nogil
 cdef extern void record_leave() noexcept nogil
 cdef extern void record_after_fork(Core *core) noexcept nogil      # in the child

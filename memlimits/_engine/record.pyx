@@ -17,9 +17,9 @@ from memlimits._ledger.calls cimport (
     NO_CALL, Call, CallTree, calls_file, calls_function,
 )
 from memlimits._ledger.events cimport (
-    EVENT_ROOM, HOLDERS_EVENT, LAST_LINE_EVENT, LINE_EVENT, REFUSAL_EVENT, Event, EventKind,
-    EventMember, Events,
-    events_attach, events_begin, events_join, events_put, events_put_number, events_send,
+    CLOSES, EVENT_ROOM, HAS_LEFT, HOLDERS_EVENT, LAST_LINE_EVENT, LINE_EVENT, REFUSAL_EVENT, Event,
+    EventKind, EventMember, Events, Leaving, events_attach, events_begin, events_join, events_put,
+    events_put_number, events_send,
 )
 from memlimits._ledger.queue cimport MOST_HOLDERS, Holder
 
@@ -46,9 +46,17 @@ cdef uint64_t joined        # the process that has the place; what joined is its
 cdef uint64_t took, looked_at
 
 
-cdef void record_leave() noexcept nogil:
+cdef void say_that_it(Leaving state) noexcept nogil:
     if place != NULL and joined == <uint64_t> getpid():
-        store_word(&place.left, True)
+        store_word(&place.leaving, state)
+
+
+cdef void record_close() noexcept nogil:
+    say_that_it(CLOSES)
+
+
+cdef void record_leave() noexcept nogil:
+    say_that_it(HAS_LEFT)
 
 
 cdef void join() noexcept nogil:

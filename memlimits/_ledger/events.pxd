@@ -20,10 +20,15 @@ cdef enum EventKind:
     LINE_EVENT          # of a line of a recording that follows, a part
     LAST_LINE_EVENT     # and its end
 
+cdef enum Leaving:
+    STAYS
+    CLOSES              # its program is over
+    HAS_LEFT            # it ended in order
+
 cdef struct EventMember:
     uint64_t pid            # 0: nobody's
     uint64_t started        # as in mlim_identity
-    uint64_t left           # it ended in order
+    uint64_t leaving        # a Leaving
 
 cdef struct Event:
     uint64_t state          # free, ready, or the pid of who writes it and a mark

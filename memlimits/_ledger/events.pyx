@@ -67,7 +67,7 @@ cdef EventMember *events_join(Events *events, uint64_t pid, uint64_t started) no
     for _i in range(EVENT_MEMBERS):
         # One that ended stays until who records has seen it, and is free then.
         if load_word(&member.pid) == 0 and replace_word(&member.pid, 0, pid):
-            store_word(&member.left, False)
+            store_word(&member.leaving, STAYS)
             store_word(&member.started, started)
             return member
         member += 1

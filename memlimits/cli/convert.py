@@ -80,9 +80,13 @@ def convert(wanted: "Namespace") -> None:
         It cannot be done.
     """
     if wanted.at is not None and wanted.to not in _OF_A_TIME:
-        raise CommandError(f"argument --at: only --to {_words(_OF_A_TIME)} is of one time")
+        raise CommandError(
+            f"argument --at: only --to {_words(_OF_A_TIME)} is of one time: leave --at out"
+        )
     if wanted.table is not None and wanted.to not in _TABLES:
-        raise CommandError(f"argument --table: only --to {_words(_TABLES)} makes tables")
+        raise CommandError(
+            f"argument --table: only --to {_words(_TABLES)} makes tables: leave --table out"
+        )
     name = wanted.output or _beside(wanted.file, FORMATS[wanted.to][0])
     outputs.check(name, force=wanted.force)
     if wanted.to in _TABLES:
@@ -156,7 +160,8 @@ def _time(text: str, history: "History") -> float:
     if not history.first <= at <= history.last:
         raise CommandError(
             f"argument --at: {text} is not in the recording, which has {length:.3f} s from "
-            f"{datetime.fromtimestamp(history.first).isoformat(timespec='milliseconds')} on"
+            f"{datetime.fromtimestamp(history.first).isoformat(timespec='milliseconds')} on: "
+            f"write 0 to {length:.3f}, or peak"
         )
     return at
 

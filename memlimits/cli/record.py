@@ -51,7 +51,10 @@ def begin(
     """
     if above is not None:
         if file is not None:
-            say(f"warning: --record {file}: a command above this one records already")
+            say(
+                f"warning: --record {file}: a command above this one records already, this program "
+                "as well"
+            )
         return above if _join(above) else None
     if file is None:
         return None
@@ -134,7 +137,9 @@ def _start(file: str, events: str, pool: "str | None", program: "Sequence[str]")
         file = os.path.abspath(file)
         reads, writes = os.pipe()
     except OSError as error:
-        raise CommandError(f"cannot record to {file!r}: {error.strerror}") from None
+        raise CommandError(
+            f"cannot record to {file!r}: {error.strerror}: write another name"
+        ) from None
     os.set_inheritable(writes, True)
     words = [sys.executable, "-I", "-S", boot, "_record", file, events, pool or "", str(writes)]
     try:
@@ -145,7 +150,7 @@ def _start(file: str, events: str, pool: "str | None", program: "Sequence[str]")
         with open(reads, "rb") as answer:
             said = answer.read()
     except OSError as error:
-        raise CommandError(f"cannot record: {error.strerror}") from None
+        raise CommandError(f"cannot record: {error.strerror}: go on without --record") from None
     if said != _READY:
         why = said.decode("utf-8", "replace") or "the process that records did not start"
         raise CommandError(f"cannot record to {file!r}: {why}")

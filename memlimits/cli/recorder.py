@@ -51,13 +51,18 @@ def record(words: "Sequence[str]") -> None:
     try:
         recorder = Recorder(file, events, pool or None, words[4:])
     except (OSError, RecordingError, ValueError) as error:
-        os.write(answer, str(error).encode())
+        os.write(answer, _why(error).encode())
         os._exit(1)
     processes.hide()
     os.write(answer, b"ready")
     os.close(answer)
     recorder.run()
     os.unlink(events)
+
+
+def _why(error: Exception) -> str:
+    """Without the file, which whoever tells it names."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _close_streams() -> None:
@@ -127,11 +132,11 @@ class Recorder:
     def _look(self) -> None:
         self._take_messages()
         now = time.time()
-        for pid, started, left in self._members():
+        for pid, started, over, left in self._members():
             facts = self._facts(pid, started)
             if facts is not None:
                 self._now[pid] = facts
-                self._sample(now, pid, started, facts, ends=left)
+                self._sample(now, pid, started, facts, over=over)
             if left or (facts is None and not _lives(pid, started)):
                 self._take_messages()
                 self._end(now, pid, "exited" if left else "vanished")
@@ -141,11 +146,11 @@ class Recorder:
         if since >= _HOLDERS_EVERY or (since >= _INTERVAL and self._have_grown()):
             self._ask()
 
-    def _members(self) -> "list[tuple[int, int, bool]]":
+    def _members(self) -> "list[tuple[int, int, bool, bool]]":
         """Return those that there are, and those that there were, should the file be damaged."""
-        members: list[tuple[int, int, bool]] = self._channel.members()
-        there = {pid for pid, _, _ in members}
-        lost = [(pid, at, False) for pid, at in self._started.items() if pid not in there]
+        members: list[tuple[int, int, bool, bool]] = self._channel.members()
+        there = {pid for pid, *_ in members}
+        lost = [(pid, at, False, False) for pid, at in self._started.items() if pid not in there]
         return members + lost
 
     def _have_grown(self) -> bool:
@@ -171,11 +176,11 @@ class Recorder:
             return None
 
     def _sample(
-        self, now: float, pid: int, started: int, facts: "dict[str, Any]", *, ends: bool
+        self, now: float, pid: int, started: int, facts: "dict[str, Any]", *, over: bool
     ) -> None:
         about = {name: facts[name] for name in _OF_PROCESSES}
-        # One that ends lets all through that its end takes.
-        if self._known.get(pid) != tuple(about.values()) and not (ends and pid in self._known):
+        # From its program's end on it lets all through that the rest takes.
+        if self._known.get(pid) != tuple(about.values()) and not (over and pid in self._known):
             self._known[pid] = tuple(about.values())
             self._started[pid] = started
             self._writer.process(now, pid, started=facts["began"], **about)

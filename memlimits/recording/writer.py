@@ -459,12 +459,16 @@ def _open(path: str) -> int:
     start = b'{"kind":"memlimits recording"'
     if not os.path.isfile(path) or (status.st_size and os.pread(descriptor, 29, 0) != start):
         os.close(descriptor)
-        raise FileExistsError(errno.EEXIST, "there is something that is no recording", path)
+        raise FileExistsError(
+            errno.EEXIST, "there is something that is no recording: write another name", path
+        )
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise FileExistsError(errno.EEXIST, "another process records to it now", path) from None
+        raise FileExistsError(
+            errno.EEXIST, "another process records to it now: write another name", path
+        ) from None
     return descriptor
 
 

@@ -177,12 +177,12 @@ def test_a_forked_child_is_recorded_by_itself(tmp_path):
         last = hold(3)
         os._exit(0)
     os.waitpid(pid, 0)
-    members = {member: left for member, _, left in channel.members()}
+    members = {member: left for member, _, _, left in channel.members()}
     assert members == {os.getpid(): False, pid: False}
     found = [channels.holders(data) for kind, teller, data in told() if teller == pid]
     assert [sum(one["nbytes"] for one in each) for each in found] == [5 * MIB, 7 * MIB]
     channel.forget(pid)
-    assert [member for member, _, _ in channel.members()] == [os.getpid()]
+    assert [member for member, *_ in channel.members()] == [os.getpid()]
         """,
     )
 
@@ -193,13 +193,18 @@ def test_who_ends_in_order_says_so(tmp_path, channels):
     channel = channels.Channel(path)
     joins = f"from memlimits import _modules\n_modules.for_channel().join({path!r})\n"
     run(joins + "memlimits.allocate(MIB)")
-    [(pid, started, left)] = channel.members()
+    [(pid, started, over, left)] = channel.members()
     assert started > 0
-    assert left
+    assert (over, left) == (True, True)
     channel.forget(pid)
     run(joins + "os.kill(os.getpid(), signal.SIGKILL)", code=-9)
-    [(_, _, left)] = channel.members()
-    assert not left
+    [(pid, _, over, left)] = channel.members()
+    assert (over, left) == (False, False)
+    channel.forget(pid)
+    closes = "from memlimits import memory\nmemory.closing_stats(os.getpid())\n"
+    run(joins + closes + "os.kill(os.getpid(), signal.SIGKILL)", code=-9)
+    [(_, _, over, left)] = channel.members()
+    assert (over, left) == (True, False)
 
 
 @pytest.mark.parametrize(
