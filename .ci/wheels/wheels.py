@@ -58,6 +58,10 @@ else:
 REFUSED = "try: bytearray(200 << 20)\nexcept MemoryError as error: print(*error.__notes__)"
 
 
+# Where the newest NumPy has no wheel, as for the free-threaded 3.13, an older one has.
+os.environ["PIP_ONLY_BINARY"] = "hypothesis,numpy"
+
+
 def say(text):
     print(f"memlimits: {text}", file=sys.stderr, flush=True)
 
@@ -146,7 +150,7 @@ def try_out(python, wheel, folder, tests):
         raise SystemExit(f"memlimits run refused nothing:\n{said}")
     if TESTS[tests] is not None:
         needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
-        run(fresh, "-m", "pip", "install", "--quiet", "--prefer-binary", *needed["test-requires"])
+        run(fresh, "-m", "pip", "install", "--quiet", *needed["test-requires"])
         words = [ROOT / word if word.startswith("tests") else word for word in TESTS[tests]]
         shown = run(
             fresh, "-m", "pytest", "-q", "-n", "auto", "-c", ROOT / "tox.ini", *words, cwd=folder
