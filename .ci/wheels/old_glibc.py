@@ -23,7 +23,7 @@ COMPILER = """\
 here=$(dirname "$0")
 cc=${{MEMLIMITS_CC:-gcc}}
 exec $cc -nostdinc -isystem "$($cc -print-file-name=include)" {includes} \\
-    -idirafter "$here/python" -D__GLIBC_MINOR__={minor} "$@" -L"$here/lib"
+    -idirafter "$here/python" -D__GLIBC_MINOR__={minor} -L"$here/lib" "$@"
 """
 
 
