@@ -1,7 +1,6 @@
 """How the site is made: ``sphinx-build -W -n docs OUT``, or ``tox -e docs``."""
 
 import builtins
-import importlib.metadata
 import os
 import posixpath
 import re
@@ -172,49 +171,29 @@ class CommandHelp(SphinxDirective):
 # ---- pages ----
 
 _LINK = re.compile(r"(?<!!)\[([^\[\]]*)\]\(((?:\.\./)+[^)#\s]+)(#[^)\s]*)?\)")
-_LISTED = re.compile(r"(?<=:glob:\n\n).*?(?=^```$)", re.M | re.S)
-_CARD = re.compile(r"^:::\{grid-item-card\}.*?^:link: (\S+)$.*?^:::$\n", re.M | re.S)
-
-
-def repository():
-    """Where the sources are, as the package's metadata say; None where they do not."""
-    urls = importlib.metadata.metadata("memlimits").get_all("Project-URL") or []
-    named = dict(url.split(", ", 1) for url in urls)
-    return next(
-        (named[name] for name in ("Repository", "Source", "Homepage") if name in named), None
-    )
+# A workflow of GitHub's says where the sources are. Elsewhere nothing links to them.
+REPOSITORY = os.environ.get("GITHUB_REPOSITORY")
 
 
 def read_page(app, docname, source):
-    """Link to the repository for what is outside of the site; leave out missing pages."""
+    """Link to the repository for what is outside of the site."""
     folder = posixpath.dirname(docname)
 
     def link(match):
         text, target, place = match.groups("")
         path = posixpath.normpath(posixpath.join("docs", folder, target))
         if path.startswith("docs/"):
-            # Without the guides there is a part of the site only, and no link to them.
-            absent = path.startswith("docs/guides/") and "guides/index" not in app.env.found_docs
-            return text if absent else match[0]
+            return match[0]
         if path == "CHANGELOG.md":
             return f"[{text}]({posixpath.relpath('changelog.md', folder or '.')}{place})"
         if not (ROOT / path).exists():
             raise ValueError(f"docs/{docname}.md links to {path}, which is not there")
-        return f"[{text}]({REPOSITORY}/blob/main/{path}{place})"
+        if REPOSITORY is None:
+            return text
+        return f"[{text}](https://github.com/{REPOSITORY}/blob/main/{path}{place})"
 
     source[0] = _LINK.sub(link, source[0])
-    if docname == "index":
-        found = set(app.env.found_docs)
-        # Until they are in their folder, guides lie beside this page.
-        found |= set() if "guides/index" in found else {"*"}
-        source[0] = _CARD.sub(lambda card: card[0] if card[1] in found else "", source[0])
-        source[0] = _LISTED.sub(
-            lambda listed: "".join(f"{name}\n" for name in listed[0].split() if name in found),
-            source[0],
-        )
 
-
-REPOSITORY = repository() or "https://github.com/memlimits/memlimits"
 
 # ---- the pages' looks ----
 

@@ -40,7 +40,7 @@ class RecordingError(ValueError):
     ...         Reader(file.name)
     ...     except RecordingError as error:
     ...         print(str(error).removeprefix(file.name))
-    : not a recording of memlimits: it is empty
+    : not a recording of memlimits: it is empty; memlimits run --record FILE makes one
     """
 
 
