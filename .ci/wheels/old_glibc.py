@@ -2,7 +2,7 @@
 
 old_glibc.py FOLDER
 
-It is the machine's gcc, or what MEMLIMITS_CC names, with the headers and the symbols of that glibc,
+It is the machine's gcc, or what OLD_GLIBC_CC names, with the headers and the symbols of that glibc,
 which come with Zig's compiler (the package ziglang). Zig's own code is no choice: its linker knows
 neither -z initfirst nor -Bsymbolic-functions. Prints the path of the compiler.
 """
@@ -21,7 +21,7 @@ COMPILER = """\
 #!/bin/sh
 # gcc against glibc 2.{minor}. Made by .ci/wheels/old_glibc.py.
 here=$(dirname "$0")
-cc=${{MEMLIMITS_CC:-gcc}}
+cc=${{OLD_GLIBC_CC:-gcc}}
 exec $cc -nostdinc -isystem "$($cc -print-file-name=include)" {includes} \\
     -idirafter "$here/python" -D__GLIBC_MINOR__={minor} -L"$here/lib" "$@"
 """

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import subprocess
+import sys
 import sysconfig
 import textwrap
 import venv
@@ -14,6 +15,9 @@ import pytest
 import memlimits
 from support import extensions
 
+needs_governed_objects = pytest.mark.skipif(
+    "t" in sys.abiflags, reason="without the GIL Python's objects are not governed"
+)
 WITHOUT = "needs NumPy: pip install 'memlimits[numpy]'"
 PYTEST = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
 
@@ -149,6 +153,7 @@ def test_a_numpy_that_lacks_something_is_not_said_to_be_missing(passes, tmp_path
     )
 
 
+@needs_governed_objects
 @pytest.mark.host
 def test_pythons_objects_are_governed(passes):
     passes("""
@@ -172,6 +177,7 @@ except MemoryError as error:
 """
 
 
+@needs_governed_objects
 @pytest.mark.host
 @pytest.mark.parametrize("level", ["python", "all"])
 def test_the_command_governs_the_rest(environment, level):
@@ -204,6 +210,7 @@ def test_the_c_interface(passes, tmp_path):
     )
 
 
+@needs_governed_objects
 @pytest.mark.host
 def test_tests_have_limits(environment, tmp_path):
     (tmp_path / "test_it.py").write_text(
