@@ -176,7 +176,7 @@ def test_where_shared_memory_is_missing_another_place_is_found(monkeypatch, tmp_
     monkeypatch.delenv("MEMLIMITS_POOLS", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid())
-    folders = memlimits.pools._folders()
+    folders = [*memlimits.pools._folders()]
     assert folders[:2] == [f"/dev/shm/memlimits-{os.geteuid()}", f"{tmp_path}/memlimits"]
 
 

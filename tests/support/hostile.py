@@ -18,8 +18,8 @@ import weakref
 import memlimits
 from memlimits import memory
 
-# Their types are other libraries', too.
-_OF_LIBRARIES = ("adapters.dask", "cli.screen")
+# Their types are other libraries', too, or the standard one's (argparse).
+_OF_LIBRARIES = ("adapters.dask", "cli.parsers", "cli.screen")
 
 
 def all_types():
