@@ -79,7 +79,7 @@ class Holder(NamedTuple):
     --------
     >>> from memlimits.figures import Holder
     >>> print(Holder("load.py", 12, "read", 3_000_000, 2, (("load.py", 12, "read"),)))
-    read (load.py:12) 3000000 bytes in 2 blocks
+    read (load.py:12) 2.86 MiB in 2 blocks
     """
 
     file: str
@@ -92,7 +92,7 @@ class Holder(NamedTuple):
     def __str__(self) -> str:
         place = f" ({self.file}:{self.line})" if self.file else ""
         blocks = "a block" if self.blocks == 1 else f"{self.blocks} blocks"
-        return f"{self.function}{place} {self.nbytes} bytes in {blocks}"
+        return f"{self.function}{place} {format_size(self.nbytes)} in {blocks}"
 
 
 class MemoryBlock(NamedTuple):

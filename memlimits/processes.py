@@ -245,11 +245,12 @@ def _printable(text: str) -> str:
 def _program(words: "list[str]") -> "list[str]":
     for place, word in enumerate(words[1:4], start=1):
         if word == "run" and os.path.basename(words[place - 1]) in _OURS:
-            return _without_options(words[place + 1 :]) or words
+            return without_options(words[place + 1 :]) or words
     return [os.path.basename(words[0]), *words[1:]]
 
 
-def _without_options(words: "list[str]") -> "list[str]":
+def without_options(words: "list[str]") -> "list[str]":
+    """Return the words behind ``memlimits run`` without its own options."""
     while words and words[0].startswith("--"):
         option, *words = words
         if option == "--":

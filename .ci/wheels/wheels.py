@@ -52,7 +52,7 @@ else:
 try:
     memlimits.zeros(3)
 except ImportError as error:
-    assert "memlimits[numpy]" in str(error)
+    assert "pip install numpy" in str(error)
 else:
     sys.exit("there is a NumPy")
 """

@@ -665,8 +665,6 @@ def get_peak_memory():
 
     After ``mlx.core.get_peak_memory``.
 
-    After ``mlx.core.get_peak_memory``.
-
     Examples
     --------
     >>> import memlimits

@@ -42,7 +42,7 @@ def import_numpy(what: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != "numpy":  # one that is there and lacks something
             raise
-        raise ImportError(f"{what} needs NumPy: pip install 'memlimits[numpy]'") from error
+        raise ImportError(f"{what} needs NumPy: pip install numpy") from error
 
 
 def without_numpy(name: str) -> "Callable[..., Any]":

@@ -7,8 +7,7 @@ try:
     from prometheus_client.registry import Collector, CollectorRegistry
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "memlimits.adapters.prometheus needs prometheus_client: "
-        "pip install 'memlimits[prometheus]'",
+        "memlimits.adapters.prometheus needs prometheus_client: pip install prometheus_client",
         name="prometheus_client",
     ) from None
 

@@ -1,4 +1,4 @@
-"""Limits for Dask's workers. It needs ``distributed``: ``pip install memlimits[dask]``."""
+"""Limits for Dask's workers. It needs ``distributed``: ``pip install distributed``."""
 
 import contextlib
 import gc

@@ -24,7 +24,7 @@ try:
     from IPython.display import display
 except ModuleNotFoundError:
     raise ModuleNotFoundError(
-        "memlimits.adapters.jupyter needs IPython: pip install 'memlimits[jupyter]'",
+        "memlimits.adapters.jupyter needs IPython: pip install ipython",
         name="IPython",
     ) from None
 

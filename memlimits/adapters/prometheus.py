@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. It needs ``prometheus_client``: ``pip install 'memlimits[prometheus]'``.
+"""Metrics for Prometheus. It needs ``prometheus_client``: ``pip install prometheus_client``.
 
 A metric is named as the attribute of `memlimits.figures.Stats` that it has, after ``memlimits_``
 and before its unit: ``active`` is ``memlimits_active_bytes``.

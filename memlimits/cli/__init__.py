@@ -30,6 +30,8 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
         `memlimits.cli._start.Start`, which must reach the interpreter.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
     try:
         if argv[:1] == ["run"]:
             from memlimits.cli.run import run
@@ -76,7 +78,7 @@ def _itself(argv: "Sequence[str]") -> int:
     if not argv:
         sys.stderr.write(overview())
         return 2
-    if argv[0] == "--version":
+    if argv[0] in ("-V", "--version"):
         sys.stdout.write(f"memlimits {memlimits.__version__}\n")
     elif argv[0] in ("-h", "--help"):
         sys.stdout.write(overview())

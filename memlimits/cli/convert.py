@@ -27,8 +27,8 @@ FORMATS = {
     "viz": (".pickle", "the snapshots, for https://pytorch.org/memory_viz"),
     "perfetto": (".perfetto-trace", "the counters, for https://ui.perfetto.dev"),
     "csv": (".csv", "a table"),
-    "arrow": (".arrow", "a table (pip install 'memlimits[arrow]')"),
-    "parquet": (".parquet", "a table (pip install 'memlimits[arrow]')"),
+    "arrow": (".arrow", "a table (pip install pyarrow)"),
+    "parquet": (".parquet", "a table (pip install pyarrow)"),
 }
 TABLES = ("samples", "pool", "holders", "refusals", "processes")
 _OF_A_TIME = ("flamegraph", "folded", "viz")

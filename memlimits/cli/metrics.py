@@ -67,7 +67,7 @@ def metrics(wanted: "Namespace") -> None:
         if error.name != "prometheus_client":
             raise
         raise CommandError(
-            "metrics need prometheus_client: pip install 'memlimits[prometheus]'"
+            "metrics need prometheus_client: pip install prometheus_client"
         ) from None
     registry = CollectorRegistry()
     try:

@@ -114,7 +114,7 @@ def _matplotlib() -> "Any":
     try:
         return import_module("matplotlib")
     except ImportError:
-        raise CommandError("this needs matplotlib: pip install 'memlimits[plot]'") from None
+        raise CommandError("this needs matplotlib: pip install matplotlib") from None
 
 
 def _number(name: str, text: str, least: float, most: float) -> float:

@@ -8,6 +8,7 @@ from memlimits.cli import record
 from memlimits.cli.children import leave_tree, why_children_are_not_governed
 from memlimits.cli.members import describe_pool
 from memlimits.cli.streams import say
+from memlimits.processes import without_options
 from memlimits.sizes import format_exact, format_limit, format_size, show
 
 TYPE_CHECKING = False
@@ -327,7 +328,7 @@ def _describe_processes(pool: "dict[str, Any] | None") -> "list[str]":
         lines.append(f"  idle memory that went to others: {format_size(pool['moved'])}")
     lines += [
         f"  ended without its exit handlers, holding {format_size(member['used'])}: process "
-        f"{member['pid']} ({member['command']})"
+        f"{member['pid']} ({_program(member)})"
         for member in _killed(pool)[:_SHOWN]
     ]
     refused = [
@@ -336,11 +337,19 @@ def _describe_processes(pool: "dict[str, Any] | None") -> "list[str]":
         if member["refusals"] and member["pid"] != os.getpid()
     ]
     lines += [
-        f"  refused {member['refusals']:,} times: process {member['pid']} ({member['command']}), "
-        f"peak {format_size(member['peak'])}"
+        f"  refused {_times(member['refusals'])}: process {member['pid']} "
+        f"({_program(member)}), peak {format_size(member['peak'])}"
         for member in refused[:_SHOWN]
     ]
     return lines
+
+
+def _program(member: "dict[str, Any]") -> str:
+    return " ".join(without_options(member["command"].split(" "))) or str(member["command"])
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def _terms(values: "dict[str, Any]") -> str:

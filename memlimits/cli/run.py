@@ -114,7 +114,9 @@ def _join(wanted: "Options", above: "str | None") -> "str | None":
             _refuse_one_that_is_full(wanted.pool)
             return path
         limit = memlimits.get_memory_limit()
-        if wanted.memory_limit is None or wanted.per_process or limit >= NO_LIMIT:
+        # Who waits, waits for the others, whoever set the limit.
+        shared = wanted.memory_limit is not None or wanted.policy == "wait"
+        if not shared or wanted.per_process or limit >= NO_LIMIT:
             return None
         return pools.make_for_tree(limit)
     except (LookupError, ValueError) as error:

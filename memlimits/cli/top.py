@@ -151,7 +151,7 @@ def _screen(watch: Watch, sort: str, interval: float) -> int:
         import textual  # noqa: F401
     except ImportError:
         raise CommandError(
-            "top: the live screen needs Textual: pip install 'memlimits[top]'; "
+            "top: the live screen needs Textual: pip install textual; "
             "memlimits top --once works without"
         ) from None
     from memlimits.cli.screen import run

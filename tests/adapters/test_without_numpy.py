@@ -18,7 +18,7 @@ from support import extensions
 needs_governed_objects = pytest.mark.skipif(
     "t" in sys.abiflags, reason="without the GIL Python's objects are not governed"
 )
-WITHOUT = "needs NumPy: pip install 'memlimits[numpy]'"
+WITHOUT = "needs NumPy: pip install numpy"
 PYTEST = ("pytest", "iniconfig", "packaging", "pluggy", "pygments")
 
 

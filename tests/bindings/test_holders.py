@@ -81,7 +81,7 @@ def test_a_line_has_its_function_and_the_calls_that_led_there():
     assert (holder.function, holder.line) == ("third", held[1])
     assert holder.stack[-1] == (__file__, held[1], "third")
     assert holder.stack[-2][2] == "in_turn"
-    assert str(holder) == f"third ({__file__}:{held[1]}) {EVERY} bytes in a block"
+    assert str(holder) == f"third ({__file__}:{held[1]}) 64 KiB in a block"
 
 
 @pytest.mark.parametrize("n", [16, 100, 1000, 10_000, 33_000])
@@ -195,9 +195,7 @@ def test_a_refusal_says_who_holds_most():
     error = caught.value
     functions = [(holder.function, holder.nbytes, holder.blocks) for holder in error.holders]
     assert functions == [("second", 20 * MIB, 1), ("first", 14 * MIB, 3), ("third", 8 * MIB, 1)]
-    assert f"Held by second ({__file__}:{held[1][1]}) {20 * MIB} bytes in a block; first (" in str(
-        error
-    )
+    assert f"Held by second ({__file__}:{held[1][1]}) 20 MiB in a block; first (" in str(error)
     assert memlimits.last_refusal().holders == error.holders
     copied = pickle.loads(pickle.dumps(error))
     assert copied.holders == error.holders
@@ -283,7 +281,7 @@ def test_a_thread_that_runs_no_python_is_told_as_such():
     found = [holder for holder in memlimits.holders(None) if not holder.file]
     free(block)
     [held] = [holder for holder in found if holder.nbytes >= 3 * MIB]
-    assert str(held) == f"code without Python {3 * MIB} bytes in a block"
+    assert str(held) == "code without Python 3 MiB in a block"
     assert [one for one in memlimits.holders(None) if one.nbytes == 3 * MIB] == []
 
 

@@ -97,6 +97,18 @@ def test_a_program_in_a_pool_is_refused_what_does_not_fit_there(pool, environ, t
     assert "--pool a: a command above this one has a pool already" in done.stderr.decode()
 
 
+def test_who_waits_without_a_limit_waits_for_the_others(environ, tmp_path):
+    """Within the limit that there is by itself."""
+    below = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import numpy'])"
+    words = ("-m", "memlimits", "run", "--policy=wait", "--report=it.json", "-c", below)
+    done = execute(*words, env=environ, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "it.json").read_text())
+    assert report["processes"]["limit"] == pytest.approx(report["memory_limit"], rel=1e-3)
+    assert report["processes"]["ended"] == 1
+    assert b"memlimits: all processes: peak " in done.stderr
+
+
 def test_a_report_tells_of_its_own_time(pool, environ, tmp_path):
     pool("create", "a", "--limit=64MiB")
     program = "import subprocess as s, sys; s.run([sys.executable, *sys.argv[1:]])"
@@ -105,8 +117,8 @@ def test_a_report_tells_of_its_own_time(pool, environ, tmp_path):
         *words, "-c", "import numpy; numpy.ones(80 << 17)", env=environ, cwd=tmp_path
     ).stderr.decode()
     later = execute(*words, "-c", "", env=environ, cwd=tmp_path).stderr.decode()
-    assert "refused 1 times: process" in refused
-    assert "refused 1 times: process" not in later
+    assert "refused once: process" in refused
+    assert "refused once: process" not in later
     assert "pool a, since it was made: peak" in later
 
 

@@ -268,7 +268,7 @@ def test_without_the_extra_a_sentence_says_what_to_do(folder):
         one.start(command, environment(folder))
         one.says("[ended: 2]")
         said = "".join(one.lines())
-        assert "pip install 'memlimits[top]'; memlimits top --once works without" in said
+        assert "pip install textual; memlimits top --once works without" in said
 
 
 def test_a_terminal_that_can_do_nothing_gets_the_table(folder, some):

@@ -410,9 +410,7 @@ def test_junits_properties(suite, pytester, options):
     assert found["memory_refusals"] == "1"
     assert 30 << 20 <= int(found["memory_peak"]) <= 32 << 20
     # The call of take() in the test is the program's own, as take() is: the innermost is told.
-    assert re.match(
-        r"take \(\S*test_it\.py:\d+\) 31457280 bytes in a block", found["memory_holders"]
-    )
+    assert re.match(r"take \(\S*test_it\.py:\d+\) 30 MiB in a block", found["memory_holders"])
 
 
 def test_holders_are_told_of_a_refusal(suite):
@@ -427,7 +425,7 @@ def test_holders_are_told_of_a_refusal(suite):
         "--memory-limit=50MiB",
         "--memory-holders=1MiB",
     )
-    result.stdout.fnmatch_lines(["held by take (*test_it.py:*) 31457280 bytes in a block"])
+    result.stdout.fnmatch_lines(["held by take (*test_it.py:*) 30 MiB in a block"])
 
 
 def test_holders_are_those_of_what_the_test_took(suite):
@@ -445,9 +443,9 @@ def test_holders_are_those_of_what_the_test_took(suite):
         "--memory-holders=1MiB",
         "--memory-peaks=0",
     )
-    told = re.findall(r"held by take \(\S*\) (\d+ bytes in .*)", result.stdout.str())
+    told = re.findall(r"held by take \(\S*\) (\d+ MiB in .*)", result.stdout.str())
     # The refused test's section, and in the list of peaks the two, largest first.
-    assert told == [f"{n * MIB} bytes in a block" for n in (30, 40, 30)]
+    assert told == [f"{n} MiB in a block" for n in (30, 40, 30)]
 
 
 @pytest.mark.skipif(not LIBRARY.exists(), reason="malloc is interposed on Linux's host only")

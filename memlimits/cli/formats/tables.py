@@ -211,9 +211,7 @@ def _arrow() -> "tuple[Any, Any]":
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise CommandError(
-            "this needs pyarrow: pip install 'memlimits[arrow]', or write --to csv"
-        ) from None
+        raise CommandError("this needs pyarrow: pip install pyarrow, or write --to csv") from None
 
 
 def _batches(pyarrow: "Any", rows: _Rows, table: str) -> "tuple[Any, Iterator[Any]]":
