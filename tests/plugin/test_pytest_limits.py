@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from support.interposed import LIBRARY
-from support.units import MIB
 
 pytest_plugins = ["pytester"]
 pytestmark = [pytest.mark.inside, pytest.mark.host]
