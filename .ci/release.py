@@ -10,6 +10,7 @@ import argparse
 import datetime
 import difflib
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,8 +53,9 @@ def with_version(text, version):
 def cut(text, version, date):
     """The changelog with what was unreleased under this version, and that part alone."""
     before, found, rest = text.partition(UNRELEASED)
-    notes, _, older = rest.partition("\n## [")
-    if not found or not notes.strip():
+    notes, _, older = f"\n{rest}".partition("\n## [")
+    notes = notes[1:]
+    if not found or not re.search(r"^- ", notes, re.MULTILINE):
         raise NoReleaseError(f"{CHANGELOG} has nothing under {UNRELEASED.strip()}: say what is new")
     section = f"## [{version}] - {date}\n"
     older = f"\n## [{older}" if older else ""
@@ -65,6 +67,8 @@ def check_clone(version):
         raise NoReleaseError(
             f"commit or stash first: {len(changed)} files differ, as {changed[0]!r}"
         )
+    if git("rev-parse", "--abbrev-ref", "HEAD").strip() == "HEAD":
+        raise NoReleaseError("no branch is checked out that a commit could go to: git switch")
     if git("tag", "--list", f"v{version}"):
         raise NoReleaseError(f"there is a tag v{version} already")
 
@@ -89,21 +93,25 @@ def release(version, date, arguments, *, dry_run, wheels):
     if dry_run:
         show(old, new)
         return f"memlimits: {version} would be released so; nothing was changed"
+    head = git("rev-parse", "HEAD").strip()
     try:
         for name, text in new.items():
             (ROOT / name).write_text(text)
         if wheels:
             build_wheels(arguments)
+        if changed := [name for name, text in new.items() if (ROOT / name).read_text() != text]:
+            raise NoReleaseError(f"{changed[0]} was changed meanwhile: begin anew")
+        (ROOT / "dist").mkdir(exist_ok=True)
+        path = ROOT / "dist" / f"notes-{version}.md"
+        path.write_text(notes)
         git("commit", "--quiet", "--message", f"Release {version}", "--", PACKAGE, CHANGELOG)
+        # The headings are no comments, which git would leave out.
+        message = f"memlimits {version}\n\n{notes}"
+        git("tag", "--annotate", "--cleanup=whitespace", "--message", message, f"v{version}")
     except BaseException:
+        git("reset", "--quiet", "--soft", head)
         git("checkout", "--quiet", "HEAD", "--", PACKAGE, CHANGELOG)
         raise
-    # The headings are no comments, which git would leave out.
-    message = f"memlimits {version}\n\n{notes}"
-    git("tag", "--annotate", "--cleanup=whitespace", "--message", message, f"v{version}")
-    (ROOT / "dist").mkdir(exist_ok=True)
-    path = ROOT / "dist" / f"notes-{version}.md"
-    path.write_text(notes)
     return (
         f"memlimits: {version} is committed and tagged, its notes are in {path}; to publish it: "
         f"git push origin HEAD v{version}"
@@ -117,6 +125,10 @@ def main():
     parser.add_argument("--without-wheels", action="store_true")
     parser.add_argument("version")
     options, arguments = parser.parse_known_args()
+    before = sys.argv[1 : sys.argv.index(options.version)]
+    if wrong := [word for word in arguments if options.without_wheels or word in before]:
+        parser.error(f"{wrong[0]!r} is no option of a release: those of the wheels stand last")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         numbers(options.version)
         said = release(
@@ -126,6 +138,9 @@ def main():
             dry_run=options.dry_run,
             wheels=not options.without_wheels,
         )
+    except KeyboardInterrupt:
+        print("memlimits: no release: interrupted, and all is as it was", file=sys.stderr)
+        return 1
     except NoReleaseError as error:
         print(f"memlimits: no release: {error}", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ else:
 
 __all__ = [
     "SIZES", "Holder", "MemoryBlock", "Snapshot", "Stats",
-    "format_size", "holders_html", "table_html",
+    "format_size", "holders_html", "printable", "table_html",
 ]  # fmt: skip
 
 # Those in bytes. The others are counts, but for the policy, its count and the idle timeout.
@@ -92,7 +92,7 @@ class Holder(NamedTuple):
     def __str__(self) -> str:
         place = f" ({self.file}:{self.line})" if self.file else ""
         blocks = "a block" if self.blocks == 1 else f"{self.blocks} blocks"
-        return f"{self.function}{place} {format_size(self.nbytes)} in {blocks}"
+        return printable(f"{self.function}{place} {format_size(self.nbytes)} in {blocks}")
 
 
 class MemoryBlock(NamedTuple):
@@ -474,6 +474,11 @@ def _readable(name: str, value: object) -> str:
     if isinstance(value, int) and name in SIZES and value < NO_LIMIT:
         return format_size(value)
     return _shown(name, value)
+
+
+def printable(text: str) -> str:
+    """Return a text with a space for whatever would move a terminal's cursor, or end the line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def format_size(size: int) -> str:

@@ -8,6 +8,7 @@ import os
 import time
 
 from memlimits import _modules
+from memlimits.figures import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ def _facts(path: str, pid: "int | None" = None) -> "dict[str, Any] | None":
         "state": fields[0],
         "parent": int(fields[1]),
         "user": _user(status),
-        "command": _command(proc) or _printable(status["Name"]),
+        "command": _command(proc) or printable(status["Name"]),
     }
 
 
@@ -233,13 +234,7 @@ _WITHOUT_VALUE = ("--per-process", "--quiet")
 def _command(proc: str) -> str:
     """On one line, without what would disturb a terminal, nor what `memlimits run` takes itself."""
     words = _read(f"{proc}/cmdline").rstrip("\0").split("\0")
-    return _printable(" ".join(_program(words)))
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else " " for character in text)
+    return printable(" ".join(_program(words)))
 
 
 def _program(words: "list[str]") -> "list[str]":

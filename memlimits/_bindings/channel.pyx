@@ -138,7 +138,8 @@ cdef class Channel:
         found = []
         for i in range(EVENT_MEMBERS):
             member = &self.events.header.members[i]
-            if load_word(&member.pid):
+            # One that has its place, and has not said as yet when it began, is none.
+            if load_word(&member.pid) and load_word(&member.started):
                 leaving = load_word(&member.leaving)
                 found.append((
                     member.pid, member.started, leaving != STAYS, leaving == HAS_LEFT))
@@ -170,6 +171,9 @@ cdef class Channel:
         for i in range(EVENT_MEMBERS):
             member = &self.events.header.members[i]
             if load_word(&member.pid) == pid:
+                # Before it is another's, who would be taken for one that has left.
+                store_word(&member.leaving, STAYS)
+                store_word(&member.started, 0)
                 store_word(&member.pid, 0)
 
     def lost(self):

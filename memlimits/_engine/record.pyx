@@ -56,7 +56,9 @@ cdef void record_close() noexcept nogil:
 
 
 cdef void record_leave() noexcept nogil:
+    global place
     say_that_it(HAS_LEFT)
+    place = NULL            # from now on it is another's, as soon as that has been seen
 
 
 cdef void join() noexcept nogil:

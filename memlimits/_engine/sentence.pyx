@@ -153,6 +153,16 @@ cdef const char *name_in(const char *path) noexcept nogil:
     return name
 
 
+cdef void put_name(Line *line, const char *name) noexcept nogil:
+    """Whatever it has in it: no sequence for a terminal, and no other line."""
+    cdef int first = line.length
+    put(line, name)
+    while first < line.length:
+        if 0 < line.text[first] < 32 or line.text[first] == 127:
+            line.text[first] = 32
+        first += 1
+
+
 cdef void put_holders(
     Line *line, const Refusal *refusal, const CallTree *calls
 ) noexcept nogil:
@@ -163,10 +173,10 @@ cdef void put_holders(
             break
         site = &calls.calls[calls.calls[refusal.holders[i].call].site]
         put(line, b"; held by " if i == 0 else b", ")
-        put(line, calls_function(calls, site))
+        put_name(line, calls_function(calls, site))
         if site.file:
             put(line, b" (")
-            put(line, name_in(calls_file(calls, site)))
+            put_name(line, name_in(calls_file(calls, site)))
             put(line, b":")
             put_number(line, site.line, 10)
             put(line, b")")

@@ -62,12 +62,12 @@ cdef EventMember *events_join(Events *events, uint64_t pid, uint64_t started) no
     cdef EventMember *member = find_earlier_self(events, pid, started)
     cdef int _i
     if member != NULL:
+        store_word(&member.leaving, STAYS)
         return member
     member = events.header.members
     for _i in range(EVENT_MEMBERS):
         # One that ended stays until who records has seen it, and is free then.
         if load_word(&member.pid) == 0 and replace_word(&member.pid, 0, pid):
-            store_word(&member.leaving, STAYS)
             store_word(&member.started, started)
             return member
         member += 1

@@ -6,10 +6,11 @@ from _signal import SIGPIPE  # type: ignore[import-not-found]
 
 from memlimits.cli.errors import CommandError
 from memlimits.cli.streams import say
+from memlimits.figures import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = None) -> int:
@@ -46,27 +47,46 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
 
             names(argv[1:])
         elif not argv or argv[0].startswith("-"):
-            return _itself(argv)
+            return _written(lambda: _itself(argv))
         else:
-            return _execute(argv)
+            return _written(lambda: _execute(argv))
     except CommandError as error:
-        say(str(error))
+        say("\n".join(map(printable, str(error).split("\n"))))
         return 2
     return 0
+
+
+def _written(do: "Callable[[], int]") -> int:
+    """Do something, and have all be written that it says.
+
+    Raises
+    ------
+    CommandError
+        It cannot be.
+    """
+    if sys.stdout is None:  # It was closed: nobody wants to know.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        try:
+            return do()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        # The interpreter is not to try again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):
+            # Whoever read, such as `head`, has had enough: as what the signal for that would end.
+            return 128 + int(SIGPIPE)
+        raise CommandError(
+            f"cannot write to standard output: {error.strerror}: send it elsewhere"
+        ) from None
 
 
 def _execute(argv: "Sequence[str]") -> int:
     from memlimits.cli.parsers import module_of, read
 
     wanted = read(argv)
-    command = getattr(module_of(wanted.command), wanted.command)
-    try:
-        status: int | None = command(wanted)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read, such as `head`, has had enough: as what the signal for that would end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 128 + int(SIGPIPE)
+    status: int | None = getattr(module_of(wanted.command), wanted.command)(wanted)
     return status or 0
 
 

@@ -5,7 +5,8 @@ import time
 from functools import lru_cache
 
 from memlimits.cli.watch import limit_of
-from memlimits.cli.width import fitted, printable, width_of
+from memlimits.cli.width import fitted, width_of
+from memlimits.figures import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

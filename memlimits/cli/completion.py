@@ -51,7 +51,7 @@ def _pools() -> "Iterator[tuple[str, str]]":
 
 def _pids() -> "Iterator[tuple[str, str]]":
     from memlimits import processes
-    from memlimits.cli.width import printable
+    from memlimits.figures import printable
 
     processes.hide()
     for facts in processes.running():

@@ -7,6 +7,7 @@ from importlib import import_module
 from memlimits.cli import outputs
 from memlimits.cli.errors import CommandError
 from memlimits.cli.streams import say
+from memlimits.figures import printable
 from memlimits.recording import Reader, RecordingError, load
 
 TYPE_CHECKING = False
@@ -88,7 +89,7 @@ def convert(wanted: "Namespace") -> None:
             f"argument --table: only --to {_words(_TABLES)} makes tables: leave --table out"
         )
     name = wanted.output or _beside(wanted.file, FORMATS[wanted.to][0])
-    outputs.check(name, force=wanted.force)
+    outputs.check(name, force=wanted.force, made_of=wanted.file)
     if wanted.to in _TABLES:
         _convert_table(wanted, name)
         return
@@ -123,12 +124,12 @@ def _opened(how: "Callable[[str], Opened]", path: str) -> "Opened":
 def tell(history: "History") -> None:
     """Say on standard error what is missing in a recording, if anything is."""
     for note in history.notes():
-        say(f"{history.reader.path}: {note}")
+        say(printable(f"{history.reader.path}: {note}"))
 
 
 def _made(name: str) -> None:
     if name != outputs.STANDARD:
-        say(f"made {name} ({os.path.getsize(name):,} bytes)")
+        say(f"made {printable(name)} ({os.path.getsize(name):,} bytes)")
 
 
 def _beside(path: str, ending: str) -> str:
@@ -190,5 +191,5 @@ def _convert_table(wanted: "Namespace", name: str) -> None:
     with outputs.output(name) as file:
         notes = tables.write(reader, wanted.table or "samples", wanted.to, file)
     for note in notes:
-        say(f"{wanted.file}: {note}")
+        say(printable(f"{wanted.file}: {note}"))
     _made(name)

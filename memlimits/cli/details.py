@@ -15,7 +15,8 @@ from memlimits.cli.columns import (
     user_name,
 )
 from memlimits.cli.watch import NEAR as NEAR_PART
-from memlimits.cli.width import printable, width_of
+from memlimits.cli.width import width_of
+from memlimits.figures import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from memlimits.sizes import parse_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, NoReturn
 
 USAGE = """\
@@ -100,21 +100,30 @@ def _size(text: str) -> int:
     return parse_size(text, _memory_size)
 
 
+def _no_choice(what: str, text: str, choices: "Iterable[str]") -> ValueError:
+    from memlimits.cli.meant import meant
+
+    names = tuple(choices)
+    return ValueError(
+        f"invalid {what} {text!r}: write one of {', '.join(names)}{meant(text, names)}"
+    )
+
+
 def _policy(text: str) -> str:
     if text not in POLICIES:
-        raise ValueError(f"invalid policy {text!r}: write one of {', '.join(POLICIES)}")
+        raise _no_choice("policy", text, POLICIES)
     return text
 
 
 def _count(text: str) -> str:
     if text not in COUNTS:
-        raise ValueError(f"invalid count {text!r}: write one of {', '.join(COUNTS)}")
+        raise _no_choice("count", text, COUNTS)
     return text
 
 
 def _level(text: str) -> str:
     if text not in LEVELS:
-        raise ValueError(f"invalid level {text!r}: write one of {', '.join(LEVELS)}")
+        raise _no_choice("level", text, LEVELS)
     return text
 
 

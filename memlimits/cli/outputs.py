@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 STANDARD = "-"
 
 
-def check(name: str, *, force: bool) -> None:
+def check(name: str, *, force: bool, made_of: str) -> None:
     """Refuse a name under which nothing can be made, before anything is read.
 
     Raises
     ------
     CommandError
-        There is something already, and it is not to be replaced; or the folder is not there.
+        There is something already, and it is not to be replaced: without `force`, or since it is
+        what the new one is made of. Or the folder is not there.
     """
     if name == STANDARD:
         return
@@ -28,6 +29,9 @@ def check(name: str, *, force: bool) -> None:
         raise CommandError(f"{name}: there is no folder {folder}: make it before")
     if os.path.isdir(name):
         raise CommandError(f"{name}: it is a folder: write the name of a file in it")
+    with suppress(OSError):
+        if os.path.samefile(name, made_of):
+            raise CommandError(f"{name}: it is the recording itself: write another name")
     if os.path.exists(name) and os.path.isfile(name) and not force:
         raise CommandError(f"{name}: it is there already: write --force to replace it")
 

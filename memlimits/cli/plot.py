@@ -76,7 +76,7 @@ def plot(wanted: "Namespace") -> None:
             f"a picture of {width:g} by {height:g} inches with --dpi {dpi:g} has more than "
             f"{_MOST_DOTS:,} dots a side: give less of either"
         )
-    outputs.check(name, force=wanted.force)
+    outputs.check(name, force=wanted.force, made_of=wanted.file)
     matplotlib = _matplotlib()
     history = read(wanted.file)
     process = _chosen(history, wanted.process)

@@ -67,6 +67,8 @@ def pool(wanted: "Namespace") -> None:
         else:
             found = [pools.get(wanted.name)] if wanted.name else _all()
             _show(found, as_json=wanted.json)
+    except BrokenPipeError:
+        raise
     except (LookupError, OSError, ValueError) as error:
         raise CommandError(str(error)) from None
 

@@ -8,6 +8,7 @@ from memlimits.cli import record
 from memlimits.cli.children import leave_tree, why_children_are_not_governed
 from memlimits.cli.members import describe_pool
 from memlimits.cli.streams import say
+from memlimits.figures import printable
 from memlimits.processes import without_options
 from memlimits.sizes import format_exact, format_limit, format_size, show
 
@@ -289,8 +290,10 @@ def describe(values: "dict[str, Any]") -> str:
         if refusal["blocked_by"] == "pool":
             lines.append(f"  other processes {format_exact(refusal['others'])}")
         lines += [
-            f"  held by {holder['function']}{_place(holder)}: {format_size(holder['nbytes'])}, "
-            f"blocks: {holder['blocks']:,}"
+            printable(
+                f"  held by {holder['function']}{_place(holder)}: {format_size(holder['nbytes'])}, "
+                f"blocks: {holder['blocks']:,}"
+            )
             for holder in refusal["holders"]
         ]
     return "\n".join(lines)
@@ -345,7 +348,8 @@ def _describe_processes(pool: "dict[str, Any] | None") -> "list[str]":
 
 
 def _program(member: "dict[str, Any]") -> str:
-    return " ".join(without_options(member["command"].split(" "))) or str(member["command"])
+    words: list[str] = member["command"].split(" ")
+    return printable(" ".join(without_options(words) or words))
 
 
 def _times(count: int) -> str:

@@ -23,7 +23,8 @@ from memlimits.cli import columns
 from memlimits.cli.source import Family, GoneError, Members
 from memlimits.cli.top import KEYS, above, chosen_columns
 from memlimits.cli.watch import Look, Watch, key_of
-from memlimits.cli.width import fitted, printable, width_of
+from memlimits.cli.width import fitted, width_of
+from memlimits.figures import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

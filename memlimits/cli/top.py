@@ -97,6 +97,8 @@ def top(wanted: "Namespace") -> int:
     except GoneError as error:
         say(str(error))
         return 1
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from None
 

@@ -3,11 +3,6 @@
 import unicodedata
 
 
-def printable(text: str) -> str:
-    """Put a space in the place of whatever would move a terminal's cursor, or hide itself."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
-
-
 def width_of(text: str) -> int:
     """Return how many cells a text takes."""
     return len(text) if text.isascii() else sum(map(_cells, text))

@@ -25,6 +25,7 @@ _MOST_BYTES = 32 << 20
 _LEAST_BYTES = 1 << 20
 _BUFFERED = 1 << 16  # bytes
 _BUFFERED_SECONDS = 1.0
+_PATIENCE = 2.0  # seconds, for who writes the same file
 _LONGEST = 1000  # characters of a word of a command line
 _MOST_WORDS = 100
 _OUTER_FRAMES, _INNER_FRAMES = 56, 200  # of a stack that has more
@@ -462,14 +463,26 @@ def _open(path: str) -> int:
         raise FileExistsError(
             errno.EEXIST, "there is something that is no recording: write another name", path
         )
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _lock(descriptor):
         os.close(descriptor)
         raise FileExistsError(
             errno.EEXIST, "another process records to it now: write another name", path
-        ) from None
+        )
     return descriptor
+
+
+def _lock(descriptor: int) -> bool:
+    """Wait a little: a recorder stays for what the last process of its program has started."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _write(descriptor: int, data: bytes) -> int:

@@ -273,6 +273,22 @@ def test_pythons_objects_are_held_by_who_made_them():
     """)
 
 
+def test_a_name_moves_no_cursor_and_begins_no_line():
+    source = "def take(n):\n    return memlimits.allocate(n)\n"
+    names = {"memlimits": memlimits}
+    exec(compile(source, "evil\x1b]0;x\x07\nmemlimits: forged.py", "exec"), names)
+    block = names["take"](3 * MIB)
+    told = [str(holder) for holder in memlimits.holders(None) if holder.nbytes == 3 * MIB]
+    assert told == ["take (evil ]0;x  memlimits: forged.py:2) 3 MiB in a block"]
+    with (
+        pytest.raises(memlimits.MemoryLimitError) as caught,
+        memlimits.limits(memory=4 * MIB, policy="strict"),
+    ):
+        names["take"](400 * MIB)
+    assert str(caught.value).isprintable()
+    del block
+
+
 def test_a_thread_that_runs_no_python_is_told_as_such():
     libc, thread, block = ctypes.CDLL(None), ctypes.c_void_p(), ctypes.c_void_p()
     ask = ctypes.cast(malloc, ctypes.c_void_p)

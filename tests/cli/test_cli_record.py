@@ -156,6 +156,39 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert largest["line"] == 7
 
 
+def test_who_ends_does_not_end_another_that_took_its_place(run, tmp_path):
+    """The parent takes a second from the end of its program to its own."""
+    child = """
+import time, memlimits
+time.sleep(1.2)
+held = memlimits.allocate(50 << 20)
+time.sleep(0.5)
+"""
+    script = f"""
+import subprocess
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)
+slow = Slow()
+words = ["sh", "-c", "sleep 0.4; exec \\"$0\\" -c \\"$1\\"", sys.executable, {child!r}]
+subprocess.Popen(words)
+"""
+    run(PROGRAM + script, "--record=it.rec")
+
+    def ends():
+        return of(recorded(tmp_path / "it.rec"), "end")
+
+    until(lambda: len(ends()) == 2)
+    samples = of(recorded(tmp_path / "it.rec"), "sample", pid=ends()[1]["pid"])
+    assert samples[-1]["peak"] >= 50 * MIB
+
+
+def test_a_recording_is_replaced_as_soon_as_its_program_has_ended(run, tmp_path):
+    for n in (1, 2, 3):
+        run(f"print({n})", "--record=it.rec")
+    assert recorded(tmp_path / "it.rec")
+
+
 def test_where_the_file_of_messages_is_damaged_it_ends_all_the_same(tmp_path):
     script = "held = load(9)\nprint('ready', flush=True); sys.stdin.read()"
     options = {"stdin": subprocess.PIPE, "stderr": subprocess.DEVNULL}

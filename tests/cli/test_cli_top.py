@@ -13,7 +13,8 @@ import pytest
 
 import memlimits
 from memlimits.cli.source import Family
-from memlimits.cli.width import fitted, printable
+from memlimits.cli.width import fitted
+from memlimits.figures import printable
 from support.children import environment
 from support.commands import execute
 from support.members import LIMIT, MIB, Member, members

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,6 +43,32 @@ def test_an_output_that_is_there_stays_unless_it_is_to_be_replaced(to, convert, 
     assert len(made) > 100
     assert convert("--to", to, "-o", "-").stdout == made
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_recording_is_not_replaced_by_what_is_made_of_it(convert, recorded, tmp_path):
+    (tmp_path / "a.rec").write_bytes(recorded.read_bytes())
+    done = convert("--to", "html", "-o", "./a.rec", "--force", file="a.rec", code=2)
+    assert refused(done) == "./a.rec: it is the recording itself: write another name"
+    assert (tmp_path / "a.rec").read_bytes() == recorded.read_bytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [("info",), ("--help",), ("--version",)])
+def test_where_nothing_can_be_written_a_sentence_says_so(words):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "memlimits", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "memlimits: cannot write to standard output: No space left on device: send it elsewhere\n"
+    )
+
+
+@pytest.mark.parametrize("words", ["info", "--help", "--version", "pool --help"])
+def test_where_standard_output_is_closed_it_says_nothing(words):
+    command = f"{shlex.quote(sys.executable)} -m memlimits {words} >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("words", [("convert", "it.rec", "--to=html", "-o-"), ("info",)])

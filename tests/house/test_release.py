@@ -185,6 +185,32 @@ def test_the_tree_itself_could_be_released(clone):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("words", [("--dryrun", "0.2.0"), ("0.2.0", "--tests", "none")])
+def test_a_word_that_nobody_takes_releases_nothing(clone, words):
+    before = clone.state()
+    done = clone.release("--without-wheels", *words)
+    assert done.returncode == 2
+    assert "is no option of a release" in done.stderr
+    assert clone.state() == before
+
+
+def test_where_the_tag_fails_there_is_no_commit_either(clone):
+    clone.git("config", "tag.gpgsign", "true")
+    clone.git("config", "gpg.program", "false")
+    before = clone.state()
+    done = clone.release("--without-wheels", "0.2.0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no release: git tag: " in done.stderr
+    assert clone.state()[:3] == before[:3]
+
+
+def test_a_head_that_is_no_branch_is_told_of(clone):
+    clone.git("checkout", "--quiet", "--detach")
+    done = clone.release("--without-wheels", "0.2.0")
+    assert done.returncode == 1
+    assert "no branch is checked out" in done.stderr
+
+
 def test_what_the_page_shows_is_run(clone):
     """But for the wheels, which CI makes by the script that the page names."""
     page = (ROOT / "docs" / "releasing.md").read_text()

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from memlimits.cli.errors import CommandError
 from memlimits.cli.formats.page import build
+from memlimits.figures import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def make_folded(history: "History", at: float) -> bytes:
     lines: dict[str, int] = {}
     for process, frames, size, _ in _stacks(history, at):
         words = [f"process {process[0]} {process[1]}", *(_label(frame) for frame in frames)]
-        line = ";".join(" ".join(word.replace(";", ":").split()) for word in words)
+        line = ";".join(" ".join(printable(word).replace(";", ":").split()) for word in words)
         lines[line] = lines.get(line, 0) + size
     return "".join(f"{line} {size}\n" for line, size in lines.items()).encode()
 
