@@ -147,11 +147,16 @@ def test_a_python_that_has_no_room_to_start_ends_with_a_line(pool, environ, tmp_
 
         assert start() == "0 \n"
         other.join()
-        # All that is left, to the last page.
-        other.ask("[take(4096 << i) for i in range(14, -1, -1) for _ in 'ab'] and None")
-        assert start() == (
-            "1 memlimits: this process ends: its limits leave no room for a Python to start\n"
-        )
+
+        def starts_where_nothing_is_left():
+            # To the last page; but what the program has idle by the time that it starts one goes to
+            # that.
+            other.ask("[take(4096 << i) for i in range(14, -1, -1) for _ in 'ab'] and None")
+            return start()
+
+        ends = {starts_where_nothing_is_left() for _ in range(5)}
+        line = "1 memlimits: this process ends: its limits leave no room for a Python to start\n"
+        assert line in ends <= {line, "0 \n"}
         program.stdin.close()
 
 
