@@ -116,6 +116,16 @@ def _all_folders() -> "list[str]":
     return list(dict.fromkeys(folders))
 
 
+def _entries(folder: str) -> "list[str]":
+    """Return what is in a directory: nothing for whom it is closed, as root's may be."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, PermissionError):
+        if _is_chosen(folder):
+            raise
+        return []
+
+
 def check_name(name: object) -> str:
     """Return a pool's name.
 
@@ -243,7 +253,7 @@ def names() -> "list[str]":
     found: set[str] = set()
     for folder in _all_folders():
         if os.path.isdir(folder) and (_is_ours(folder) or _is_chosen(folder)):
-            found.update(entry for entry in os.listdir(folder) if entry.endswith(_SUFFIX))
+            found.update(entry for entry in _entries(folder) if entry.endswith(_SUFFIX))
     plain = (entry.removesuffix(_SUFFIX) for entry in found)
     return sorted(name for name in plain if _NAME.match(name))
 
@@ -410,7 +420,7 @@ def own_path() -> "str | None":
     """Return the path of the file of the pool, or tree, that this process is in, if any."""
     pools = _modules.for_pools()
     for folder in filter(os.path.isdir, _all_folders()):
-        for entry in os.listdir(folder):
+        for entry in _entries(folder):
             path = f"{folder}/{entry}"
             if entry.endswith((_SUFFIX, _TREE)) and pools.is_own(path):
                 return path
@@ -461,7 +471,7 @@ def trees() -> "list[str]":
         f"{folder}/{entry}"
         for folder in _folders()
         if os.path.isdir(folder) and (_is_ours(folder) or _is_chosen(folder))
-        for entry in os.listdir(folder)
+        for entry in _entries(folder)
         if entry.endswith(_TREE)
     )
 

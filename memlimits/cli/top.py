@@ -206,10 +206,11 @@ def _write_table(watch: Watch, look: "Look", sort: str) -> None:
 
 
 def _write(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"  # StringIO has none
     try:
-        text.encode(sys.stdout.encoding)
+        text.encode(encoding)
     except UnicodeEncodeError:
-        text = text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
     sys.stdout.write(text)
 
 

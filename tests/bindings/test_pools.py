@@ -180,6 +180,24 @@ def test_where_shared_memory_is_missing_another_place_is_found(monkeypatch, tmp_
     assert folders[:2] == [f"/dev/shm/memlimits-{os.geteuid()}", f"{tmp_path}/memlimits"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_folder_that_is_closed_to_a_user_has_no_pools_for_him():
+    run("""
+        import shutil, tempfile
+        from memlimits import pools
+        os.environ.pop("MEMLIMITS_POOLS", None)
+        folder = tempfile.mkdtemp(dir="/tmp")
+        pools._folders = pools._all_folders = lambda: [folder]
+        open(f"{folder}/a.pool", "w").close()
+        assert pools.names() == ["a"]
+        os.seteuid(65534)
+        assert os.path.isdir(folder)
+        assert pools.names() == pools.trees() == []
+        os.seteuid(0)
+        shutil.rmtree(folder)
+        """)
+
+
 def test_a_folder_that_others_can_write_is_not_used(monkeypatch, tmp_path):
     """They could put their own file in the place of ours."""
     monkeypatch.delenv("MEMLIMITS_POOLS", raising=False)

@@ -22,7 +22,7 @@ def test_together_they_hold_no_more_than_the_limit(pool):
         assert one.ask("take(40 * MIB)") == "ok"
         assert other.ask("take(40 * MIB)") == "pool"
         assert other.ask("take(24 * MIB)") == "ok"
-        assert [m["active"] for m in facts()["members"]] == [40 * MIB, 24 * MIB]
+        until(lambda: [m["active"] for m in facts()["members"]] == [40 * MIB, 24 * MIB])
         assert facts()["refusals"] == facts(other.pid)["refusals"] == 1
 
 
