@@ -3,9 +3,10 @@
 import os
 
 from libc.stdint cimport uint32_t, uint64_t
+from posix.time cimport CLOCK_REALTIME
 from posix.unistd cimport usleep
 
-from memlimits._base.sync cimport add_word, load_word, store_word
+from memlimits._base.sync cimport add_word, load_word, store_word, time_of
 from memlimits._bindings.allocator cimport get_default
 from memlimits._device.mlim cimport MLIM_OK, mlim_error, mlim_status
 from memlimits._device.shared cimport (
@@ -118,8 +119,10 @@ cdef class Channel:
 
     cdef mlim_shared *shared
     cdef Events events
+    cdef list later     # what was begun while `take` looked: what was before it may have been passed
 
     def __cinit__(self, path):
+        self.later = []
         self.shared = open_file(path)
         events_attach(&self.events, mlim_shared_words(self.shared))
 
@@ -184,7 +187,9 @@ cdef class Channel:
         """Messages, in the order in which they were begun: kind, ns since 1970, pid and bytes."""
         cdef Event *event
         cdef int slot = 0
-        found = []
+        cdef uint64_t began = time_of(CLOCK_REALTIME)
+        cdef list found = []
+        cdef list before = self.later
         while True:
             event = events_next(&self.events, &slot)
             if event == NULL:
@@ -194,7 +199,9 @@ cdef class Channel:
                     KINDS.get(event.kind, "unknown"), event.at, event.pid,
                     (<char *> event.data)[:event.length]))
             events_free(event)
-        return sorted(found, key=lambda message: message[1])
+        self.later = [message for message in found if message[1] > began]
+        before += [message for message in found if message[1] <= began]
+        return sorted(before, key=lambda message: message[1])
 
 
 cdef object number(list texts):
