@@ -119,7 +119,7 @@ cdef class Channel:
 
     cdef mlim_shared *shared
     cdef Events events
-    cdef list later     # what was begun while `take` looked: what was before it may have been passed
+    cdef list later     # begun while `take` looked: what was before it may have been passed
 
     def __cinit__(self, path):
         self.later = []
