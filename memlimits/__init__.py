@@ -225,15 +225,19 @@ def unload_ipython_extension(shell: object) -> None:
 _NEEDS_NUMPY = ("empty", "govern_numpy", "zeros")
 
 
-def _numpy_is_there() -> bool:
+def _why_no_numpy() -> "ModuleNotFoundError | None":
     """Import NumPy, if there is one, before what is made over it: no Python runs meanwhile."""
     try:
         import numpy  # noqa: F401
     except ModuleNotFoundError as error:
         if error.name != "numpy":  # one that is there and lacks something
             raise
-        return False
-    return True
+        return error
+    return None
+
+
+def _numpy_is_there() -> bool:
+    return _why_no_numpy() is None
 
 
 def __getattr__(name: str) -> object:

@@ -12,6 +12,7 @@ that the program has not imported, and nothing in the rooms below names an adapt
 
 import sys
 
+import memlimits
 from memlimits import _modules
 
 TYPE_CHECKING = False
@@ -37,11 +38,8 @@ def import_numpy(what: str) -> None:
     ImportError
         It is not installed.
     """
-    try:
-        import numpy  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "numpy":  # one that is there and lacks something
-            raise
+    error = memlimits._why_no_numpy()
+    if error is not None:
         raise ImportError(f"{what} needs NumPy: pip install numpy") from error
 
 

@@ -146,18 +146,13 @@ def _samples(text: str) -> int:
     return size
 
 
-def _report(text: str) -> str:
-    if text in ("", "-"):
-        raise ValueError(
-            f"invalid file {text!r}: write its name, such as report.json or /dev/stdout"
-        )
-    return text
+def _file_such_as(example: str) -> "Callable[[str], str]":
+    def file(text: str) -> str:
+        if text in ("", "-"):
+            raise ValueError(f"invalid file {text!r}: write its name, such as {example}")
+        return text
 
-
-def _recording(text: str) -> str:
-    if text in ("", "-"):
-        raise ValueError(f"invalid file {text!r}: write its name, such as run.rec")
-    return text
+    return file
 
 
 def _yes(text: str) -> bool:
@@ -175,8 +170,8 @@ _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
     "--timeout": _seconds,
     "--govern": _level,
     "--holders": _samples,
-    "--record": _recording,
-    "--report": _report,
+    "--record": _file_such_as("run.rec"),
+    "--report": _file_such_as("report.json or /dev/stdout"),
     "--pool": str,
 }
 _WITHOUT_VALUE = ("--per-process", "--quiet", "--help")
