@@ -15,6 +15,9 @@ from pathlib import Path
 # Measures the machine: what a target is missed by is no failure.
 BENCH = "bench"
 CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?)\b.*) =+$", re.MULTILINE)
+# Lines of pytest's that say which test failed, and why.
+WHY = re.compile(r"^(?:_+ .*\btest_.* _+|E  .*|(?:FAILED|ERROR) .*)$", re.MULTILINE)
+MOST_LINES = 60
 
 
 def version_of(name):
@@ -65,6 +68,12 @@ def passed(name, version, result):
     return bool(good), f"Python {python.split()[0]}", " ".join(closing)
 
 
+def why(result):
+    """What a failed environment's tests said."""
+    lines = [line[:200] for run in result["test"] for line in WHY.findall(run["output"])]
+    return lines[:MOST_LINES]
+
+
 def judge(envs, paths):
     """Print how each environment ended, and return whether all passed."""
     # Each result lists every environment; those that did not run have no tests.
@@ -80,6 +89,8 @@ def judge(envs, paths):
     }
     for name, (good, python, closing) in ends.items():
         print(f"{name}, {python}: {'passed' if good else 'FAILED'}: {closing}")
+        if not good:
+            print(*why(results.get(name, did_not_run)), sep="\n")
     return bool(ends) and all(good for good, _, _ in ends.values())
 
 

@@ -97,6 +97,21 @@ def test_it_is_bad_when_one_did_not_pass(clone, name, result):
     assert [line.split(",")[0] for line in lines if "FAILED" in line] == [name]
 
 
+def test_it_says_why_one_did_not_pass(clone):
+    output = """
+__ ERROR at teardown of test_a __
+    assert 1 == 2
+E   assert 1 == 2
+==== short test summary info ====
+FAILED tests/test_a.py::test_a - assert 1 == 2
+== 1 failed, 2 passed in 0.1s ==
+"""
+    why = output.splitlines()
+    _, lines = judge(clone, GOOD | {"py311": ended("3.11.7 (main)", output, retcode=1)})
+    assert lines[1:4] == [why[1], why[3], why[5]]
+    assert lines[4].startswith("py313t, ")
+
+
 def test_it_is_bad_when_nothing_ran(clone):
     assert judge(clone)[0] == 1
 
