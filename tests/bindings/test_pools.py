@@ -85,6 +85,19 @@ def test_everybody_may_use_it_where_that_is_said(folder):
     assert mode(folder / "ours.pool") == 0o666
 
 
+def test_a_pool_for_everybody_is_roots():
+    run("""
+        create = memlimits.pools.create  # Python's modules may lie where only root can read
+        as_nobody()
+        try:
+            create("ours", MIB, everybody=True)
+        except ValueError as error:
+            assert str(error).startswith("a pool for everybody is root's"), error
+        else:
+            raise AssertionError
+    """)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="it takes root to be two users")
 def test_two_users(tmp_path):
     """Another user's is refused; root's serves all, if root made it for all."""
