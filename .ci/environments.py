@@ -15,8 +15,8 @@ from pathlib import Path
 # Measures the machine: what a target is missed by is no failure.
 BENCH = "bench"
 CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?)\b.*) =+$", re.MULTILINE)
-# Lines of pytest's that say which test failed, and why.
-WHY = re.compile(r"^(?:_+ .*\btest_.* _+|E  .*|(?:FAILED|ERROR) .*)$", re.MULTILINE)
+# Lines that say which test failed, and why: pytest's, and the last of a sanitizer's.
+WHY = re.compile(r"^(?:_+ .*\btest_.* _+|E  .*|(?:FAILED|ERROR) .*|SUMMARY: .*)$", re.MULTILINE)
 MOST_LINES = 60
 
 
@@ -70,7 +70,8 @@ def passed(name, version, result):
 
 def why(result):
     """What a failed environment's tests said."""
-    lines = [line[:200] for run in result["test"] for line in WHY.findall(run["output"])]
+    texts = [run.get(stream, "") for run in result["test"] for stream in ("output", "err")]
+    lines = [line[:200] for text in texts for line in WHY.findall(text)]
     return lines[:MOST_LINES]
 
 
@@ -90,7 +91,8 @@ def judge(envs, paths):
     for name, (good, python, closing) in ends.items():
         print(f"{name}, {python}: {'passed' if good else 'FAILED'}: {closing}")
         if not good:
-            print(*why(results.get(name, did_not_run)), sep="\n")
+            for line in why(results.get(name, did_not_run)):
+                print(line)
     return bool(ends) and all(good for good, _, _ in ends.values())
 
 

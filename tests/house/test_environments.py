@@ -107,9 +107,17 @@ FAILED tests/test_a.py::test_a - assert 1 == 2
 == 1 failed, 2 passed in 0.1s ==
 """
     why = output.splitlines()
-    _, lines = judge(clone, GOOD | {"py311": ended("3.11.7 (main)", output, retcode=1)})
-    assert lines[1:4] == [why[1], why[3], why[5]]
-    assert lines[4].startswith("py313t, ")
+    race = "SUMMARY: ThreadSanitizer: data race a.c:1 in f"
+    failed = ended("3.11.7 (main)", output, retcode=1)
+    failed["test"][0]["err"] = f"==================\n{race}\n"
+    _, lines = judge(clone, GOOD | {"py311": failed})
+    assert lines[1:5] == [why[1], why[3], why[5], race]
+    assert lines[5].startswith("py313t, ")
+
+
+def test_what_did_not_run_says_nothing_more(clone):
+    others = {name: end for name, end in GOOD.items() if name != "drills"}
+    assert judge(clone, others)[1][-1] == "drills, Python none: FAILED: "
 
 
 def test_it_is_bad_when_nothing_ran(clone):
