@@ -12,7 +12,7 @@ import memlimits
 from memlimits import memory
 from support import interposed
 from support.threads import meanwhile
-from support.units import MIB
+from support.units import MIB, peak_bound
 
 SHORT, LONG, ALL = (0, 10), (11, 17), (0, 17)  # which of the storm's sizes
 UNBOUNDED = 2**62
@@ -70,7 +70,7 @@ def test_a_limit_holds_and_is_reached(storm, sizes, policy, count):
             memlimits.set_memory_policy("guideline")
             memlimits.set_memory_count("given")
         assert seen["refused"] > 0 or count == "resident"
-        assert count == "resident" or peak <= limit
+        assert count == "resident" or peak <= peak_bound(limit, threads=5)
         assert interposed.active() == before
 
 

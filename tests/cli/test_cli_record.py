@@ -107,10 +107,18 @@ except MemoryError:
 def test_all_processes_are_in_it(run, tmp_path, method):
     script = f"""
 import multiprocessing
+from memlimits.recording import Reader
+
+def is_in_it(active):
+    samples = [entry for entry in Reader("it.rec") if entry["kind"] == "sample"]
+    return any(s["pid"] == os.getpid() and s["active"] >= active for s in samples)
 
 def work(n):
+    active = memlimits.get_active_memory()
     block = load(8 * n)
-    time.sleep(0.6)
+    give_up = time.monotonic() + 20
+    while not is_in_it(active + 8 * n * {MIB}) and time.monotonic() < give_up:
+        time.sleep(0.1)
     return os.getpid(), memlimits.get_active_memory()
 
 if __name__ == "__main__":
