@@ -215,7 +215,7 @@ html_theme_options = {
         "image_light": "_static/mark.svg",
         "image_dark": "_static/mark.svg",
     },
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 4,
     "navbar_align": "left",
     "navbar_end": ["theme-switcher", "navbar-icon-links"],
     "show_toc_level": 2,

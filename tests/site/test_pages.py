@@ -87,6 +87,16 @@ def lightness(page):
     return sum(map(int, text[text.index("(") + 1 : -1].split(",")[:3])) / 3
 
 
+@pytest.mark.parametrize("width", [970, 1100])
+def test_a_header_is_as_high_in_a_window_of_middling_width(browser, served, width):
+    def height(viewport):
+        with shown(browser, served, viewport=viewport) as page:
+            page.goto(f"{served}/index.html")
+            return page.eval_on_selector(".bd-header", "one => one.clientHeight")
+
+    assert height({"width": width, "height": 800}) == height(WIDE)
+
+
 def test_the_switch_makes_it_dark_and_the_next_page_is_as_dark(browser, served):
     with shown(browser, served, color_scheme="light") as page:
         page.goto(f"{served}/index.html")
