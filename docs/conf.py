@@ -102,6 +102,7 @@ MODULES = (
     "memlimits.recording.history",
     "memlimits.adapters.dask",
     "memlimits.adapters.jupyter",
+    "memlimits.adapters.mlx",
     "memlimits.adapters.prometheus",
     "memlimits.adapters._governing",
     "memlimits._bindings.failures",

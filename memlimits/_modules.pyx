@@ -19,8 +19,8 @@ LINKED = (
     "_device.readings",
     "_heap.resource", "_heap.misuse", "_heap.pagemap", "_heap.bins", "_heap.cache", "_heap.split",
     "_heap.heap", "_heap.checks", "_heap.heaps",
-    "_ledger.limits", "_ledger.accounts", "_ledger.calls", "_ledger.queue", "_ledger.traces",
-    "_ledger.pool", "_ledger.share", "_ledger.told", "_ledger.events",
+    "_ledger.limits", "_ledger.tickets", "_ledger.accounts", "_ledger.calls", "_ledger.queue",
+    "_ledger.traces", "_ledger.pool", "_ledger.share", "_ledger.told", "_ledger.events",
     "_residency.sets", "_residency.plan", "_residency.pins",
     "_engine.books", "_engine.core", "_engine.parts", "_engine.controls", "_engine.members",
     "_engine.settings", "_engine.decay", "_engine.pressure", "_engine.system_room",
@@ -39,7 +39,7 @@ MADE = (
 # exception.
 FIRST_USED = (
     "_bindings.channel", "_bindings.failures", "_bindings.holders", "_bindings.metal",
-    "_bindings.notes", "_bindings.pages", "_bindings.pools", "_malloc",
+    "_bindings.notes", "_bindings.pages", "_bindings.pools", "_bindings.admissions", "_malloc",
     "adapters._governing", "adapters._process", "adapters._numpy", "adapters._python",
 )
 # In files of their own.
@@ -135,6 +135,12 @@ def for_pools():
     """Return `memlimits._bindings.pools`."""
     for_c()
     return make_once("_bindings.pools")
+
+
+def for_admissions():
+    """Return `memlimits._bindings.admissions`."""
+    for_c()
+    return make_once("_bindings.admissions")
 
 
 def for_process():

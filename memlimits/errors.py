@@ -98,6 +98,8 @@ class MemoryLimitError(MemoryError):
     holders : tuple of Holder
         The three lines of the program that held most, the first most; none where
         `set_holder_sampling` was not called.
+    mlx : int
+        Bytes of the limit that MLX had tickets for, or held (`memlimits.adapters.mlx`).
 
     See Also
     --------
@@ -132,6 +134,7 @@ class MemoryLimitError(MemoryError):
     kept_back: int = 0
     others: int = 0
     holders: "tuple[Holder, ...]" = ()
+    mlx: int = 0
 
     def __init__(
         self,
@@ -152,12 +155,13 @@ class MemoryLimitError(MemoryError):
         kept_back: int = 0,
         others: int = 0,
         holders: "tuple[Holder, ...]" = (),
+        mlx: int = 0,
     ) -> None:
         numbers = (limit, footprint, active, cache, slack)
         of_budget = (budget, budget_limit, budget_active)
         if isinstance(requested, int):
             of_process = (counted, process, untouched, kept_back)
-            of_others = (*of_process, others, holders)
+            of_others = (*of_process, others, holders, mlx)
             super().__init__(requested, *numbers, blocked_by, waited, *of_budget, *of_others)
             self.requested = requested
         else:
@@ -171,6 +175,7 @@ class MemoryLimitError(MemoryError):
         self.kept_back = kept_back
         self.others = others
         self.holders = holders
+        self.mlx = mlx
 
     def __str__(self) -> str:
         if self.blocked_by == _UNKNOWN:
@@ -193,6 +198,8 @@ class MemoryLimitError(MemoryError):
             counted = f", not touched and not counted {self.untouched}"
         if self.kept_back:
             counted += f", kept back for errors {self.kept_back}"
+        if self.mlx:
+            counted += f", for MLX {self.mlx}"
         if self.blocked_by == "pool":
             counted += f", other processes {self.others}"
         held = f"Held by {'; '.join(map(str, self.holders))}. " if self.holders else ""

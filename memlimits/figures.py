@@ -37,6 +37,10 @@ SIZES = frozenset(
         "largest_idle",
         "evicted",
         "reserved",
+        "mlx_active",
+        "mlx_cache",
+        "mlx_peak",
+        "mlx_tickets",
         "trimmed",
         "pressure_trimmed",
         "decayed",
@@ -329,6 +333,11 @@ class Stats:
     reserved : int
         Bytes of the memory limit that are kept for those who hold reservations; and while Python's
         memory is governed, for what follows a refusal.
+    mlx_active, mlx_cache, mlx_peak : int
+        Bytes that MLX has in use, keeps for reuse, and had in use at most, as it said last; 0
+        without `memlimits.adapters.mlx`. They are of no other counter.
+    mlx_tickets : int
+        Bytes that its open tickets admit.
     trims, trimmed : int
         How often `trim` returned memory to reach its target, and the bytes.
     pressure_trims, pressure_trimmed : int
@@ -405,6 +414,10 @@ class Stats:
     wire_failures: int
     commits: int
     reserved: int
+    mlx_active: int
+    mlx_cache: int
+    mlx_peak: int
+    mlx_tickets: int
     trims: int
     trimmed: int
     pressure_trims: int

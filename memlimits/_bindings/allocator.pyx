@@ -75,7 +75,7 @@ cdef object refusal_error(const CallTree *calls, Refusal refusal):
         refusal.budget.decode() if refusal.blocked_by == BUDGET else None,
         refusal.budget_limit, refusal.budget_active, COUNTS[<int> refusal.count],
         refusal.process if refusal.count == COUNT_PROCESS else 0, refusal.untouched,
-        refusal.kept_back, refusal.others, holders)
+        refusal.kept_back, refusal.others, holders, refusal.library)
 
 
 # Sizes in bytes, the others counts, in the order in which they are shown. Whoever adds one adds it
@@ -106,6 +106,10 @@ cdef dict counters(const Snapshot *snapshot):
         "refusals": refusals,
         "wire_failures": limits.wire_failures,
         "reserved": limits.reserved + limits_kept_back(limits, LONGEST_AFTER_REFUSAL),
+        "mlx_active": limits.library_active,
+        "mlx_cache": limits.library_cache,
+        "mlx_peak": limits.library_peak,
+        "mlx_tickets": limits.admitted,
         "waiting": limits.waiting,
         "waits": limits.waits,
         "waited_ns": limits.waited,

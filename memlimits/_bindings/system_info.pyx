@@ -20,8 +20,8 @@ from memlimits._engine.pressure cimport pressure_set, pressure_trim
 from memlimits._engine.system_room cimport room_lower_unfaulted
 from memlimits._ledger.accounts cimport Account, account_reserved_for
 from memlimits._ledger.limits cimport (
-    COUNT_PROCESS, Limits, limits_kept_back, limits_least_available, limits_process_room,
-    limits_room, limits_unreserved,
+    COUNT_PROCESS, Limits, limits_kept_back, limits_least_available, limits_library,
+    limits_process_room, limits_room, limits_unreserved,
 )
 from memlimits._ledger.pool cimport PoolSums, pool_bytes, pool_limit, pool_sums
 from memlimits._ledger.share cimport share_limit
@@ -132,7 +132,7 @@ def candidates(Allocator allocator not None):
     """
     cdef Limits limits
     cdef size_t count = 0, i
-    cdef uint64_t purgeable = 0, n, own, shared
+    cdef uint64_t purgeable = 0, n, own, shared, kept
     cdef Account *account
     cdef mlim_bound *bounds
     allocator.device.require()
@@ -150,13 +150,14 @@ def candidates(Allocator allocator not None):
         own = reserved_for(&allocator.core, account)
     # What is idle may be what is untouched.
     taken = min(used, saturating_sub(limits.footprint, limits.untouched))
-    n = saturating_sub(limits.memory_limit - limits_kept_back(&limits, UINT64_MAX), taken)
+    kept = limits_library(&limits) + limits_kept_back(&limits, UINT64_MAX)
+    n = saturating_sub(saturating_sub(limits.memory_limit, kept), taken)
     if limits.count == COUNT_PROCESS:
         n = min(n, saturating_sub(
             limits_process_room(&limits, UINT64_MAX, limits.process) + own + limits.cache, LOOSE))
     found = [("limit", "memory limit", n)]
     if shared != UINT64_MAX:
-        n = saturating_sub(shared, limits_kept_back(&limits, UINT64_MAX))
+        n = saturating_sub(shared, kept)
         found.append(("pool", "all processes together", saturating_sub(n, taken)))
     if limits.reserved > own:
         found.append((

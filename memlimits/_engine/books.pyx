@@ -254,6 +254,8 @@ cdef void check_accounts(const Accounts *accounts, const Limits *limits) noexcep
     at_most(claimed - active, limits.reserved, b"what is claimed and not charged is reserved")
     at_most(limits.reserved, claimed, b"what is reserved is claimed")
     at_most(limits.kept_back, limits.wanted_back, b"what is kept back is wanted")
+    same(limits.library, max(limits.admitted, limits.library_active + limits.library_cache),
+         b"of what a library was admitted to hold and what it holds the larger counts")
     same(accounts.open != NULL, accounts.opened != 0, b"that an account is open is to be seen")
     same(accounts.noting != NULL, accounts.opened != 0 or accounts.samples,
          b"that blocks are noted is to be seen")

@@ -24,6 +24,7 @@ from memlimits._ledger.calls cimport CallTree
 from memlimits._ledger.events cimport EventsHeader
 from memlimits._ledger.pool cimport Pool
 from memlimits._ledger.queue cimport MOST_HOLDERS, Holder, Refusal, Waiter
+from memlimits._ledger.tickets cimport Ticket
 from memlimits._ledger.traces cimport Traces
 from memlimits._residency.plan cimport Residency
 
@@ -70,6 +71,7 @@ cdef struct Core:
     uint64_t answered
     void (*recorder)(Core *core) noexcept nogil
     Traces traces
+    Ticket *tickets             # that are open
     # Who holds blocks: one is noted in so many bytes, 0 for never (atomic); how long it took when
     # they were last added up, and when that was, ns; and who held most.
     int64_t sample_every

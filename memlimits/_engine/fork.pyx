@@ -17,7 +17,7 @@ from memlimits._heap.heap cimport heap_self
 from memlimits._heap.heaps cimport (
     heaps_after_fork, heaps_before_fork, heaps_lose, heaps_resume, heaps_stop,
 )
-from memlimits._ledger.limits cimport limits_drop_credit
+from memlimits._ledger.limits cimport limits_admit, limits_drop_credit, limits_note_library
 from memlimits._ledger.queue cimport Waiter
 from memlimits._residency.plan cimport residency_forget
 
@@ -86,6 +86,10 @@ cdef void give_locks(bint child) noexcept nogil:
     # The threads that waited are gone, and so is their claim on these.
     pthread_cond_init(&core.settled, NULL)
     core.waiters = 0
+    # Tickets are the parent's, and what the library holds was counted there.
+    core.tickets = NULL
+    limits_admit(&core.limits, 0)
+    limits_note_library(&core.limits, 0, 0, 0)
     keep_own_waiters()
     residency_forget(&core.residency)
     if mlim_device_usable(core.device, NULL) != MLIM_OK:

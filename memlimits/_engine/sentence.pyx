@@ -209,6 +209,9 @@ cdef void sentence_put(
     put_limit(line, refusal)
     put(line, b", in use ")
     put_size(line, refusal.active + refusal.cache + refusal.slack)
+    if refusal.library:
+        put(line, b", for MLX ")
+        put_size(line, refusal.library)
     if refusal.blocked_by == POOL:
         put(line, b", by other processes ")
         put_size(line, refusal.others)

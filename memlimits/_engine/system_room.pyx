@@ -22,8 +22,9 @@ from memlimits._ledger.limits cimport (
     COUNT_PROCESS, COUNT_RESIDENT, CREDIT_PART, NOTHING, POLICY_GUIDELINE, POOL, REFUSE,
     RESERVATION, SYSTEM, WAIT, Limits, Verdict, limits_blocker, limits_bound, limits_default,
     limits_drop_credit, limits_extend_credit, limits_judge, limits_kept_back,
-    limits_least_process_over, limits_lower_unfaulted, limits_needs_look, limits_note_untouched,
-    limits_process_over, limits_process_room, limits_room, limits_unclaimed, limits_unreserved,
+    limits_least_process_over, limits_library, limits_lower_unfaulted, limits_needs_look,
+    limits_note_untouched, limits_process_over, limits_process_room, limits_room, limits_unclaimed,
+    limits_unreserved,
 )
 
 cdef enum:
@@ -236,7 +237,8 @@ cdef bint room_extend_credit(Core *core, uint64_t n) noexcept nogil:
 
 cdef Blocker room_ends_at(const Limits *limits, uint64_t growth) noexcept nogil:
     cdef uint64_t kept = limits.footprint - limits.cache
-    cdef uint64_t limit = saturating_sub(limits_bound(limits), limits_kept_back(limits, growth))
+    cdef uint64_t limit = saturating_sub(
+        limits_bound(limits), limits_library(limits) + limits_kept_back(limits, growth))
     if saturating_sub(kept + growth, limits.untouched) <= limit:
         return RESERVATION
     return limits_blocker(limits)

@@ -17,6 +17,8 @@ cdef struct WaitHooks:
     void (*begins)(WaitHooks *hooks) noexcept nogil     # before it queues
     bint (*gives_up)(WaitHooks *hooks) noexcept nogil   # now and then: whether it does
     bint never_waits            # what blocks it is final
+    bint timed                  # it waits for `timeout` ns, and not for as long as the policy says
+    uint64_t timeout
     bint fine                   # a block in steps of 16 bytes will do
     Heap *heap                  # its thread's, while that takes from the shared one; or NULL
     bint keeps                  # room is kept for what it asks for

@@ -152,6 +152,8 @@ cdef void return_to_detour(Core *core, WaitHooks *hooks) noexcept nogil:
 
 cdef bint begin(Core *core, Waiter *waiter, WaitHooks *hooks) noexcept nogil:
     cdef uint64_t timeout = 0 if hooks.never_waits else timeout_now(core, waiter)
+    if timeout and hooks.timed:
+        timeout = hooks.timeout
     if timeout == 0:
         return False
     waiter.stage = READY

@@ -54,6 +54,13 @@ cdef struct Limits:
     uint64_t cache_limit        # as set; means nothing while cache_follows
     bint cache_follows          # the cache limit is the memory limit
     uint64_t reserved           # of the memory limit, for those who hold reservations
+    # What a library counts that has its memory from elsewhere, beside the footprint: what it was
+    # admitted to hold, or what it said that it holds, if that is more.
+    uint64_t library
+    uint64_t admitted
+    uint64_t library_active     # as it said last: in use, idle, and in use at most
+    uint64_t library_cache
+    uint64_t library_peak
     # Likewise, and of the system's room, for what follows a refusal: an error has to be raised and
     # told. What is wanted, and what there is: 0 from a refusal on, until there is room for it. From
     # long growth it is kept then, too; and of short growth some needs no refusal.
@@ -193,6 +200,21 @@ cdef extern uint64_t limits_unreserved(
 cdef extern uint64_t limits_bound(const Limits *limits) noexcept nogil
 # Which of the two is in the way, where one is.
 cdef extern Blocker limits_blocker(const Limits *limits) noexcept nogil
+# What the library counts, beside the rest: not what the process holds of it, where that counts.
+cdef inline uint64_t limits_library(const Limits *limits) noexcept nogil:
+    return limits_unheld(limits) if limits.count == COUNT_PROCESS else limits.library
+# What of it the system has not given yet.
+cdef inline uint64_t limits_unheld(const Limits *limits) noexcept nogil:
+    return limits.library - (limits.library_active + limits.library_cache)
+# What it would count if it were admitted to n bytes more; it is admitted to so many; and it says
+# that it holds so many.
+cdef extern uint64_t limits_library_with(const Limits *limits, uint64_t n) noexcept nogil
+cdef extern void limits_admit(Limits *limits, uint64_t admitted) noexcept nogil
+cdef extern void limits_note_library(
+    Limits *limits, uint64_t active, uint64_t cache, uint64_t peak) noexcept nogil
+# What it may count in all, beside what is in use here, with so many bytes in the cache now; as far
+# as it is known what others leave.
+cdef extern uint64_t limits_library_room(const Limits *limits, uint64_t cached) noexcept nogil
 # What counts after growth by n.
 cdef extern uint64_t limits_counted(const Limits *limits, uint64_t n) noexcept nogil
 # What of it is kept back from growth by n; and what is to be, of whatever growth.

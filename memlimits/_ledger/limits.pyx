@@ -102,8 +102,37 @@ cdef uint64_t limits_cache_limit(const Limits *limits) noexcept nogil:
 
 
 cdef uint64_t limits_unreserved(const Limits *limits, uint64_t n, uint64_t own) noexcept nogil:
-    cdef uint64_t others = saturating_sub(limits.reserved, own)
+    cdef uint64_t others = saturating_sub(limits.reserved, own) + limits_library(limits)
     return saturating_sub(limits_bound(limits), others + limits_kept_back(limits, n))
+
+
+cdef uint64_t limits_library_with(const Limits *limits, uint64_t n) noexcept nogil:
+    return max(limits.admitted + n, limits.library_active + limits.library_cache)
+
+
+cdef void limits_admit(Limits *limits, uint64_t admitted) noexcept nogil:
+    limits.admitted = admitted
+    limits.library = limits_library_with(limits, 0)
+
+
+cdef void limits_note_library(
+    Limits *limits, uint64_t active, uint64_t cache, uint64_t peak
+) noexcept nogil:
+    limits.library_active, limits.library_cache, limits.library_peak = active, cache, peak
+    limits.library = limits_library_with(limits, 0)
+    # What the system and the process were read to have was so before that.
+    limits_drop_credit(limits)
+
+
+cdef uint64_t limits_library_room(const Limits *limits, uint64_t cached) noexcept nogil:
+    cdef uint64_t share = saturating_sub(limits.pool_limit, limits.others_used)
+    cdef uint64_t used = limits.footprint - cached
+    if limits.count == COUNT_PROCESS:
+        used = saturating_sub(
+            limits.process + limits.unfaulted, limits.library_active + limits.library_cache)
+    return saturating_sub(
+        min(limits.memory_limit, max(share, limits.share)),
+        used + limits.reserved + limits_wanted_back(limits))
 
 
 cdef uint64_t limits_bound(const Limits *limits) noexcept nogil:
@@ -152,7 +181,7 @@ cdef void limits_keep_back(Limits *limits, uint64_t n, uint64_t *trim) noexcept 
     cdef uint64_t wanted = part_of(limits, limits.wanted_back)
     cdef uint64_t limit = saturating_sub(
         min(limits_most_footprint(limits), saturating_add(limits.share, limits.untouched)),
-        limits.reserved)
+        limits.reserved + limits_library(limits))
     cdef uint64_t most = min(
         limit, saturating_add(limits.footprint, limits_room(limits, 0, limits.assured)))
     cdef uint64_t counted = limits.footprint + n + wanted
@@ -241,7 +270,9 @@ cdef uint64_t limits_longest(const Limits *limits, uint64_t n, uint64_t heaps) n
 
 cdef uint64_t limits_room(const Limits *limits, uint64_t n, uint64_t available) noexcept nogil:
     cdef uint64_t room = saturating_sub(available, limits.unfaulted)
-    return saturating_sub(room, limits.reserved + limits_kept_back(limits, n) + limits.margin)
+    return saturating_sub(
+        room,
+        limits.reserved + limits_unheld(limits) + limits_kept_back(limits, n) + limits.margin)
 
 
 cdef uint64_t limits_process_room(
@@ -323,7 +354,8 @@ cdef uint64_t limits_pressure(
 
 
 cdef bint limits_reserve(Limits *limits, uint64_t n, uint64_t returned) noexcept nogil:
-    cdef uint64_t counted = saturating_sub(limits.footprint - returned + n, limits.untouched)
+    cdef uint64_t counted = limits_library(limits) + saturating_sub(
+        limits.footprint - returned + n, limits.untouched)
     limits.cache -= returned
     limits.pending += max(n, returned)
     limits.returning += saturating_sub(returned, n)
@@ -408,7 +440,7 @@ cdef uint64_t reachable(const Limits *limits) noexcept nogil:
     cdef uint64_t share = saturating_sub(limits.pool_limit, limits.others_used)
     return saturating_sub(
         min(limits.memory_limit, max(share, limits.share)),
-        limits.reserved + limits_kept_back(limits, UINT64_MAX))
+        limits.reserved + limits_library(limits) + limits_kept_back(limits, UINT64_MAX))
 
 
 cdef uint64_t limits_easy_growth(

@@ -43,6 +43,7 @@ cdef struct Refusal:
     uint64_t untouched
     uint64_t kept_back      # of the limit, from such a request; where that refused it
     uint64_t others         # that other processes used; where the pool refused it
+    uint64_t library        # of the limit, what MLX counts
     uint64_t number         # counts its thread's refusals: tells one from the next
     uint64_t serial         # counts the allocator's
     uint64_t waited         # ns

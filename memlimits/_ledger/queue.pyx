@@ -1,6 +1,6 @@
 from memlimits._ledger.limits cimport (
     COUNT_PROCESS, LIMIT, POOL, RESERVATION, limits_kept_back, limits_least_process_over,
-    limits_most_footprint, limits_slack,
+    limits_library, limits_most_footprint, limits_slack,
 )
 
 
@@ -26,6 +26,7 @@ cdef void refusal_describe(
     if blocker in (LIMIT, RESERVATION, POOL):
         refusal.kept_back = limits_kept_back(limits, n)
     refusal.others = limits.others_used if blocker == POOL else 0
+    refusal.library = limits_library(limits)
 
 
 cdef uint64_t held_by_all(const Waiter *queue, const Waiter *newcomer) noexcept nogil:

@@ -12,6 +12,8 @@ from memlimits._ledger.pool cimport Pool
 
 # What the process may have in the pool, as if there were no others: bytes.
 cdef extern uint64_t share_limit(const Pool *pool) noexcept nogil
+# Notes what the pool's other members use.
+cdef extern void share_look(Limits *limits, const Pool *pool) noexcept nogil
 # Units that the process is to hold for growth by n, of which `own` bytes are reserved for it.
 cdef extern uint64_t share_wanted(
     const Limits *limits, const Pool *pool, uint64_t n, uint64_t own) noexcept nogil

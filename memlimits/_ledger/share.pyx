@@ -5,7 +5,7 @@ from memlimits._base.arithmetic cimport saturating_add, saturating_sub
 from memlimits._base.sync cimport add_word, load_word, store_count, time_of
 from memlimits._ledger.limits cimport (
     COUNT_GIVEN, POLICY_GUIDELINE, POLICY_WAIT, limits_counted, limits_kept_back,
-    limits_wanted_back,
+    limits_library, limits_wanted_back,
 )
 from memlimits._ledger.pool cimport (
     PoolSums, pool_bytes, pool_draw, pool_draw_some, pool_force, pool_held, pool_is_turn,
@@ -27,7 +27,7 @@ cdef uint64_t counted(
     const Limits *limits, const Pool *pool, uint64_t n, uint64_t kept, uint64_t own
 ) noexcept nogil:
     """In units."""
-    cdef uint64_t others = saturating_sub(limits.reserved, own)
+    cdef uint64_t others = saturating_sub(limits.reserved, own) + limits_library(limits)
     cdef uint64_t own_bytes = limits_counted(limits, n) - inherited(limits)
     return pool_units(pool, own_bytes + others + kept)
 
@@ -50,8 +50,10 @@ cdef uint64_t share_limit(const Pool *pool) noexcept nogil:
     return min(pool_limit(pool), pool_bytes(pool, most))
 
 
-cdef void note_pool(Limits *limits, Pool *pool) noexcept nogil:
+cdef void share_look(Limits *limits, const Pool *pool) noexcept nogil:
     cdef PoolSums sums
+    if pool.mine == NULL:
+        return
     pool_sums(pool, &sums)
     limits.pool_limit = share_limit(pool)
     # What is set aside for one of them is as good as used.
@@ -71,7 +73,7 @@ cdef bint may_draw(Pool *pool, uint64_t needs, uint64_t now) noexcept nogil:
 cdef bint cannot_be(const Limits *limits, uint64_t n) noexcept nogil:
     """Whether the process's own limit surely forbids growth by n, whatever is idle."""
     return limits.policy != POLICY_GUIDELINE and limits.count == COUNT_GIVEN and (
-        limits.footprint - limits.cache + n > limits.memory_limit)
+        limits.footprint - limits.cache + limits.library + n > limits.memory_limit)
 
 
 cdef uint64_t share_draw(
@@ -82,7 +84,7 @@ cdef uint64_t share_draw(
         return 0
     want = share_wanted(limits, pool, n, own)
     if pool_held(pool.mine) < want:
-        note_pool(limits, pool)
+        share_look(limits, pool)
         now = time_of(CLOCK_MONOTONIC)
         needs = saturating_sub(want, pool_used(pool.mine))
         if not cannot_be(limits, n) and (
@@ -131,10 +133,11 @@ cdef bint settle(Limits *limits, Pool *pool, uint64_t ahead) noexcept nogil:
     cdef bint given
     if pool.mine == NULL:
         return False
-    if limits.count != COUNT_GIVEN:
+    if limits.count != COUNT_GIVEN or limits.library > limits.admitted:
         least = counted(limits, pool, 0, 0, limits.reserved)
         if pool_used(pool.mine) < least:
-            pool_force(pool, least)     # what was given is touched only now
+            pool_force(pool, least)     # what was given is touched only now, or is a library's
+            note(limits, pool)
     given = pool_settle(
         pool, counted(limits, pool, 0, limits_wanted_back(limits), 0), ahead >> pool.shift)
     if given:
@@ -163,7 +166,8 @@ cdef void share_tell(const Limits *limits, Pool *pool) noexcept nogil:
     store_count(<int64_t *> &pool.mine.active, limits.active)
     store_count(<int64_t *> &pool.mine.cached, limits.cache)
     store_count(<int64_t *> &pool.mine.inherited, limits.inherited)
-    store_count(<int64_t *> &pool.mine.peak, max(pool.mine.peak, limits.footprint))
+    store_count(<int64_t *> &pool.mine.peak, max(
+        pool.mine.peak, limits.footprint + limits_library(limits)))
 
 
 cdef void share_none(Limits *limits, Pool *pool) noexcept nogil:

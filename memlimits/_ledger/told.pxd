@@ -39,6 +39,11 @@ cdef struct Told:
     uint64_t waits
     uint64_t waited             # ns
     uint64_t refusals[MOST_CAUSES]      # by Blocker
+    # Since later: 0 in the page of a process that has an earlier memlimits.
+    uint64_t library_active
+    uint64_t library_cache
+    uint64_t library_peak
+    uint64_t admitted
 
 cdef inline Told *told_in(mlim_page *page) noexcept nogil:
     return <Told *> page.words

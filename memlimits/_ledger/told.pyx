@@ -40,4 +40,8 @@ cdef void told_write(Told *told, const Limits *limits, uint64_t peak) noexcept n
     put(&told.waited, limits.waited)
     for i in range(BLOCKERS):
         put(&told.refusals[i], limits.refusals[i])
+    put(&told.library_active, limits.library_active)
+    put(&told.library_cache, limits.library_cache)
+    put(&told.library_peak, limits.library_peak)
+    put(&told.admitted, limits.admitted)
     put(&told.changes, told.changes + 1)

@@ -4,10 +4,11 @@
 when `govern_numpy`, `empty` or `zeros` is first used. `_python` stands in the place of CPython's
 allocators; `_governing` is what ends either. `children` has Pythons that are started from here
 govern themselves. `dask`, `jupyter`, over `_failed`, and `prometheus`, over `_figures` and
-`_exposition`, are for the libraries that they are named after. For pytest (`memlimits.pytest`)
-`spans` are limits on what one part of a program takes, `turns` runs of it with one request after
-the other refused, and `marks` what is asked for. Nothing else here but `_numpy` imports a library
-that the program has not imported, and nothing in the rooms below names an adapter.
+`_exposition`, are for the libraries that they are named after, and so is `mlx`. For pytest
+(`memlimits.pytest`) `spans` are limits on what one part of a program takes, `turns` runs of it with
+one request after the other refused, and `marks` what is asked for. Nothing else here but `_numpy`
+imports a library that the program has not imported, and nothing in the rooms below names an
+adapter.
 """
 
 import sys

@@ -46,6 +46,7 @@ def numbers_of(error: BaseException) -> "tuple[list[tuple[str, str]], list[Holde
         "active": refusal.active,
         "cache": refusal.cache,
         "kept back": refusal.kept_back,
+        "MLX": refusal.mlx,
         "others": refusal.others,
         "process": refusal.process,
     }

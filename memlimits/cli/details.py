@@ -118,6 +118,9 @@ def of_process(row: "Facts", history: "Sequence[int]", width: int) -> "list[Line
         ("resident", short_size(row["resident"])),
         ("swap", short_size(row["swap"])),
     )
+    if row["mlx_peak"] or row["mlx_tickets"]:
+        parts = ("active", "cache", "peak", "tickets")
+        lines += _block(*((f"MLX {part}", short_size(row[f"mlx_{part}"])) for part in parts))
     counts = ("refusals", "waits", "misses", "overruns", "evictions", "trims")
     lines += _block(*((name, _count(row, name)) for name in counts))
     if by:

@@ -208,7 +208,7 @@ def _passed_by(stats: "dict[str, Any]", held_before: int, level: str) -> int:
 def _numbers(refusal: "MemoryLimitError") -> "dict[str, Any]":
     names: tuple[str, ...]
     names = ("requested", "limit", "footprint", "active", "cache", "slack", "blocked_by")
-    names += ("counted", "process", "untouched", "kept_back", "others")
+    names += ("counted", "process", "untouched", "kept_back", "others", "mlx")
     holders = [
         {
             "file": holder.file,
@@ -251,6 +251,12 @@ def describe(values: "dict[str, Any]") -> str:
         lines.append(values["ungoverned"])
     if values["ungoverned_children"]:
         lines.append(values["ungoverned_children"])
+    if values["mlx_peak"]:
+        lines.append(
+            f"MLX: peak {format_size(values['mlx_peak'])}, active "
+            f"{format_size(values['mlx_active'])}, cache {format_size(values['mlx_cache'])}, "
+            f"tickets {format_size(values['mlx_tickets'])}"
+        )
     if values["overruns"]:
         lines.append(f"allocations over the limit: {values['overruns']:,}")
     if values["wire_failures"]:
@@ -287,6 +293,8 @@ def describe(values: "dict[str, Any]") -> str:
             lines.append(f"  not touched and not counted {format_exact(refusal['untouched'])}")
         if refusal["kept_back"]:
             lines.append(f"  kept back for errors {format_exact(refusal['kept_back'])}")
+        if refusal["mlx"]:
+            lines.append(f"  for MLX {format_exact(refusal['mlx'])}")
         if refusal["blocked_by"] == "pool":
             lines.append(f"  other processes {format_exact(refusal['others'])}")
         lines += [

@@ -46,7 +46,21 @@ def test_a_refusal_carries_its_numbers(blocked_by):
     error = refusal(blocked_by)
     assert facts(error) == {**NUMBERS, "blocked_by": blocked_by}
     assert isinstance(error, MemoryError)
-    assert error.args == (*NUMBERS.values(), blocked_by, 0.0, None, 0, 0, "given", 0, 0, 0, 0, ())
+    assert error.args == (
+        *NUMBERS.values(),
+        blocked_by,
+        0.0,
+        None,
+        0,
+        0,
+        "given",
+        0,
+        0,
+        0,
+        0,
+        (),
+        0,
+    )
 
 
 @blocked

@@ -65,14 +65,20 @@ def test_its_own_figures_are_those_of_stats():
         assert refused_by(500 * MIB) == "limit"
         memlimits.set_memory_policy("wait", 0.001)
         assert refused_by(195 * MIB) == "limit"
+        tickets = memlimits._modules.for_admissions()
+        ticket = tickets.Admission(50 * MIB)
+        ticket.open()
+        tickets.note(3 * MIB, 2 * MIB, 4 * MIB)
         facts, stats = processes.get(os.getpid()), memlimits.stats()._asdict()
         for name in ("memory_limit", "cache_limit", "wired_limit", "policy", "memory_count",
                      "footprint", "pending", "wired", "reserved", "peak", "misses", "overruns",
                      "evictions", "evicted", "trims", "pressure_trims", "decays", "waiting",
-                     "waits", "waited_seconds", "refusals"):
+                     "waits", "waited_seconds", "refusals", "mlx_active", "mlx_cache", "mlx_peak",
+                     "mlx_tickets"):
             assert facts[name] == stats[name], (name, facts[name], stats[name])
         assert (facts["waits"], facts["refusals"]) == (1, 2)
         assert facts["refusals_by"] == {"limit": 2}
+        assert (facts["mlx_active"], facts["mlx_tickets"]) == (3 * MIB, 50 * MIB)
         assert facts["active"] == stats["active"]
         assert (facts["pool_limit"], facts["parent"]) == (None, os.getppid())
         assert facts["command"].startswith(os.path.basename(sys.executable) + " -c")

@@ -125,6 +125,7 @@ def values(**changes):
                     "process": 196 * MIB,
                     "untouched": MIB,
                     "kept_back": 2 * MIB,
+                    "mlx": 5 * MIB,
                     "holders": [
                         {"file": "/a/b.py", "line": 3, "function": "read", "nbytes": MIB}
                         | {"blocks": 1200, "stack": [["/a/b.py", 3, "read"]]},
@@ -140,6 +141,7 @@ def values(**changes):
             "  the process held 196 MiB (205,520,896 bytes)\n"
             "  given and not touched yet 1 MiB (1,048,576 bytes)\n"
             "  kept back for errors 2 MiB (2,097,152 bytes)\n"
+            "  for MLX 5 MiB (5,242,880 bytes)\n"
             "  held by read (/a/b.py:3): 1 MiB, blocks: 1,200\n"
             "  held by code without Python: 512 B, blocks: 1",
         ),

@@ -22,6 +22,7 @@ MODULES = {
     "memlimits.testing": None,
     "memlimits.adapters.dask": "distributed",
     "memlimits.adapters.jupyter": "IPython",
+    "memlimits.adapters.mlx": "mlx.core",
     "memlimits.adapters.prometheus": "prometheus_client",
 }
 

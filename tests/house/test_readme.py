@@ -28,6 +28,7 @@ LANGUAGES = {
     "docs/guides/libraries.md": {"pycon"},
     # test_metal_queue
     "docs/guides/macos.md": {"python"},
+    "docs/guides/mlx.md": {"pycon"},
     "docs/guides/policies.md": {"console", "pycon"},
     "docs/guides/program.md": {"console"},
     "docs/guides/recordings.md": {"pycon"},
@@ -78,6 +79,8 @@ def test_every_block_is_of_a_kind_that_is_tested():
 def test_tour(page, tmp_path):
     if page.endswith("wired.md") and memlimits.device_info()["wired_capacity"] < 4 << 20:
         pytest.skip("this process may lock less than 4 MiB")
+    if page.endswith("mlx.md"):
+        pytest.importorskip("mlx.core")
     tour = tmp_path / "tour.txt"
     # Objects that are never governed without the GIL are not refused there.
     left_out = "govern_python" if "t" in sys.abiflags else None

@@ -22,6 +22,7 @@ MODULES = (
     "memlimits.testing",
     "memlimits.adapters.dask",
     "memlimits.adapters.jupyter",
+    "memlimits.adapters.mlx",
     "memlimits.adapters.prometheus",
 )
 # The format's number; what begins with a capital and is no class has no entry.
