@@ -96,6 +96,7 @@ MODULES = (
     "memlimits.system",
     "memlimits.pools",
     "memlimits.processes",
+    "memlimits.cuda",
     "memlimits.metal",
     "memlimits.testing",
     "memlimits.recording",

@@ -113,6 +113,7 @@ from memlimits.system import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from memlimits import cuda as cuda
     from memlimits import metal as metal
     from memlimits import pools as pools
     from memlimits import processes as processes
@@ -243,8 +244,13 @@ def _numpy_is_there() -> bool:
 def __getattr__(name: str) -> object:
     """Import what not every program needs when it is first used.
 
-    What is documented opens no file for that but NumPy's, and those of `memlimits.metal`.
+    What is documented opens no file for that but NumPy's, and those of `memlimits.cuda` and
+    `memlimits.metal`.
     """
+    if name == "cuda":
+        import memlimits.cuda
+
+        return memlimits.cuda
     if name == "metal":
         import memlimits.metal
 
@@ -291,7 +297,7 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(
-        {*globals(), *__all__, "metal", "pools", "processes", "recording"}
+        {*globals(), *__all__, "cuda", "metal", "pools", "processes", "recording"}
         - {"TYPE_CHECKING", "sys"}
     )
 

@@ -35,11 +35,12 @@ MADE = (
     "_bindings.contexts", "_bindings.budgets", "_bindings.limit_scopes", "_bindings.dlpack",
     "_bindings.buffer", "_bindings.wiring", "_bindings.system_info",
 )
-# Made when they are first used: what makes the default allocator, and what needs Metal, NumPy or an
-# exception.
+# Made when they are first used: what makes the default allocator, and what needs CUDA, Metal, NumPy
+# or an exception.
 FIRST_USED = (
-    "_bindings.channel", "_bindings.failures", "_bindings.holders", "_bindings.metal",
-    "_bindings.notes", "_bindings.pages", "_bindings.pools", "_bindings.admissions", "_malloc",
+    "_bindings.channel", "_bindings.cuda", "_bindings.failures", "_bindings.holders",
+    "_bindings.metal", "_bindings.notes", "_bindings.pages", "_bindings.pools",
+    "_bindings.admissions", "_malloc",
     "adapters._governing", "adapters._process", "adapters._numpy", "adapters._python",
 )
 # In files of their own.
@@ -103,6 +104,11 @@ def for_c():
 def for_channel():
     """Return `memlimits._bindings.channel`."""
     return make_once("_bindings.channel")
+
+
+def for_cuda():
+    """Return `memlimits._bindings.cuda`."""
+    return make_once("_bindings.cuda")
 
 
 def for_failures():

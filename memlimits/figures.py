@@ -29,6 +29,7 @@ SIZES = frozenset(
         "slack",
         "peak",
         "wired",
+        "registered",
         "wired_requested",
         "unwired_requested",
         "unwired_by_limit",
@@ -292,6 +293,8 @@ class Stats:
         Bytes: the highest active since the start or the last reset.
     wired : int
         Bytes of resources kept resident.
+    registered : int
+        Bytes of them that are registered with CUDA.
     wired_requested, unwired_requested : int
         Bytes of resources that ``allocate(..., wired=True)`` or `wire` asked for, and of those of
         them that are not wired.
@@ -328,6 +331,9 @@ class Stats:
     wires, wire_failures : int
         Resources that became resident, and that could not although the limit allows it; one counts
         again when it is tried again.
+    registrations, registration_failures : int
+        Of the resources that were to become resident while CUDA was attached, those that were
+        registered with it, and that could not be.
     commits : int
         Commits of residency sets.
     reserved : int
@@ -383,6 +389,7 @@ class Stats:
     slack: int
     peak: int
     wired: int
+    registered: int
     wired_requested: int
     unwired_requested: int
     unwired_by_limit: int
@@ -412,6 +419,8 @@ class Stats:
     refusals_by_test: int
     wires: int
     wire_failures: int
+    registrations: int
+    registration_failures: int
     commits: int
     reserved: int
     mlx_active: int

@@ -32,7 +32,14 @@ struct mlim_device {
         mlim_error error;
     } unread;           /* the first thing that could not be read */
     bool no_huge_pages; /* read and written atomically */
+    mlim_cuda *cuda;    /* what joins a residency set is registered there; not owned */
 };
+
+/* The gate of a buffer's pages. The driver of a GPU goes on copying the pages that it was shown,
+ * whatever becomes of the addresses: after a munmap, an mremap or an madvise that drops pages, it
+ * would silently copy what is not there any more. So who does one of these closes the gate first,
+ * and finds it shut while the buffer is registered; who registers waits while pages are dropped. */
+enum mlim_gate { MLIM_OPEN, MLIM_DROPPING, MLIM_REGISTERED };
 
 enum mlim_membership { MLIM_OUTSIDE, MLIM_JOINING, MLIM_INSIDE, MLIM_LEAVING };
 
@@ -41,8 +48,18 @@ struct mlim_buffer {
     size_t length;
     mlim_residency *set; /* the set it belongs to, joins or leaves; else NULL */
     enum mlim_membership membership;
+    atomic_int gate;
     mlim_buffer *previous, *next; /* in the set */
 };
+
+/* Registers a buffer: it keeps its pages and its place until it is unregistered. */
+bool mlim_buffer_register(mlim_buffer *buffer, mlim_cuda *cuda);
+/* No driver: a forked child's own copy, which was never registered. */
+void mlim_buffer_unregister(mlim_buffer *buffer, mlim_cuda *cuda);
+/* Calls of the driver: false where it refuses. Taking back what is not registered (any more) is
+ * not refused. */
+bool mlim_cuda_register(mlim_cuda *cuda, void *start, size_t length);
+bool mlim_cuda_unregister(mlim_cuda *cuda, void *start);
 
 /* Writes what failed, and why by errno's number, to a nullable error. Returns the status. */
 mlim_status mlim_fail(mlim_error *error, mlim_status status, int code, const char *what);

@@ -1,6 +1,7 @@
 /* The host's buffers: private anonymous mappings. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -42,6 +43,53 @@ static void *_Atomic left;
 static size_t before_start(const void *base)
 {
     return (HUGE_PAGE + BEHIND - (uintptr_t)base % HUGE_PAGE) % HUGE_PAGE;
+}
+
+/* False where it is registered. Two threads never drop pages of one buffer. */
+static bool begin_drop(mlim_buffer *buffer)
+{
+    int open = MLIM_OPEN;
+    return atomic_compare_exchange_strong(&buffer->gate, &open, MLIM_DROPPING);
+}
+
+static void end_drop(mlim_buffer *buffer)
+{
+    atomic_store(&buffer->gate, MLIM_OPEN);
+}
+
+static mlim_status is_registered(mlim_error *error)
+{
+    return mlim_fail(error, MLIM_NOT_RESIDENT, EBUSY, "a buffer that is registered with CUDA");
+}
+
+bool mlim_buffer_register(mlim_buffer *buffer, mlim_cuda *cuda)
+{
+    int gate = MLIM_OPEN;
+    while (!atomic_compare_exchange_strong(&buffer->gate, &gate, MLIM_REGISTERED)) {
+        /* Its driver did not take a registration back. */
+        if (gate == MLIM_REGISTERED)
+            return false;
+        gate = MLIM_OPEN;
+        sched_yield();
+    }
+    if (mlim_cuda_register(cuda, buffer->base, buffer->length))
+        return true;
+    atomic_store(&buffer->gate, MLIM_OPEN);
+    return false;
+}
+
+/* Where the driver refuses, the gate stays shut: the pages are the driver's for good. */
+void mlim_buffer_unregister(mlim_buffer *buffer, mlim_cuda *cuda)
+{
+    if (atomic_load(&buffer->gate) != MLIM_REGISTERED)
+        return;
+    if (!cuda || mlim_cuda_unregister(cuda, buffer->base))
+        atomic_store(&buffer->gate, MLIM_OPEN);
+}
+
+bool mlim_buffer_is_registered(const mlim_buffer *buffer)
+{
+    return atomic_load(&buffer->gate) == MLIM_REGISTERED;
 }
 
 static void *map_again(size_t length)
@@ -132,9 +180,12 @@ void mlim_buffer_destroy(mlim_buffer *buffer)
 {
     if (!buffer)
         return;
-    unmap_pages(buffer->base, buffer->length);
-    if (before_start(buffer->base) == 0)
-        atomic_store(&left, buffer->base);
+    /* Else its addresses are nobody's from now on, or others would find the old pages there. */
+    if (begin_drop(buffer)) {
+        unmap_pages(buffer->base, buffer->length);
+        if (before_start(buffer->base) == 0)
+            atomic_store(&left, buffer->base);
+    }
     free(buffer);
 }
 
@@ -151,18 +202,24 @@ void *mlim_buffer_native(const mlim_buffer *buffer)
 
 mlim_status mlim_buffer_discard(mlim_buffer *buffer, mlim_error *error)
 {
+    if (!begin_drop(buffer))
+        return is_registered(error);
     /* Locked pages refuse with EINVAL. */
-    if (madvise(buffer->base, buffer->length, MADV_DONTNEED) == 0)
-        return MLIM_OK;
-    return mlim_fail(error, MLIM_NOT_RESIDENT, errno, "madvise(MADV_DONTNEED)");
+    int code = madvise(buffer->base, buffer->length, MADV_DONTNEED) == 0 ? 0 : errno;
+    end_drop(buffer);
+    return code ? mlim_fail(error, MLIM_NOT_RESIDENT, code, "madvise(MADV_DONTNEED)") : MLIM_OK;
 }
 
 mlim_status mlim_buffer_set_purgeable(mlim_buffer *buffer, bool purgeable, mlim_error *error)
 {
     /* The first write to a page ends it. Locked pages refuse with EINVAL. */
-    if (!purgeable || madvise(buffer->base, buffer->length, MADV_FREE) == 0)
+    if (!purgeable)
         return MLIM_OK;
-    return mlim_fail(error, MLIM_NOT_RESIDENT, errno, "madvise(MADV_FREE)");
+    if (!begin_drop(buffer))
+        return is_registered(error);
+    int code = madvise(buffer->base, buffer->length, MADV_FREE) == 0 ? 0 : errno;
+    end_drop(buffer);
+    return code ? mlim_fail(error, MLIM_NOT_RESIDENT, code, "madvise(MADV_FREE)") : MLIM_OK;
 }
 
 /* Moves a buffer's pages to where there is room, as far behind a huge page's boundary. The target
@@ -180,6 +237,17 @@ static bool move(mlim_buffer *buffer, size_t length)
     return true;
 }
 
+static mlim_status resize(mlim_buffer *buffer, size_t length, mlim_error *error)
+{
+    if (length <= buffer->length)
+        unmap_pages((char *)buffer->base + length, buffer->length - length);
+    /* Only for want of addresses: what cannot be resized at all cannot be moved. */
+    else if (mremap(buffer->base, buffer->length, length, 0) == MAP_FAILED &&
+             (errno != ENOMEM || !move(buffer, length)))
+        return mlim_fail(error, MLIM_NO_MEMORY, errno, "mremap");
+    return MLIM_OK;
+}
+
 mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t length,
                                mlim_error *error)
 {
@@ -187,12 +255,12 @@ mlim_status mlim_buffer_resize(mlim_device *device, mlim_buffer *buffer, size_t 
         return mlim_fail(error, MLIM_NO_MEMORY, EINVAL, "a buffer's length");
     if (buffer->set)
         return mlim_fail(error, MLIM_NOT_RESIDENT, EINVAL, "a buffer in a residency set");
-    if (length <= buffer->length)
-        unmap_pages((char *)buffer->base + length, buffer->length - length);
-    /* Only for want of addresses: what cannot be resized at all cannot be moved. */
-    else if (mremap(buffer->base, buffer->length, length, 0) == MAP_FAILED &&
-             (errno != ENOMEM || !move(buffer, length)))
-        return mlim_fail(error, MLIM_NO_MEMORY, errno, "mremap");
+    if (!begin_drop(buffer))
+        return is_registered(error);
+    mlim_status status = resize(buffer, length, error);
+    end_drop(buffer);
+    if (status != MLIM_OK)
+        return status;
     if (is_huge(device, length))
         madvise(buffer->base, length, MADV_HUGEPAGE);
     buffer->length = length;
@@ -207,6 +275,8 @@ mlim_status mlim_buffer_split(mlim_buffer *buffer, size_t length, mlim_buffer **
         return mlim_fail(error, MLIM_NO_MEMORY, EINVAL, "a buffer's length");
     if (buffer->set)
         return mlim_fail(error, MLIM_NOT_RESIDENT, EINVAL, "a buffer in a residency set");
+    if (mlim_buffer_is_registered(buffer))
+        return is_registered(error);
     mlim_buffer *made = calloc(1, sizeof *made);
     if (!made)
         return mlim_fail(error, MLIM_NO_MEMORY, ENOMEM, "a buffer's handle");
@@ -223,6 +293,8 @@ mlim_status mlim_buffer_join(mlim_buffer *buffer, mlim_buffer *next, mlim_error 
         return mlim_fail(error, MLIM_NO_MEMORY, EINVAL, "a buffer's place");
     if (buffer->set || next->set)
         return mlim_fail(error, MLIM_NOT_RESIDENT, EINVAL, "a buffer in a residency set");
+    if (mlim_buffer_is_registered(buffer) || mlim_buffer_is_registered(next))
+        return is_registered(error);
     buffer->length += next->length;
     free(next);
     return MLIM_OK;

@@ -1,4 +1,5 @@
-/* The host's residency sets: buffers whose pages are locked in RAM by mlock. */
+/* The host's residency sets: buffers whose pages are locked in RAM by mlock, or pinned there by the
+ * driver of a GPU that they are registered with. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -9,16 +10,17 @@
 /* Buffers that join or leave are moved to the front, so that a commit, which stops when it has seen
  * them all, does not walk the whole set. */
 struct mlim_residency {
+    mlim_device *device;
     mlim_buffer *first; /* every buffer inside, joining or leaving */
     size_t joining, leaving;
 };
 
 mlim_status mlim_residency_create(mlim_device *device, mlim_residency **out, mlim_error *error)
 {
-    (void)device;
     mlim_residency *set = calloc(1, sizeof *set);
     if (!set)
         return mlim_fail(error, MLIM_NO_MEMORY, ENOMEM, "a residency set's handle");
+    set->device = device;
     *out = set;
     return MLIM_OK;
 }
@@ -90,6 +92,25 @@ static int lock_pages(void *base, size_t length)
     return code;
 }
 
+void mlim_device_register_with(mlim_device *device, mlim_cuda *cuda)
+{
+    device->cuda = cuda;
+}
+
+/* 0, or why it cannot be kept resident. */
+static int keep(const mlim_residency *set, mlim_buffer *buffer)
+{
+    if (set->device->cuda && mlim_buffer_register(buffer, set->device->cuda))
+        return 0;
+    return lock_pages(buffer->base, buffer->length);
+}
+
+static void let_go(const mlim_residency *set, mlim_buffer *buffer)
+{
+    mlim_buffer_unregister(buffer, set->device->cuda);
+    munlock(buffer->base, buffer->length);
+}
+
 mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
 {
     int code = 0;
@@ -98,7 +119,7 @@ mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
         next = buffer->next;
         if (buffer->membership != MLIM_LEAVING)
             continue;
-        munlock(buffer->base, buffer->length);
+        let_go(set, buffer);
         set->leaving--;
         unlink_buffer(set, buffer);
     }
@@ -107,7 +128,7 @@ mlim_status mlim_residency_commit(mlim_residency *set, mlim_error *error)
         if (buffer->membership != MLIM_JOINING)
             continue;
         set->joining--;
-        int refused = lock_pages(buffer->base, buffer->length);
+        int refused = keep(set, buffer);
         if (refused) {
             code = refused;
             unlink_buffer(set, buffer);
@@ -130,7 +151,7 @@ void mlim_residency_destroy(mlim_residency *set)
     while (set->first) {
         mlim_buffer *buffer = set->first;
         if (buffer->membership != MLIM_JOINING)
-            munlock(buffer->base, buffer->length);
+            let_go(set, buffer);
         unlink_buffer(set, buffer);
     }
     free(set);

@@ -23,6 +23,7 @@ typedef struct mlim_device mlim_device;
 typedef struct mlim_buffer mlim_buffer;
 typedef struct mlim_residency mlim_residency;
 typedef struct mlim_queue mlim_queue;
+typedef struct mlim_cuda mlim_cuda;
 
 typedef enum mlim_status {
     MLIM_OK = 0,
@@ -201,5 +202,25 @@ mlim_status mlim_queue_open(mlim_device *device, void *native, mlim_queue **out,
 void mlim_queue_close(mlim_queue *queue);
 void mlim_queue_add(mlim_queue *queue, mlim_residency *set);
 void mlim_queue_remove(mlim_queue *queue, mlim_residency *set);
+
+/* cuda: a GPU of NVIDIA's, found through its driver's library, which is loaded from `library`. The
+ * number below 0: the GPU that this thread works on, or else the first. `room` is what the system
+ * could give this process: CUDA's start takes some of it. MLIM_NO_DEVICE, and the reason, where
+ * there is none to be had, MLIM_NO_RESOURCES where there are not as many. A forked child never
+ * closes what its parent opened. */
+#define MLIM_CUDA_START ((uint64_t)64 << 20)
+mlim_status mlim_cuda_open(const char *library, int ordinal, uint64_t room, mlim_cuda **out,
+                           mlim_error *error);
+void mlim_cuda_close(mlim_cuda *cuda);
+int mlim_cuda_ordinal(const mlim_cuda *cuda);
+/* Why a buffer was not registered, the last that was not. */
+void mlim_cuda_why(const mlim_cuda *cuda, mlim_error *out);
+
+/* From now on a buffer that joins a residency set is registered with that GPU's driver, which is
+ * what keeps it resident; one that cannot be is kept so without. NULL ends that. No buffer is in a
+ * set meanwhile, but in a forked child: there what was registered is only forgotten. */
+void mlim_device_register_with(mlim_device *device, mlim_cuda *cuda);
+/* As of the last commit, for who makes those. */
+bool mlim_buffer_is_registered(const mlim_buffer *buffer);
 
 #endif

@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("support")
 import memlimits  # noqa: E402
 from memlimits import memory  # noqa: E402
 from support import interposed  # noqa: E402
+from support.cuda import CARDS, Card, build  # noqa: E402
 from support.kernel import with_shared_memory_of_its_own  # noqa: E402
 from support.signals import take_signals  # noqa: E402
 
@@ -103,6 +104,20 @@ def gate(tmp_path_factory):
 def libc(tmp_path_factory):
     """A library to be preloaded that does what C seldom does, compiled from c_interface/libc.c."""
     return preloaded(tmp_path_factory, "libc")
+
+
+@pytest.fixture(scope="session", params=CARDS)
+def card(request, tmp_path_factory):
+    """Where scripts that use CUDA are run: the stand-in, and a GPU where there is one."""
+    if request.param == "gpu":
+        return Card(None)
+    return Card(build(tmp_path_factory.mktemp("cuda")))
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory):
+    """The stand-in for CUDA's driver, for what no driver does when asked."""
+    return Card(build(tmp_path_factory.mktemp("cuda")))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ cdef class Allocator:
     cdef Settings settings
     cdef Device device
     cdef bint reported_failures         # a warning has been given about failed wires
+    cdef bint reported_registrations    # and about failed registrations
     # Arguments of setters and scopes, checked and added to what `layer` gives. Nothing is set yet.
     cdef int give_memory(self, Layer *layer, limit, str name) except -1
     cdef int give_cache(self, Layer *layer, limit, str name) except -1
@@ -29,9 +30,10 @@ cdef class Allocator:
     cdef bint is_metal(self)
     cdef bint lacks_residency(self)
     cdef str way_to_wire_more(self)
-    # They warn, the first time only: when wires have failed; of what bounds memory and cannot be
-    # read. They never raise.
+    # They warn, the first time only: when wires, or registrations with CUDA, have failed; of what
+    # bounds memory and cannot be read. They never raise.
     cdef void report_wire_failures(self) noexcept
+    cdef void report_registrations(self) noexcept
     cdef void report_unread(self) noexcept
     cdef void warn(self, bytes text) noexcept
 

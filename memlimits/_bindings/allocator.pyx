@@ -6,7 +6,7 @@ from posix.unistd cimport getpid
 
 from memlimits._base.own cimport own_objects_begin, own_objects_end
 from memlimits._base.python cimport ObjectLock, lock_object, unlock_object
-from memlimits._base.sync cimport load_acquire, store_release
+from memlimits._base.sync cimport load_acquire, load_count, store_release
 from memlimits._bindings.arguments cimport as_limit, as_nanoseconds, seconds_or_none, shown
 from memlimits._device.mlim cimport mlim_device_unread, mlim_error, mlim_process
 from memlimits._engine.controls cimport (
@@ -30,6 +30,7 @@ from memlimits._ledger.limits cimport (
     limits_slack,
 )
 from memlimits._ledger.queue cimport Refusal
+from memlimits._residency.plan cimport residency_why_not
 from memlimits._residency.sets cimport MOST_SETS
 
 from memlimits.errors import WHY, MemoryLimitError, WiredLimitError
@@ -95,6 +96,7 @@ cdef dict counters(const Snapshot *snapshot):
         "slack": limits_slack(limits),
         "peak": limits.peak,
         "wired": limits.wired,
+        "registered": limits.registered,
         "wired_requested": limits.wired_requested,
         "unwired_requested": limits.unwired_requested,
         "unwired_by_limit": limits.unwired_by_limit,
@@ -105,6 +107,7 @@ cdef dict counters(const Snapshot *snapshot):
         "overruns": limits.overruns,
         "refusals": refusals,
         "wire_failures": limits.wire_failures,
+        "registration_failures": limits.registration_failures,
         "reserved": limits.reserved + limits_kept_back(limits, LONGEST_AFTER_REFUSAL),
         "mlx_active": limits.library_active,
         "mlx_cache": limits.library_cache,
@@ -136,6 +139,7 @@ cdef dict statistics(const Snapshot *snapshot):
     all["evictions"] = limits.evictions
     all["evicted"] = limits.evicted
     all["wires"] = limits.wires
+    all["registrations"] = limits.registrations
     all["commits"] = limits.commits
     all["waited_seconds"] = all.pop("waited_ns") / 1e9
     return all
@@ -422,6 +426,8 @@ cdef class Allocator:
         cdef uint64_t capacity = self.device.facts.wired_capacity
         if limit:
             self.device.require()
+        if load_count(&self.core.residency.registers):
+            return 0    # the driver asks no limit on what is locked
         if limit > capacity and not self.lacks_residency():
             warn_or_raise(RuntimeWarning, (
                 f"a wired limit of {limit} bytes is above what this process may lock, {capacity} "
@@ -456,6 +462,9 @@ cdef class Allocator:
     cdef void report_wire_failures(self) noexcept:
         cdef ObjectLock lock
         cdef bint reported
+        if load_count(&self.core.residency.registers):
+            self.report_registrations()
+            return
         if self.reported_failures:
             return
         if controls_read(&self.core, &self.core.limits.wire_failures) == 0:
@@ -466,6 +475,29 @@ cdef class Allocator:
         unlock_object(&lock)
         if not reported:
             self.warn(WIRE_FAILURE)
+
+    cdef void report_registrations(self) noexcept:
+        cdef ObjectLock lock
+        cdef mlim_error error
+        cdef bint reported
+        if self.reported_registrations or (
+            controls_read(&self.core, &self.core.limits.registration_failures) == 0
+        ):
+            return
+        lock_object(&lock, <PyObject *> self)
+        reported = self.reported_registrations
+        self.reported_registrations = True
+        unlock_object(&lock)
+        if reported:
+            return
+        with nogil:
+            reported = not residency_why_not(&self.core.residency, &error)
+        if reported:
+            return
+        self.warn(b"memory within the wired limit could not be registered with CUDA: %s. It stays "
+                  b"usable, and copies to a GPU are slower (stats().registration_failures)." % (
+                      <const char *> error.message if error.message[0]
+                      else b"the system has not as much memory to give at once"))
 
 
 def this_threads_refusal():

@@ -28,7 +28,7 @@ from memlimits._heap.resource cimport Resource
 from memlimits._ledger.accounts cimport Account
 from memlimits._ledger.limits cimport NOTHING, Blocker
 from memlimits._ledger.queue cimport C_CODE
-from memlimits._residency.pins cimport pins_change, pins_is_wired
+from memlimits._residency.pins cimport pins_change, pins_is_registered, pins_is_wired
 
 
 cdef int alloc_block(Allocator allocator, uint64_t n, bint zeroed, Block *block) except -1:
@@ -167,6 +167,9 @@ cdef class Buffer:
     wired : bool
         Whether the block is kept resident now: what it lies in is within the wired limit, and the
         system has taken it. False for a block of 0 bytes, and once released.
+    registered : bool
+        Whether it is so by way of CUDA, so that copies to and from a GPU are as fast as can be: see
+        `memlimits.cuda.attach`.
     metal_buffer : tuple of int
         On Metal: the address of the Metal buffer that the block lies in, and at how many bytes.
 
@@ -203,6 +206,19 @@ cdef class Buffer:
         wired = resource != NULL and pins_is_wired(&self.allocator.core.residency, resource)
         unlock_object(&lock)
         return wired
+
+    @property
+    def registered(self):
+        """Whether the block is registered with CUDA now. False once released."""
+        cdef ObjectLock lock
+        cdef Resource *resource
+        cdef bint registered
+        lock_object(&lock, <PyObject *> self)
+        resource = self.block.resource
+        registered = resource != NULL and (
+            pins_is_registered(&self.allocator.core.residency, resource))
+        unlock_object(&lock)
+        return registered
 
     @property
     def metal_buffer(self):

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from memlimits._device.mlim cimport (
-    mlim_bound, mlim_device, mlim_device_facts, mlim_queue, mlim_sizes,
+    mlim_bound, mlim_cuda, mlim_device, mlim_device_facts, mlim_queue, mlim_sizes,
 )
 
 
@@ -21,3 +21,5 @@ cdef class Device:
     cdef void use_huge_pages(self, bint wanted) noexcept
     # Opens the queue at an address; the caller closes it.
     cdef mlim_queue *open_queue(self, uint64_t address) except NULL
+    # Opens a GPU of NVIDIA's, -1 for the one that is used already; the caller closes it.
+    cdef mlim_cuda *open_cuda(self, const char *library, int ordinal) except NULL

@@ -3,9 +3,9 @@ from libc.stdlib cimport free
 
 from memlimits._base.own cimport own_calloc
 from memlimits._device.mlim cimport (
-    MLIM_NO_MEMORY, MLIM_OK, mlim_capacities, mlim_device_close, mlim_device_get_facts,
-    mlim_device_open, mlim_device_usable, mlim_device_use_huge_pages, mlim_error, mlim_queue_open,
-    mlim_status,
+    MLIM_NO_MEMORY, MLIM_NO_RESOURCES, MLIM_OK, mlim_capacities, mlim_cuda_open, mlim_device_close,
+    mlim_device_get_facts, mlim_device_open, mlim_device_usable, mlim_device_use_huge_pages,
+    mlim_error, mlim_queue_open, mlim_status,
 )
 from memlimits._device.readings cimport device_bounds, device_sizes
 
@@ -77,6 +77,19 @@ cdef class Device:
         cdef mlim_error error
         check(mlim_queue_open(self.handle, <void *> address, &queue, &error), &error)
         return queue
+
+    cdef mlim_cuda *open_cuda(self, const char *library, int ordinal) except NULL:
+        cdef mlim_cuda *cuda = NULL
+        cdef mlim_status status
+        cdef mlim_error error
+        cdef uint64_t room = self.available()
+        with nogil:
+            status = mlim_cuda_open(library, ordinal, room, &cuda, &error)
+        if status == MLIM_NO_RESOURCES:
+            text = (<const char *> error.message).decode()
+            raise ValueError(f"device {ordinal} is not there: {text}, counted from 0")
+        check(status, &error)
+        return cuda
 
     cdef void use_huge_pages(self, bint wanted) noexcept:
         mlim_device_use_huge_pages(self.handle, wanted)

@@ -14,6 +14,8 @@ cdef extern from "mlim.h" nogil:
         pass
     ctypedef struct mlim_queue:
         pass
+    ctypedef struct mlim_cuda:
+        pass
 
     ctypedef enum mlim_status:
         MLIM_OK
@@ -119,3 +121,11 @@ cdef extern from "mlim.h" nogil:
     void mlim_queue_close(mlim_queue *queue)
     void mlim_queue_add(mlim_queue *queue, mlim_residency *set)
     void mlim_queue_remove(mlim_queue *queue, mlim_residency *set)
+
+    mlim_status mlim_cuda_open(const char *library, int ordinal, uint64_t room, mlim_cuda **out,
+                               mlim_error *error)
+    void mlim_cuda_close(mlim_cuda *cuda)
+    int mlim_cuda_ordinal(const mlim_cuda *cuda)
+    void mlim_cuda_why(const mlim_cuda *cuda, mlim_error *out)
+    void mlim_device_register_with(mlim_device *device, mlim_cuda *cuda)
+    bool mlim_buffer_is_registered(const mlim_buffer *buffer)

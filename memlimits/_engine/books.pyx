@@ -133,6 +133,7 @@ cdef struct Counted:
     int64_t resources
     int64_t held            # bytes in those that are not on their way to or from the device
     int64_t wired
+    int64_t registered
     int64_t spares
     int64_t at_home         # resources whose home is one of the heaps
 
@@ -151,6 +152,8 @@ cdef void visit(
         counted.held += resource.bytes
     if resource.wiring != OUTSIDE:
         counted.wired += resource.bytes
+    if resource.registered:
+        counted.registered += resource.bytes
 
 
 cdef void visit_all(
@@ -203,7 +206,7 @@ cdef void compare_heap(
 cdef void check_resources(
     const Heaps *heaps, const Limits *limits, const PageMap *pages, const Resource *resources
 ) noexcept nogil:
-    cdef Counted counted = Counted(0, 0, 0, 0, 0)
+    cdef Counted counted = Counted(0, 0, 0, 0, 0, 0)
     cdef const Heap *heap = &heaps.shared
     cdef int64_t spares = 0
     visit_all(resources, pages, &counted)
@@ -211,6 +214,7 @@ cdef void check_resources(
     same(limits.footprint - limits.pending, counted.held,
          b"the footprint that is not pending is in resources")
     same(limits.wired, counted.wired, b"wired is what is in residency sets")
+    same(limits.registered, counted.registered, b"registered is what a GPU's driver knows of")
     if heaps.lost:
         return
     while heap != NULL:

@@ -1,6 +1,8 @@
 from libc.stdint cimport UINT64_MAX, int64_t
 
-from memlimits._base.sync cimport pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock
+from memlimits._base.sync cimport (
+    load_count, pthread_cond_signal, pthread_mutex_lock, pthread_mutex_unlock,
+)
 from memlimits._device.mlim cimport MLIM_OK, mlim_process, mlim_sizes, mlim_status
 from memlimits._device.readings cimport device_process, device_sizes
 from memlimits._engine.books cimport books_check
@@ -108,6 +110,11 @@ cdef void controls_set_cache_limit(Core *core, uint64_t limit, bint follows) noe
 
 
 cdef void controls_set_wired_limit(Core *core, uint64_t limit) noexcept nogil:
+    # Only what is in use is wired: who takes what was idle before would have it not registered.
+    if limit and load_count(&core.residency.registers) and (
+        controls_read(core, &core.limits.wired_limit) == 0
+    ):
+        controls_clear_cache(core)
     residency_set_limit(&core.residency, limit)
     core_tell_now(core)
 

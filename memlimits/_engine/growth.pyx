@@ -540,6 +540,9 @@ cdef Blocker grow(
 
 cdef uint64_t comfortable(Core *core, uint64_t n) noexcept nogil:
     """Bytes to ask the device for, where no limit is in the way."""
+    if n > LARGEST_SLAB_BLOCK and load_count(&core.residency.registers):
+        # Every byte of it may be pinned.
+        return cache_least_growth(core.page_size, n)
     if n > LARGEST_SLAB_BLOCK:
         return cache_growth(&core.heaps.shared.cache, n)
     return heaps_growth(heap_mine(&core.heaps), n, load_count(&core.most_footprint))

@@ -61,6 +61,7 @@ cdef struct Resource:
     # a block of it.
     uint32_t pinned
     bint wire_refused       # counted as a wire failure under this wired limit
+    bint registered         # INSIDE, and with a GPU's driver
     bint grew               # was a PART when it last came back as one
     bint purgeable          # idle, and the system may take its pages
     bint moves              # RESIZING, and in the device's hands: its pages may be another's

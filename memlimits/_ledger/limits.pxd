@@ -99,6 +99,7 @@ cdef struct Limits:
     # as it was when last looked at. While lean, less what long resources took with them.
     uint64_t highest
     uint64_t wired              # kept resident, or being made so
+    uint64_t registered         # the part of it that a GPU's driver knows of
     uint64_t resources          # how many the device made and has not taken back
 
     # The system's room. Reading it is slow, so growth draws on a credit between two readings.
@@ -154,6 +155,8 @@ cdef struct Limits:
     uint64_t waits              # requests that waited for others to free memory
     uint64_t waited             # ns, all of them together
     uint64_t wires              # resources that became resident
+    uint64_t registrations      # of them with a GPU's driver; and while there was one, without
+    uint64_t registration_failures
     uint64_t commits            # of residency sets
     uint64_t steals             # blocks and idle resources that one heap had from another
     uint64_t evictions          # idle resources returned, for whatever reason

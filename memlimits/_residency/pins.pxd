@@ -17,8 +17,9 @@ cdef extern Resource *pins_find(const Residency *residency, const char *address)
 # stays. All of that ends when nobody holds a block of the resource any more.
 cdef extern Pinning pins_change(
     Residency *residency, const char *address, bint wired) noexcept nogil
-# Whether a resource is kept resident now.
+# Whether a resource is kept resident now; and is so by a GPU's driver.
 cdef extern bint pins_is_wired(Residency *residency, const Resource *resource) noexcept nogil
+cdef extern bint pins_is_registered(Residency *residency, const Resource *resource) noexcept nogil
 # With every heap's lock: adds up what was asked for, and what is in use and not wired; where the
 # wired limit is 0, of what was asked for.
 cdef extern void pins_survey(const Residency *residency, Limits *limits) noexcept nogil

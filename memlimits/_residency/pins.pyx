@@ -98,3 +98,11 @@ cdef bint pins_is_wired(Residency *residency, const Resource *resource) noexcept
     inside = resource.wiring == INSIDE
     pthread_mutex_unlock(&residency.heaps.lock)
     return inside
+
+
+cdef bint pins_is_registered(Residency *residency, const Resource *resource) noexcept nogil:
+    cdef bint registered
+    pthread_mutex_lock(&residency.heaps.lock)
+    registered = resource.registered
+    pthread_mutex_unlock(&residency.heaps.lock)
+    return registered

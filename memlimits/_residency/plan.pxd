@@ -1,14 +1,15 @@
 """Which resources stay wired, within a budget.
 
 One wiring operation runs at a time, under `mutex`; commits, which can take 0.1 s a GiB, happen
-under it and never under the allocator's lock, Heaps.lock. `mutex` is taken first, that lock inside
+under it and never under the allocator's lock, Heaps.lock. So do calls of a GPU's driver: see
+residency_register. `mutex` is taken first, that lock inside
 it. A resource that is not OUTSIDE leaves through residency_release before it is destroyed.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from memlimits._base.sync cimport pthread_mutex_t
-from memlimits._device.mlim cimport mlim_device, mlim_queue
+from memlimits._device.mlim cimport mlim_cuda, mlim_device, mlim_error, mlim_queue
 from memlimits._heap.heap cimport Heaps
 from memlimits._heap.resource cimport Resource
 from memlimits._ledger.limits cimport Limits
@@ -22,7 +23,10 @@ cdef enum Attached:
 
 cdef struct Residency:
     ResidencySets sets
-    uint64_t capacity           # bytes the system lets this process keep resident
+    uint64_t lockable           # bytes the system lets this process lock
+    uint64_t capacity           # and keep resident: any, while a GPU's driver does that
+    mlim_cuda *cuda             # owned: what is wired is registered there; NULL for nowhere
+    int64_t registers           # whether there is one, read atomically
     pthread_mutex_t mutex
     # Capacity, or less once the system refused. Changed under the mutex and the lock.
     uint64_t allowed
@@ -55,3 +59,16 @@ cdef extern Attached residency_attach(
     Residency *residency, mlim_queue *handle, uint64_t address) noexcept nogil
 # Ends that. A queue that is not attached stays as it is.
 cdef extern void residency_detach(Residency *residency, uint64_t address) noexcept nogil
+
+# Has what is wired registered with a GPU's driver, which is taken over if this is ATTACHED. All of
+# that leaves its sets first, and joins them again.
+#
+# The driver is called under the mutex, and under no other lock. Its own locks come after the mutex,
+# then: whoever holds one of them, in a call of the driver's, must never wait for the mutex. So this
+# is not for a process whose malloc is ours, where the driver's would come here; nor may a function
+# that the driver calls (cuLaunchHostFunc) ask for memory of this allocator.
+cdef extern Attached residency_register(Residency *residency, mlim_cuda *cuda) noexcept nogil
+# Ends that. What it was registered with is the caller's again; NULL for nothing.
+cdef extern mlim_cuda *residency_unregister(Residency *residency) noexcept nogil
+# Why something was not registered, the last that was not. False: nothing is registered.
+cdef extern bint residency_why_not(Residency *residency, mlim_error *out) noexcept nogil

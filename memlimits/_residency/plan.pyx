@@ -1,6 +1,15 @@
+from libc.stdint cimport UINT64_MAX, uintptr_t
+
+from memlimits._base.arithmetic cimport saturating_sub
 from memlimits._base.sync cimport (
     pthread_mutex_destroy, pthread_mutex_init, pthread_mutex_lock, pthread_mutex_unlock,
+    store_count,
 )
+from memlimits._device.mlim cimport (
+    MLIM_OK, mlim_buffer_is_registered, mlim_claim, mlim_cuda_why, mlim_device_claim,
+    mlim_device_register_with, mlim_device_unclaim, mlim_range, mlim_sizes,
+)
+from memlimits._device.readings cimport device_sizes, device_touched
 from memlimits._heap.checks cimport CHECKING, holds
 from memlimits._heap.heaps cimport heaps_next_idle, heaps_resume, heaps_rewind, heaps_stop
 from memlimits._heap.resource cimport IDLE, INSIDE, JOINING, LEAVING, OUTSIDE, is_taken
@@ -16,8 +25,9 @@ cdef void residency_init(
     Heaps *heaps, Limits *limits, Pool *pool, Resource **resources
 ) noexcept nogil:
     sets_init(&residency.sets, device, cap)
-    residency.capacity = capacity
-    residency.allowed = capacity
+    residency.lockable = residency.capacity = residency.allowed = capacity
+    residency.cuda = NULL
+    residency.registers = 0
     residency.heaps = heaps
     residency.limits = limits
     residency.pool = pool
@@ -195,24 +205,109 @@ cdef void take_out(Residency *residency, Resource *leaving) noexcept nogil:
     while leaving != NULL:
         leaving.wiring = OUTSIDE
         residency.limits.wired -= leaving.bytes
+        if leaving.registered:
+            leaving.registered = False
+            residency.limits.registered -= leaving.bytes
         leaving = leaving.next_wiring
     tell_others(residency)
     check_wired(residency.limits)
     pthread_mutex_unlock(&residency.heaps.lock)
 
 
+# ---- registering takes every page at once, and what the system lacks then kills the process ----
+
+cdef inline uint64_t taken_by(uint64_t untouched, uint64_t bytes) noexcept nogil:
+    """With what the driver and the kernel note of each page."""
+    return untouched + bytes // 128
+
+
+cdef uint64_t room_now(Residency *residency, bint closely) noexcept nogil:
+    """What the system can give at this moment, less what is left to the program. Under no lock."""
+    cdef mlim_sizes sizes
+    cdef uint64_t margin
+    pthread_mutex_lock(&residency.heaps.lock)
+    sizes.assured = residency.limits.assured
+    margin = residency.limits.margin
+    pthread_mutex_unlock(&residency.heaps.lock)
+    # What cannot be read now is taken to be as it was.
+    device_sizes(residency.sets.device, closely, &sizes, NULL)
+    return saturating_sub(sizes.assured, margin)
+
+
+cdef uint64_t bytes_of(const Resource *joining) noexcept nogil:
+    cdef uint64_t bytes = 0
+    while joining != NULL:
+        bytes += taken_by(joining.bytes, joining.bytes)
+        joining = joining.next_wiring
+    return bytes
+
+
+cdef uint64_t untouched(Residency *residency, const Resource *resource) noexcept nogil:
+    cdef mlim_range pages
+    cdef uint64_t touched = 0
+    pages.start = <uintptr_t> resource.base
+    pages.end = <uintptr_t> resource.base + resource.bytes
+    if device_touched(residency.sets.device, &pages, 1, &touched) != MLIM_OK:
+        return resource.bytes
+    return saturating_sub(resource.bytes, touched)
+
+
+cdef void admit_closely(Residency *residency, Resource *joining, mlim_claim *claim) noexcept nogil:
+    """What there is no room for has NO_SET. No other process takes what this found, until the end
+    of the claim."""
+    cdef uint64_t room, needed
+    mlim_device_claim(residency.sets.device, claim)
+    room = room_now(residency, True)
+    while joining != NULL:
+        needed = taken_by(untouched(residency, joining), joining.bytes)
+        if needed <= room:
+            room -= needed
+        else:
+            joining.residency_set = NO_SET
+        joining = joining.next_wiring
+
+
+cdef bint admit(Residency *residency, Resource *joining, mlim_claim *claim) noexcept nogil:
+    """Whether a claim is to be ended afterwards."""
+    cdef Resource *resource = joining
+    while resource != NULL:
+        resource.residency_set = 0
+        resource = resource.next_wiring
+    if residency.cuda == NULL or bytes_of(joining) <= room_now(residency, False) // 2:
+        return False
+    admit_closely(residency, joining, claim)
+    return True
+
+
+cdef void count_registration(Residency *residency, Resource *resource) noexcept nogil:
+    """Under the lock, of what is inside now."""
+    if residency.cuda == NULL:
+        return
+    resource.registered = mlim_buffer_is_registered(resource.buffer)
+    if resource.registered:
+        residency.limits.registered += resource.bytes
+        residency.limits.registrations += 1
+    else:
+        residency.limits.registration_failures += 1
+
+
 cdef bint put_in(Residency *residency, Resource *joining) noexcept nogil:
     """Adds resources, linked through next_wiring. False: some failed, and are counted."""
     cdef Resource *resource = joining
-    cdef bint complete = True
+    cdef mlim_claim claim
+    cdef bint claims, complete = True
     cdef uint64_t commits
     if joining == NULL:
         return True
+    claims = admit(residency, joining, &claim)
     while resource != NULL:
-        sets_add(&residency.sets, resource)
+        if resource.residency_set != NO_SET:
+            sets_add(&residency.sets, resource)
         complete = complete and resource.residency_set != NO_SET
         resource = resource.next_wiring
     complete = sets_commit(&residency.sets, &commits) and complete
+    if claims:
+        mlim_device_unclaim(residency.sets.device, &claim)
     resource = joining
     while not complete and resource != NULL:
         sets_recheck(&residency.sets, resource)
@@ -224,9 +319,11 @@ cdef bint put_in(Residency *residency, Resource *joining) noexcept nogil:
             joining.wiring = OUTSIDE
             residency.limits.wired -= joining.bytes
             count_refusal(residency.limits, joining)
+            residency.limits.registration_failures += residency.cuda != NULL
         else:
             residency.limits.wires += 1
             joining.wiring = INSIDE
+            count_registration(residency, joining)
         joining = joining.next_wiring
     tell_others(residency)
     if not complete:
@@ -328,12 +425,80 @@ cdef void residency_detach(Residency *residency, uint64_t address) noexcept nogi
     pthread_mutex_unlock(&residency.mutex)
 
 
+# ---- a GPU's driver ----
+
+cdef Resource *plan_removal_of_all(Residency *residency) noexcept nogil:
+    """While stopped."""
+    cdef Resource *leaving = NULL
+    cdef Resource *resource = residency.resources[0]
+    while resource != NULL:
+        if resource.wiring == INSIDE:
+            mark_leaving(&leaving, resource)
+        resource = resource.below
+    return leaving
+
+
+cdef void set_cuda(Residency *residency, mlim_cuda *cuda) noexcept nogil:
+    """While nothing is in a set."""
+    residency.cuda = cuda
+    mlim_device_register_with(residency.sets.device, cuda)
+    store_count(&residency.registers, cuda != NULL)
+    # The driver asks no limit on what is locked.
+    residency.capacity = residency.lockable if cuda == NULL else UINT64_MAX
+
+
+cdef void change_cuda(Residency *residency, mlim_cuda *cuda) noexcept nogil:
+    """Under the mutex."""
+    cdef Resource *leaving
+    heaps_stop(residency.heaps)
+    leaving = plan_removal_of_all(residency)
+    heaps_resume(residency.heaps)
+    take_out(residency, leaving)
+    set_cuda(residency, cuda)
+    forget_refusals(residency)
+    bring_in_line(residency, NULL, residency.limits.wired_limit)
+
+
+cdef Attached residency_register(Residency *residency, mlim_cuda *cuda) noexcept nogil:
+    cdef Attached attached = ATTACHED_BEFORE
+    pthread_mutex_lock(&residency.mutex)
+    if residency.cuda == NULL:
+        attached = ATTACHED
+        change_cuda(residency, cuda)
+    pthread_mutex_unlock(&residency.mutex)
+    return attached
+
+
+cdef mlim_cuda *residency_unregister(Residency *residency) noexcept nogil:
+    cdef mlim_cuda *cuda
+    pthread_mutex_lock(&residency.mutex)
+    cuda = residency.cuda
+    if cuda != NULL:
+        change_cuda(residency, NULL)
+    pthread_mutex_unlock(&residency.mutex)
+    return cuda
+
+
+cdef bint residency_why_not(Residency *residency, mlim_error *out) noexcept nogil:
+    cdef bint registers
+    pthread_mutex_lock(&residency.mutex)
+    registers = residency.cuda != NULL
+    if registers:
+        mlim_cuda_why(residency.cuda, out)
+    pthread_mutex_unlock(&residency.mutex)
+    return registers
+
+
 cdef void residency_forget(Residency *residency) noexcept nogil:
     cdef Resource *resource = residency.resources[0]
     pthread_mutex_init(&residency.mutex, NULL)
+    # The driver does not survive a fork: no call of it, and what its handle has stays.
+    set_cuda(residency, NULL)
     sets_close(&residency.sets)
     while resource != NULL:
         resource.wiring = OUTSIDE
+        resource.registered = False
         resource = resource.below
     residency.limits.wired = 0
+    residency.limits.registered = 0
     residency.limits.wired_limit = 0

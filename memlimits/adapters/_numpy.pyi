@@ -9,11 +9,15 @@ def empty(
     shape: SupportsIndex | tuple[SupportsIndex, ...],
     dtype: DTypeLike | None = ...,
     order: Literal["C", "F"] = "C",
+    *,
+    wired: bool = False,
 ) -> numpy.ndarray[Any, Any]: ...
 def zeros(
     shape: SupportsIndex | tuple[SupportsIndex, ...],
     dtype: DTypeLike | None = ...,
     order: Literal["C", "F"] = "C",
+    *,
+    wired: bool = False,
 ) -> numpy.ndarray[Any, Any]: ...
 def own_handler() -> object: ...
 def govern_numpy(*, aligned: bool | None = None) -> Governing: ...

@@ -18,7 +18,7 @@ from memlimits._base.sync cimport (
 from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
 from memlimits._bindings.buffer cimport alloc_block
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
-from memlimits._engine.core cimport Core
+from memlimits._engine.core cimport Core, core_tell_now
 from memlimits._engine.failing cimport failing_follow, failing_pass, failing_refuses
 from memlimits._engine.family cimport family_capacity
 from memlimits._engine.refusals cimport refusals_last, refusals_told
@@ -26,6 +26,7 @@ from memlimits._heap.pagemap cimport PageMap, pagemap_find_any
 from memlimits._heap.resource cimport Block, Resource, unlikely
 from memlimits._ledger.queue cimport NUMPY
 from memlimits._malloc cimport calloc, free, free_found, malloc, realloc
+from memlimits._residency.pins cimport pins_change
 from memlimits.adapters._governing cimport Governing, new_governing
 
 import sys
@@ -521,7 +522,19 @@ cdef object make_by_numpy(function, tuple arguments):
     raise_refusal(get_default())
 
 
-def empty(shape, dtype=None, order="C"):
+cdef object make_wired(object array, bint wired):
+    cdef Core *core = &get_default().core
+    cdef const char *data
+    if wired and array.nbytes:
+        data = <const char *> <uintptr_t> array.__array_interface__["data"][0]
+        with nogil:
+            pins_change(&core.residency, data, True)
+            core_tell_now(core)
+        get_default().report_wire_failures()
+    return array
+
+
+def empty(shape, dtype=None, order="C", *, bint wired=False):
     """Return a new array of memlimits' memory, its elements not set.
 
     Parameters
@@ -532,6 +545,8 @@ def empty(shape, dtype=None, order="C"):
         By default ``numpy.float64``.
     order : {"C", "F"}, optional
         Row-major or column-major.
+    wired : bool, optional
+        Whether its memory is kept resident ahead of others, as by `wire`, until it is freed.
 
     Returns
     -------
@@ -560,10 +575,10 @@ def empty(shape, dtype=None, order="C"):
     >>> array.nbytes, memlimits.get_active_memory()
     (1048576, 1048576)
     """
-    return make_array(numpy_empty, shape, dtype, order)
+    return make_wired(make_array(numpy_empty, shape, dtype, order), wired)
 
 
-def zeros(shape, dtype=None, order="C"):
+def zeros(shape, dtype=None, order="C", *, bint wired=False):
     """Return a new array of memlimits' memory, filled with zeros.
 
     Parameters
@@ -574,6 +589,8 @@ def zeros(shape, dtype=None, order="C"):
         By default ``numpy.float64``.
     order : {"C", "F"}, optional
         Row-major or column-major.
+    wired : bool, optional
+        Whether its memory is kept resident ahead of others, as by `wire`, until it is freed.
 
     Returns
     -------
@@ -595,7 +612,7 @@ def zeros(shape, dtype=None, order="C"):
     >>> float(memlimits.zeros((2, 3)).sum())
     0.0
     """
-    return make_array(numpy_zeros, shape, dtype, order)
+    return make_wired(make_array(numpy_zeros, shape, dtype, order), wired)
 
 
 cdef PyObject *empty_quickly(

@@ -8,7 +8,7 @@ from libc cimport errno
 from libc.stdint cimport uint64_t
 
 from memlimits._base.own cimport OwnStep, own_interposed
-from memlimits._base.sync cimport store_release
+from memlimits._base.sync cimport load_count, store_release
 from memlimits._bindings.allocator cimport Allocator, get_default
 from memlimits._engine.controls cimport controls_be_lean
 from memlimits._engine.core cimport Core
@@ -231,8 +231,8 @@ def govern_malloc():
     ------
     RuntimeError
         The process was not started with the library that stands in for malloc, as ``memlimits run
-        --govern all`` starts it; or another allocator does, or another copy of memlimits. The
-        message says what to start it with.
+        --govern all`` starts it; or another allocator does, or another copy of memlimits; or CUDA
+        is attached. The message says what to do.
 
     See Also
     --------
@@ -259,6 +259,10 @@ def govern_malloc():
         raise RuntimeError(
             "a forked child would lose what malloc gave it, which would lie in Metal's buffers: "
             "on this device only NumPy's arrays can be governed (govern_numpy)")
+    if not takes_part and load_count(&core.residency.registers):
+        raise RuntimeError(
+            "malloc cannot be governed while CUDA is attached, whose driver asks it for memory "
+            "with locks of its own held: close the attachment first")
     if (reason := take_part()) is not None:
         raise RuntimeError(f"malloc cannot be governed: {reason}. {way_out()}")
     modules.for_notes().put_on()

@@ -10,7 +10,7 @@ import pytest
 import memlimits
 from memlimits.adapters import _numpy
 from support.governed import GOVERNED, PLAIN, owner, owner_here
-from support.kernel import mapped_bytes, resident
+from support.kernel import locked, mapped_bytes, needs_lockable, resident
 from support.units import KIB, MIB
 
 pytestmark = [pytest.mark.inside, pytest.mark.usefixtures("plain_numpy")]
@@ -283,3 +283,22 @@ def test_an_array_gives_its_block_back(govern):
     assert mapped_bytes(*span) == 4 * MIB
     del view
     assert mapped_bytes(*span) < MIB
+
+
+@needs_lockable(4 * MIB)
+def test_wired_arrays_go_first_until_they_are_gone():
+    with memlimits.limits(wired=2 * MIB):
+        scratch = memlimits.allocate(2 * MIB)
+        for dtype, n in (("f4", 500_000), ("M8[s]", 200_000), (object, 1000)):
+            array = memlimits.zeros(n, dtype, wired=True)
+            assert not scratch.wired or array.nbytes < 64 * KIB
+            assert memlimits.stats().wired_requested >= array.nbytes
+            assert memlimits.stats().unwired_requested == 0
+            del array
+            assert memlimits.stats().wired_requested == 0
+        assert memlimits.empty(0, wired=True).size == 0
+        array = memlimits.empty(500_000, "f4", wired=True)
+        assert locked() >= array.nbytes
+        memlimits.unwire(array)
+        with pytest.raises(ValueError, match="was not asked to be wired"):
+            memlimits.unwire(array)

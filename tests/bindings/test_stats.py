@@ -58,7 +58,7 @@ def test_every_attribute_is_there_annotated_and_documented():
     counts = (
         "resources slabs heaps hits misses steals evictions overruns wires wire_failures commits"
     )
-    counts += " trims pressure_trims decays waiting waits"
+    counts += " registrations registration_failures trims pressure_trims decays waiting waits"
     others = ("policy", "memory_count", "idle_timeout", "waited_seconds")
     refusals = {name for name in names if name.startswith("refusals")}
     assert names - SIZES == {*counts.split(), *refusals, *others}

@@ -13,6 +13,7 @@ MODULES = {
     "memlimits": None,
     "memlimits.errors": None,
     "memlimits.figures": None,
+    "memlimits.cuda": None,
     "memlimits.metal": None,
     "memlimits.pools": None,
     "memlimits.processes": None,
@@ -60,7 +61,7 @@ def test_examples_show_what_they_do(module, tmp_path):
     for needed in filter(None, ("numpy", MODULES[module])):
         pytest.importorskip(needed)
     names = list(examples(module))
-    assert names or module in ("memlimits.metal", "memlimits.recording.history")
+    assert names or module in ("memlimits.metal", "memlimits.cuda", "memlimits.recording.history")
     # Each in a process of its own: counters start at 0, and limits are set.
     result = execute(f"""
         import doctest, importlib, inspect, os, sys

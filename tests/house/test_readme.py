@@ -36,7 +36,8 @@ LANGUAGES = {
     "docs/guides/servers.md": {"pycon", "sh"},
     # test_uninstall does the rest.
     "docs/guides/undo.md": {"pycon"},
-    "docs/guides/wired.md": {"pycon"},
+    # test_cuda
+    "docs/guides/wired.md": {"pycon", "python"},
     # test_guides, test_dask
     "docs/guides/workers.md": {"console", "python", "text"},
 }
