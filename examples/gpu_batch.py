@@ -2,7 +2,7 @@
 
 Each patch of 8 x 8 pixels is given the nearest of 12 kinds of patch. All patches would take 195
 MiB at once. What a GPU copies from by itself must not be moved or swapped: the buffers are wired,
-within the wired limit, and CUDA is told of them. Without torch and a CUDA GPU NumPy computes from
+within the wired limit, and registered with CUDA. Without torch and a CUDA GPU NumPy computes from
 the same buffers. Arrays and blocks are limited alone: importing torch takes 80 MiB of objects.
 
     memlimits run --govern numpy --memory-limit 16MiB --wired-limit 4MiB examples/gpu_batch.py
@@ -55,20 +55,13 @@ def on_cpu(_, patches, buffers, centres):
 
 def on_gpu(torch, patches, buffers, centres):
     done, found = [lambda: None] * 2, []
-    cuda = torch.cuda.cudart()
-    try:
-        for buffer in buffers:
-            torch.cuda.check_error(cuda.cudaHostRegister(buffer.ctypes.data, buffer.nbytes, 0))
+    with memlimits.cuda.attach():
         centres = torch.from_numpy(centres).cuda()
         for turn, batch in staged(patches, buffers, done):
             there = torch.from_numpy(batch).to("cuda", non_blocking=True)
             done[turn] = torch.cuda.current_stream().record_event().synchronize
             found.append(nearest(there, centres))
-        return torch.cat(found).cpu().numpy()
-    finally:
-        torch.cuda.synchronize()
-        for buffer in buffers:
-            cuda.cudaHostUnregister(buffer.ctypes.data)
+        return torch.cat(found).cpu().numpy()  # once all of it is done
 
 
 def main():

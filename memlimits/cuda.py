@@ -125,6 +125,9 @@ def attach(device: "SupportsIndex | None" = None) -> Attachment:
     -----
     A forked child goes on without: nothing is registered there, and the driver is not called.
 
+    A copy that does not block reads, or writes, the memory later: who holds it keeps it until the
+    stream has come so far. What is let go of before may be another's by then.
+
     A function that the driver calls (``cudaLaunchHostFunc``) must not ask memlimits for memory, nor
     wait for a thread that does: taking back a registration may wait for the GPU, which waits for
     that function. Nor may CUDA's context be destroyed (``cudaDeviceReset``) while it is attached:

@@ -4,9 +4,11 @@ Each script runs over the stand-in for CUDA's driver, and on a GPU where there i
 """
 
 import re
+from importlib.util import find_spec
 
 import pytest
 
+from support.cuda import Card, needs_gpu
 from support.places import ROOT
 
 pytestmark = pytest.mark.host
@@ -339,3 +341,33 @@ def test_the_guides_program(card):
     page = (ROOT / "docs/guides/wired.md").read_text()
     [program] = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     assert card.run(program).stdout.startswith("36 MiB are registered")
+
+
+@needs_gpu
+@pytest.mark.skipif(not find_spec("torch"), reason="there is no torch here")
+def test_it_is_pinned_memory_for_torch():
+    Card(None).run("""
+        import numpy as np, torch
+        memlimits.set_wired_limit(1 << 30)
+        array = memlimits.empty(MIB, np.float32, wired=True)
+        assert not torch.from_numpy(array).is_pinned()
+        with memlimits.cuda.attach() as attachment:
+            assert attachment.device == torch.cuda.current_device() == 0
+            array[:] = 3
+            tensor = torch.from_numpy(array)
+            assert tensor.is_pinned() and torch.from_numpy(array[100:]).is_pinned()
+            there = tensor.to("cuda", non_blocking=True)
+            torch.cuda.synchronize()
+            assert float(there.sum()) == 3 * MIB
+            address = at(array)
+            del array, tensor
+            array = memlimits.zeros(MIB, np.float32, wired=True)
+            assert at(array) == address and torch.from_numpy(array).is_pinned()
+            assert float(torch.from_numpy(array).cuda().sum()) == 0
+            back = torch.from_numpy(array)
+            back.copy_(there, non_blocking=True)
+            torch.cuda.synchronize()
+            assert (array == 3).all()
+        assert not torch.from_numpy(array).is_pinned()
+        assert float(torch.from_numpy(array).cuda().sum()) == 3 * MIB
+    """)
