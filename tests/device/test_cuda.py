@@ -4,6 +4,8 @@ Each script runs over the stand-in for CUDA's driver, and on a GPU where there i
 """
 
 import re
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -141,8 +143,8 @@ def test_governed_arrays_of_a_scope(card):
     card.run("""
         import numpy as np
         with memlimits.govern_numpy(), memlimits.cuda.attach():
-            np.empty(MIB)                           # is idle when the scope begins
             before = np.empty(MIB)
+            np.empty(MIB)                           # is idle when the scope begins
             with memlimits.limits(wired=64 * MIB):
                 array = np.empty(MIB)
                 assert is_pinned(at(array)) and is_pinned(at(before))
@@ -161,8 +163,8 @@ def test_what_is_idle_when_it_is_attached_is_not_handed_out_unregistered(card):
         with memlimits.cuda.attach():
             assert memlimits.allocate(4 * MIB).registered
         memlimits.set_wired_limit(0)
-        memlimits.allocate(4 * MIB).release()
         with memlimits.cuda.attach():
+            memlimits.allocate(4 * MIB).release()
             memlimits.set_wired_limit(64 * MIB)
             assert memlimits.allocate(4 * MIB).registered
     """)
@@ -217,10 +219,10 @@ def test_any_thread_registers(card):
 
 def test_what_may_be_locked_does_not_matter_while_it_is_attached(card):
     card.run("""
-        # A GPU is opened with root's rights here: only the limit is that of others.
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+        as_nobody()
+        assert memlimits.device_info()["wired_capacity"] == 65536
         with memlimits.cuda.attach():
-            os.getuid() or os.seteuid(65534)
             warnings.simplefilter("error")
             memlimits.set_wired_limit(64 * MIB)
             block = memlimits.allocate(8 * MIB, wired=True)
@@ -341,6 +343,20 @@ def test_the_guides_program(card):
     page = (ROOT / "docs/guides/wired.md").read_text()
     [program] = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     assert card.run(program).stdout.startswith("36 MiB are registered")
+
+
+@pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="not in a clone")
+def test_the_benchmark_runs(stand_in):
+    """What it measures is no test."""
+    pytest.importorskip("numpy")
+    words = [sys.executable, ROOT / "benchmarks" / "cuda.py", "--rounds", "1", "--most", "4"]
+    done = subprocess.run(
+        [*stand_in.words(), *words], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 MiB from it: " in done.stdout
+    assert "registrations " in done.stdout
+    assert ", failed 0" in done.stdout
 
 
 @needs_gpu

@@ -456,3 +456,28 @@ EXPORT result cuMemcpyDtoH_v2(void *target, const void *source, size_t length)
         memcpy(target, source, length);
     return entered;
 }
+
+EXPORT result cuMemHostAlloc(void **out, size_t length, unsigned flags)
+{
+    (void)flags;
+    *out = aligned_alloc(4096, (length + 4095) & ~(size_t)4095);
+    return current("cuMemHostAlloc");
+}
+
+EXPORT result cuMemFreeHost(void *memory)
+{
+    free(memory);
+    return current("cuMemFreeHost");
+}
+
+EXPORT result cuDeviceGetName(char *name, int length, int device)
+{
+    snprintf(name, (size_t)length, "stand-in %d", device - 40);
+    return enter("cuDeviceGetName");
+}
+
+EXPORT result cuDriverGetVersion(int *version)
+{
+    *version = 13000;
+    return SUCCESS;
+}
