@@ -178,35 +178,36 @@ class MemoryLimitError(MemoryError):
         self.mlx = mlx
 
     def __str__(self) -> str:
+        from memlimits.sizes import format_exact as size  # which imports this
+
         if self.blocked_by == _UNKNOWN:
-            bare = f"cannot allocate {self.requested} bytes" if self.requested else ""
+            bare = f"cannot allocate {size(self.requested)}" if self.requested else ""
             return bare or super().__str__()
         waited = f" after waiting for {self.waited:.3g} s" if self.waited else ""
         why = WHY.get(self.blocked_by, f"it was blocked by {self.blocked_by}")
         if self.budget is not None:
             why = (
                 f"the budget {self.budget!r} does not allow it "
-                f"(limit {self.budget_limit}, active {self.budget_active})"
+                f"(limit {size(self.budget_limit)}, active {size(self.budget_active)})"
             )
-        limit = self.limit if self.limit < NO_LIMIT else "none"
         counted = ""
         if self.counted == "process":
-            counted = f", the process held {self.process}"
+            counted = f", the process held {size(self.process)}"
             if self.untouched:
-                counted += f", given and not touched yet {self.untouched}"
+                counted += f", given and not touched yet {size(self.untouched)}"
         elif self.counted == "resident":
-            counted = f", not touched and not counted {self.untouched}"
+            counted = f", not touched and not counted {size(self.untouched)}"
         if self.kept_back:
-            counted += f", kept back for errors {self.kept_back}"
+            counted += f", kept back for errors {size(self.kept_back)}"
         if self.mlx:
-            counted += f", for MLX {self.mlx}"
+            counted += f", for MLX {size(self.mlx)}"
         if self.blocked_by == "pool":
-            counted += f", other processes {self.others}"
+            counted += f", other processes {size(self.others)}"
         held = f"Held by {'; '.join(map(str, self.holders))}. " if self.holders else ""
         return (
-            f"cannot allocate {self.requested} bytes{waited}: {why}. "
-            f"Limit {limit}, footprint {self.footprint} "
-            f"(active {self.active}, cache {self.cache}, slack {self.slack}){counted}. "
+            f"cannot allocate {size(self.requested)}{waited}: {why}. "
+            f"Limit {size(self.limit)}, footprint {size(self.footprint)}, of it active "
+            f"{size(self.active)}, cache {size(self.cache)}, slack {size(self.slack)}{counted}. "
             f"{held}{_WAY_OUT.get(self.blocked_by, '')}"
         ).rstrip()
 
@@ -256,8 +257,11 @@ class WiredLimitError(ValueError):
     def __str__(self) -> str:
         if not self.maximum:
             return super().__str__()
+        from memlimits.sizes import format_exact
+
+        wanted = "infinity" if self.requested >= NO_LIMIT else format_exact(self.requested)
         return (
-            f"a wired limit of {self.requested} bytes is above the system's {self.maximum} "
+            f"a wired limit of {wanted} is above the system's {format_exact(self.maximum)} "
             f"(max_recommended_working_set_size). {self._way_out}"
         )
 

@@ -25,6 +25,7 @@ from memlimits._bindings.wiring import get_array_buffer_size, unwire, wire
 from memlimits.errors import MemoryLimitError
 from memlimits.figures import Holder, Snapshot, Stats
 from memlimits.scopes import limits  # and what it needs as a decorator
+from memlimits.sizes import in_bytes as in_bytes  # there, so that no first use opens a file
 
 TYPE_CHECKING = False  # typing's own would cost its import
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ __all__ = [
 ]
 
 
-def set_memory_limit(limit: "SupportsIndex") -> int:
+def set_memory_limit(limit: "SupportsIndex | str") -> int:
     """Set the memory limit.
 
     Under the ``"guideline"`` policy, MLX's, memory past the limit is still given while the system
@@ -80,9 +81,11 @@ def set_memory_limit(limit: "SupportsIndex") -> int:
 
     Parameters
     ----------
-    limit : int
-        Bytes, from 0 to 2**64 - 1, and from 2**63 on there is no limit. The default is 1.5 times
-        the maximum recommended working set size, but at most 0.95 times the memory size.
+    limit : int or str
+        Bytes, from 0 to 2**64 - 1, and from 2**63 on there is no limit; or a size such as
+        ``"2GiB"``, ``"512 MiB"``, ``"50%"`` (of the memory size) or ``"max"`` (no limit). The
+        default is 1.5 times the maximum recommended working set size, but at most 0.95 times the
+        memory size.
 
     Returns
     -------
@@ -92,7 +95,7 @@ def set_memory_limit(limit: "SupportsIndex") -> int:
     Raises
     ------
     TypeError, ValueError
-        `limit` is no such integer; the limit stays.
+        `limit` is no such integer or size; the limit stays.
 
     See Also
     --------
@@ -115,7 +118,7 @@ def set_memory_limit(limit: "SupportsIndex") -> int:
     return default_allocator().set_memory_limit(limit)
 
 
-def set_cache_limit(limit: "SupportsIndex | None") -> int:
+def set_cache_limit(limit: "SupportsIndex | str | None") -> int:
     """Set how many idle bytes may be kept for reuse.
 
     What is above a lower limit is returned to the system before the function returns. Idle bytes
@@ -125,8 +128,9 @@ def set_cache_limit(limit: "SupportsIndex | None") -> int:
 
     Parameters
     ----------
-    limit : int or None
-        Bytes, from 0 to 2**64 - 1; 0 turns the cache off, and from 2**63 on there is no limit.
+    limit : int, str or None
+        Bytes, from 0 to 2**64 - 1, or a size such as ``"2GiB"``; 0 turns the cache off, and from
+        2**63 on there is no limit.
         None, the default, makes it follow the memory limit.
 
     Returns
@@ -137,7 +141,7 @@ def set_cache_limit(limit: "SupportsIndex | None") -> int:
     Raises
     ------
     TypeError, ValueError
-        `limit` is no such integer; the limit stays.
+        `limit` is no such integer or size; the limit stays.
 
     See Also
     --------
@@ -160,7 +164,7 @@ def set_cache_limit(limit: "SupportsIndex | None") -> int:
     return default_allocator().set_cache_limit(limit)
 
 
-def set_wired_limit(limit: "SupportsIndex") -> int:
+def set_wired_limit(limit: "SupportsIndex | str") -> int:
     """Set how many bytes are kept resident, so that they are never swapped out.
 
     Memory in use is wired as far as it fits. Raising the limit wires what already lives; lowering
@@ -172,8 +176,9 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
 
     Parameters
     ----------
-    limit : int
-        Bytes, from 0, the default, to ``device_info()["max_recommended_working_set_size"]``.
+    limit : int or str
+        Bytes, or a size such as ``"2GiB"``, from 0, the default, to
+        ``device_info()["max_recommended_working_set_size"]``.
 
     Returns
     -------
@@ -187,7 +192,7 @@ def set_wired_limit(limit: "SupportsIndex") -> int:
     DeviceError
         In a forked child of a process that uses Metal, and `limit` is not 0.
     TypeError, ValueError
-        `limit` is no such integer; the limit stays.
+        `limit` is no such integer or size; the limit stays.
 
     Warns
     -----
@@ -497,7 +502,7 @@ class Fit:
         return f"Fit(nbytes={self.nbytes}, blocked_by={self.blocked_by!r})"
 
 
-def would_fit(nbytes: "SupportsIndex") -> Fit:
+def would_fit(nbytes: "SupportsIndex | str") -> Fit:
     """Tell whether an allocation would fit at this moment, and what would block it.
 
     It counts with this thread's budgets and reservations, and takes nothing: only within `reserve`
@@ -505,8 +510,8 @@ def would_fit(nbytes: "SupportsIndex") -> Fit:
 
     Parameters
     ----------
-    nbytes : int
-        Bytes, from 0 to 2**63 - 1.
+    nbytes : int or str
+        Bytes, from 0 to 2**63 - 1, or a size such as ``"2GiB"``.
 
     Returns
     -------
@@ -517,7 +522,7 @@ def would_fit(nbytes: "SupportsIndex") -> Fit:
     Raises
     ------
     TypeError, ValueError
-        `nbytes` is no such integer.
+        `nbytes` is no such integer or size.
 
     See Also
     --------
@@ -535,7 +540,7 @@ def would_fit(nbytes: "SupportsIndex") -> Fit:
     return at_the_limit(_fit, nbytes)
 
 
-def _fit(nbytes: "SupportsIndex") -> Fit:
+def _fit(nbytes: "SupportsIndex | str") -> Fit:
     return Fit(*what_blocks(nbytes))
 
 
@@ -665,7 +670,7 @@ def last_refusal() -> MemoryLimitError | None:
     return this_threads_refusal()
 
 
-def set_holder_sampling(nbytes: "SupportsIndex | None") -> int | None:
+def set_holder_sampling(nbytes: "SupportsIndex | str | None") -> int | None:
     """Set how often it is noted who allocates a block, so that a refusal says who holds most.
 
     Noted is where Python's code stands in the thread that asks: for each block of `nbytes` and
@@ -674,9 +679,10 @@ def set_holder_sampling(nbytes: "SupportsIndex | None") -> int | None:
 
     Parameters
     ----------
-    nbytes : int or None
-        Bytes from one sample to the next, from 4096 to 2**40; what is no power of two is rounded up
-        to the next. None, as long as nothing was set: no block is noted from then on.
+    nbytes : int, str or None
+        Bytes from one sample to the next, from 4096 to 2**40, or a size such as ``"1MiB"``; what is
+        no power of two is rounded up to the next. None, as long as nothing was set: no block is
+        noted from then on.
 
     Returns
     -------
@@ -686,7 +692,7 @@ def set_holder_sampling(nbytes: "SupportsIndex | None") -> int | None:
     Raises
     ------
     TypeError, ValueError
-        `nbytes` is no such integer.
+        `nbytes` is no such integer or size.
     MemoryError
         The system has no memory for the table of the places.
 

@@ -12,12 +12,13 @@ import stat
 
 from memlimits import _modules
 from memlimits.memory import device_info, stats
+from memlimits.sizes import format_exact, in_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, SupportsIndex
 
 __all__ = ["Membership", "create", "get", "join", "names", "remove", "set_limit"]
 
@@ -157,10 +158,8 @@ def _path(name: str) -> str:
     )
 
 
-def _checked_limit(limit: object, name: str = "limit") -> int:
-    if isinstance(limit, bool) or not hasattr(limit, "__index__"):
-        raise TypeError(f"{name} must be an integer, in bytes, not {limit!r}")
-    number: int = limit.__index__()
+def _checked_limit(limit: "SupportsIndex | str", name: str = "limit") -> int:
+    number = in_bytes(limit, name)
     if not 1 << 20 <= number < 1 << 62:
         raise ValueError(f"{name} must be from 2**20 to 2**62 - 1 bytes, not {number}")
     return number
@@ -176,7 +175,11 @@ def _recommended() -> int:
 
 
 def create(
-    name: str, limit: int, *, wired_limit: "int | None" = None, everybody: bool = False
+    name: str,
+    limit: "SupportsIndex | str",
+    *,
+    wired_limit: "SupportsIndex | str | None" = None,
+    everybody: bool = False,
 ) -> None:
     """Make a pool.
 
@@ -184,9 +187,9 @@ def create(
     ----------
     name : str
         Letters, digits, ``.``, ``_`` and ``-``, 63 at most.
-    limit : int
-        Bytes that its members may hold together.
-    wired_limit : int, optional
+    limit : int or str
+        Bytes that its members may hold together, from 2**20 on, or a size such as ``"20GiB"``.
+    wired_limit : int or str, optional
         Bytes that they may wire together; by default what the system recommends for one
         (``device_info()["max_recommended_working_set_size"]``).
     everybody : bool
@@ -207,7 +210,7 @@ def create(
     Examples
     --------
     >>> import memlimits
-    >>> memlimits.pools.create("gpu0", 1 << 30)
+    >>> memlimits.pools.create("gpu0", "1GiB")
     >>> memlimits.pools.get("gpu0")["limit"] >> 20
     1024
     >>> memlimits.pools.remove("gpu0")
@@ -225,7 +228,7 @@ def create(
         pools.create(path, name, limit, _EVERYBODY if everybody else _NOBODY_ELSE, wired)
     except FileExistsError:
         raise ValueError(
-            f"there is a pool {name!r} already, of {pools.read(path)['limit']} bytes: "
+            f"there is a pool {name!r} already, of {format_exact(pools.read(path)['limit'])}: "
             f"memlimits pool set {name} changes that, memlimits pool remove {name} removes it"
         ) from None
 
@@ -324,7 +327,7 @@ def look(name: str) -> "dict[str, Any]":
     return facts
 
 
-def set_limit(name: str, limit: int) -> int:
+def set_limit(name: str, limit: "SupportsIndex | str") -> int:
     """Set what a pool's members may hold together.
 
     What they hold above it they keep, but for idle memory; they do not grow until there is room.
@@ -333,8 +336,8 @@ def set_limit(name: str, limit: int) -> int:
     ----------
     name : str
         The pool's.
-    limit : int
-        Bytes, from 2**20 on.
+    limit : int or str
+        Bytes, from 2**20 on, or a size such as ``"20GiB"``.
 
     Returns
     -------
@@ -558,9 +561,9 @@ class Membership:
 def join(
     name: str,
     *,
-    limit: "int | None" = None,
-    minimum: int = 0,
-    maximum: "int | None" = None,
+    limit: "SupportsIndex | str | None" = None,
+    minimum: "SupportsIndex | str" = 0,
+    maximum: "SupportsIndex | str | None" = None,
     priority: int = 0,
 ) -> Membership:
     """Have this process share a budget with others of the machine.
@@ -574,11 +577,12 @@ def join(
     ----------
     name : str
         The pool's.
-    limit : int, optional
-        Bytes for all members together. The pool is made if there is none of the name.
-    minimum : int
+    limit : int or str, optional
+        Bytes for all members together, or a size such as ``"20GiB"``. The pool is made if there is
+        none of the name.
+    minimum : int or str
         Bytes that this process can always have, whatever others hold.
-    maximum : int, optional
+    maximum : int or str, optional
         The most bytes it may hold in the pool.
     priority : int
         Idle memory of members with a lower priority is asked back first.
@@ -645,23 +649,23 @@ def join_by_name(name: str) -> str:
     return _path(name)
 
 
-def _amounts(minimum: object, maximum: object, priority: object) -> "tuple[int, int, int]":
-    numbers = {"minimum": minimum, "maximum": maximum, "priority": priority}
-    for key, value in numbers.items():
-        if value is None and key == "maximum":
-            continue
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"{key} must be an integer, not {value!r}")
-        if not 0 <= value.__index__() < 1 << 62:
-            raise ValueError(f"{key} must be from 0 to 2**62 - 1, not {value!r}")
-    least: int = minimum.__index__()  # type: ignore[attr-defined]
-    most: int = _NO_MAXIMUM if maximum is None else maximum.__index__()  # type: ignore[attr-defined]
-    rank: int = priority.__index__()  # type: ignore[attr-defined]
-    if most < least:
+def _amounts(
+    minimum: "SupportsIndex | str", maximum: "SupportsIndex | str | None", priority: object
+) -> "tuple[int, int, int]":
+    if isinstance(priority, bool) or not hasattr(priority, "__index__"):
+        raise TypeError(f"priority must be an integer, not {priority!r}")
+    rank: int = priority.__index__()
+    least = in_bytes(minimum, "minimum")
+    most = None if maximum is None else in_bytes(maximum, "maximum")
+    for key, number in {"minimum": least, "maximum": most, "priority": rank}.items():
+        if number is not None and not 0 <= number < 1 << 62:
+            raise ValueError(f"{key} must be from 0 to 2**62 - 1, not {number}")
+    if most is not None and most < least:
         raise ValueError(
-            f"maximum {most} is below minimum {least}: raise the one, or lower the other"
+            f"maximum {format_exact(most)} is below minimum {format_exact(least)}: raise the one, "
+            "or lower the other"
         )
-    return least, most, rank
+    return least, _NO_MAXIMUM if most is None else most, rank
 
 
 def _make_if_missing(name: str, limit: int) -> bool:
@@ -685,8 +689,9 @@ def _make_if_missing(name: str, limit: int) -> bool:
     facts = _modules.for_pools().read(path)
     if facts["limit"] != limit // facts["unit"] * facts["unit"]:
         raise ValueError(
-            f"pool {name!r} has a limit of {facts['limit']} bytes, not {limit}: join it without a "
-            "limit, or change that with memlimits.pools.set_limit()"
+            f"pool {name!r} has a limit of {format_exact(facts['limit'])}, not "
+            f"{format_exact(limit)}: join it without a limit, or change that with "
+            "memlimits.pools.set_limit()"
         )
     return False
 
@@ -695,8 +700,8 @@ def _refuse(name: str, facts: "dict[str, Any]", minimum: int, maximum: int) -> N
     taken = sum(max(member["held"], member["minimum"]) for member in facts["members"])
     held = stats().footprint
     raise ValueError(
-        f"pool {name!r} has no room for this process: limit {facts['limit']}, others "
-        f"{taken}, held here {held}, minimum {minimum}, maximum "
-        f"{'none' if maximum == _NO_MAXIMUM else maximum} bytes. Ask for a smaller minimum, wait "
-        f"for others to leave, or raise the limit (memlimits pool set {name})"
+        f"pool {name!r} has no room for this process: limit {format_exact(facts['limit'])}, "
+        f"others {format_exact(taken)}, held here {format_exact(held)}, minimum "
+        f"{format_exact(minimum)}, maximum {format_exact(maximum)}. Ask for a smaller minimum, "
+        f"wait for others to leave, or raise the limit (memlimits pool set {name})"
     )

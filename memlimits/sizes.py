@@ -6,9 +6,10 @@ from memlimits.figures import SIZES, format_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import SupportsIndex
 
 __all__ = [
-    "FORM", "format_exact", "format_limit", "format_size", "parse_size", "show"
+    "FORM", "format_exact", "format_limit", "format_size", "in_bytes", "parse_size", "show"
 ]  # fmt: skip
 
 # Statistics, and facts of the device.
@@ -34,9 +35,50 @@ _BYTES: "dict[str, int]" = {
 }
 _DIGITS = frozenset("0123456789")
 _MOST_DIGITS = 19  # No number needs more on either side of its point.
+_LONGEST_SHOWN = 60
 
 
-def parse_size(text: str, memory_size: "Callable[[], int]") -> int:
+def _memory_size() -> int:
+    from memlimits.memory import device_info  # which imports this
+
+    size = device_info()["memory_size"]
+    assert isinstance(size, int)
+    return size
+
+
+def in_bytes(size: "SupportsIndex | str", name: str) -> int:
+    """Turn an argument into bytes: an integer, or a size such as ``"2GiB"``.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes, whatever they are; or what `parse_size` takes.
+    name : str
+        The argument's, for the message.
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is neither. The message names it, and shows the form.
+    """
+    if isinstance(size, str):
+        try:
+            return parse_size(size)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    if isinstance(size, bool) or not hasattr(size, "__index__"):
+        raise TypeError(
+            f"{name} must be an integer, in bytes, or a size such as '2GiB', not {size!r}"
+        )
+    return size.__index__()
+
+
+def parse_size(text: str, memory_size: "Callable[[], int]" = _memory_size) -> int:
     """Turn a size such as ``1.5GiB`` into bytes.
 
     Parameters
@@ -48,7 +90,8 @@ def parse_size(text: str, memory_size: "Callable[[], int]") -> int:
         bytes, of which there must be none or at least 1 MiB. Only a number of bytes must be whole.
         ``infinity`` and ``max`` bound nothing.
     memory_size : callable
-        Returns what 100 % is, in bytes; called for a percentage only.
+        Returns what 100 % is, in bytes; called for a percentage only. By default that of
+        `memlimits.device_info`.
 
     Returns
     -------
@@ -103,7 +146,8 @@ def _split(text: str) -> "tuple[str, str, str]":
 
 
 def _invalid(text: str, why: str = "") -> ValueError:
-    return ValueError(f"invalid size {text!r}: {why}write it as {FORM}")
+    shown = repr(text[:_LONGEST_SHOWN]) + "..." * (len(text) > _LONGEST_SHOWN)
+    return ValueError(f"invalid size {shown}: {why}write it as {FORM}")
 
 
 def format_limit(limit: "int | None") -> str:

@@ -160,15 +160,16 @@ def _effective_limit(allocator: "Allocator") -> EffectiveLimit:
     return EffectiveLimit(least.nbytes, least.kind, least.name, tuple(ordered))
 
 
-def trim(target: "SupportsIndex | None" = 0) -> int:
+def trim(target: "SupportsIndex | str | None" = 0) -> int:
     """Return idle memory to the system, the oldest first, until at most `target` bytes are cached.
 
     What the idle timeout and memory pressure ask for goes back, too, whatever the target.
 
     Parameters
     ----------
-    target : int or None
-        Bytes, from 0. None: only what the idle timeout and memory pressure ask for.
+    target : int, str or None
+        Bytes, from 0, or a size such as ``"2GiB"``. None: only what the idle timeout and memory
+        pressure ask for.
 
     Returns
     -------
@@ -178,7 +179,7 @@ def trim(target: "SupportsIndex | None" = 0) -> int:
     Raises
     ------
     TypeError, ValueError
-        `target` is no such integer; nothing is returned.
+        `target` is no such integer or size; nothing is returned.
 
     See Also
     --------
@@ -197,7 +198,7 @@ def trim(target: "SupportsIndex | None" = 0) -> int:
 
 
 def set_pressure_trim(
-    available: "SupportsIndex | None" = None, stall: "SupportsFloat | None" = None
+    available: "SupportsIndex | str | None" = None, stall: "SupportsFloat | None" = None
 ) -> tuple[int | None, float | None]:
     """Set when idle memory is returned because the system runs short.
 
@@ -206,12 +207,12 @@ def set_pressure_trim(
 
     Parameters
     ----------
-    available : int or None
-        Bytes: as soon as the system, or a control group this process is in, has less than this
-        left, as much goes back as is missing, the oldest first. The default is 1/64 of
-        ``device_info()["memory_size"]``, from 2 to 32 MiB, which allocations leave to the system
-        anyway; with more, a program that needs what is left loses idle memory that it could have
-        used again. None: never.
+    available : int, str or None
+        Bytes, or a size such as ``"1GiB"``: as soon as the system, or a control group this process
+        is in, has less than this left, as much goes back as is missing, the oldest first. The
+        default is 1/64 of ``device_info()["memory_size"]``, from 2 to 32 MiB, which allocations
+        leave to the system anyway; with more, a program that needs what is left loses idle memory
+        that it could have used again. None: never.
     stall : float or None
         Percent, above 0 to 100: all idle memory goes back as soon as programs wait for memory for
         this part of the time, in the last ten seconds: ``some avg10`` of ``memory.pressure``, the
@@ -226,7 +227,7 @@ def set_pressure_trim(
     Raises
     ------
     TypeError, ValueError
-        A value is no such number; nothing changes.
+        A value is no such number or size; nothing changes.
 
     See Also
     --------

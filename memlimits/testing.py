@@ -3,14 +3,13 @@
 import os
 import sys
 
-import memlimits
 from memlimits import _modules
-from memlimits.sizes import parse_size
+from memlimits.sizes import in_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, SupportsIndex
 
     from memlimits._bindings.failures import Failing
 
@@ -24,7 +23,7 @@ def fail(
     *,
     nth: "int | None" = None,
     every: "int | None" = None,
-    bytes: "int | str | None" = None,
+    bytes: "SupportsIndex | str | None" = None,
     where: "str | None" = None,
     level: "str | Iterable[str] | None" = None,
     any_thread: bool = False,
@@ -126,16 +125,13 @@ def _count(number: int, name: str) -> int:
     return number
 
 
-def _size(size: "int | str | None") -> int:
+def _size(size: "SupportsIndex | str | None") -> int:
     if size is None:
         return 0
-    if isinstance(size, bool) or not isinstance(size, int | str):
-        raise TypeError(f"bytes must be an int or a size such as '1MiB', not {size!r}")
-    if isinstance(size, str):
-        return parse_size(size, lambda: int(memlimits.device_info()["memory_size"]))
-    if not 0 <= size < 1 << 63:
+    number = in_bytes(size, "bytes")
+    if not 0 <= number < 1 << 63:
         raise ValueError(f"bytes must be from 0 on, and less than 2**63, not {size}")
-    return size
+    return number
 
 
 def levels_of(level: "str | Iterable[str] | None") -> "tuple[str, ...]":

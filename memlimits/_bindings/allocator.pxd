@@ -24,9 +24,8 @@ cdef class Allocator:
     cdef int give_wired(self, Layer *layer, limit, str name) except -1
     cdef int give_policy(self, Layer *layer, policy, timeout) except -1
     cdef int give_count(self, Layer *layer, count) except -1
-    # Raises what setting a wired limit may raise, and gives its warning on behalf of the caller so
-    # many frames of Python up.
-    cdef int may_wire(self, uint64_t limit, Py_ssize_t level) except -1
+    # Raises what setting a wired limit may raise, and gives its warning.
+    cdef int may_wire(self, uint64_t limit) except -1
     cdef bint is_metal(self)
     cdef bint lacks_residency(self)
     cdef str way_to_wire_more(self)
@@ -37,6 +36,10 @@ cdef class Allocator:
     cdef void report_unread(self) noexcept
     cdef void warn(self, bytes text) noexcept
 
+
+# How many frames up a warning's line is, as `warnings.warn` counts: that of the program, whichever
+# of the package's functions in Python it came through.
+cdef extern Py_ssize_t callers_level() noexcept
 
 # Raises this thread's last refusal, by `allocator`: MemoryLimitError, or DeviceError in a forked
 # child whose device did not survive.

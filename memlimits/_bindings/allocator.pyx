@@ -33,6 +33,8 @@ from memlimits._ledger.queue cimport Refusal
 from memlimits._residency.plan cimport residency_why_not
 from memlimits._residency.sets cimport MOST_SETS
 
+import sys
+
 from memlimits.errors import WHY, MemoryLimitError, WiredLimitError
 
 cdef enum:
@@ -63,6 +65,23 @@ cdef HoldersInWords holders_in_words = NULL
 cdef void put_holders_by(HoldersInWords words) noexcept:
     global holders_in_words
     holders_in_words = words
+
+
+cdef str own = __file__.rpartition("/")[0] + "/"
+
+
+cdef Py_ssize_t callers_level() noexcept:
+    cdef Py_ssize_t level = 1
+    try:
+        frame = sys._getframe()
+        while frame is not None:
+            if not frame.f_code.co_filename.startswith(own):
+                return level
+            frame = frame.f_back
+            level += 1
+    except Exception:
+        pass    # a thread without Python's code, or no memory
+    return 1
 
 
 cdef object refusal_error(const CallTree *calls, Refusal refusal):
@@ -243,7 +262,7 @@ cdef class Allocator:
     def set_wired_limit(self, limit):
         cdef Layer layer = no_limits
         self.give_wired(&layer, limit, "limit")
-        self.may_wire(layer.wired, 2)
+        self.may_wire(layer.wired)
         with nogil:
             layer = settings_set(&self.settings, &layer)
         self.report_wire_failures()
@@ -422,17 +441,18 @@ cdef class Allocator:
         layer.given |= COUNT
         return 0
 
-    cdef int may_wire(self, uint64_t limit, Py_ssize_t level) except -1:
+    cdef int may_wire(self, uint64_t limit) except -1:
         cdef uint64_t capacity = self.device.facts.wired_capacity
         if limit:
             self.device.require()
         if load_count(&self.core.residency.registers):
             return 0    # the driver asks no limit on what is locked
         if limit > capacity and not self.lacks_residency():
+            from memlimits.sizes import format_exact
             warn_or_raise(RuntimeWarning, (
-                f"a wired limit of {limit} bytes is above what this process may lock, {capacity} "
-                "bytes (wired_capacity): the rest is not kept resident. Raise it with "
-                "'ulimit -l' before the program starts.").encode(), level)
+                f"a wired limit of {format_exact(limit)} is above what this process may lock, "
+                f"{format_exact(capacity)} (wired_capacity): the rest is not kept resident. Raise "
+                "it with 'ulimit -l' before the program starts.").encode(), callers_level())
             self.reported_failures = True
         return 0
 
@@ -456,7 +476,7 @@ cdef class Allocator:
 
     cdef void warn(self, bytes text) noexcept:
         # Where warnings are errors it cannot be raised: what it tells of fails no call.
-        if warn_or_keep(RuntimeWarning, text, 1) < 0:
+        if warn_or_keep(RuntimeWarning, text, callers_level()) < 0:
             PyErr_WriteUnraisable(self)
 
     cdef void report_wire_failures(self) noexcept:

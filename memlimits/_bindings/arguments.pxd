@@ -4,9 +4,9 @@ from libc.stdint cimport int64_t, uint64_t
 
 # An argument as an int: anything with __index__ but bool. `meaning` says what the number is.
 cdef extern object as_integer(object value, str name, str meaning)
-# In bytes: from 0 to 2**63 - 1.
+# In bytes: from 0 to 2**63 - 1, or a size such as "2GiB".
 cdef extern int64_t as_nbytes(object value, str name) except -1
-# A limit in bytes: from 0 to 2**64 - 1. From 2**63 on it bounds nothing.
+# A limit in bytes: from 0 to 2**64 - 1, or such a size. From 2**63 on it bounds nothing.
 cdef extern uint64_t as_limit(object value, str name) except? 0
 # A real number; infinity for an integer that is longer than a double. `meaning` as above.
 cdef extern double as_real(object value, str name, str meaning) except? -1

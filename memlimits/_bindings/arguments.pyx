@@ -22,14 +22,24 @@ cdef object as_integer(object value, str name, str meaning):
     return PyNumber_Index(value)
 
 
+cdef object as_size(object value, str name, str meaning):
+    """An argument in bytes as an int."""
+    if isinstance(value, str):
+        from memlimits.sizes import in_bytes    # there already, since `memlimits.memory` has it
+        return in_bytes(value, name)
+    return as_integer(value, name, meaning)
+
+
 cdef int64_t as_nbytes(object value, str name) except -1:
     cdef int overflow = 0
     cdef int64_t number
+    cdef object given = value
     if not PyLong_CheckExact(value):
-        value = as_integer(value, name, "in bytes")
+        value = as_size(value, name, "in bytes, or a size such as '2GiB'")
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow or number < 0:
-        raise ValueError(f"{name} must be from 0 to 2**63 - 1 bytes, not {shown(value)}")
+        given = given if isinstance(given, str) else value
+        raise ValueError(f"{name} must be from 0 to 2**63 - 1 bytes, not {shown(given)}")
     return number
 
 
@@ -37,7 +47,8 @@ cdef uint64_t as_limit(object value, str name) except? 0:
     cdef int overflow = 0
     cdef int64_t number
     if not PyLong_CheckExact(value):
-        value = as_integer(value, name, "in bytes, from 2**63 on for none")
+        value = as_size(
+            value, name, "in bytes, from 2**63 on for none, or a size such as '2GiB'")
     number = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow > 0 and value <= UINT64_MAX:
         return value

@@ -304,7 +304,8 @@ cdef class Reservation(Scope):
         return self.nbytes - claimed if self.nbytes > claimed else 0
 
     def __repr__(self):
-        return f"the reservation of {self.nbytes} bytes"
+        from memlimits.sizes import format_exact
+        return f"the reservation of {format_exact(self.nbytes)}"
 
 
 cdef PyObject *refuse(PyTypeObject *kind, PyObject *args, PyObject *keywords) except NULL:
@@ -335,9 +336,9 @@ def budget(name, limit=None):
     ----------
     name : str
         1 to 127 bytes in UTF-8.
-    limit : int, optional
-        Bytes, from 0 to 2**64 - 1; an allocation beyond is refused, whatever the memory policy.
-        From 2**63 on there is no limit, whatever there was before.
+    limit : int or str, optional
+        Bytes, from 0 to 2**64 - 1, or a size such as ``"2GiB"``; an allocation beyond is refused,
+        whatever the memory policy. From 2**63 on there is no limit, whatever there was before.
         It counts from the opening on, for all who have the budget open. By default the limit stays
         as it is, at first there is none.
 
@@ -349,7 +350,7 @@ def budget(name, limit=None):
     Raises
     ------
     TypeError, ValueError
-        `name` or `limit` is no such string or integer.
+        `name` or `limit` is no such string, integer or size.
     RuntimeError
         On opening: it is open, or more than 100 are nested. On leaving: it is not open, not the
         innermost, or was opened elsewhere.
@@ -397,8 +398,8 @@ def reserve(nbytes):
 
     Parameters
     ----------
-    nbytes : int
-        Bytes, from 0 to 2**63 - 1.
+    nbytes : int or str
+        Bytes, from 0 to 2**63 - 1, or a size such as ``"2GiB"``.
 
     Returns
     -------
@@ -411,7 +412,7 @@ def reserve(nbytes):
         On opening: there is no such room within the memory limit, or the system has not that much.
         Under the policy ``"wait"`` it waits first.
     TypeError, ValueError
-        `nbytes` is no such integer.
+        `nbytes` is no such integer or size.
     RuntimeError
         As for `budget`.
 

@@ -85,8 +85,9 @@ def allocate(nbytes, *, bint zeroed=False, bint wired=False):
 
     Parameters
     ----------
-    nbytes : int
-        Bytes, from 0 to 2**63 - 1. Anything with ``__index__`` but bool.
+    nbytes : int or str
+        Bytes, from 0 to 2**63 - 1, anything with ``__index__`` but bool; or a size such as
+        ``"2GiB"``.
     zeroed : bool, optional
         Whether the block reads as zeros; otherwise it holds what was there.
     wired : bool, optional
@@ -106,7 +107,7 @@ def allocate(nbytes, *, bint zeroed=False, bint wired=False):
     DeviceError
         In a forked child of a process that uses Metal, which does not survive a fork.
     TypeError, ValueError
-        `nbytes` is no such integer.
+        `nbytes` is no such integer or size.
 
     See Also
     --------
@@ -128,7 +129,7 @@ def allocate(nbytes, *, bint zeroed=False, bint wired=False):
     ...     memlimits.allocate(2 << 20)
     Traceback (most recent call last):
         ...
-    memlimits.errors.MemoryLimitError: cannot allocate 2097152 bytes: ...
+    memlimits.errors.MemoryLimitError: cannot allocate 2 MiB (2,097,152 bytes): ...
     """
     global default_core
     cdef Allocator allocator = get_default()

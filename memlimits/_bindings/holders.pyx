@@ -8,7 +8,7 @@ from libc.stdlib cimport free
 from memlimits._base.own cimport own_calloc, own_objects_begin, own_objects_end
 from memlimits._base.sync cimport load_count
 from memlimits._bindings.allocator cimport get_default, put_holders_by, with_settings
-from memlimits._bindings.arguments cimport as_nbytes, shown
+from memlimits._bindings.arguments cimport as_integer, as_nbytes, shown
 from memlimits._device.mlim cimport mlim_process
 from memlimits._engine.controls cimport controls_read_process
 from memlimits._engine.core cimport Core, core_resume, core_stop
@@ -135,7 +135,10 @@ cdef list lines_of(calls, limit):
 def holders(limit):
     """As `memlimits.holders`."""
     if limit is not None:
-        limit = as_nbytes(limit, "limit")
+        limit = as_integer(limit, "limit", "how many at most, or None for all")
+        if limit < 0:
+            raise ValueError(
+                f"limit must be from 0 on, how many at most, or None for all, not {shown(limit)}")
     own_objects_begin()
     try:
         return lines_of(held(), limit)

@@ -9,9 +9,9 @@ class limits:  # noqa: N801 - to its users it is a function
     def __new__(
         cls,
         *,
-        memory: SupportsIndex = ...,
-        cache: SupportsIndex | None = ...,
-        wired: SupportsIndex = ...,
+        memory: SupportsIndex | str = ...,
+        cache: SupportsIndex | str | None = ...,
+        wired: SupportsIndex | str = ...,
         policy: str = ...,
         timeout: SupportsFloat | None = None,
         count: str = ...,

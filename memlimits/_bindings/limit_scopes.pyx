@@ -30,11 +30,11 @@ cdef class limits:
 
     Parameters
     ----------
-    memory : int, optional
-        The memory limit in bytes, as for `set_memory_limit`.
-    cache : int or None, optional
+    memory : int or str, optional
+        The memory limit in bytes, or as ``"2GiB"``, as for `set_memory_limit`.
+    cache : int, str or None, optional
         The cache limit in bytes, as for `set_cache_limit`; None has it follow the memory limit.
-    wired : int, optional
+    wired : int or str, optional
         The wired limit in bytes, as for `set_wired_limit`.
     policy : {"guideline", "strict", "wait"}, optional
         As for `set_memory_policy`.
@@ -120,7 +120,7 @@ cdef class limits:
 
     def __enter__(self):
         if self.state == CLOSED and self.layer.given & WIRED:
-            self.allocator.may_wire(self.layer.wired, 1)
+            self.allocator.may_wire(self.layer.wired)
         # From here to the end no Python runs, so no signal handler: it is entered or it is not.
         if not change_state(self, &self.state, CLOSED, CHANGING):
             raise RuntimeError(

@@ -15,7 +15,7 @@ from memlimits._base.python cimport FastFunction, PyCFunction, PyCFunctionObject
 from memlimits._base.sync cimport (
     add_atomically, load_count, pthread_once, pthread_once_t, store_release,
 )
-from memlimits._bindings.allocator cimport Allocator, get_default, raise_refusal
+from memlimits._bindings.allocator cimport Allocator, callers_level, get_default, raise_refusal
 from memlimits._bindings.buffer cimport alloc_block
 from memlimits._bindings.wait_hooks cimport c_wait_hooks_allow
 from memlimits._engine.core cimport Core, core_tell_now
@@ -384,7 +384,7 @@ def govern_numpy(*, aligned=None):
             f"NumPy's arrays in this context are allocated by the handler {name!r} of another "
             "library, and stay outside the memory limit: end that before"
         )
-        warnings.warn(message, RuntimeWarning, stacklevel=1)
+        warnings.warn(message, RuntimeWarning, stacklevel=callers_level())
     return govern("jaxlib" not in sys.modules if aligned is None else aligned)
 
 

@@ -256,12 +256,6 @@ def _show(plain: str, html: str) -> None:
     display({"text/plain": plain, "text/html": html}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def _memory_size() -> int:
-    size = memlimits.device_info()["memory_size"]
-    assert isinstance(size, int)
-    return size
-
-
 def _limit(line: str) -> int:
     """Return the limit that a cell is to have.
 
@@ -273,7 +267,7 @@ def _limit(line: str) -> int:
     if not line.strip():
         raise UsageError(f"%%{_NAME} takes a size: %%{_NAME} 2GiB")
     try:
-        limit = parse_size(line.strip(), _memory_size)
+        limit = parse_size(line.strip())
     except ValueError as error:
         raise UsageError(f"%%{_NAME}: {error}") from None
     if limit < _used() + _LEAST_ROOM:

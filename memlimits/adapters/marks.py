@@ -6,7 +6,7 @@ import pytest
 
 import memlimits
 from memlimits import testing
-from memlimits.sizes import format_size, parse_size
+from memlimits.sizes import format_size, in_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _LEAST_LIMIT = 1 << 20
 _PARTS_OF_A_PLACE = 3  # of a path, by which a test's file is known
 
 
-def limit_of(size: object, whose: str) -> int:
+def limit_of(size: "Any", whose: str) -> int:
     """Return the bytes of a limit.
 
     Raises
@@ -46,18 +46,15 @@ def limit_of(size: object, whose: str) -> int:
     return limit
 
 
-def bytes_of(size: object, whose: str) -> int:
+def bytes_of(size: "Any", whose: str) -> int:
     """Return the bytes of a size: an int, or what the command takes."""
-    if isinstance(size, int) and not isinstance(size, bool):
-        if not 0 <= size < 1 << 64:
-            raise pytest.UsageError(f"{whose}: a size is from 0 to 2**64 - 1, not {size}")
-        return size
-    if not isinstance(size, str):
-        raise pytest.UsageError(f"{whose}: a size is an int, in bytes, or a text, not {size!r}")
     try:
-        return parse_size(size, lambda: int(memlimits.device_info()["memory_size"]))
-    except ValueError as error:
-        raise pytest.UsageError(f"{whose}: {error}") from None
+        number = in_bytes(size, whose)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(str(error)) from None
+    if not 0 <= number < 1 << 64:
+        raise pytest.UsageError(f"{whose}: a size is from 0 to 2**64 - 1, not {size}")
+    return number
 
 
 def marked_limit(mark: pytest.Mark, item: pytest.Item) -> int:

@@ -2,7 +2,6 @@
 
 import sys
 
-from memlimits import memory
 from memlimits._bindings.allocator import COUNTS, POLICIES
 from memlimits.adapters import children
 from memlimits.adapters.children import LEVELS, VARIABLE
@@ -90,16 +89,6 @@ class Options:
         self.given: set[str] = set()
 
 
-def _memory_size() -> int:
-    size = memory.device_info()["memory_size"]
-    assert isinstance(size, int)
-    return size
-
-
-def _size(text: str) -> int:
-    return parse_size(text, _memory_size)
-
-
 def _no_choice(what: str, text: str, choices: "Iterable[str]") -> ValueError:
     from memlimits.cli.meant import meant
 
@@ -140,7 +129,7 @@ def _seconds(text: str) -> float:
 
 
 def _samples(text: str) -> int:
-    size = _size(text)
+    size = parse_size(text)
     if size and not children.LEAST_SAMPLE <= size <= children.MOST_SAMPLE:
         raise ValueError(f"invalid size {text!r}: write 0 for nobody, or 4KiB to 1TiB")
     return size
@@ -162,9 +151,9 @@ def _yes(text: str) -> bool:
 
 
 _WITH_VALUE: "dict[str, Callable[[str], Any]]" = {
-    "--memory-limit": _size,
-    "--cache-limit": _size,
-    "--wired-limit": _size,
+    "--memory-limit": parse_size,
+    "--cache-limit": parse_size,
+    "--wired-limit": parse_size,
     "--policy": _policy,
     "--count": _count,
     "--timeout": _seconds,

@@ -2,7 +2,7 @@
 
 import sys
 
-from memlimits import memory, pools
+from memlimits import pools
 from memlimits.cli.errors import CommandError
 from memlimits.cli.members import describe_pool, in_use
 from memlimits.cli.streams import say
@@ -102,12 +102,7 @@ def _all() -> "list[dict[str, Any]]":
 
 
 def _size(text: str) -> int:
-    def memory_size() -> int:
-        size = memory.device_info()["memory_size"]
-        assert isinstance(size, int)
-        return size
-
-    size = parse_size(text, memory_size)
+    size = parse_size(text)
     if size >= NO_LIMIT:
         raise ValueError(f"a pool is a limit, and {text} is none: write a size such as 20GiB")
     return size

@@ -46,7 +46,11 @@ BAD = [
     pytest.param(1.0, TypeError, "float", id="float"),
     pytest.param(float("nan"), TypeError, "float", id="nan"),
     pytest.param(numpy.float64(1), TypeError, "float64", id="numpy.float64"),
-    pytest.param("1", TypeError, "str", id="str"),
+    pytest.param("1", ValueError, "1 bytes, or MiB[?] Write 1B or 1MiB", id="str"),
+    pytest.param("", ValueError, "invalid size ''", id="empty str"),
+    pytest.param("2GiBB", ValueError, "invalid size '2GiBB': write it as 512MiB", id="str unit"),
+    pytest.param("-1B", ValueError, "invalid size '-1B'", id="negative str"),
+    pytest.param("9EiB", ValueError, "invalid size '9EiB'", id="long str"),
     pytest.param(b"1", TypeError, "bytes", id="bytes"),
     pytest.param([1], TypeError, "list", id="list"),
     pytest.param(True, TypeError, "True", id="True"),
@@ -139,7 +143,9 @@ def test_a_missing_or_second_argument_is_an_error(arguments):
 )
 def test_none_means_something_for_the_cache_limit_only(function):
     before = limits()
-    rule = r"in bytes(, from 2\*\*63 on for none)?, not the NoneType None$"
+    rule = (
+        r"in bytes(, from 2\*\*63 on for none)?, or a size such as '2GiB', not the NoneType None$"
+    )
     with pytest.raises(TypeError, match=rule):
         function(None)
     assert limits() == before
@@ -265,6 +271,80 @@ def test_anything_with_index_is_a_number_of_bytes(value):
     assert memlimits.get_wired_limit() == 4096
     assert memlimits.allocate(value).nbytes == 4096
     assert type(memlimits.get_cache_limit()) is int
+
+
+def in_a_scope(name):
+    def set_and_get(size):
+        with memlimits.limits(**{name: size}):
+            return getattr(memlimits, f"get_{name}_limit")()
+
+    return set_and_get
+
+
+def after(setter, getter):
+    def set_and_get(size):
+        before = setter(size)
+        found = getter()
+        setter(*before) if isinstance(before, tuple) else setter(before)
+        return found[0] if isinstance(found, tuple) else found
+
+    return set_and_get
+
+
+def left_by_trim(size):
+    blocks = [memlimits.allocate(MIB) for _ in range(8)]
+    for block in blocks:
+        block.release()
+    memlimits.trim(size)
+    return memlimits.get_cache_memory()
+
+
+TAKES_SIZES = {
+    "allocate": lambda size: memlimits.allocate(size).nbytes,
+    "would_fit": lambda size: memlimits.would_fit(size).nbytes,
+    "reserve": lambda size: memlimits.reserve(size).nbytes,
+    "budget": lambda size: memlimits.budget("sizes", limit=size).limit,
+    "trim": left_by_trim,
+    "memory": after(memlimits.set_memory_limit, memlimits.get_memory_limit),
+    "cache": after(memlimits.set_cache_limit, memlimits.get_cache_limit),
+    "wired": after(memlimits.set_wired_limit, memlimits.get_wired_limit),
+    "holders": after(memlimits.set_holder_sampling, memlimits.get_holder_sampling),
+    "pressure": after(memlimits.set_pressure_trim, memlimits.get_pressure_trim),
+    "memory of a scope": in_a_scope("memory"),
+    "cache of a scope": in_a_scope("cache"),
+    "wired of a scope": in_a_scope("wired"),
+}
+
+
+@pytest.mark.parametrize("what", TAKES_SIZES)
+def test_what_takes_bytes_takes_a_size_in_words(what):
+    function = TAKES_SIZES[what]
+    try:
+        for size in ("4MiB", "4 mib", "4M", "4096KiB", str(4 * MIB)):
+            assert function(size) == 4 * MIB == function(4 * MIB)
+        before = (limits(), counts())
+        with pytest.raises(ValueError, match=r"^\w+: invalid size '4Mib[.]': write it as 512MiB, "):
+            function("4Mib.")
+        if what != "trim":
+            assert (limits(), counts()) == before
+    finally:
+        memlimits.set_pressure_trim(32 * MIB)
+
+
+def test_a_share_is_of_the_memory_size_and_max_is_no_limit():
+    size = memlimits.device_info()["memory_size"]
+    assert memlimits.would_fit("50%").nbytes == size // 2
+    with memlimits.limits(memory="max"):
+        assert memlimits.get_memory_limit() == 2**63
+    assert memlimits.budget("b", "infinity").limit == 2**63
+    with pytest.raises(ValueError, match=r"2\*\*63 - 1 bytes, not 'max'$"):
+        memlimits.allocate("max")
+
+
+@pytest.mark.parametrize("limit", ["2", "1MiB", True, 1.5, -1])
+def test_how_many_holders_is_no_size(limit):
+    with pytest.raises((TypeError, ValueError), match=r"limit must be .* how many at most"):
+        memlimits.holders(limit)
 
 
 @pytest.mark.parametrize("numbers", [[10, 0, 2**63 - 1, 1, 10 * MIB]])

@@ -120,7 +120,7 @@ def test_what_is_no_budget(name, limit, error, message):
         memlimits.budget(name, limit)
 
 
-@pytest.mark.parametrize("nbytes", [-1, 2**63, 1.0, "1", True, None])
+@pytest.mark.parametrize("nbytes", [-1, 2**63, 1.0, b"1", True, None])
 def test_what_is_no_reservation(nbytes):
     with pytest.raises((TypeError, ValueError), match="nbytes must be"):
         memlimits.reserve(nbytes)

@@ -9,6 +9,7 @@ import traceback
 import pytest
 
 import memlimits
+from memlimits.sizes import format_exact
 
 pytestmark = pytest.mark.core
 
@@ -67,10 +68,10 @@ def test_a_refusal_carries_its_numbers(blocked_by):
 def test_a_refusal_is_a_sentence_with_every_number_and_a_way_out(blocked_by):
     text = str(refusal(blocked_by))
     for name, number in NUMBERS.items():
-        assert str(number) in text, name
+        assert f" {format_exact(number)}" in text, name
     for words in WAYS_OUT[blocked_by]:
         assert words in text
-    assert text.startswith("cannot allocate 1000001 bytes: ")
+    assert text.startswith("cannot allocate 976.56 KiB (1,000,001 bytes): ")
     assert text.endswith(".")
     assert "\n" not in text
 
@@ -186,8 +187,10 @@ def test_an_error_without_its_constructor_can_be_printed():
 
 def test_a_cause_that_is_not_known_is_named():
     text = str(refusal("the moon"))
-    assert text.startswith("cannot allocate 1000001 bytes: it was blocked by the moon. ")
-    assert text.endswith("(active 4000004, cache 5000005, slack 6000006).")
+    assert text.startswith(
+        "cannot allocate 976.56 KiB (1,000,001 bytes): it was blocked by the moon. "
+    )
+    assert text.endswith("cache 4.77 MiB (5,000,005 bytes), slack 5.72 MiB (6,000,006 bytes).")
 
 
 def test_a_constructor_that_runs_again_forgets_the_first():
@@ -220,8 +223,8 @@ def test_a_wired_limit_error_names_both_numbers_and_the_way_out():
     assert (error.requested, error.maximum) == (1_000_001, 2_000_002)
     assert isinstance(error, ValueError)
     text = str(error)
-    assert "1000001 bytes" in text
-    assert "2000002" in text
+    assert "a wired limit of 976.56 KiB (1,000,001 bytes) is above" in text
+    assert "the system's 1.91 MiB (2,000,002 bytes)" in text
     assert "max_recommended_working_set_size" in text
     assert text.endswith("Do this.")
 
@@ -241,5 +244,5 @@ def test_a_device_error_is_a_runtime_error():
 
 
 def test_one_of_a_number_alone_is_a_sentence():
-    assert str(memlimits.MemoryLimitError(5)) == "cannot allocate 5 bytes"
+    assert str(memlimits.MemoryLimitError(5)) == "cannot allocate 5 B"
     assert str(memlimits.MemoryLimitError("5")) == "5"

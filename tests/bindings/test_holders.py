@@ -343,7 +343,7 @@ def test_threads_take_free_and_ask_at_once():
         (-1, ValueError, "not -1"),
         (2**70, ValueError, "2**63 - 1 bytes"),
         (True, TypeError, "nbytes"),
-        ("64 KiB", TypeError, "'64 KiB'"),
+        ("64 KB.", ValueError, "nbytes: invalid size '64 KB.'"),
         (1e6, TypeError, "1000000.0"),
     ],
 )

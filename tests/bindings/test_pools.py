@@ -234,12 +234,22 @@ def test_a_folder_that_others_can_write_is_not_used(monkeypatch, tmp_path):
     ("arguments", "error", "text"),
     [
         ({"limit": -1}, ValueError, "limit must be from"),
-        ({"limit": True}, TypeError, "limit must be an integer, in bytes, not True"),
-        ({"limit": 1.5}, TypeError, "limit must be an integer, in bytes, not 1.5"),
+        (
+            {"limit": True},
+            TypeError,
+            "limit must be an integer, in bytes, or a size such as '2GiB', not True",
+        ),
+        ({"limit": 1.5}, TypeError, "limit must be an integer, in bytes"),
         ({"limit": 1 << 62}, ValueError, "limit must be from"),
         ({"limit": MIB, "minimum": -1}, ValueError, "minimum must be from 0"),
-        ({"limit": MIB, "minimum": "1"}, TypeError, "minimum must be an integer, not '1'"),
-        ({"limit": MIB, "minimum": 2, "maximum": 1}, ValueError, "maximum 1 is below minimum 2"),
+        ({"limit": "x"}, ValueError, "limit: invalid size 'x': write it as"),
+        ({"limit": MIB, "minimum": []}, TypeError, "minimum must be an integer, in bytes"),
+        ({"limit": MIB, "maximum": "1"}, ValueError, "maximum: 1 bytes, or MiB?"),
+        (
+            {"limit": MIB, "minimum": 2, "maximum": 1},
+            ValueError,
+            "maximum 1 B is below minimum 2 B",
+        ),
         ({"limit": MIB, "priority": None}, TypeError, "priority must be an integer"),
     ],
 )
@@ -272,14 +282,21 @@ def test_a_process_is_in_one_pool(folder, file):
 
 
 def test_one_with_another_limit_is_refused_with_both(folder, file):
-    with pytest.raises(ValueError, match=rf"limit of {64 * MIB} bytes, not {MIB}: "):
-        memlimits.join("p", limit=MIB)
+    says = "limit of 64 MiB (67,108,864 bytes), not 1 MiB (1,048,576 bytes): "
+    for limit in (MIB, "1MiB"):
+        with pytest.raises(ValueError, match=re.escape(says)):
+            memlimits.join("p", limit=limit)
+    with memlimits.join("p", limit="64MiB", minimum="1 MiB", maximum="50MiB"):
+        [member] = memlimits.pools.get("p")["members"]
+        assert (member["minimum"], member["maximum"]) == (MIB, 50 * MIB)
+    assert memlimits.pools.set_limit("p", "32MiB") == 64 * MIB
+    assert memlimits.pools.get("p")["limit"] == 32 * MIB
 
 
 def test_a_minimum_that_does_not_fit_is_refused_with_the_numbers(folder, file):
     with members(folder, 1) as (one,):
         one.join(minimum=40 * MIB)
-        with pytest.raises(ValueError, match=rf"limit {64 * MIB}, others {40 * MIB}.*{30 * MIB}"):
+        with pytest.raises(ValueError, match=r"limit 64 MiB .*, others 40 MiB .*, minimum 30 MiB "):
             memlimits.join("p", minimum=30 * MIB)
 
 

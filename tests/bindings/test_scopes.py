@@ -182,7 +182,8 @@ def test_nothing_is_set_where_one_value_is_bad():
         ({"memory": None}, TypeError),
         ({"memory": True}, TypeError),
         ({"cache": 2**64}, ValueError),
-        ({"cache": "1"}, TypeError),
+        ({"cache": "1"}, ValueError),
+        ({"cache": b"1"}, TypeError),
         ({"wired": maximum + 1}, memlimits.WiredLimitError),
         ({"policy": "never"}, ValueError),
         ({"policy": None}, TypeError),
@@ -207,7 +208,7 @@ def test_nothing_is_set_where_the_warning_is_an_error():
         try:
             scope.__enter__()
         except RuntimeWarning as warning:
-            assert "2097152 bytes is above" in str(warning)
+            assert "2 MiB (2,097,152 bytes) is above" in str(warning)
         else:
             raise AssertionError
         assert memlimits.get_memory_limit() == before and memlimits.get_wired_limit() == 0

@@ -103,7 +103,7 @@ def test_a_zeroed_one_is_clean_after_a_dirty_one():
         assert bytes(memlimits.allocate(n, zeroed=True)) == bytes(n)
 
 
-@pytest.mark.parametrize("argument", [True, False, numpy.True_, 1.0, "1", None, -1, -(2**29)])
+@pytest.mark.parametrize("argument", [True, False, numpy.True_, 1.0, b"1", None, -1, -(2**29)])
 def test_what_is_no_size_is_refused_with_a_spare_buffer_at_hand(argument):
     drop()
     with pytest.raises((TypeError, ValueError), match="nbytes must be"):

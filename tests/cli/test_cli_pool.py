@@ -82,7 +82,7 @@ def test_one_that_is_there_is_not_made_again(pool):
     pool("create", "a", "--limit=1GiB")
     done = pool("create", "a", "--limit=2GiB")
     assert done.returncode == 2
-    assert "there is a pool 'a' already, of 1073741824 bytes" in done.stderr.decode()
+    assert "there is a pool 'a' already, of 1 GiB (1,073,741,824 bytes)" in done.stderr.decode()
 
 
 def test_a_program_in_a_pool_is_refused_what_does_not_fit_there(pool, environ, tmp_path):

@@ -118,7 +118,9 @@ def test_who_starts_after_the_first_has_ended_is_within_the_limit_too(run, depth
             code = wait.format(os.getpid()) + {textwrap.dedent(source)!r}
             subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
         """
-    assert "cannot allocate 52428800 bytes: the limit for all" in run(source, LIMIT).stdout
+    assert (
+        "cannot allocate 50 MiB (52,428,800 bytes): the limit for all" in run(source, LIMIT).stdout
+    )
 
 
 @needs_namespace

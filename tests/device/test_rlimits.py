@@ -144,7 +144,7 @@ def test_an_ordinary_user_wires_what_rlimit_memlock_allows(soft, hard):
             memlimits.set_wired_limit(64 * MIB)
             blocks += [memlimits.allocate(65536) for _ in range(4)]
         assert [warning.category for warning in caught] == [RuntimeWarning], caught
-        assert "{hard}" in str(caught[0].message) and "ulimit -l" in str(caught[0].message)
+        assert "{hard:,} " in str(caught[0].message) and "ulimit -l" in str(caught[0].message)
         assert memlimits.get_wired_limit() == 64 * MIB
         assert proc("VmLck") == memlimits.get_wired_memory() == {hard}
         blocks.clear()
@@ -153,6 +153,29 @@ def test_an_ordinary_user_wires_what_rlimit_memlock_allows(soft, hard):
         consistent()
     """)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "memlimits.set_wired_limit(MIB)",
+        "memlimits.limits(wired=MIB).__enter__()",
+        "memlimits.limits(wired=MIB)(id)(0)",
+        "memlimits.limits(wired=MIB)(lambda: None)()",
+    ],
+)
+def test_a_warning_names_the_programs_line(call):
+    run(f"""
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+        as_nobody()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            here = sys._getframe()
+            line = here.f_lineno + 1
+            {call}
+        found = [(each.filename, each.lineno) for each in caught]
+        assert found == [(here.f_code.co_filename, line)], found
+    """)
 
 
 def test_a_failed_wire_fails_no_allocation_and_is_reported_once():

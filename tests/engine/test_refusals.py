@@ -135,7 +135,7 @@ def without_refusals(counters):
         (-1, ValueError, None),
         (1.0, TypeError, None),
         (True, TypeError, None),
-        ("1", TypeError, None),
+        ("1", ValueError, None),
         (None, TypeError, None),
     ],
 )

@@ -335,7 +335,7 @@ def test_a_named_level_has_to_be_governed(level):
         ({"every": "2"}, TypeError, "every must be an int"),
         ({"bytes": -1}, ValueError, "bytes must be from 0"),
         ({"bytes": "many"}, ValueError, "invalid size 'many'"),
-        ({"bytes": 1.5}, TypeError, "bytes must be an int or a size"),
+        ({"bytes": 1.5}, TypeError, "bytes must be an integer, in bytes, or a size"),
         ({"where": ""}, ValueError, "where must be a file"),
         ({"where": ":f"}, ValueError, "where must be a file"),
         ({"where": "f\0"}, ValueError, "where must be a file"),

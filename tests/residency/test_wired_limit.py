@@ -51,8 +51,8 @@ def test_a_wired_limit_above_the_maximum_is_an_error_with_both_numbers():
         memlimits.set_wired_limit(maximum + 1)
     assert isinstance(caught.value, ValueError)
     assert (caught.value.requested, caught.value.maximum) == (maximum + 1, maximum)
-    assert str(maximum + 1) in str(caught.value)
-    assert str(maximum) in str(caught.value).replace(str(maximum + 1), "")
+    assert f"({maximum + 1:,} bytes)" in str(caught.value)
+    assert f"({maximum:,} bytes)" in str(caught.value).replace(str(maximum + 1), "")
     assert memlimits.get_wired_limit() == 4096
 
 
@@ -73,8 +73,8 @@ def test_a_wired_limit_above_the_capacity_warns_once_with_the_way_out():
         allocator.set_wired_limit(4 * PAGE + 1)
     (warning,) = caught
     text = str(warning.message)
-    assert f"{4 * PAGE + 1} bytes" in text
-    assert f"{4 * PAGE} bytes" in text
+    assert f"{4 * PAGE + 1:,} bytes" in text
+    assert f"{4 * PAGE:,} bytes" in text
     assert "ulimit -l" in text
     assert allocator.get_wired_limit() == 4 * PAGE + 1
 
@@ -116,8 +116,8 @@ def test_above_the_maximum_is_an_error_that_names_both_numbers():
     with pytest.raises(memlimits.WiredLimitError) as caught:
         allocator.set_wired_limit(maximum + 1)
     assert isinstance(caught.value, ValueError)
-    assert str(maximum) in str(caught.value)
-    assert str(maximum + 1) in str(caught.value)
+    assert f"({maximum:,} bytes)" in str(caught.value)
+    assert f"({maximum + 1:,} bytes)" in str(caught.value)
     assert allocator.get_wired_limit() == MIB
 
 
@@ -125,7 +125,7 @@ def test_above_the_maximum_is_an_error_that_names_both_numbers():
 def test_above_the_capacity_is_accepted_with_one_warning_and_wires_the_capacity():
     allocator = private(wired_capacity=2 * MIB)
     blocks = [allocate_in(allocator, MIB) for _ in range(4)]
-    with pytest.warns(RuntimeWarning, match=str(2 * MIB)) as caught:
+    with pytest.warns(RuntimeWarning, match=r"lock, 2 MiB \(2,097,152 bytes\)") as caught:
         allocator.set_wired_limit(64 * MIB)
     assert len(caught) == 1
     assert "ulimit -l" in str(caught[0].message)
