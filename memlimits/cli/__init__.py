@@ -4,13 +4,13 @@ import os
 import sys
 from _signal import SIGPIPE  # type: ignore[import-not-found]
 
-from memlimits.cli.errors import CommandError
-from memlimits.cli.streams import say
+from memlimits.cli.errors import CommandError, OutputError
+from memlimits.cli.streams import put, say
 from memlimits.figures import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = None) -> int:
@@ -47,47 +47,45 @@ def main(argv: "Sequence[str] | None" = None, known: "Iterable[str] | None" = No
 
             names(argv[1:])
         elif not argv or argv[0].startswith("-"):
-            return _written(lambda: _itself(argv))
+            return _itself(argv)
         else:
-            return _written(lambda: _execute(argv))
+            return _execute(argv)
+    except OutputError as error:
+        return _end(error.args[0])
     except CommandError as error:
         say("\n".join(map(printable, str(error).split("\n"))))
         return 2
     return 0
 
 
-def _written(do: "Callable[[], int]") -> int:
-    """Do something, and have all be written that it says.
-
-    Raises
-    ------
-    CommandError
-        It cannot be.
-    """
-    if sys.stdout is None:  # It was closed: nobody wants to know.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    try:
-        try:
-            return do()
-        finally:
-            sys.stdout.flush()
-    except OSError as error:
-        # The interpreter is not to try again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if isinstance(error, BrokenPipeError):
-            # Whoever read, such as `head`, has had enough: as what the signal for that would end.
-            return 128 + int(SIGPIPE)
-        raise CommandError(
-            f"cannot write to standard output: {error.strerror}: send it elsewhere"
-        ) from None
+def _end(error: OSError) -> int:
+    """Return the exit status of a command whose standard output takes no more."""
+    # The interpreter is not to try again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        # Whoever read, such as `head`, has had enough: as what the signal for that would end.
+        return 128 + int(SIGPIPE)
+    say(f"cannot write to standard output: {error.strerror}: send it elsewhere")
+    return 2
 
 
 def _execute(argv: "Sequence[str]") -> int:
     from memlimits.cli.parsers import module_of, read
 
+    if sys.stdout is None:  # It was closed: nobody wants to know.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     wanted = read(argv)
-    status: int | None = getattr(module_of(wanted.command), wanted.command)(wanted)
+    try:
+        status: int | None = getattr(module_of(wanted.command), wanted.command)(wanted)
+    except OSError as error:
+        raise CommandError(_in_words(error)) from None
     return status or 0
+
+
+def _in_words(error: OSError) -> str:
+    """Say what failed, of which file."""
+    why = error.strerror or str(error)
+    return why if error.filename is None else f"{os.fsdecode(error.filename)}: {why}"
 
 
 def _itself(argv: "Sequence[str]") -> int:
@@ -99,9 +97,9 @@ def _itself(argv: "Sequence[str]") -> int:
         sys.stderr.write(overview())
         return 2
     if argv[0] in ("-V", "--version"):
-        sys.stdout.write(f"memlimits {memlimits.__version__}\n")
+        put(f"memlimits {memlimits.__version__}\n")
     elif argv[0] in ("-h", "--help"):
-        sys.stdout.write(overview())
+        put(overview())
     else:
         raise CommandError(
             f"{argv[0]!r}: options follow a command: memlimits run {argv[0]} ...; memlimits --help "

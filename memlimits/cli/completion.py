@@ -1,7 +1,8 @@
 """``memlimits completion``: what has bash, zsh or fish complete the command's words."""
 
-import sys
 from importlib import import_module
+
+from memlimits.cli.streams import put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def completion(wanted: "Namespace") -> None:
     from memlimits.cli.model import commands
 
     script = import_module(f"memlimits.cli.complete_{wanted.shell}").script(commands())
-    sys.stdout.write(script)
+    put(script)
 
 
 def names(kinds: "Sequence[str]") -> None:
@@ -37,7 +38,7 @@ def names(kinds: "Sequence[str]") -> None:
         found = {"pools": _pools, "pids": _pids}[kind]
         try:
             for name, what in found():
-                sys.stdout.write(f"{name}\t{what}\n")
+                put(f"{name}\t{what}\n")
         except (OSError, ValueError):
             continue
 

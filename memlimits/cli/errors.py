@@ -3,3 +3,7 @@
 
 class CommandError(Exception):
     """A message for the user; the command exits with status 2."""
+
+
+class OutputError(Exception):
+    """Standard output takes no more. Its argument is what the system said, an OSError."""

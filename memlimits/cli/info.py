@@ -1,12 +1,11 @@
 """``memlimits info``: the device, the limits and the counters."""
 
 import os
-import sys
 from typing import Any
 
 from memlimits import memory
 from memlimits.cli.options import unknown_variables, variables
-from memlimits.cli.streams import say
+from memlimits.cli.streams import put, say
 from memlimits.sizes import show
 
 TYPE_CHECKING = False
@@ -25,7 +24,10 @@ def facts() -> dict[str, dict[str, Any]]:
 
 def add_arguments(parser: "ArgumentParser") -> None:
     """Add the arguments of ``memlimits info`` to its parser."""
-    parser.add_argument("--json", action="store_true", help="as JSON; sizes are in bytes")
+    parser.add_argument("--all", action="store_true", help="counters that are 0, too")
+    parser.add_argument(
+        "--json", action="store_true", help="all of it, as JSON; sizes are in bytes"
+    )
 
 
 def info(wanted: "Namespace") -> None:
@@ -38,8 +40,13 @@ def info(wanted: "Namespace") -> None:
 
         text = json.dumps(facts(), indent=2)
     else:
-        text = "\n\n".join(_section(name, values) for name, values in facts().items())
-    sys.stdout.write(text + "\n")
+        shown = facts()
+        if not wanted.all:
+            counters = shown.pop("counters")
+            if said := {name: value for name, value in counters.items() if value}:
+                shown["counters"] = said
+        text = "\n\n".join(_section(name, values) for name, values in shown.items())
+    put(text + "\n")
     if names := sorted(variables(os.environ)):
         say(f"of use to `memlimits run` only: {', '.join(names)}")
     for sentence in unknown_variables(os.environ):

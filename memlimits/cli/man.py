@@ -1,11 +1,10 @@
 """``memlimits man``: manual pages, in roff, made of what the commands' own help is made of."""
 
 import os
-import sys
 
 from memlimits.cli import texts
 from memlimits.cli.errors import CommandError
-from memlimits.cli.streams import say
+from memlimits.cli.streams import put, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def man(wanted: "Namespace") -> None:
     made = pages()
     if wanted.into is None:
         page = f"memlimits-{wanted.page}" if wanted.page else "memlimits"
-        sys.stdout.write(made[page])
+        put(made[page])
         return
     if wanted.page is not None:
         raise CommandError(

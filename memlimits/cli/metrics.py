@@ -1,9 +1,7 @@
 """``memlimits metrics``: pools for Prometheus, from outside of their members."""
 
-import sys
-
 from memlimits.cli.errors import CommandError
-from memlimits.cli.streams import say
+from memlimits.cli.streams import put, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def metrics(wanted: "Namespace") -> None:
     if wanted.file is not None:
         from importlib.resources import files
 
-        sys.stdout.write((files("memlimits.adapters") / _FILES[wanted.file]).read_text("utf-8"))
+        put((files("memlimits.adapters") / _FILES[wanted.file]).read_text("utf-8"))
         return
     try:
         from prometheus_client import CollectorRegistry
@@ -75,7 +73,7 @@ def metrics(wanted: "Namespace") -> None:
     except ValueError as error:
         raise CommandError(str(error)) from None
     if wanted.port is None:
-        sys.stdout.write(exposition(registry).decode())
+        put(exposition(registry).decode())
     else:
         _serve(registry, wanted.address, wanted.port)
 

@@ -5,6 +5,7 @@ import sys
 from memlimits._bindings.allocator import COUNTS, POLICIES
 from memlimits.adapters import children
 from memlimits.adapters.children import LEVELS, VARIABLE
+from memlimits.cli.streams import put
 from memlimits.errors import NO_LIMIT
 from memlimits.sizes import parse_size
 
@@ -217,7 +218,7 @@ def _read_words(options: Options, words: "list[str]") -> "list[str]":
         elif word in ("-h", "--help"):
             from memlimits.cli.help import of_run
 
-            sys.stdout.write(of_run())
+            put(of_run())
             raise SystemExit(0)
         elif word in ("--per-process", "--quiet"):
             setattr(options, word[2:].replace("-", "_"), True)

@@ -3,7 +3,7 @@
 import os
 from contextlib import contextmanager, suppress
 
-from memlimits.cli.errors import CommandError
+from memlimits.cli.errors import CommandError, OutputError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def output(name: str) -> "Iterator[BinaryIO]":
     ------
     CommandError
         It cannot be written. There is nothing then, or what was there before.
-    BrokenPipeError
-        Whoever reads standard output has had enough.
+    OutputError
+        Standard output takes no more.
     """
     beside = None
     try:
@@ -63,8 +63,8 @@ def output(name: str) -> "Iterator[BinaryIO]":
             yield file
         os.replace(beside, target)
     except OSError as error:
-        if name == STANDARD and isinstance(error, BrokenPipeError):
-            raise
+        if name == STANDARD:
+            raise OutputError(error) from None
         raise CommandError(
             f"cannot write {name}: {error.strerror or error}; name another file by -o"
         ) from None

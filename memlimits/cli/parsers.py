@@ -8,6 +8,7 @@ from importlib import import_module
 from memlimits.cli import texts
 from memlimits.cli.errors import CommandError
 from memlimits.cli.meant import meant
+from memlimits.cli.streams import put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ class Parser(ArgumentParser):
         self.print_usage(sys.stderr)
         way_out = "" if message.endswith("?)") else f"; {self.prog} --help has examples"
         self.exit(2, f"{self.prog}: error: {message}{way_out}\n")
+
+    def _print_message(self, message: str, file: "Any" = None) -> None:
+        # argparse's own passes over what cannot be written.
+        if file is None or file is sys.stdout:
+            put(message)
+        else:
+            super()._print_message(message, file)
 
     def _check_value(self, action: "Action", value: "Any") -> None:
         names = action.choices

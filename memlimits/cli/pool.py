@@ -1,11 +1,9 @@
 """``memlimits pool``: budgets that processes share."""
 
-import sys
-
 from memlimits import pools
 from memlimits.cli.errors import CommandError
 from memlimits.cli.members import describe_pool, in_use
-from memlimits.cli.streams import say
+from memlimits.cli.streams import put, say
 from memlimits.errors import NO_LIMIT
 from memlimits.sizes import format_size, parse_size
 
@@ -67,8 +65,6 @@ def pool(wanted: "Namespace") -> None:
         else:
             found = [pools.get(wanted.name)] if wanted.name else _all()
             _show(found, as_json=wanted.json)
-    except BrokenPipeError:
-        raise
     except (LookupError, OSError, ValueError) as error:
         raise CommandError(str(error)) from None
 
@@ -112,9 +108,9 @@ def _show(found: "list[dict[str, Any]]", *, as_json: bool) -> None:
     if as_json:
         import json
 
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        put(json.dumps(found, indent=2) + "\n")
         return
     if not found:
-        sys.stdout.write("no pools\n")
+        put("no pools\n")
     for facts in found:
-        sys.stdout.write("\n".join(describe_pool(facts)) + "\n")
+        put("\n".join(describe_pool(facts)) + "\n")

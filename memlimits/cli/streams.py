@@ -5,6 +5,7 @@ import sys
 from _signal import SIG_DFL, SIG_IGN, SIGPIPE, getsignal, signal  # type: ignore[import-not-found]
 
 from memlimits import _modules
+from memlimits.cli.errors import OutputError
 
 
 def flush() -> None:
@@ -15,6 +16,23 @@ def flush() -> None:
             stream.flush()
         except Exception:
             continue
+
+
+def put(text: str) -> None:
+    """Write to standard output, and have it written; where that was closed, nobody wants to know.
+
+    Raises
+    ------
+    OutputError
+        It cannot be.
+    """
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutputError(error) from None
 
 
 def say(text: str, *, flushed: bool = True) -> None:

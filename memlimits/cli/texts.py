@@ -136,9 +136,13 @@ RUN_NOTES = (
 
 STATUS = {
     "run": "That of the program; 2 where it was not started, and standard error says why.",
-    "top": "0; 1 where what is to be looked at is not there; 2 where it cannot be done.",
+    "top": "0; 1 where what is to be looked at is not there; 2 where it cannot be done; 141 where "
+    "whoever reads standard output has had enough.",
 }
-STATUS_OF_OTHERS = "0; 2 where it cannot be done, and standard error says why."
+STATUS_OF_OTHERS = (
+    "0; 2 where it cannot be done, or standard output cannot be written, and standard error says "
+    "why; 141 where whoever reads standard output has had enough."
+)
 
 
 def examples(command: str) -> str:

@@ -8,7 +8,7 @@ from argparse import RawDescriptionHelpFormatter
 from memlimits.cli import columns, details
 from memlimits.cli.errors import CommandError
 from memlimits.cli.source import Everything, Family, GoneError, Members
-from memlimits.cli.streams import say
+from memlimits.cli.streams import put, say
 from memlimits.cli.watch import Watch
 
 TYPE_CHECKING = False
@@ -97,8 +97,6 @@ def top(wanted: "Namespace") -> int:
     except GoneError as error:
         say(str(error))
         return 1
-    except BrokenPipeError:
-        raise
     except (OSError, ValueError) as error:
         raise CommandError(str(error)) from None
 
@@ -211,7 +209,7 @@ def _write(text: str) -> None:
         text.encode(encoding)
     except UnicodeEncodeError:
         text = text.encode(encoding, "backslashreplace").decode(encoding)
-    sys.stdout.write(text)
+    put(text)
 
 
 # ---- for both ----

@@ -9,6 +9,8 @@ import sys
 import pytest
 
 import memlimits
+from memlimits import cli
+from memlimits.cli import info
 
 
 def command(*words, code=0):
@@ -44,7 +46,7 @@ def test_json_is_the_facts_the_limits_and_the_counters():
 
 def test_text_says_the_same_for_people():
     told = json.loads(command("info", "--json"))
-    text = command("info")
+    text = command("info", "--all")
     lines = text.splitlines()
     values = {}
     columns = set()
@@ -73,6 +75,23 @@ def test_text_says_the_same_for_people():
     )
     assert values["resources"] == "0"
     assert values["wired_limit"] == "0 B"
+
+
+def test_what_is_0_is_left_out_unless_asked_for():
+    text = command("info")
+    assert "wired_limit                       0 B" in text
+    assert "process_resident" in text
+    _, _, counters = text.partition("\ncounters\n")
+    assert not re.search(r" 0(?: B| s)?$", counters, re.MULTILINE)
+    assert "refusals" not in text
+    assert re.search(r"^  refusals +0$", command("info", "--all"), re.MULTILINE)
+
+
+def test_a_section_that_says_nothing_is_left_out(monkeypatch, capsys):
+    nothing = dict.fromkeys(info.facts()["counters"], 0)
+    monkeypatch.setattr(info, "facts", lambda: {"limits": {"policy": "wait"}, "counters": nothing})
+    assert cli.main(["info"]) == 0
+    assert capsys.readouterr().out == f"limits\n  {'policy':<32}  wait\n"
 
 
 def test_version():

@@ -52,11 +52,40 @@ def test_a_recording_is_not_replaced_by_what_is_made_of_it(convert, recorded, tm
     assert (tmp_path / "a.rec").read_bytes() == recorded.read_bytes()
 
 
+WRITING = (
+    "info",
+    "info --json",
+    "--help",
+    "--version",
+    "help run",
+    "run --help",
+    "convert --help",
+    "pool create --help",
+    "pool list",
+    "pool list --json",
+    "metrics --rules",
+    "top --once",
+    "top --once --json",
+    "man",
+    "completion fish",
+)
+
+
+@pytest.mark.parametrize("words", ["run --help", "top --once", "pool list", "man run", "info"])
+def test_where_nobody_reads_any_more_the_status_says_so(words):
+    command = f"{shlex.quote(sys.executable)} -m memlimits {words}"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(shlex.split(command), stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
-@pytest.mark.parametrize("words", [("info",), ("--help",), ("--version",)])
+@pytest.mark.parametrize("words", WRITING)
 def test_where_nothing_can_be_written_a_sentence_says_so(words):
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "memlimits", *words]
+        command = [sys.executable, "-m", "memlimits", *words.split()]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == (
