@@ -233,8 +233,8 @@ def describe(values: "dict[str, Any]") -> str:
     share = 100 * values["hits"] / allocations if allocations else 0
     lines = [
         f"peak: governed {_share(values['peak'], values['process_peak_resident'])}, "
-        f"limit {format_limit(values['memory_limit'])} ({_terms(values)}), "
-        f"cache hits {share:.1f}% of {allocations:,} allocations, refusals {values['refusals']:,}"
+        f"limit {format_limit(values['memory_limit'])} ({_terms(values)})",
+        f"cache hits {share:.1f}% of {allocations:,} allocations, refusals {values['refusals']:,}",
     ]
     if values["passed_by"] and values["policy"] != "guideline":
         lines.append(

@@ -50,7 +50,7 @@ def test_what_is_touched_later_passes_the_limit_and_the_report_says_so(tmp_path)
     assert report["memory_count"] == "resident"
     assert report["refusals"] == 0, report["last_refusal"]
     assert 50 * MIB <= report["passed_by"] < 60 * MIB
-    assert b", limit 100 MiB (strict, on what is resident), " in done.stderr
+    assert b", limit 100 MiB (strict, on what is resident)\n" in done.stderr
     line = (
         rb"memlimits: passed by about 5\d[.\d]* MiB: the limit counts what is resident, and more "
     )

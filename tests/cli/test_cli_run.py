@@ -143,7 +143,7 @@ def test_program_within_a_strict_limit(run):
     assert done.stdout == f"{2**30}\n"
     # Nobody touched it.
     begin = r"memlimits: peak: governed 1(\.0\d)? GiB, resident \d\d(\.\d+)? MiB, "
-    assert re.match(begin + r"limit 2 GiB \(strict\), ", done.stderr)
+    assert re.match(begin + r"limit 2 GiB \(strict\)\nmemlimits: cache hits ", done.stderr)
     assert "refusals 0\n" in done.stderr
     assert "last refusal" not in done.stderr
 
