@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import memlimits
 from support.pages import run_as_shown, shown
 from support.places import ROOT
 
@@ -138,6 +139,24 @@ def test_patches_are_of_the_nearest_kind(example, tmp_path):
         assert kinds[row, column] == apart.argmin()
     # Kinds differ: each centre is the mean of what is nearest to it, but for a round's difference.
     assert np.bincount(kinds.ravel(), minlength=12).min() > 0
+
+
+def test_a_loader_stacks_batches_in_wired_memory(example, monkeypatch):
+    example("loader.py", files_of="scikit-learn", needs=["PIL", "torch.utils.data"])
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    module = runpy.run_path(str(ROOT / "examples" / "loader.py"))
+    pieces = module["Pieces"](16, 6)
+    previous = memlimits.set_wired_limit(MIB)
+    try:
+        batch, of = module["collate"]([pieces[number] for number in range(6)])
+        assert memlimits.stats().wired_requested > 0
+    finally:
+        memlimits.set_wired_limit(previous)
+    assert of.tolist() == [0, 1] * 3
+    row, column = pieces.places[3]
+    assert (
+        batch[3].numpy() == pieces.photos[1][row : row + 16, column : column + 16].T.swapaxes(1, 2)
+    ).all()
 
 
 def test_the_pictures_are_small_and_made_by_the_script(tmp_path):
