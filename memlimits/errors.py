@@ -255,7 +255,8 @@ class WiredLimitError(ValueError):
         self._way_out = way_out
 
     def __str__(self) -> str:
-        if not self.maximum:
+        numbers = isinstance(self.requested, int) and isinstance(self.maximum, int)
+        if not numbers or not self.maximum:
             return super().__str__()
         from memlimits.sizes import format_exact
 

@@ -4,7 +4,7 @@ import pytest
 
 from support.process import run
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.inside]
 
 STAND_IN = """
         import types

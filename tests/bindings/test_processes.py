@@ -15,7 +15,7 @@ from support.patience import until
 from support.process import run
 from support.units import MIB
 
-pytestmark = pytest.mark.host
+pytestmark = [pytest.mark.host, pytest.mark.inside]
 
 A_THREAD = 64 << 10  # what it may have claimed and not used
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import memlimits
 from memlimits._bindings.buffer import allocate_in
 from memlimits.figures import Stats
+from memlimits.sizes import format_exact
 from support.blocks import private
 from support.process import run
 from support.threads import run_threads
@@ -69,7 +70,7 @@ def test_what_is_asked_for_counts_until_it_is_looked_at():
     touch(held[0])
     error = refused(allocator, 32 * MIB)
     assert error.untouched <= MIB
-    assert f", not touched and not counted {error.untouched}. Free" in str(error)
+    assert f", not touched and not counted {format_exact(error.untouched)}. Free" in str(error)
 
 
 def test_what_is_touched_later_can_pass_it_and_is_seen_by_the_next():

@@ -288,7 +288,7 @@ def test_what_is_held_and_does_not_fit_keeps_out(pool):
     with members(pool, 1) as (one,):
         one.ask("take(66 * MIB)")
         answer = one.ask("memlimits.join('p')")
-        assert re.search(rf"ValueError: pool 'p' has no room.*{LIMIT}.*{66 * MIB}", answer)
+        assert re.search(rf"ValueError: pool 'p' has no room.*{LIMIT:,}.*{66 * MIB:,}", answer)
         assert one.ask("take(40 * MIB)") == "ok"
         assert facts()["members"] == []
 

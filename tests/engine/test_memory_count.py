@@ -85,7 +85,7 @@ def test_what_is_not_governed_takes_from_the_room():
         error = memlimits.last_refusal()
         assert (error.counted, error.blocked_by, error.limit) == ("process", "limit", limit)
         assert abs(error.process - held()) < 4 * MIB
-        assert f", the process held {error.process}" in str(error)
+        assert f" ({error.process:,} bytes)" in str(error).partition(", the process held ")[2]
         other.close()
         more = take()
         assert len(blocks + more) in range(185, 201)

@@ -46,7 +46,7 @@ def test_tickets_add_up_within_the_memory_limit(strict, tickets):
     assert admitted() == 40
     error = refusal(other)
     assert (error.blocked_by, error.requested, error.mlx) == ("limit", 30 * MIB, 40 * MIB)
-    assert f"for MLX {40 * MIB}" in str(error)
+    assert "for MLX 40 MiB (" in str(error)
     assert third.open()
     assert admitted() == 60
     assert one.close()
